@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Open the sealed test set once and say what the final model is worth there."""
+
+import argparse
+from pathlib import Path
+
+from scripts.cli import Session, command
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command alone."""
+    parser.add_argument("--model", type=Path, metavar="FILE", help="default: final_model.pkl in the run directory")
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="another file of the same schema instead of the test set"
+    )
+
+
+def run(session: Session) -> None:
+    """Evaluate."""
+    from scripts.sealed_test import evaluate
+
+    evaluate(session)
+
+
+if __name__ == "__main__":
+    command(__doc__, "./evaluate_model.py --run-dir runs/first --model runs/first/final_model.pkl", run, add_flags)

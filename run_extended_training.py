@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Phase 2: train the best configurations of phase 1 long, under cross-validation, and choose one."""
+
+import argparse
+
+from scripts.cli import Session, command
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command alone."""
+    parser.set_defaults(epochs_key="extended.extended_epochs")
+    parser.add_argument("--top-n", type=int, metavar="N", help="how many configurations (default: 5)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of each fold at most (default: 100)")
+
+
+def run(session: Session) -> None:
+    """Cross-validate."""
+    from scripts.phases import extend
+
+    extend(session)
+
+
+if __name__ == "__main__":
+    command(__doc__, "./run_extended_training.py --run-dir runs/first --top-n 5 --epochs 100", run, add_flags)

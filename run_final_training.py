@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Phase 3: train the chosen configuration on all development data.
+
+A dated hold-out finds the best epoch; --config names best_config.json, by default the one of the run directory.
+"""
+
+import argparse
+
+from scripts.cli import Session, command
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command alone."""
+    parser.set_defaults(epochs_key="final.epochs")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: 200)")
+
+
+def run(session: Session) -> None:
+    """Train the final model."""
+    from scripts.phases import finalise
+
+    finalise(session)
+
+
+if __name__ == "__main__":
+    command(
+        __doc__, "./run_final_training.py --run-dir runs/first --config runs/first/best_config.json", run, add_flags
+    )

@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Phase 1: try many configurations for a few epochs each, on one split.
+
+Random trials first, then trials that a sampler proposes from the results so far, then trials close to the best.
+"""
+
+import argparse
+
+from scripts.cli import Session, command, parse_duration
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command alone."""
+    parser.add_argument(
+        "--max-trial-time", type=parse_duration, metavar="10m", help="end a trial after this much training time"
+    )
+
+
+def run(session: Session) -> None:
+    """Search."""
+    from scripts.phases import tune
+
+    tune(session)
+
+
+if __name__ == "__main__":
+    command(__doc__, "./run_hyperparameter_tuning.py --run-dir runs/first --set data.horizon=1", run, add_flags)

@@ -1,0 +1,98 @@
+"""What phases 1 and 2 say together: ranking, agreement, importance, cost, a suggestion for the next search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from scripts.artifacts import read_json, write_bytes
+from scripts.cli import Session
+from scripts.config import Experiment
+from scripts.extended_training import write_best_config
+from scripts.phases import EXTENDED, FINAL, TUNING
+from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
+from scripts.suggestion import suggested_space, to_yaml
+from scripts.tuning.study import TrialStudy
+
+GUIDE_EPOCHS = 60 * 50  # what 60 full trials of 50 epochs would cost: the yardstick of every epoch count
+
+
+def analyse(session: Session) -> None:
+    """Compare the phases, write the report and best_config.json if it is missing."""
+    run_dir = session.run_dir
+    trials = read_json(run_dir.trials, TUNING)
+    extended = read_json(run_dir.extended_results, EXTENDED)
+    experiment = Experiment.model_validate(read_json(run_dir.extended / "plan.json", EXTENDED)["experiment"])
+    if session.arguments.dry_run:
+        session.say(f"reads {run_dir.trials} and {run_dir.extended_results}, writes {run_dir.analysis}")
+        return
+    if not run_dir.best_config.exists():
+        origin = {k: extended[k] for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
+        write_best_config(run_dir, experiment, extended, origin)
+    best = read_json(run_dir.best_config, EXTENDED)
+    study = TrialStudy(run_dir.study, {})
+    importance = study.importance(experiment.seed)
+    study.close()
+    agreement = rank_agreement(extended["configurations"])
+    _print_table(session, extended)
+    spent = trials["epochs_spent"] + extended["epochs_spent"]
+    session.say(f"best constant answer in the same folds: {extended['best_constant_accuracy']:.4f}")
+    session.say(f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}")
+    if agreement is not None:
+        session.say(
+            f"rank correlation of phase 1 and phase 2 over {len(extended['configurations'])} configurations: {agreement:.2f}"
+        )
+    if importance:
+        shown = ", ".join(f"{name} {share:.0%}" for name, share in list(importance.items())[:5])
+        session.say(f"what mattered in phase 1: {shown}")
+    ordered = sorted((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: -t["val_accuracy"])
+    values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
+    suggestions = suggested_space(experiment.search_space, values, importance)
+    write_bytes(run_dir.analysis / "suggested_search_space.yaml", to_yaml(suggestions).encode())
+    content = AnalysisReport(trials=trials, extended=extended, best=best, importance=importance)
+    write_analysis_report(run_dir.analysis / "report.html", content)
+    write_figures(run_dir.analysis, content)
+    session.say(f"report in {run_dir.analysis / 'report.html'}; next: {FINAL}")
+
+
+def rank_agreement(configurations: list[dict[str, Any]]) -> float | None:
+    """Spearman correlation between the accuracies of phase 1 and phase 2; None below three configurations."""
+    if len(configurations) < 3:
+        return None
+    first = [c["phase_1_accuracy"] for c in configurations]
+    second = [c["avg_accuracy"] for c in configurations]
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        return None
+    return float(stats.spearmanr(first, second).statistic)
+
+
+def _print_table(session: Session, extended: dict[str, Any]) -> None:
+    if session.arguments.quiet:
+        return
+    table = Table(title=f"{extended['n_folds']}-fold cross-validation (accuracies; spread is no error of the mean)")
+    for column in (
+        "rank",
+        "trial",
+        "family",
+        "accuracy",
+        "spread",
+        "s.e.",
+        "phase 1",
+        "log loss",
+        "net return",
+        "parameters",
+    ):
+        table.add_column(column, justify="left" if column == "family" else "right")
+    for c in extended["configurations"]:
+        earned = c["avg_simulated_return"]
+        cells = [
+            f"{c[k]:.4f}" for k in ("avg_accuracy", "std_accuracy", "accuracy_se", "phase_1_accuracy", "avg_val_loss")
+        ]
+        shown = "-" if earned is None else f"{earned:+.1%}"
+        table.add_row(
+            str(c["rank"]), str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])
+        )
+    Console().print(table)

@@ -1,0 +1,350 @@
+"""Artifacts on disk: names, schema versions, digests, atomic writes and the lock of a run directory.
+
+A JSON artifact ends in a `sha256` field over every byte before it; a tensor artifact is the zip archive that torch.save
+writes with the digest as its archive comment. Both are one file, replaced in one step, and both stay readable by
+other tools.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts import __version__
+from scripts.errors import EnvironmentFailed, InputError, MissingInputError
+
+SCHEMA_VERSION = 1
+MAX_JSON_BYTES = 256 * 2**20
+_JSON_TAIL = re.compile(rb',\n"sha256": "([0-9a-f]{64})"\n}\n\Z')
+_COMMENT = b"sha256:"
+_ENVIRONMENT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+class RunDir:
+    """Where each artifact of a run lies. `path` is resolved once, so a link to the run directory itself is fine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self.tuning = self.path / "hyperparameter_tuning_results"
+        self.config = self.tuning / "config.yaml"
+        self.study = self.tuning / "study.db"
+        self.trials = self.tuning / "trials.json"
+        self.extended = self.path / "extended_training_results"
+        self.extended_results = self.extended / "extended_training_results.json"
+        self.out_of_fold = self.extended / "out_of_fold_predictions.parquet"
+        self.analysis = self.path / "analysis"
+        self.best_config = self.path / "best_config.json"
+        self.final_model = self.path / "final_model.pkl"
+        self.final = self.path / "final_training_results"
+        self.final_results = self.final / "final_training_results.json"
+        self.evaluation = self.path / "evaluation"
+        self.evaluation_results = self.evaluation / "evaluation_results.json"
+        self.predictions = self.evaluation / "predictions.csv"
+        self.openings = self.evaluation / "test_openings.jsonl"
+        self.tensorboard = self.path / "tensorboard_logs"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run directory for one command.
+
+        Raises
+        ------
+        InputError
+            Another process holds it.
+        EnvironmentFailed
+            The directory cannot be written.
+        """
+        with _environment(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+                raise InputError(
+                    f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir"
+                ) from None
+            with _environment(self.path):
+                os.ftruncate(descriptor, 0)
+                since = datetime.now(UTC).isoformat(timespec="seconds")
+                os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a file or folder to the first free `NAME.before-K`; never deletes. Returns the new path."""
+    if not path.exists():
+        return None
+    k = 1
+    while (aside := path.with_name(f"{path.name}.before-{k}")).exists():
+        k += 1
+    with _environment(path):
+        path.rename(aside)
+    return aside
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` in one step: temporary file, flush to disk, rename, flush of the folder.
+
+    Raises
+    ------
+    EnvironmentFailed
+        No space, no permission or a failing disk; the old file is untouched.
+    InputError
+        `path` is a symbolic link, which a rename would silently replace.
+    """
+    if path.is_symlink():
+        raise InputError("is a symbolic link", str(path), "remove it; artifacts are ordinary files")
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _environment(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _flush_folder(path.parent)
+
+
+def replace_file(new: Path, path: Path) -> None:
+    """Give the finished file `new` its final name in one step."""
+    with _environment(path):
+        os.replace(new, path)
+        _flush_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a ledger and flush it to disk; earlier lines are never touched."""
+    with _environment(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, body: dict[str, Any]) -> None:
+    """Write a JSON artifact with schema, provenance and digest.
+
+    `body` holds plain finite values; `config_hash` and `data_fingerprint` come with it.
+    """
+    head = {"schema_version": SCHEMA_VERSION, "artifact": path.stem, "created_by": created_by()}
+    text = json.dumps(head | body, indent=1, allow_nan=False, ensure_ascii=False)
+    content = text.removesuffix("\n}").encode()
+    write_bytes(path, content + b',\n"sha256": "' + sha256(content).encode() + b'"\n}\n')
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read a JSON artifact, digest first.
+
+    Parameters
+    ----------
+    path : Path
+        The artifact.
+    made_by : str
+        Command that makes it, named if it is missing.
+
+    Raises
+    ------
+    MissingInputError
+        There is no such file.
+    InputError
+        The file is damaged, was edited, or has another schema.
+    """
+    content = _read(path, made_by, MAX_JSON_BYTES)
+    tail = _JSON_TAIL.search(content)
+    again = f"make it again with {made_by}"
+    if tail is None:
+        raise InputError("is no complete artifact of Hyper", str(path), again)
+    if sha256(content[: tail.start()]) != tail[1].decode():
+        raise InputError("its SHA-256 does not fit: damaged or edited by hand", str(path), again)
+    body: dict[str, Any] = json.loads(content)
+    _check_schema(path, body.get("schema_version"), body.get("created_by"), again)
+    return body
+
+
+def pack_tensors(state: dict[str, Any]) -> bytes:
+    """Bytes of `torch.save(state)` with their SHA-256 as the comment of the zip archive. Equal states, equal bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    comment_length = len(_COMMENT) + 64
+    body = buffer.getvalue()[:-2] + comment_length.to_bytes(2, "little")
+    return body + _COMMENT + sha256(body).encode()
+
+
+def unpack_tensors(content: bytes) -> dict[str, Any]:
+    """Inverse of `pack_tensors`: digest, then archive limits, then a load that runs no code.
+
+    Raises
+    ------
+    ValueError
+        The content is not what `pack_tensors` made; the message says why.
+    """
+    body, comment = content[: -len(_COMMENT) - 64], content[-len(_COMMENT) - 64 :]
+    if not comment.startswith(_COMMENT) or comment[len(_COMMENT) :] != sha256(body).encode():
+        raise ValueError("its SHA-256 does not fit: damaged, edited, or not made by Hyper")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+        # A compressed entry could unpack to any size; torch.save stores them as they are.
+        if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > len(body):
+            raise ValueError("its archive would unpack to more than its size")
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except ValueError:
+        raise
+    except Exception as error:  # the reader raises a different class for each kind of damage
+        raise ValueError(f"not a Hyper model: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict):
+        raise ValueError("not a Hyper model: its content is no mapping")
+    return state
+
+
+def write_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a tensor artifact with schema and provenance."""
+    head = {"schema_version": SCHEMA_VERSION, "artifact": path.stem, "created_by": created_by()}
+    write_bytes(path, pack_tensors(head | state))
+
+
+def read_tensors(path: Path, made_by: str) -> dict[str, Any]:
+    """Read a tensor artifact; errors as `read_json`."""
+    content = _read(path, made_by, 2**40)
+    again = f"make it again with {made_by}"
+    try:
+        state = unpack_tensors(content)
+    except ValueError as error:
+        raise InputError(str(error), str(path), again) from error
+    _check_schema(path, state.get("schema_version"), state.get("created_by"), again)
+    return state
+
+
+class Checkpoints:
+    """Packed states of runs in one folder, two generations each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, name: str, packed: bytes) -> None:
+        """Keep `packed` as the newest generation of run `name`, the one before it as the second."""
+        path = self.folder / f"{name}.pt"
+        with _environment(path):
+            if path.exists():
+                os.replace(path, self._earlier(name))
+        write_bytes(path, packed)
+
+    def load(self, name: str) -> tuple[bytes | None, str]:
+        """Newest undamaged generation of run `name` (None without one) and a warning, empty if all is well."""
+        warning = ""
+        for path in (self.folder / f"{name}.pt", self._earlier(name)):
+            if not path.exists():
+                continue
+            content = path.read_bytes()
+            try:
+                unpack_tensors(content)
+            except ValueError as error:
+                warning = f"{path}: {error}; going on from the checkpoint before it"
+                continue
+            return content, warning
+        return None, warning
+
+    def drop_earlier(self, name: str) -> None:
+        """Remove the second generation once a run has finished."""
+        self._earlier(name).unlink(missing_ok=True)
+
+    def _earlier(self, name: str) -> Path:
+        return self.folder / f"{name}.earlier.pt"
+
+
+@functools.cache
+def created_by() -> dict[str, Any]:
+    """Version, source revision and library versions: what a result may depend on beside config and data."""
+    libraries = {n: importlib.metadata.version(n) for n in ("torch", "optuna", "numpy", "pandas", "scikit-learn")}
+    return {
+        "version": __version__,
+        "git_revision": _git_revision(),
+        "libraries": libraries,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _git_revision() -> str | None:
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):  # installed without git: the version alone has to do
+        return None
+
+
+def _read(path: Path, made_by: str, limit: int) -> bytes:
+    if not path.exists():
+        raise MissingInputError("is missing", str(path), f"make it with {made_by}")
+    if path.is_symlink():
+        raise InputError("is a symbolic link", str(path), "put the file itself there")
+    with _environment(path):
+        if path.stat().st_size > limit:
+            raise InputError(f"is larger than {limit} bytes", str(path), f"make it again with {made_by}")
+        return path.read_bytes()
+
+
+def _check_schema(path: Path, found: Any, created: Any, again: str) -> None:
+    if found != SCHEMA_VERSION:
+        by = created.get("version") if isinstance(created, dict) else None
+        what = f"schema {found} written by version {by}, this is schema {SCHEMA_VERSION} of version {__version__}"
+        raise InputError(what, str(path), again)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _environment(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRNOS | {errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
+            raise
+        reason = os.strerror(error.errno or 0)
+        raise EnvironmentFailed(
+            reason, str(path), "mend the disk or its permissions; the same command goes on"
+        ) from error

@@ -1,0 +1,189 @@
+"""The whole experiment as typed models: one place for every default and bound."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from scripts.search_space import Choices, Hyperparameters, Model, SearchSpace, Range, default_search_space
+
+Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatility_regime", "column"]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class SyntheticConfig(Model):
+    """Arguments of the embedded synthetic market."""
+
+    n_tickers: int = Field(20, ge=1, le=10_000)
+    n_days: int = Field(2520, ge=50, le=100_000)
+    seed: int = Field(7, ge=0)
+    rho: float = Field(0.2, ge=0, lt=1, description="strength of the signal; 0 is a market without any")
+    w: float = Field(0.35, ge=0, le=1, description="share of the signal that a linear model can see")
+    nu: Literal[3, 5] = Field(5, description="degrees of freedom of the innovations")
+    beta: float = Field(0.5, ge=0, lt=1, description="correlation through the common factor")
+    drift: float = Field(0.06, description="yearly drift")
+    switch: int | None = Field(None, ge=0, description="day on which the signal changes its sign")
+
+
+class DataConfig(Model):
+    """Where the data come from, what is predicted, which rows are sealed."""
+
+    source: Literal["synthetic", "market", "table"] = "synthetic"
+    path: str | None = Field(None, description="CSV or Parquet; relative to the YAML file that names it")
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    decimal: Literal[".", ","] = Field(".", description="decimal mark of the numbers in a CSV")
+    date_format: str | None = Field(None, description="strptime format; None means ISO 8601")
+    label: Label = "next_direction"
+    label_column: str | None = Field(None, description="column of the label, for `label: column`")
+    time_column: str | None = Field(None, description="column with the date of a table's rows")
+    group_column: str | None = Field(None, description="column with the group (ticker) of a table's rows")
+    forward_return_column: str | None = Field(None, description="table column: return earned by a position of +1")
+    horizon: int = Field(1, ge=1, le=2_000, description="bars that the label looks ahead")
+    barrier_width: float = Field(1.0, gt=0, le=100, description="triple barrier: width in s.d. of the horizon's move")
+    regime_window: int = Field(252, ge=5, le=5_000, description="volatility regime: bars of the trailing median")
+    test_fraction: float = Field(0.2, gt=0, lt=0.9, description="share of the rows, at the end of time, that is sealed")
+    embargo: int = Field(5, ge=0, le=10_000, description="dates kept free between training rows and what is tested")
+    cost_bps: float = Field(5.0, ge=0, le=10_000, description="cost of one unit of turnover in basis points")
+    fill: Literal["next_open", "close_to_close"] = Field("next_open", description="price a decision is filled at")
+    margin: float = Field(0.0, ge=0, lt=1, description="least |p_up - p_down| for a position")
+    periods_per_year: int = Field(252, ge=1, le=1_000_000, description="bars a year, for yearly Sharpe ratios")
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.source != "synthetic" and not self.path:
+            raise ValueError(f"source {self.source} needs `path`")
+        if (self.source == "table") != (self.label == "column"):
+            raise ValueError(
+                f"source {self.source} does not go with label {self.label}; only tables have label: column"
+            )
+        if self.label == "column" and not self.label_column:
+            raise ValueError("label: column needs `label_column`")
+        if self.label == "next_direction" and self.horizon != 1:
+            raise ValueError("next_direction looks one bar ahead; use k_bar_direction for a longer horizon")
+        return self
+
+
+class TrainingConfig(Model):
+    """What all three phases share."""
+
+    monitor: Literal["val_accuracy", "val_loss"] = Field("val_accuracy", description="decides stopping and best epoch")
+
+
+class TuningConfig(Model):
+    """Phase 1: many short trials on one split."""
+
+    n_random_trials: int = Field(20, ge=0, le=100_000)
+    n_bayesian_trials: int = Field(40, ge=0, le=100_000)
+    n_fine_tune_trials: int = Field(15, ge=0, le=100_000)
+    epochs_per_trial_random: int = Field(8, ge=1, le=100_000)
+    epochs_per_trial_bayesian: int = Field(15, ge=1, le=100_000)
+    epochs_per_trial_fine_tune: int = Field(25, ge=1, le=100_000)
+    early_stopping_patience: int = Field(5, ge=1, le=100_000, description="epochs without an improvement")
+    early_stopping_min_delta: float = Field(0.002, ge=0, le=1, description="least improvement that counts")
+    validation_fraction: float = Field(0.2, gt=0, lt=0.9, description="share of the development rows, at their end")
+    sampler: Literal["tpe", "gp"] = Field("tpe", description="who proposes the Bayesian and fine-tune trials")
+    proposal_lag: int = Field(
+        4,
+        ge=1,
+        le=1024,
+        description="trial k is proposed from the results of trials 0..k-lag: the search is the same for 1..lag workers",
+    )
+    fine_tune_top: int = Field(5, ge=1, le=1000, description="best trials that span the fine-tune bounds")
+    fine_tune_widen: float = Field(0.1, ge=0, le=10, description="share of the old width added on each side")
+
+    @property
+    def n_trials(self) -> int:
+        """Planned trials of all three stages."""
+        return self.n_random_trials + self.n_bayesian_trials + self.n_fine_tune_trials
+
+    @model_validator(mode="after")
+    def _check(self) -> TuningConfig:
+        if self.n_trials < 1:
+            raise ValueError("no trial is planned: n_random_trials, n_bayesian_trials and n_fine_tune_trials are all 0")
+        return self
+
+
+class ExtendedConfig(Model):
+    """Phase 2: the best few, long, under cross-validation."""
+
+    top_n: int = Field(5, ge=1, le=1000)
+    cross_validation_folds: int = Field(3, ge=2, le=1000)
+    extended_epochs: int = Field(100, ge=1, le=100_000)
+    evaluation_frequency: int = Field(5, ge=1, le=100_000, description="epochs between two evaluations")
+    early_stopping_patience: int = Field(10, ge=1, le=100_000, description="epochs without an improvement")
+    early_stopping_min_delta: float = Field(0.0, ge=0, le=1)
+
+
+class FinalConfig(Model):
+    """Phase 3: the winner on all development data."""
+
+    epochs: int = Field(200, ge=1, le=100_000)
+    early_stopping_patience: int = Field(15, ge=1, le=100_000, description="epochs without an improvement")
+    early_stopping_min_delta: float = Field(0.0, ge=0, le=1)
+    holdout_fraction: float = Field(0.15, gt=0, lt=0.9, description="share of the development rows, at their end")
+    warmup_epochs: int = Field(2, ge=0, le=1000, description="epochs over which the learning rate rises")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay per step of the averaged weights; 0 switches it off")
+    label_smoothing: float = Field(0.02, ge=0, lt=1, description="least label smoothing of the final model")
+
+
+class Experiment(Model):
+    """Everything that decides the results of a run."""
+
+    seed: int = Field(0, ge=0, le=2**63 - 1)
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    search_space: SearchSpace = Field(default_factory=default_search_space)
+    models: dict[str, str] = Field(
+        default_factory=dict,
+        description="own model families: name -> package.module:factory (never stored in artifacts)",
+    )
+    tuning: TuningConfig = TuningConfig()
+    extended: ExtendedConfig = ExtendedConfig()
+    final: FinalConfig = FinalConfig()
+
+    @field_validator("search_space")
+    @classmethod
+    def _check_space(cls, space: SearchSpace) -> SearchSpace:
+        for name, dimension in space.items():
+            _check_dimension(space, name, dimension)
+        return space
+
+    def recorded(self) -> dict[str, Any]:
+        """The experiment as plain values for artifacts, which never name code to import."""
+        return self.model_dump(mode="json", exclude={"models"})
+
+
+def config_hash(values: Any) -> str:
+    """SHA-256 over plain values, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def differing_keys(a: Any, b: Any, prefix: str = "") -> list[str]:
+    """Dotted keys at which two nested plain values differ, each with both values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted(a.keys() | b.keys())
+        return [d for k in keys for d in differing_keys(a.get(k), b.get(k), f"{prefix}.{k}" if prefix else k)]
+    return [] if a == b else [f"{prefix} ({a} -> {b})"]
+
+
+def _check_dimension(space: SearchSpace, name: str, dimension: Any) -> None:
+    """Raise ValueError if a value of `dimension` could not be a hyperparameter or `when` names no categorical."""
+    extremes = [dimension]
+    if isinstance(dimension, Range):
+        extremes = list(dimension.choices) if isinstance(dimension, Choices) else [dimension.low, dimension.high]
+        for other in dimension.when:
+            if not isinstance(space.get(other), Choices | str | bool | int):
+                raise ValueError(f"{name}.when names {other}, which is no categorical of the search space")
+    if name in Hyperparameters.model_fields:
+        for value in extremes:
+            Hyperparameters(**{name: value})
+
+
+def resolve_path(path: str, base: Path) -> str:
+    """`path` as an absolute path, relative ones counted from the folder `base`."""
+    return str((base / Path(path).expanduser()).resolve())

@@ -1,0 +1,93 @@
+"""A finished model as one file: weights, preprocessing and schema, loaded without running any code from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.artifacts import read_tensors
+from scripts.config import Experiment
+from scripts.data.dataset import Dataset
+from scripts.data.preprocessing import Preprocessor
+from scripts.errors import InputError
+from scripts.models.registry import build_model, window_of
+from scripts.search_space import Hyperparameters
+
+_ROWS = 4096  # per forward pass
+
+
+@dataclass(frozen=True)
+class FinalModel:
+    """A trained classifier with all that a prediction needs.
+
+    Attributes
+    ----------
+    content : dict
+        What the file holds beside the weights: experiment, schema, selection, epochs spent.
+    """
+
+    module: torch.nn.Module
+    preprocessor: Preprocessor
+    hyperparameters: Hyperparameters
+    temperature: float
+    content: dict[str, Any]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that the model came from."""
+        return Experiment.model_validate(self.content["experiment"])
+
+    def check_schema(self, dataset: Dataset) -> None:
+        """Raise InputError unless `dataset` has the features and classes that the model was trained on."""
+        for name, mine in (("features", dataset.feature_names), ("classes", dataset.classes)):
+            if list(mine) != list(self.content[name]):
+                odd = sorted(set(map(str, mine)) ^ set(map(str, self.content[name])))
+                raise InputError(
+                    f"{name} differ from the model's: {', '.join(odd[:5])}", "data", "use data of the same schema"
+                )
+
+    @torch.no_grad()
+    def predict_probabilities(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64 of shape (len(rows), n_classes)."""
+        inputs = torch.from_numpy(self.preprocessor.transform(dataset.x))
+        window = window_of(self.hyperparameters)
+        offsets = torch.arange(1 - window, 1)
+        self.module.eval()
+        parts = []
+        for part in torch.from_numpy(rows).split(_ROWS):
+            batch = inputs[part] if window == 1 else inputs[part[:, None] + offsets]
+            parts.append((self.module(batch).double() / self.temperature).softmax(dim=1))
+        return torch.cat(parts).numpy()
+
+
+def load_model(path: str | Path, factories: dict[str, str] | None = None) -> FinalModel:
+    """Load final_model.pkl.
+
+    Parameters
+    ----------
+    path : path-like
+    factories : dict, optional
+        The user's own families, name -> package.module:factory; a model file never names code.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        There is no such file, or it is damaged, no Hyper model, or of another schema.
+    """
+    content = read_tensors(Path(path), "run_final_training.py")
+    try:
+        hyperparameters = Hyperparameters.model_validate(content["hyperparameters"])
+        preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
+        module = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories or {})
+        module.load_state_dict(content["weights"])
+        return FinalModel(module, preprocessor, hyperparameters, float(content["temperature"]), content)
+    except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"does not hold what a final model holds: {str(error).splitlines()[0]}",
+            str(path),
+            "make it again with run_final_training.py",
+        ) from error

@@ -1,0 +1,65 @@
+"""Errors that a user or the environment can cause, each with the exit code it ends in.
+
+Every message has three parts: what is wrong, where (file, line, column, key), what to do about it.
+Anything that is not a `HyperError` is a defect of ours and ends in a traceback and exit code 1.
+"""
+
+from __future__ import annotations
+
+
+class HyperError(Exception):
+    """Base of all expected errors.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong.
+    where : str
+        File, line, column or key it was found at.
+    remedy : str
+        What the user can do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: str = "", remedy: str = "") -> None:
+        super().__init__(what, where, remedy)
+        self.what, self.where, self.remedy = what, where, remedy
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return " ".join(f"{place}{self.what}{remedy}".split())
+
+
+class InputError(HyperError):
+    """The user's data, configuration or flags are wrong."""
+
+    exit_code = 2
+
+
+class MissingInputError(HyperError):
+    """The artifact of an earlier phase is missing; the remedy names the command that makes it."""
+
+    exit_code = 3
+
+
+class BudgetEnded(HyperError):
+    """The time budget ended; the same command goes on."""
+
+    exit_code = 4
+
+
+class EnvironmentFailed(HyperError):
+    """Disk full, no permission, database away: everything finished is kept and the same command goes on."""
+
+    exit_code = 5
+
+
+class Interrupted(BaseException):
+    """A signal asked the command to end.
+
+    Derives from BaseException so that no handler for ordinary errors can swallow it.
+    """
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Metrics, statistics, simulated returns and baselines on arrays."""

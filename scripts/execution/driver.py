@@ -1,0 +1,91 @@
+"""Carries all runs of a phase to their end: hands out work, keeps every reported state, watches the clock."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from scripts.artifacts import Checkpoints, unpack_tensors
+from scripts.errors import BudgetEnded
+from scripts.execution.executor import Executor, Task, Update
+from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.training.spec import Outcome, RunSpec
+
+
+class Work(Protocol):
+    """Where runs come from and where their outcomes go."""
+
+    def next_spec(self) -> RunSpec | None:
+        """The next run to start; None while nothing can start before a running one finishes, or at the end."""
+
+    def finished(self, spec: RunSpec, update: Update) -> None:
+        """Take the outcome of a run."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What shows the work to people."""
+
+    progress: Progress
+    tensorboard: TensorBoardLog
+
+    def started(self, spec: RunSpec, state: bytes | None) -> None:
+        """A run begins, or goes on after the epochs in its packed state."""
+        history = unpack_tensors(state)["history"] if state is not None else []
+        self.tensorboard.start(spec.name, history)
+
+    def updated(self, spec: RunSpec, update: Update) -> None:
+        """A run reported an epoch, its end, or both."""
+        if update.report is not None:
+            metrics = asdict(update.report)
+            epoch = metrics.pop("epoch")
+            self.progress.epoch(spec.name, epoch, spec.epochs, metrics)
+            self.tensorboard.epoch(spec.name, epoch, metrics)
+        if update.outcome is not None:
+            self._finished(spec, update.outcome)
+
+    def _finished(self, spec: RunSpec, outcome: Outcome) -> None:
+        metrics = {n: getattr(outcome, n) for n in ("val_accuracy", "val_loss", "train_loss", "simulated_return")}
+        self.tensorboard.finished(spec.name, spec.hyperparameters.model_dump(), metrics)
+        text = f"{spec.hyperparameters.family}, {outcome.epochs} epochs, {outcome.state}"
+        if outcome.failure:
+            text += f": {outcome.failure}"
+        self.progress.finished(spec.name, text, outcome.val_accuracy, spec.epochs - outcome.epochs)
+
+
+def execute(work: Work, executor: Executor, checkpoints: Checkpoints, watch: Watch, deadline: float | None) -> None:
+    """Run until `work` has nothing left.
+
+    Parameters
+    ----------
+    deadline : float or None
+        Moment of `time.monotonic` at which the time budget ends.
+
+    Raises
+    ------
+    BudgetEnded
+        The deadline passed; every reported epoch is on disk.
+    """
+    running: dict[str, RunSpec] = {}
+    while True:
+        while len(running) < executor.capacity and (spec := work.next_spec()) is not None:
+            state, warning = checkpoints.load(spec.name)
+            if warning:
+                watch.progress.note(warning)
+            watch.started(spec, state)
+            executor.submit(Task(spec, state))
+            running[spec.name] = spec
+        if not running:
+            return
+        update = executor.next_update()
+        spec = running[update.name]
+        if update.state is not None:
+            checkpoints.save(update.name, update.state)
+        watch.updated(spec, update)
+        if update.outcome is not None:
+            del running[update.name]
+            work.finished(spec, update)
+            checkpoints.drop_earlier(update.name)
+        if deadline is not None and time.monotonic() >= deadline:
+            raise BudgetEnded("the time budget ended; everything finished is kept", "", "the same command goes on")

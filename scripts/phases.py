@@ -1,0 +1,302 @@
+"""The phases as commands see them: load and check what came before, train, say where the results are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.cli import Session
+from scripts.config import Experiment, config_hash, differing_keys
+from scripts.config_files import dump_yaml, load_experiment
+from scripts.data.dataset import Dataset, load_development
+from scripts.errors import InputError
+from scripts.execution.driver import Watch
+from scripts.execution.executor import Executor
+from scripts.execution.serial import SerialExecutor
+from scripts.models.registry import applicable_space
+from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.search_space import longest_window
+
+TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
+# Sections that every phase depends on; a later phase must leave them as they were.
+_SHARED = ("seed", "data", "training", "search_space")
+# Sections that decide the results of a phase; a later phase takes over those of the phases before it.
+_SECTIONS = {
+    TUNING: (*_SHARED, "tuning"),
+    EXTENDED: (*_SHARED, "tuning", "extended"),
+    FINAL: (*_SHARED, "tuning", "extended", "final"),
+}
+
+
+def load_first(session: Session) -> Experiment:
+    """Experiment of phase 1, from YAML and assignments."""
+    return load_experiment(yaml_file(session), session.assignments)
+
+
+def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Experiment:
+    """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
+
+    Raises
+    ------
+    InputError
+        Names each key that the earlier phase had otherwise.
+    """
+    path = yaml_file(session)
+    experiment = load_experiment(path, session.assignments, base=None if path else recorded)
+    now = experiment.recorded()
+    if differ := differing_keys(*({name: values[name] for name in _SHARED} for values in (recorded, now))):
+        raise InputError(
+            f"{', '.join(differ[:5])} changed since {earlier}",
+            str(path or "command line"),
+            f"take the change back, or run {earlier} again with --fresh or in another --run-dir",
+        )
+    done = {name: recorded[name] for name in _SECTIONS[earlier]}
+    return Experiment.model_validate(now | done | {"models": experiment.models})
+
+
+def yaml_file(session: Session) -> Path | None:
+    """The YAML file among --config, if any."""
+    files = [path for path in session.arguments.config if path.suffix != ".json"]
+    if len(files) > 1:
+        raise InputError("names two YAML files", "--config", "give one")
+    return files[0] if files else None
+
+
+def load_data(session: Session, experiment: Experiment) -> Dataset:
+    """The development data, with what was noticed while reading."""
+    dataset = load_development(experiment.data, longest_window(experiment.search_space), experiment.seed)
+    for note in dataset.notes:
+        session.say(f"note: {note}")
+    return dataset
+
+
+def check_data(dataset: Dataset, artifact: dict[str, Any], made_by: str) -> None:
+    """Raise InputError if the data are not those that an earlier artifact was made from."""
+    parts = {
+        "development": ("data_fingerprint", dataset.fingerprint),
+        "sealed": ("sealed_fingerprint", dataset.sealed_fingerprint),
+    }
+    for part, (name, now) in parts.items():
+        if artifact[name] != now:
+            raise InputError(
+                f"the {part} rows of the data changed since {made_by}",
+                "data",
+                f"restore the data, or run {made_by} again with --fresh or in another --run-dir",
+            )
+
+
+def provenance(phase: str, experiment: Experiment, dataset: Dataset, inputs: list[Path]) -> dict[str, Any]:
+    """What every artifact of a phase says about where it came from."""
+    sections = {name: value for name, value in experiment.recorded().items() if name in _SECTIONS[phase]}
+    return {
+        "config_hash": config_hash(sections),
+        "data_fingerprint": dataset.fingerprint,
+        "sealed_fingerprint": dataset.sealed_fingerprint,
+        "inputs": {path.name: file_sha256(path) for path in inputs},
+    }
+
+
+def claim(session: Session, folder: Path, phase: str, experiment: Experiment, origin: dict[str, Any]) -> None:
+    """Record what a phase was started with, or check that it goes on with the same.
+
+    Raises
+    ------
+    InputError
+        The folder holds work on another config, other data or other inputs; each difference is named.
+    """
+    plan = folder / "plan.json"
+    now = {"experiment": experiment.recorded(), **origin}
+    if not plan.exists():
+        write_json(plan, now)
+        write_bytes(folder / "config.yaml", dump_yaml(experiment.recorded()).encode())
+        return
+    then = read_json(plan, phase)
+    sections = _SECTIONS[phase]
+    differ = differing_keys(
+        {name: then["experiment"].get(name) for name in sections}, {name: now["experiment"][name] for name in sections}
+    )
+    differ += differing_keys(
+        *({k: p[k] for k in ("data_fingerprint", "sealed_fingerprint", "inputs")} for p in (then, now))
+    )
+    if differ:
+        raise InputError(
+            f"was started with other settings: {', '.join(differ[:5])}",
+            str(folder),
+            "take the change back, or add --fresh to keep these results aside and start anew",
+        )
+
+
+def make_fresh(session: Session, *paths: Path) -> None:
+    """With --fresh, move earlier results of the phase aside."""
+    if session.arguments.fresh:
+        for path in paths:
+            if (aside := set_aside(path)) is not None:
+                session.say(f"kept aside: {aside}")
+
+
+@contextlib.contextmanager
+def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]:
+    """Progress display and TensorBoard logs of a phase."""
+    arguments = session.arguments
+    shown = not (arguments.no_progress or arguments.quiet)
+    log = TensorBoardLog(session.run_dir.tensorboard)
+    with Progress(title, total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
+        try:
+            yield Watch(progress, log)
+        finally:
+            log.close()
+
+
+@contextlib.contextmanager
+def executing(session: Session, dataset: Dataset, most_runs: int) -> Iterator[Executor]:
+    """An executor with as many workers as asked for and useful."""
+    workers = min(session.workers, most_runs)
+    executor: Executor
+    if workers == 1:
+        executor = SerialExecutor(dataset)
+    else:
+        from scripts.execution.processes import ProcessExecutor
+
+        executor = ProcessExecutor(dataset, workers)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def tune(session: Session) -> None:
+    """Phase 1."""
+    from scripts.tuning.search import Setting, planned_epochs, run_search
+    from scripts.tuning.study import TrialStudy
+
+    run_dir, experiment = session.run_dir, load_first(session)
+    dataset = load_data(session, experiment)
+    space, note = applicable_space(experiment.search_space, dataset.has_time)
+    config, total = experiment.tuning, planned_epochs(experiment.tuning)
+    if session.arguments.dry_run:
+        show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, [run_dir.trials, run_dir.study])
+        return
+    make_fresh(session, run_dir.tuning)
+    origin = provenance(TUNING, experiment, dataset, [])
+    claim(session, run_dir.tuning, TUNING, experiment, origin)
+    if run_dir.trials.exists():
+        trials = read_json(run_dir.trials, TUNING)
+        session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
+        return
+    if note:
+        session.say(f"note: {note}")
+    study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
+    setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time)
+    with (
+        watching(session, "phase 1: search", total) as watch,
+        executing(session, dataset, config.proposal_lag) as executor,
+    ):
+        body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
+    study.close()
+    best = max((t for t in body["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
+    session.say(
+        f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs; best on one split, so optimistic: trial "
+        f"{best['number']} with {best['val_accuracy']:.4f}"
+    )
+    session.say(f"results in {run_dir.trials}; next: {EXTENDED}")
+
+
+def extend(session: Session) -> None:
+    """Phase 2."""
+    from scripts.extended_training import CrossValidation, ExtendedTrainer, top_trials
+
+    run_dir = session.run_dir
+    trials = read_json(run_dir.trials, TUNING)
+    recorded = read_json(run_dir.tuning / "plan.json", TUNING)["experiment"]
+    experiment = load_later(session, recorded, TUNING)
+    dataset = load_data(session, experiment)
+    check_data(dataset, trials, TUNING)
+    chosen = top_trials(trials["trials"], experiment.extended.top_n)
+    work = CrossValidation(experiment, dataset, chosen, session.device)
+    if session.arguments.dry_run:
+        what = f"{len(chosen)} configurations x {len(work.folds)} folds"
+        show_plan(
+            session, experiment, dataset, what, work.epochs_planned, [run_dir.extended_results, run_dir.best_config]
+        )
+        return
+    make_fresh(session, run_dir.extended, run_dir.best_config)
+    origin = provenance(EXTENDED, experiment, dataset, [run_dir.trials])
+    claim(session, run_dir.extended, EXTENDED, experiment, origin)
+    trainer = ExtendedTrainer(run_dir.path)
+    if run_dir.extended_results.exists() and run_dir.best_config.exists():
+        trainer.load_extended_results()
+        session.say(f"phase 2 is finished: {run_dir.extended_results}")
+        return
+    if len(chosen) < experiment.extended.top_n:
+        session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")
+    with (
+        watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
+        executing(session, dataset, len(chosen) * len(work.folds)) as executor,
+    ):
+        results = trainer.run(experiment, work, executor, watch, session.deadline, origin)
+    session.say(f"phase 2: {results['epochs_spent']} epochs; chosen: {results['reason']}")
+    session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
+    session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")
+
+
+def finalise(session: Session) -> None:
+    """Phase 3."""
+    from scripts.final_training import FinalTraining, run_final_training
+
+    run_dir = session.run_dir
+    given = [path for path in session.arguments.config if path.suffix == ".json"]
+    source = given[0] if given else run_dir.best_config
+    best = read_json(source, EXTENDED)
+    experiment = load_later(session, best["experiment"], EXTENDED)
+    dataset = load_data(session, experiment)
+    check_data(dataset, best, EXTENDED)
+    work = FinalTraining(experiment, best, dataset, session.device)
+    if session.arguments.dry_run:
+        what = "1 configuration, hold-out and all rows"
+        show_plan(
+            session,
+            experiment,
+            dataset,
+            what,
+            2 * experiment.final.epochs,
+            [run_dir.final_model, run_dir.final_results],
+        )
+        return
+    make_fresh(session, run_dir.final, run_dir.final_model)
+    origin = provenance(FINAL, experiment, dataset, [source])
+    claim(session, run_dir.final, FINAL, experiment, origin)
+    if run_dir.final_results.exists() and run_dir.final_model.exists():
+        session.say(f"phase 3 is finished: {run_dir.final_model}")
+        return
+    with (
+        watching(session, "phase 3: final training", 2 * experiment.final.epochs) as watch,
+        executing(session, dataset, 1) as executor,
+    ):
+        body = run_final_training(work, best, executor, run_dir, watch, session.deadline, origin)
+    session.say(
+        f"phase 3: {body['epochs_spent']} epochs, best after {body['best_epoch']}; hold-out accuracy "
+        f"{body['holdout_accuracy']:.4f} on {body['holdout_rows']} rows"
+    )
+    session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
+
+
+def show_plan(
+    session: Session, experiment: Experiment, dataset: Dataset, what: str, epochs: int, files: list[Path]
+) -> None:
+    """Print what a command would do."""
+    first, last = ("-", "-")
+    if dataset.dates is not None:
+        first, last = (str(dataset.dates[dataset.date[r]])[:10] for r in (dataset.rows[0], dataset.rows[-1]))
+    rows = {
+        "data": f"{experiment.data.source}, label {experiment.data.label}, {len(dataset.feature_names)} features",
+        "development rows": f"{len(dataset.rows)} from {first} to {last}; classes {', '.join(dataset.classes)}",
+        "training": what,
+        "epochs at most": str(epochs),
+        "workers": f"{session.workers} on {session.device}",
+        "files": ", ".join(str(path.relative_to(session.run_dir.path)) for path in files),
+    }
+    for name, value in rows.items():
+        session.say(f"{name:>17}  {value}")

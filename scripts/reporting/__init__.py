@@ -1,0 +1,1 @@
+"""What a person sees: progress, TensorBoard logs, figures and HTML reports, all made from artifacts alone."""

@@ -1,0 +1,234 @@
+"""Charts of phases 1 and 2: what the search found and whether short trials foretold long ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+from scipy import stats
+
+from scripts.reporting.figures import (
+    BLUE,
+    GREY,
+    Figure,
+    Panel,
+    Row,
+    chart,
+    percent_tooltip,
+    rule,
+    specification,
+    thinned,
+    words,
+)
+
+_MAX_CANDIDATES = 8
+_MAX_SLICES = 16
+
+
+def search_figure(trials: Sequence[Row], constant: float | None) -> Figure | None:
+    """Accuracy of each trial of phase 1 and the best so far against the epochs spent.
+
+    Parameters
+    ----------
+    trials : sequence of mappings
+        `trials` of trials.json.
+    constant : float or None
+        Accuracy of always answering the most frequent class, drawn as the baseline.
+    """
+    rows: list[dict[str, Any]] = []
+    spent, best = 0, -math.inf
+    for trial in sorted(trials, key=lambda t: t.get("number") or 0):
+        spent += trial.get("epochs") or 0
+        accuracy = trial.get("val_accuracy")
+        if accuracy is None or trial.get("state") == "failed":
+            continue
+        improved = accuracy > best
+        best = max(best, accuracy)
+        row = {"epochs": spent, "accuracy": accuracy, "best": best, "improved": improved}
+        rows.append(row | {"trial": trial.get("number"), "stage": words(trial.get("stage"))})
+    if not rows:
+        return None
+    kept = thinned(rows, [r["improved"] for r in rows])
+    x = alt.X("epochs:Q", title="epochs spent so far")
+    y = alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
+    stage = alt.Color("stage:N", title="stage")
+    points = (
+        chart(kept)
+        .mark_point(opacity=0.8)
+        .encode(
+            x,
+            y,
+            stage,
+            alt.Shape("stage:N", title="stage"),
+            tooltip=["trial:Q", "stage:N", percent_tooltip("accuracy"), "epochs:Q"],
+        )
+    )
+    line = chart(kept).mark_line(interpolate="step-after", color=GREY).encode(x, alt.Y("best:Q"))
+    reading = (
+        "Each mark is one trial, placed where its training ended; the line is the best accuracy so far. A line that "
+        "has been flat for long says that more trials of this kind would not have helped. One split and one run per "
+        "trial: differences between neighbouring marks are mostly chance, phase 2 measures how much."
+    )
+    layers = [line, points, *rule(constant)]
+    reading += " The dashed line is the accuracy of always answering one class." if constant is not None else ""
+    return Figure("search", "Trials and best so far", reading, (Panel("", specification(layers, "Trials of phase 1")),))
+
+
+def learning_curve_figure(configurations: Sequence[Row], constant: float | None) -> Figure | None:
+    """Training and validation loss and validation accuracy of each candidate and fold, two panels a candidate."""
+    panels = []
+    for configuration in configurations[:_MAX_CANDIDATES]:
+        heading = f"trial {configuration.get('trial_number', '?')}"
+        losses, accuracies = [], []
+        for fold in configuration.get("folds") or ():
+            name = f"fold {fold.get('fold', '?')}"
+            for epoch in fold.get("history") or ():
+                at = {"epoch": epoch.get("epoch"), "fold": name}
+                losses += [at | {"set": s, "value": epoch.get(k)} for s, k in _SETS if epoch.get(k) is not None]
+                if epoch.get("val_accuracy") is not None:
+                    accuracies.append(at | {"set": "validation", "value": epoch["val_accuracy"]})
+        if losses:
+            panels.append(Panel(f"{heading}: loss", _curve(losses, "cross-entropy loss (nats)", ".3f")))
+        if accuracies:
+            panels.append(
+                Panel(f"{heading}: validation accuracy", _curve(accuracies, "validation accuracy", ".1%", constant))
+            )
+    if not panels:
+        return None
+    reading = (
+        "Solid is validation, dashed is training, one colour per fold. Training loss that falls while validation loss "
+        "rises is overfitting; folds that lie far apart mean that the number depends on the period tested."
+    )
+    reading += " The dashed grey line is the accuracy of always answering one class." if constant is not None else ""
+    return Figure("learning_curves", "Learning curves", reading, tuple(panels))
+
+
+_SETS = (("training", "train_loss"), ("validation", "val_loss"))
+
+
+def _curve(rows: list[dict[str, Any]], title: str, form: str, constant: float | None = None) -> dict[str, Any]:
+    lines = (
+        chart(thinned(rows))
+        .mark_line()
+        .encode(
+            alt.X("epoch:Q", title="epoch"),
+            alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False)),
+            alt.Color("fold:N", title=None),
+            alt.StrokeDash(
+                "set:N", legend=None, scale=alt.Scale(domain=["validation", "training"], range=[[1, 0], [4, 3]])
+            ),
+            tooltip=["fold:N", "set:N", "epoch:Q", alt.Tooltip("value:Q", format=form)],
+        )
+    )
+    return specification([lines, *rule(constant)], title)
+
+
+def importance_figure(importance: Mapping[str, float]) -> Figure | None:
+    """Share of the variation of phase 1's accuracy that each hyperparameter explains."""
+    rows = [{"name": name, "share": share} for name, share in importance.items() if share is not None]
+    if not rows:
+        return None
+    bars = (
+        chart(rows, height=24 * len(rows) + 20)
+        .mark_bar(color=BLUE)
+        .encode(
+            alt.X("share:Q", title="share of the explained variation", axis=alt.Axis(format=".0%")),
+            alt.Y("name:N", title=None, sort="-x"),
+            tooltip=["name:N", percent_tooltip("share")],
+        )
+    )
+    reading = (
+        "The longer the bar, the more the accuracy of phase 1 changed with this hyperparameter over the ranges that "
+        "were searched. A short bar does not mean that the hyperparameter never matters, only that it did not here."
+    )
+    panel = Panel("", specification([bars], "Importance of the hyperparameters"))
+    return Figure("importance", "Importance of the hyperparameters", reading, (panel,))
+
+
+def slice_figure(trials: Sequence[Row], importance: Mapping[str, float], constant: float | None) -> Figure | None:
+    """Show validation accuracy against the values of each hyperparameter, the most important first."""
+    usable = [t for t in trials if t.get("val_accuracy") is not None and t.get("state") != "failed"]
+    kept = thinned(usable)
+    names = sorted({n for t in kept for n in t.get("hyperparameters") or ()}, key=lambda n: (-importance.get(n, 0), n))
+    panels = []
+    for name in names:
+        rows = [
+            {"x": t["hyperparameters"][name], "accuracy": t["val_accuracy"], "stage": words(t.get("stage"))}
+            for t in kept
+            if (t.get("hyperparameters") or {}).get(name) is not None
+        ]
+        if len({str(row["x"]) for row in rows}) > 1:
+            panels.append(Panel(name, _slice(name, rows, constant)))
+    if not panels:
+        return None
+    reading = (
+        "One chart per hyperparameter, the most important first; each mark is a trial of phase 1. Best marks that "
+        "crowd at one edge of a range suggest widening it. The other hyperparameters vary too, so a trend here is a "
+        "hint and no proof."
+    )
+    return Figure("slices", "Hyperparameters against validation accuracy", reading, tuple(panels[:_MAX_SLICES]))
+
+
+def _slice(name: str, rows: list[dict[str, Any]], constant: float | None) -> dict[str, Any]:
+    values = [row["x"] for row in rows]
+    if any(isinstance(v, str | bool) for v in values):
+        rows = [row | {"x": str(row["x"])} for row in rows]
+        x = alt.X("x:N", title=name, axis=alt.Axis(labelAngle=0))
+    elif len(set(values)) <= 6:
+        x = alt.X("x:O", title=name, axis=alt.Axis(labelAngle=0))
+    else:
+        log = min(values) > 0 and max(values) / min(values) >= 50
+        axis = alt.Axis(format="~g", tickCount=4)
+        x = alt.X(
+            "x:Q", title=name, axis=axis, scale=alt.Scale(type="log" if log else "linear", zero=False, nice=False)
+        )
+    points = (
+        chart(rows, height=160)
+        .mark_point(opacity=0.7)
+        .encode(
+            x,
+            alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
+            alt.Color("stage:N", title=None),
+            alt.Shape("stage:N", title=None),
+            tooltip=[alt.Tooltip("x:N", title=name), percent_tooltip("accuracy"), "stage:N"],
+        )
+    )
+    return specification([points, *rule(constant)], f"{name} against validation accuracy")
+
+
+def rank_figure(configurations: Sequence[Row], trials: Sequence[Row]) -> Figure | None:
+    """Rank of the candidates by phase 1 against their rank in phase 2, with Spearman's rank correlation."""
+    short = {t.get("number"): t.get("val_accuracy") for t in trials}
+    both = [(c.get("trial_number"), short.get(c.get("trial_number")), c.get("avg_accuracy")) for c in configurations]
+    both = [b for b in both if b[1] is not None and b[2] is not None]
+    if len(both) < 2:
+        return None
+    first, second = (stats.rankdata(-np.array([b[k] for b in both], dtype=float)) for k in (1, 2))
+    rows = [
+        {"trial": f"trial {b[0]}", "phase1": p, "phase2": q}
+        for b, p, q in zip(both, first.tolist(), second.tolist(), strict=True)
+    ]
+    scale = alt.Scale(domain=[0.5, len(rows) + 0.5], reverse=True, nice=False)
+    axis = alt.Axis(format="d", values=list(range(1, len(rows) + 1)))
+    x = alt.X("phase1:Q", title="rank after phase 1 (1 is best)", scale=scale, axis=axis)
+    y = alt.Y("phase2:Q", title="rank after phase 2", scale=scale, axis=axis)
+    points = chart(rows).mark_point(size=90, color=BLUE).encode(x, y, tooltip=["trial:N", "phase1:Q", "phase2:Q"])
+    labels = chart(rows).mark_text(align="left", dx=9, fontSize=12).encode(x, y, text="trial:N")
+    ends = [{"phase1": 1, "phase2": 1}, {"phase1": len(rows), "phase2": len(rows)}]
+    diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
+    reading = (
+        f"On the dashed line both phases agree. Spearman's rank correlation is {_spearman(first, second)} over "
+        f"{len(rows)} candidates; near 1 the short trials foretold the long ones, near 0 they did not and a larger "
+        "--top-n would be worth its epochs. So few points decide little."
+    )
+    panel = Panel("", specification([diagonal, points, labels], "Ranks of phases 1 and 2"))
+    return Figure("ranks", "Did the short trials foretell the long ones?", reading, (panel,))
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> str:
+    if len(set(first)) < 2 or len(set(second)) < 2:  # undefined when all are tied
+        return "undefined (ties)"
+    return f"{stats.spearmanr(first, second).statistic:.2f}"

@@ -1,0 +1,193 @@
+"""Charts of the sealed test: the model beside naive rules, its returns, its calibration, its accuracy by part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from scripts.reporting.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    Figure,
+    Panel,
+    Row,
+    chart,
+    percent_tooltip,
+    rule,
+    specification,
+    spread,
+    wilson,
+)
+
+
+def comparison_figure(rows: Sequence[Row]) -> Figure | None:
+    """Accuracy of the model beside naive rules and reference models.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        name, kind, accuracy; low and high (95 % interval) where known.
+    """
+    if not rows:
+        return None
+    height = 26 * len(rows) + 20
+    x = alt.X("accuracy:Q", title="accuracy on the sealed test set", axis=alt.Axis(format=".1%"))
+    order = alt.Y("name:N", title=None, sort=alt.EncodingSortField("accuracy", order="descending"))
+    points = (
+        chart(rows, height=height)
+        .mark_point(size=90)
+        .encode(
+            x.scale(zero=False),
+            order,
+            alt.Color("kind:N", title=None),
+            alt.Shape("kind:N", title=None),
+            tooltip=["name:N", percent_tooltip("accuracy"), percent_tooltip("low"), percent_tooltip("high")],
+        )
+    )
+    known = [row for row in rows if row.get("low") is not None and row.get("high") is not None]
+    bars = (
+        chart(known, height=height)
+        .mark_rule(strokeWidth=2)
+        .encode(alt.X("low:Q"), order, alt.X2("high"), alt.Color("kind:N", title=None))
+    )
+    reading = (
+        "Further right is better; the bars are 95 % intervals. The model is worth something only where its interval "
+        "lies to the right of every naive rule; the ceiling, where one is shown, is the best that any model could do."
+    )
+    layers = [bars, points] if known else [points]
+    return Figure(
+        "comparison",
+        "Model, naive rules and reference models",
+        reading,
+        (Panel("", specification(layers, "Accuracies")),),
+    )
+
+
+def equity_figure(dates: Sequence[str], net: Sequence[float], hold: Sequence[float]) -> Figure | None:
+    """Equity after costs and drawdown beside buy-and-hold.
+
+    Parameters
+    ----------
+    dates : sequence of str
+        ISO dates.
+    net, hold : sequence of float
+        Capital on each date as a multiple of the initial one; `hold` may be empty.
+    """
+    if not len(net):
+        return None
+    names = ("model after costs", "buy and hold")
+    equity: list[dict[str, Any]] = []
+    drawdown: list[dict[str, Any]] = []
+    for name, series in zip(names, (net, hold), strict=True):
+        values = np.asarray(series, dtype=float)
+        loss = values / np.maximum.accumulate(values) - 1 if len(values) else values
+        for k in spread(len(values)):
+            at = {"date": str(dates[k]), "series": name}
+            if math.isfinite(values[k]) and math.isfinite(loss[k]):
+                equity.append(at | {"value": round(float(values[k]), 6)})
+                drawdown.append(at | {"value": round(float(loss[k]), 6)})
+    reading = (
+        "Above: what one unit of capital became, after trading costs. Below: how far it lay under its earlier peak. "
+        "A model that only follows buy-and-hold has predicted nothing; one that leads for a short stretch may have "
+        "been lucky once."
+    )
+    panels = (
+        Panel("equity", _time_chart(equity, "capital (initial = 1)", ".2f")),
+        Panel("drawdown", _time_chart(drawdown, "drawdown", ".0%")),
+    )
+    return Figure("equity", "Simulated equity and drawdown", reading, panels)
+
+
+def _time_chart(rows: list[dict[str, Any]], title: str, form: str) -> dict[str, Any]:
+    colours = alt.Scale(domain=["model after costs", "buy and hold"], range=[BLUE, ORANGE])
+    lines = (
+        chart(rows)
+        .mark_line()
+        .encode(
+            alt.X("date:T", title="date", scale=alt.Scale(type="utc")),
+            alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False)),
+            alt.Color("series:N", title=None, scale=colours),
+            alt.StrokeDash("series:N", title=None, scale=alt.Scale(domain=colours.domain, range=[[1, 0], [5, 2]])),
+        )
+    )
+    return specification([lines], title)
+
+
+def reliability_figure(bins: Sequence[Row]) -> Figure | None:
+    """Accuracy against confidence.
+
+    Parameters
+    ----------
+    bins : sequence of mappings
+        confidence (mean probability of the answer given), accuracy (share of them right), count (rows).
+    """
+    rows = [b for b in bins if b.get("confidence") is not None and b.get("accuracy") is not None]
+    if not rows:
+        return None
+    intervals = [{**row, **wilson(row["accuracy"], row.get("count"))} for row in rows]
+    values = [v for r in intervals for v in (r["confidence"], r["accuracy"])]
+    ends = [{"confidence": v, "accuracy": v} for v in (min(values), max(values))]
+    axis, scale = alt.Axis(format=".0%"), alt.Scale(zero=False)
+    x = alt.X("confidence:Q", title="probability given to the answer", axis=axis, scale=scale)
+    y = alt.Y("accuracy:Q", title="share of answers that were right", axis=axis, scale=scale)
+    diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
+    known = [row for row in intervals if "low" in row]
+    bars = chart(known).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high"))
+    count = alt.Tooltip("count:Q", title="rows", format=",")
+    dots = chart(intervals).mark_point(color=BLUE, size=70)
+    dots = dots.encode(x, y, tooltip=[percent_tooltip("confidence"), percent_tooltip("accuracy"), count])
+    reading = (
+        "Marks on the dashed line are honest probabilities: of the answers given with 60 %, 60 % were right. Marks "
+        "below it mean overconfidence. Bars are 95 % intervals as if rows were independent, so they are rather short."
+    )
+    layers = [diagonal, *([bars] if known else []), dots]
+    panel = Panel("", specification(layers, "Reliability of the predicted probabilities"))
+    return Figure("reliability", "Calibration", reading, (panel,))
+
+
+def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None) -> Figure | None:
+    """Accuracy of parts of the test set (tickers, years) with 95 % intervals.
+
+    Parameters
+    ----------
+    name, title : str
+        File name and heading.
+    rows : sequence of mappings
+        name, accuracy, low, high, n_rows.
+    naive : float or None
+        Accuracy of the best naive rule on the whole test set.
+    """
+    if len(rows) < 2:
+        return None
+    y = alt.Y("name:N", title=None, sort=None)
+    height = 20 * len(rows) + 20
+    x = alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False))
+    points = (
+        chart(rows, height=height)
+        .mark_point(color=BLUE)
+        .encode(
+            x,
+            y,
+            tooltip=[
+                "name:N",
+                percent_tooltip("accuracy"),
+                percent_tooltip("low"),
+                percent_tooltip("high"),
+                "n_rows:Q",
+            ],
+        )
+    )
+    known = [row for row in rows if row.get("low") is not None]
+    bars = chart(known, height=height).mark_rule(color=BLUE).encode(alt.X("low:Q"), y, alt.X2("high"))
+    layers = [*([bars] if known else []), points, *rule(naive, vertical=True)]
+    reading = (
+        "Bars are 95 % intervals; of twenty parts one lies outside its interval by chance alone, so only a pattern "
+        "over many of them means anything."
+    )
+    reading += " The dashed line is the best naive rule on the whole test set." if naive is not None else ""
+    return Figure(name, title, reading, (Panel("", specification(layers, title)),))

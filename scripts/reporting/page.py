@@ -1,0 +1,204 @@
+"""One self-contained HTML page: what it consists of, how numbers are written, how it is rendered and kept inert."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import vl_convert
+from markupsafe import Markup
+
+from scripts.reporting.figures import Figure
+
+_FOLDER = Path(__file__).parent
+_GAP = "-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a table's cell, the number it is sorted by, and its shade from 0 to 1 (None: no shade)."""
+
+    text: str
+    value: float | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading of a column, its unit or meaning, and whether it holds numbers."""
+
+    name: str
+    unit: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """Cells of a row; a chosen row is highlighted."""
+
+    cells: tuple[Cell, ...]
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sortable table."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A key number with its name and what it has to be seen against."""
+
+    name: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs, tables and figures."""
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report. `tone` is good, bad or empty and colours the verdict."""
+
+    title: str
+    verdict: str
+    tone: str
+    warnings: tuple[str, ...]
+    numbers: tuple[Number, ...]
+    sections: tuple[Section, ...]
+    footer: str = ""
+    figures: tuple[Figure, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "figures", tuple(f for section in self.sections for f in section.figures))
+
+
+def render(page: Page) -> str:
+    """Render `page` as one HTML file that needs no network.
+
+    Every text is escaped; the content security policy lets run only the two scripts of this package, by their SHA-256,
+    so that not even a text that slipped through could run.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    template = environment.from_string((_FOLDER / "report.html.j2").read_text(encoding="utf-8"))
+    bundle, script = _chart_library(), (_FOLDER / "report.js").read_text(encoding="utf-8")
+    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in (bundle, script))
+    policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    return template.render(page=page, policy=policy, bundle=Markup(bundle), script=Markup(script))
+
+
+@functools.cache
+def _chart_library() -> str:
+    # A browser reads CR as LF before it hashes a script, and "</script" would end it.
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("\r\n", "\n").replace("\r", "\n")
+    return bundle.replace("</script", "<\\/script")
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def plain(value: Any) -> Any:
+    """Turn `value` into plain containers and numbers, with None for what is not finite, so that all gaps look alike."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a fraction as a percentage, a dash for None."""
+    return _GAP if value is None else f"{value * 100:.{digits}f} %"
+
+
+def points(value: float | None) -> str:
+    """Write a difference of fractions in percentage points with its sign, a dash for None."""
+    return _GAP if value is None else f"{value * 100:+.1f} points"
+
+
+def interval(bounds: Sequence[float] | None, *, signed: bool = False) -> str:
+    """Write a 95 % interval of fractions in per cent; a dash for None."""
+    if not bounds or len(bounds) != 2 or any(b is None for b in bounds):
+        return _GAP
+    sign = "+" if signed else ""
+    return f"{bounds[0] * 100:{sign}.1f} to {bounds[1] * 100:{sign}.1f}{'' if signed else ' %'}"
+
+
+def number(value: float | None, form: str = ".4g") -> str:
+    """Write a number in the given format, a dash for None."""
+    return _GAP if value is None else format(value, form)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration in the unit that suits it."""
+    if seconds is None:
+        return _GAP
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def value_cell(value: Any) -> Cell:
+    """Cell for a value of unknown type."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Cell(_GAP if value is None else str(value))
+    return Cell(number(value), value)
+
+
+def percent_cell(value: float | None, digits: int = 1) -> Cell:
+    """Cell for a fraction."""
+    return Cell(percent(value, digits), value)
+
+
+def number_cell(value: float | None, form: str = ".4g") -> Cell:
+    """Cell for a number."""
+    return Cell(number(value, form), value)
+
+
+def present(items: Iterable[Figure | None]) -> tuple[Figure, ...]:
+    """Those figures that have data."""
+    return tuple(item for item in items if item is not None)
+
+
+def provenance(artifact: Mapping[str, Any]) -> str:
+    """One line on what made an artifact, as far as it says."""
+    created = artifact.get("created_by") or {}
+    if not isinstance(created, Mapping):
+        return str(created)
+    libraries = ", ".join(f"{k} {v}" for k, v in (created.get("libraries") or {}).items())
+    parts = {
+        "Hyper": created.get("version"),
+        "revision": created.get("git_revision"),
+        "libraries": libraries,
+        "config": str(artifact.get("config_hash") or "")[:12],
+        "data": str(artifact.get("data_fingerprint") or "")[:12],
+    }
+    return "; ".join(f"{name} {value}" for name, value in parts.items() if value)

@@ -1,0 +1,200 @@
+"""Hyperparameters and their search space: declare, narrow around the best, name what applies.
+
+A search space has the shape of the hyperparameters with leaves replaced by ranges; a leaf that is a plain value is fixed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import optuna
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Scalar = bool | int | float | str
+Values = Mapping[str, Scalar]
+
+
+class Model(BaseModel):
+    """Base of every typed record that comes from a file: frozen, strict, no unknown keys, only finite numbers."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Hyperparameters(Model):
+    """What one training run needs to know. A user's own model may take further values by name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    family: str = Field("mlp", description="model family: mlp, resnet, gru, tcn or a name declared under `models`")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
+    weight_decay: float = Field(1e-2, ge=0, le=10, description="weight decay (decoupled for adamw)")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="sgd has Nesterov momentum 0.9")
+    batch_size: int = Field(256, ge=1, le=1_000_000, description="rows per step")
+    width: int = Field(128, ge=1, le=16_384, description="hidden units per layer, channels for tcn")
+    depth: int = Field(2, ge=1, le=64, description="hidden layers, residual blocks or recurrent layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of hidden activations set to zero in training")
+    activation: Literal["relu", "gelu", "silu"] = Field("relu", description="non-linearity")
+    window: int = Field(1, ge=1, le=2_000, description="rows of history read by gru and tcn")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="weight of the uniform distribution in the target")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the planned epochs")
+    gradient_clip: float = Field(1.0, ge=0, le=1e6, description="largest gradient norm; 0 switches clipping off")
+    class_weights: Literal["none", "balanced"] = Field("none", description="weight of each class in the loss")
+
+
+class Range(Model):
+    when: dict[str, Annotated[tuple[Scalar, ...], Field(strict=False)]] = Field(
+        default_factory=dict, description="applies only if each named categorical has one of these values"
+    )
+
+    def applies(self, values: Values) -> bool:
+        """Whether this dimension exists for a configuration with these `values`."""
+        return all(values.get(name) in allowed for name, allowed in self.when.items())
+
+
+class FloatRange(Range):
+    """A real number in [low, high]."""
+
+    type: Literal["float"] = "float"
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> FloatRange:
+        _check_bounds(self.low, self.high, self.log)
+        return self
+
+    @property
+    def distribution(self) -> optuna.distributions.FloatDistribution:
+        """The same range as Optuna's distribution."""
+        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log)
+
+    def narrowed(self, best: Sequence[float], widen: float) -> FloatRange:
+        """Bounds that span `best`, each side widened by the share `widen` of the old width, inside the old bounds."""
+        low, high = _narrow(self, best, widen)
+        return self.model_copy(update={"low": low, "high": high})
+
+
+class IntRange(Range):
+    """A whole number in [low, high]."""
+
+    type: Literal["int"] = "int"
+    low: int
+    high: int
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> IntRange:
+        _check_bounds(self.low, self.high, self.log)
+        return self
+
+    @property
+    def distribution(self) -> optuna.distributions.IntDistribution:
+        """The same range as Optuna's distribution."""
+        return optuna.distributions.IntDistribution(self.low, self.high, log=self.log)
+
+    def narrowed(self, best: Sequence[int], widen: float) -> IntRange:
+        """As `FloatRange.narrowed`, rounded outwards."""
+        low, high = _narrow(self, best, widen)
+        return self.model_copy(update={"low": max(self.low, math.floor(low)), "high": min(self.high, math.ceil(high))})
+
+
+class Choices(Range):
+    """One of a few values without order."""
+
+    type: Literal["categorical"] = "categorical"
+    choices: Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1, max_length=1000)]
+
+    @property
+    def distribution(self) -> optuna.distributions.CategoricalDistribution:
+        """The same choices as Optuna's distribution."""
+        return optuna.distributions.CategoricalDistribution(self.choices)
+
+    def narrowed(self, best: Sequence[Scalar], widen: float) -> Choices:
+        """Only the choices that one of `best` has."""
+        return self.model_copy(update={"choices": tuple(c for c in self.choices if c in best)})
+
+
+def _kind(value: Any) -> str:
+    """Which of the forms of a search space entry `value` is; decides whose errors the user sees."""
+    if isinstance(value, dict):
+        return str(value.get("type", "missing"))
+    return str(value.type) if isinstance(value, Range) else "fixed"
+
+
+Dimension = Annotated[
+    Annotated[FloatRange, Tag("float")]
+    | Annotated[IntRange, Tag("int")]
+    | Annotated[Choices, Tag("categorical")]
+    | Annotated[Scalar, Tag("fixed")],
+    Discriminator(
+        _kind, custom_error_type="range_type", custom_error_message="`type` must be float, int or categorical"
+    ),
+]
+SearchSpace = dict[str, Dimension]
+
+
+def default_search_space() -> SearchSpace:
+    """Ranges that are sensible for standardised market features."""
+    windowed = {"family": ("gru", "tcn")}
+    return {
+        "family": Choices(choices=("mlp", "resnet", "gru", "tcn")),
+        "learning_rate": FloatRange(low=3e-4, high=1e-2, log=True),
+        "weight_decay": FloatRange(low=1e-5, high=1e-1, log=True),
+        "optimizer": Choices(choices=("adamw", "adam")),
+        "batch_size": Choices(choices=(256, 512, 1024)),
+        "width": Choices(choices=(32, 64, 128)),
+        "depth": IntRange(low=1, high=3),
+        "dropout": FloatRange(low=0.0, high=0.5),
+        "activation": Choices(choices=("relu", "gelu", "silu")),
+        "window": IntRange(low=4, high=20, when=windowed),
+        "label_smoothing": FloatRange(low=0.0, high=0.1),
+        "schedule": Choices(choices=("constant", "cosine")),
+        "gradient_clip": FloatRange(low=0.5, high=5.0, log=True),
+        "class_weights": Choices(choices=("none", "balanced")),
+    }
+
+
+def narrow(space: SearchSpace, best: Sequence[Values], widen: float) -> SearchSpace:
+    """Search space around the configurations in `best`.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        The full space; dimensions that no configuration in `best` has stay as they are.
+    best : sequence of mappings
+        Hyperparameters of the best trials so far.
+    widen : float
+        Share of the old width by which each bound moves outwards again.
+    """
+    narrowed: SearchSpace = {}
+    for name, dimension in space.items():
+        seen: Sequence[Any] = [values[name] for values in best if name in values]
+        narrowed[name] = dimension.narrowed(seen, widen) if isinstance(dimension, Range) and seen else dimension
+    return narrowed
+
+
+def longest_window(space: SearchSpace) -> int:
+    """Rows of history that the longest window in `space` reads; splits are the same for every configuration."""
+    window = space.get("window", 1)
+    if isinstance(window, FloatRange | IntRange):
+        return int(window.high)
+    if isinstance(window, Choices):
+        return max(int(c) for c in window.choices)
+    return int(window)
+
+
+def _check_bounds(low: float, high: float, log: bool) -> None:
+    if low > high:
+        raise ValueError(f"low {low} is above high {high}")
+    if log and low <= 0:
+        raise ValueError(f"a log scale needs low > 0, not {low}")
+
+
+def _narrow(old: FloatRange | IntRange, best: Sequence[float], widen: float) -> tuple[float, float]:
+    to, back = (math.log, math.exp) if old.log else (float, float)
+    margin = widen * (to(old.high) - to(old.low))
+    low, high = back(to(min(best)) - margin), back(to(max(best)) + margin)
+    return max(old.low, low), min(old.high, high)

@@ -1,0 +1,38 @@
+"""Early stopping with patience and a least improvement; remembers the best epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class EarlyStopping:
+    """Stops when the monitored score has not improved by more than `min_delta` for `patience` epochs.
+
+    Patience counts epochs, also where not every epoch is evaluated. Scores are higher-is-better.
+    """
+
+    patience: int
+    min_delta: float
+    best: float | None = None
+    best_epoch: int = 0
+
+    def update(self, epoch: int, score: float) -> bool:
+        """Record the score of an epoch; True if it is the new best."""
+        if self.best is None or score > self.best + self.min_delta:
+            self.best, self.best_epoch = score, epoch
+            return True
+        return False
+
+    def should_stop(self, epoch: int) -> bool:
+        """Whether patience has run out after `epoch`."""
+        return epoch - self.best_epoch >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes while it runs."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]

@@ -1,0 +1,41 @@
+"""Optimisers, the learning rate over the steps of a run, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from scripts.search_space import Hyperparameters
+
+_LEAST_SHARE = 0.01  # of the peak learning rate at the end of a cosine
+
+
+def make_optimiser(parameters: Iterable[nn.Parameter], hyperparameters: Hyperparameters) -> torch.optim.Optimizer:
+    """Fused optimiser named by the hyperparameters."""
+    hp = hyperparameters
+    if hp.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, hp.learning_rate, momentum=0.9, nesterov=True, weight_decay=hp.weight_decay, fused=True
+        )
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[hp.optimizer]
+    return kind(parameters, hp.learning_rate, weight_decay=hp.weight_decay, fused=True)
+
+
+def learning_rate_share(step: int, n_steps: int, warmup_steps: int, schedule: str) -> float:
+    """Share of the peak learning rate at `step` of `n_steps`: linear warm-up, then constant or half a cosine."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if schedule == "constant":
+        return 1.0
+    progress = min(1.0, (step - warmup_steps) / max(1, n_steps - warmup_steps))
+    return _LEAST_SHARE + (1.0 - _LEAST_SHARE) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@torch.no_grad()
+def update_average(average: Sequence[torch.Tensor], current: Sequence[torch.Tensor], decay: float, step: int) -> None:
+    """Exponential moving average of the weights, in place; the decay rises with the steps so that the start is forgotten."""
+    early = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average), list(current), 1.0 - early)

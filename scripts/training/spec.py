@@ -1,0 +1,110 @@
+"""What a training run is given and what it reports: plain frozen records that travel between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from scripts.search_space import Hyperparameters
+
+RunState = Literal["complete", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides the result of one training run on a given data set.
+
+    Attributes
+    ----------
+    name : str
+        Name of the run, of its checkpoint and of its TensorBoard folder.
+    address : tuple
+        Address of its randomness, such as (seed, "trial", 7, "fold", 0).
+    train_rows, validation_rows : ndarray of int64
+        Rows of the data set; without validation rows every epoch is run and nothing is evaluated.
+    epochs, evaluation_frequency, patience : int
+        All in epochs.
+    monitor : {"val_accuracy", "val_loss"}
+        Decides the best epoch and early stopping.
+    schedule_epochs : int or None
+        Epochs over which the learning rate runs; None means `epochs`. A run that is to end earlier keeps its schedule.
+    ema_decay : float
+        Decay per step of the averaged weights that are evaluated and kept; 0 means the weights themselves.
+    factories : mapping
+        The user's own model families.
+    max_duration_s : float or None
+        The run is stopped after this many seconds of training.
+    """
+
+    name: str
+    address: tuple[int | str, ...]
+    hyperparameters: Hyperparameters
+    train_rows: np.ndarray
+    validation_rows: np.ndarray
+    epochs: int
+    evaluation_frequency: int = 1
+    patience: int = 10**9
+    min_delta: float = 0.0
+    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    schedule_epochs: int | None = None
+    warmup_epochs: int = 0
+    ema_decay: float = 0.0
+    cost_bps: float = 0.0
+    margin: float = 0.0
+    factories: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    max_duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Metrics of one epoch; validation metrics are None where it was not evaluated.
+
+    Losses in nats, accuracy and simulated return (net of costs, over the validation rows) as fractions.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+    val_accuracy: float | None
+    simulated_return: float | None
+    duration_s: float
+    examples_per_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a finished run; metrics are those of the best epoch, whose weights are kept.
+
+    Attributes
+    ----------
+    state : {"complete", "stopped", "failed"}
+        All planned epochs run, stopped early, or no usable result.
+    failure : str or None
+        Why a run failed or was ended from outside.
+    """
+
+    state: RunState
+    epochs: int
+    best_epoch: int
+    train_loss: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    simulated_return: float | None
+    n_parameters: int
+    duration_s: float
+    inference_us_per_row: float | None
+    failure: str | None = None
+
+    @classmethod
+    def failed(cls, reason: str, epochs: int = 0, duration_s: float = 0.0, n_parameters: int = 0) -> Outcome:
+        """Outcome of a run without a usable result; the epochs it cost still count."""
+        return cls("failed", epochs, 0, None, None, None, None, n_parameters, duration_s, None, reason)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """Inverse of `dataclasses.asdict`."""
+        return cls(**values)

@@ -1,0 +1,161 @@
+"""Phase 1 as a whole: proposes trials, trains them, keeps them in the study and writes trials.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from scripts.artifacts import Checkpoints, RunDir, write_json
+from scripts.config import Experiment, TuningConfig
+from scripts.data.dataset import Dataset
+from scripts.errors import EnvironmentFailed, InputError
+from scripts.execution.driver import Watch, execute
+from scripts.execution.executor import Executor, Update
+from scripts.search_space import Hyperparameters, SearchSpace
+from scripts.training.spec import Outcome, RunSpec
+from scripts.tuning.stages import n_visible, propose, stage_of
+from scripts.tuning.study import TrialStudy
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What does not change during the search."""
+
+    experiment: Experiment
+    dataset: Dataset
+    space: SearchSpace
+    device: str
+    max_trial_time_s: float | None
+
+
+class Search:
+    """The trials of phase 1 as work for the driver."""
+
+    def __init__(self, setting: Setting, study: TrialStudy) -> None:
+        self.setting, self.study = setting, study
+        config = setting.experiment.tuning
+        self._split = setting.dataset.tail_split(config.validation_fraction, setting.experiment.seed)
+        # Trials that an earlier process left running go on under the same number, from their checkpoints.
+        self._left_running = [t for t in study.trials() if t.state == TrialState.RUNNING]
+
+    def next_spec(self) -> RunSpec | None:
+        """An interrupted trial first, then a new one as soon as the results that it may see are in."""
+        if self._left_running:
+            return self._spec(self._left_running.pop(0))
+        config, seed = self.setting.experiment.tuning, self.setting.experiment.seed
+        trials = self.study.trials()
+        number = len(trials)
+        if number >= config.n_trials:
+            return None
+        if any(not t.state.is_finished() for t in trials[: n_visible(number, config)]):
+            return None
+        proposal = propose(number, self.setting.space, config, seed, trials)
+        self.study.start(proposal, stage_of(number, config)[0])
+        return self._spec(self.study.trials()[number])
+
+    def finished(self, spec: RunSpec, update: Update) -> None:
+        """Store the outcome."""
+        if update.outcome is None:
+            raise ValueError(f"{spec.name} has no outcome")
+        number = int(spec.name.removeprefix("trial_"))
+        self.study.finish(number, update.outcome, update.history)
+        self._check_failures(stage_of(number, self.setting.experiment.tuning)[0])
+
+    def _check_failures(self, stage: str) -> None:
+        """End when workers die again and again: that is the machine, not the configurations."""
+        trials = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and t.state.is_finished()]
+        killed = [t for t in trials if "killed" in str(t.user_attrs["outcome"]["failure"])]
+        if len(trials) >= 4 and len(killed) > len(trials) / 2:
+            raise EnvironmentFailed(
+                f"{len(killed)} of {len(trials)} {stage} trials were killed", "workers", "use fewer --workers"
+            )
+
+    def _spec(self, trial: FrozenTrial) -> RunSpec:
+        experiment, config = self.setting.experiment, self.setting.experiment.tuning
+        train, validation = self._split
+        return RunSpec(
+            name=f"trial_{trial.number:04d}",
+            address=(experiment.seed, "trial", trial.number),
+            hyperparameters=Hyperparameters(**trial.user_attrs["values"]),
+            train_rows=train,
+            validation_rows=validation,
+            epochs=stage_of(trial.number, config)[1],
+            patience=config.early_stopping_patience,
+            min_delta=config.early_stopping_min_delta,
+            monitor=experiment.training.monitor,
+            cost_bps=experiment.data.cost_bps,
+            margin=experiment.data.margin,
+            factories=experiment.models,
+            device=self.setting.device,
+            max_duration_s=self.setting.max_trial_time_s,
+        )
+
+
+def run_search(
+    setting: Setting,
+    study: TrialStudy,
+    executor: Executor,
+    run_dir: RunDir,
+    watch: Watch,
+    deadline: float | None,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Run what is left of phase 1 and write trials.json; its content.
+
+    Raises
+    ------
+    InputError
+        No trial gave a usable result.
+    BudgetEnded
+        The time budget ended first.
+    """
+    execute(Search(setting, study), executor, Checkpoints(run_dir.tuning / "checkpoints"), watch, deadline)
+    body = provenance | trial_table(study.trials(), setting.experiment.seed)
+    if all(t["state"] == "failed" for t in body["trials"]):
+        reason = body["trials"][0]["failure"]
+        raise InputError(
+            f"all {len(body['trials'])} trials failed, the first with: {reason}",
+            str(run_dir.study),
+            "lower search_space.learning_rate or check the data",
+        )
+    write_json(run_dir.trials, body)
+    return body
+
+
+def planned_epochs(config: TuningConfig) -> int:
+    """Most epochs that phase 1 can spend."""
+    return sum(stage_of(number, config)[1] for number in range(config.n_trials))
+
+
+def trial_table(trials: list[FrozenTrial], seed: int) -> dict[str, Any]:
+    """Content of trials.json from the finished trials of a study."""
+    records = [_record(trial) for trial in trials if trial.state.is_finished()]
+    return {
+        "seed": seed,
+        "epochs_spent": sum(r["epochs"] for r in records),
+        "duration_s": sum(r["duration_s"] for r in records),
+        "trials": records,
+    }
+
+
+def _record(trial: FrozenTrial) -> dict[str, Any]:
+    outcome = Outcome.from_dict(trial.user_attrs["outcome"])
+    return {
+        "number": trial.number,
+        "stage": trial.user_attrs["stage"],
+        "state": outcome.state,
+        "hyperparameters": trial.user_attrs["values"],
+        "epochs": outcome.epochs,
+        "best_epoch": outcome.best_epoch,
+        "val_accuracy": outcome.val_accuracy,
+        "val_loss": outcome.val_loss,
+        "train_loss": outcome.train_loss,
+        "simulated_return": outcome.simulated_return,
+        "n_parameters": outcome.n_parameters,
+        "duration_s": outcome.duration_s,
+        "inference_us_per_row": outcome.inference_us_per_row,
+        "failure": outcome.failure,
+        "history": trial.user_attrs["history"],
+    }

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Watch a run: ./start_tensorboard.sh [--run-dir DIR] [--port P] [--host H]. TensorBoard has no login, so it listens on
+# this machine alone unless --host says otherwise.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+run_dir=. port=6006 host=127.0.0.1
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --run-dir) run_dir=${2:?--run-dir needs a directory}; shift 2 ;;
+        --port) port=${2:?--port needs a number}; shift 2 ;;
+        --host) host=${2:?--host needs a name}; shift 2 ;;
+        *) echo "start_tensorboard.sh: unknown argument $1; usage: ./start_tensorboard.sh [--run-dir DIR] [--port P] [--host H]" >&2; exit 2 ;;
+    esac
+done
+if [ ! -d "$run_dir/tensorboard_logs" ]; then
+    echo "start_tensorboard.sh: $run_dir/tensorboard_logs is missing; make it with run_hyperparameter_tuning.py" >&2
+    exit 3
+fi
+requirements=(requirements.txt)
+source "$here/setup_environment.sh"
+exec "$python" -m tensorboard.main --logdir "$run_dir/tensorboard_logs" --host "$host" --port "$port"

@@ -1,0 +1,152 @@
+"""Experiments from YAML and the command line: defaults, bounds, and what is said about mistakes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.config import Experiment, differing_keys
+from scripts.config_files import dump_yaml, load_experiment, parse_assignment, read_yaml
+from scripts.errors import InputError
+from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange, longest_window, narrow
+
+
+def experiment_of(tmp_path, text, assignments=()):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_experiment(path, list(assignments))
+
+
+def test_defaults_are_those_of_the_guide():
+    experiment = Experiment()
+    tuning, extended, final = experiment.tuning, experiment.extended, experiment.final
+    assert (tuning.n_random_trials, tuning.n_bayesian_trials, tuning.n_fine_tune_trials) == (20, 40, 15)
+    assert tuning.epochs_per_trial_random == 8
+    assert tuning.epochs_per_trial_bayesian == 15
+    assert tuning.epochs_per_trial_fine_tune == 25
+    assert (tuning.early_stopping_patience, tuning.early_stopping_min_delta) == (5, 0.002)
+    assert (extended.top_n, extended.cross_validation_folds, extended.extended_epochs) == (5, 3, 100)
+    assert (extended.evaluation_frequency, extended.early_stopping_patience) == (5, 10)
+    assert (final.epochs, final.early_stopping_patience) == (200, 15)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "tuning:\n  n_random_trails: 3\n",
+            "line 2, tuning.n_random_trails: unknown key; did you mean n_random_trials?",
+        ),
+        ("tuning: {n_random_trials: 3, n_random_trials: 4}", "duplicate key"),
+        ("tuning: {n_random_trials: yes}", "valid integer"),
+        ("tuning: {n_random_trials: .inf}", "valid integer"),
+        ("data: {cost_bps: .nan}", "finite"),
+        ("tuning:\n  n_random_trials: -1\n", "line 2"),
+        ("search_space:\n  learning_rate: {type: float, low: 0.1, high: 0.01}", "low 0.1 is above high 0.01"),
+        ("search_space: {learning_rate: {type: flaot, low: 0.1, high: 0.2}}", "must be float, int or categorical"),
+        ("search_space: {learning_rate: {type: float, low: 0.0, high: 0.2, log: true}}", "low > 0"),
+        ("search_space: {learning_rate: abc}", "learning_rate"),
+        ("search_space: {dropout: {type: float, low: 0.0, high: 1.5}}", "dropout"),
+        ("search_space: {window: {type: int, low: 2, high: 3, when: {nothing: [1]}}}", "names nothing"),
+        ("a: &x [*x]", "alias"),
+        ("x: " + "[" * 200, "deeper than 50"),
+        ("seed: " + "9" * 5000, "digits"),
+        ("data: {source: market}", "needs `path`"),
+        ("data: {source: table, path: x.csv}", "does not go with label"),
+        ("- 1\n- 2\n", "no mapping"),
+        ("tuning: {n_random_trials: 0, n_bayesian_trials: 0, n_fine_tune_trials: 0}", "no trial is planned"),
+    ],
+)
+def test_a_wrong_config_is_refused_with_place_and_reason(tmp_path, text, says):
+    with pytest.raises(InputError) as caught:
+        experiment_of(tmp_path, text)
+    message = str(caught.value)
+    assert says in message
+    assert "config.yaml" in message
+    assert "\n" not in message
+
+
+def test_yaml_is_read_as_version_1_2(tmp_path):
+    experiment = experiment_of(tmp_path, "seed: 010\nsearch_space: {learning_rate: 1e-3, family: mlp}")
+    assert experiment.seed == 10
+    assert experiment.search_space["learning_rate"] == 0.001
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"seed: 1\nname: \xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8 at byte 14"):
+        read_yaml(path)
+
+
+def test_a_large_file_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("#" * (2**20 + 1))
+    with pytest.raises(InputError, match="larger"):
+        read_yaml(path)
+
+
+def test_assignments_come_last_and_nest(tmp_path):
+    experiment = experiment_of(tmp_path, "data: {cost_bps: 1.0}", ["data.cost_bps=2.5", "seed=3"])
+    assert (experiment.data.cost_bps, experiment.seed) == (2.5, 3)
+    assert parse_assignment("a.b=[1, 2]") == {"a": {"b": [1, 2]}}
+    with pytest.raises(InputError, match="no assignment"):
+        parse_assignment("seed")
+
+
+def test_a_search_space_entry_replaces_its_default_and_keeps_the_others(tmp_path):
+    space = experiment_of(tmp_path, "search_space: {width: 64}").search_space
+    assert space["width"] == 64
+    assert isinstance(space["learning_rate"], FloatRange)
+
+
+def test_data_paths_count_from_the_file_that_names_them(tmp_path):
+    experiment = experiment_of(tmp_path, "data: {source: market, path: prices.csv}")
+    assert experiment.data.path == str(tmp_path / "prices.csv")
+
+
+def test_what_is_recorded_loads_again_and_names_no_code(tmp_path):
+    experiment = experiment_of(tmp_path, "models: {mine: 'a.b:c'}\nsearch_space: {family: mine}")
+    recorded = experiment.recorded()
+    assert "models" not in recorded
+    assert Experiment.model_validate(recorded).search_space == experiment.search_space
+    path = tmp_path / "again.yaml"
+    path.write_text(dump_yaml(recorded))
+    assert load_experiment(path, []).recorded() == recorded
+
+
+def test_differences_are_named_key_by_key():
+    assert differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == ["a.c (2 -> 3)"]
+
+
+def test_the_longest_window_is_that_of_the_space():
+    assert longest_window({"window": IntRange(low=2, high=9)}) == 9
+    assert longest_window({"window": Choices(choices=(3, 7))}) == 7
+    assert longest_window({}) == 1
+
+
+@given(
+    low=st.floats(1e-6, 1e3),
+    share=st.floats(1.001, 1e3),
+    log=st.booleans(),
+    places=st.lists(st.floats(0, 1), min_size=1, max_size=5),
+    widen=st.floats(0, 1),
+)
+def test_narrowed_bounds_hold_the_best_and_stay_inside(low, share, log, places, widen):
+    old = FloatRange(low=low, high=low * share, log=log)
+    best = [min(old.high, max(old.low, low + p * (old.high - low))) for p in places]
+    new = old.narrowed(best, widen)
+    assert old.low <= new.low <= min(best) * (1 + 1e-9)
+    assert max(best) * (1 - 1e-9) <= new.high <= old.high
+
+
+def test_narrowing_keeps_the_choices_that_one_of_the_best_has():
+    space = {"optimizer": Choices(choices=("adamw", "adam", "sgd")), "depth": IntRange(low=1, high=10), "width": 8}
+    best = [{"optimizer": "adam", "depth": 4}, {"optimizer": "sgd", "depth": 5}]
+    new = narrow(space, best, 0.1)
+    assert new["optimizer"].choices == ("adam", "sgd")
+    assert (new["depth"].low, new["depth"].high) == (3, 6)
+    assert new["width"] == 8
+
+
+def test_hyperparameters_accept_further_names_for_own_models():
+    assert Hyperparameters(family="mine", n_heads=4).model_dump()["n_heads"] == 4
