@@ -43,7 +43,7 @@ def analyse(session: Session) -> None:
     session.say(f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}")
     if agreement is not None:
         session.say(
-            f"rank correlation of phase 1 and phase 2 over {len(extended['configurations'])} configurations: {agreement:.2f}"
+            f"rank correlation of the phases over {len(extended['configurations'])} configurations: {agreement:.2f}"
         )
     if importance:
         shown = ", ".join(f"{name} {share:.0%}" for name, share in list(importance.items())[:5])

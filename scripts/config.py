@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scripts.search_space import Choices, Hyperparameters, Model, SearchSpace, Range, default_search_space
+from scripts.search_space import (
+    Choices,
+    FloatRange,
+    Hyperparameters,
+    IntRange,
+    Model,
+    SearchSpace,
+    default_search_space,
+)
 
 Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatility_regime", "column"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -91,7 +99,7 @@ class TuningConfig(Model):
         4,
         ge=1,
         le=1024,
-        description="trial k is proposed from the results of trials 0..k-lag: the search is the same for 1..lag workers",
+        description="trial k is proposed from the results of trials 0..k-lag: same search for 1..lag workers",
     )
     fine_tune_top: int = Field(5, ge=1, le=1000, description="best trials that span the fine-tune bounds")
     fine_tune_widen: float = Field(0.1, ge=0, le=10, description="share of the old width added on each side")
@@ -174,7 +182,7 @@ def differing_keys(a: Any, b: Any, prefix: str = "") -> list[str]:
 def _check_dimension(space: SearchSpace, name: str, dimension: Any) -> None:
     """Raise ValueError if a value of `dimension` could not be a hyperparameter or `when` names no categorical."""
     extremes = [dimension]
-    if isinstance(dimension, Range):
+    if isinstance(dimension, FloatRange | IntRange | Choices):
         extremes = list(dimension.choices) if isinstance(dimension, Choices) else [dimension.low, dimension.high]
         for other in dimension.when:
             if not isinstance(space.get(other), Choices | str | bool | int):

@@ -87,7 +87,7 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
     value: Any = _parse(f"value: {text}", f"--set {key}")[0]["value"]
     for part in reversed(key.split(".")):
         value = {part: value}
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def dump_yaml(values: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Expe
     path = yaml_file(session)
     experiment = load_experiment(path, session.assignments, base=None if path else recorded)
     now = experiment.recorded()
-    if differ := differing_keys(*({name: values[name] for name in _SHARED} for values in (recorded, now))):
+    if differ := differing_keys({n: recorded[n] for n in _SHARED}, {n: now[n] for n in _SHARED}):
         raise InputError(
             f"{', '.join(differ[:5])} changed since {earlier}",
             str(path or "command line"),
@@ -118,9 +118,8 @@ def claim(session: Session, folder: Path, phase: str, experiment: Experiment, or
     differ = differing_keys(
         {name: then["experiment"].get(name) for name in sections}, {name: now["experiment"][name] for name in sections}
     )
-    differ += differing_keys(
-        *({k: p[k] for k in ("data_fingerprint", "sealed_fingerprint", "inputs")} for p in (then, now))
-    )
+    origins = ("data_fingerprint", "sealed_fingerprint", "inputs")
+    differ += differing_keys({name: then[name] for name in origins}, {name: now[name] for name in origins})
     if differ:
         raise InputError(
             f"was started with other settings: {', '.join(differ[:5])}",
@@ -198,8 +197,8 @@ def tune(session: Session) -> None:
     study.close()
     best = max((t for t in body["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
     session.say(
-        f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs; best on one split, so optimistic: trial "
-        f"{best['number']} with {best['val_accuracy']:.4f}"
+        f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs; best on one split, so optimistic: "
+        f"trial {best['number']} with {best['val_accuracy']:.4f}"
     )
     session.say(f"results in {run_dir.trials}; next: {EXTENDED}")
 
@@ -236,7 +235,7 @@ def extend(session: Session) -> None:
         watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
         executing(session, dataset, len(chosen) * len(work.folds)) as executor,
     ):
-        results = trainer.run(experiment, work, executor, watch, session.deadline, origin)
+        results = trainer.run(work, executor, watch, session.deadline, origin)
     session.say(f"phase 2: {results['epochs_spent']} epochs; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
     session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")

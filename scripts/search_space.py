@@ -1,6 +1,6 @@
 """Hyperparameters and their search space: declare, narrow around the best, name what applies.
 
-A search space has the shape of the hyperparameters with leaves replaced by ranges; a leaf that is a plain value is fixed.
+A search space has the shape of the hyperparameters with leaves replaced by ranges; a plain value is fixed.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ class Hyperparameters(Model):
 
 
 class Range(Model):
+    """What every dimension of a search space has."""
+
+    type: str
     when: dict[str, Annotated[tuple[Scalar, ...], Field(strict=False)]] = Field(
         default_factory=dict, description="applies only if each named categorical has one of these values"
     )
@@ -138,7 +141,7 @@ SearchSpace = dict[str, Dimension]
 
 def default_search_space() -> SearchSpace:
     """Ranges that are sensible for standardised market features."""
-    windowed = {"family": ("gru", "tcn")}
+    windowed: dict[str, tuple[Scalar, ...]] = {"family": ("gru", "tcn")}
     return {
         "family": Choices(choices=("mlp", "resnet", "gru", "tcn")),
         "learning_rate": FloatRange(low=3e-4, high=1e-2, log=True),
@@ -172,7 +175,10 @@ def narrow(space: SearchSpace, best: Sequence[Values], widen: float) -> SearchSp
     narrowed: SearchSpace = {}
     for name, dimension in space.items():
         seen: Sequence[Any] = [values[name] for values in best if name in values]
-        narrowed[name] = dimension.narrowed(seen, widen) if isinstance(dimension, Range) and seen else dimension
+        if isinstance(dimension, FloatRange | IntRange | Choices) and seen:
+            narrowed[name] = dimension.narrowed(seen, widen)
+        else:
+            narrowed[name] = dimension
     return narrowed
 
 

@@ -46,7 +46,7 @@ def to_yaml(suggestions: Mapping[str, tuple[Range | Scalar, str]]) -> str:
     for name, (dimension, reason) in suggestions.items():
         plain = dimension.model_dump(mode="json", exclude_defaults=True) if isinstance(dimension, Range) else dimension
         if isinstance(dimension, Range) and isinstance(plain, dict):
-            plain = {"type": dimension.type} | plain  # type: ignore[attr-defined]
+            plain = {"type": dimension.type} | plain
         # JSON in one line is YAML, and needs no quoting rules of our own.
         lines.append(f"  {name}: {json.dumps(plain)}  # {reason}")
     return "\n".join(lines) + "\n"
@@ -66,7 +66,7 @@ def _numeric(
     if old.low >= 0:
         bounds["low"] = max(bounds["low"], min(old.low, 0.0 if isinstance(old, FloatRange) else 1.0))
     if isinstance(old, IntRange):
-        bounds = {"low": int(round(bounds["low"])), "high": max(old.high + at_high, int(round(bounds["high"])))}
+        bounds = {"low": round(bounds["low"]), "high": max(old.high + at_high, round(bounds["high"]))}
     side = "lower" if at_low else "upper"
     return old.model_copy(update=bounds), f"widened: the best value {values[0]:.3g} lies on the {side} edge"
 

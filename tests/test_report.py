@@ -257,7 +257,7 @@ def test_hostile_text_is_still_shown_as_text():
 def test_the_policy_lets_run_exactly_the_scripts_of_the_page(rendered):
     structure = Structure(rendered)
     policy = next(v for t, n, v in structure.attributes if t == "meta" and n == "content" and "script-src" in v)
-    allowed = set(re.findall(r"'sha256-([^']+)'", policy
+    allowed = set(re.findall(r"'sha256-([^']+)'", policy))
     running = [text for kind, text in structure.scripts if kind == "module"]
     assert {base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in running} == allowed
     assert "default-src 'none'" in policy and "eval" not in policy

@@ -1,1 +1,1 @@
-"""Data: reading, checking, features, labels, splits and the data sets made of them."""
+"""Data: reading and checking files, features, labels, splits and data sets."""

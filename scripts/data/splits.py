@@ -1,37 +1,41 @@
-"""Splits of rows in time: the tail, purged k-fold, walk-forward, combinatorial; and stratified ones for tables.
+"""Splits of rows into training and test rows: generators of positions that know rows' dates and nothing of models.
 
-Splitters are generators of index arrays and know nothing of models. The rule of purging (Lopez de Prado 2018, chapter
-7): with s the first date of a block of tested dates and E the last date that a label of its rows reads, a row at date
-t may train if it lies before the block and its label ends more than the embargo before s, or lies after the block,
-more than the embargo after E, and its features begin after E.
+Terms: a row has a date t, reads features from the date a on and its label up to the date e. A test block has the
+first date s, and E is the last date that any label of its rows reads. A row outside the block may train if
+
+    before the block: e + embargo < s        after it: t > E + embargo and a > E
+
+(Lopez de Prado 2018, chapter 7, with the embargo on both sides and the features purged as well). All dates are
+positions in the calendar of all tickers. Rows of one date are never on both sides.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from scripts.errors import InputError
 
 Split = tuple[np.ndarray, np.ndarray]
+GROUP_FOLDS = 20  # whole groups are dealt into at most so many parts, of which a test set takes its share
 
 
 @dataclass(frozen=True)
 class Spans:
-    """What a splitter must know of each row: positions in the calendar of all tickers, int64 of shape (n,).
+    """What a splitter must know of each row: positions in the calendar, int64, shape (n,).
 
     Attributes
     ----------
     date : ndarray
         Date of the row.
     feature_start : ndarray
-        First bar that its features read, the model's window included.
+        First bar that the row's features read, the model's window included.
     label_end : ndarray
-        Last bar that its label reads.
+        Last bar that the row's label reads.
     """
 
     date: np.ndarray
@@ -40,119 +44,268 @@ class Spans:
 
 
 class PurgedKFold:
-    """k blocks of consecutive dates, each tested once by a model that is trained on the purged rest."""
+    """Consecutive blocks of dates, each the test set once.
+
+    Parameters
+    ----------
+    n_splits : int
+        Number of blocks, at least 2; the first ones are larger by a date where the dates do not divide evenly.
+    embargo : int
+        Dates kept free on both sides of the test block.
+    """
 
     def __init__(self, n_splits: int, embargo: int) -> None:
         self.n_splits, self.embargo = n_splits, embargo
 
     def split(self, spans: Spans) -> Iterator[Split]:
-        """Yield (train, test) positions, ascending."""
-        for block in _date_blocks(spans, self.n_splits):
-            test = np.isin(spans.date, block)
-            yield _checked(_may_train(spans, test, self.embargo), test, f"fold of {len(block)} dates")
+        """Yield (training, test) positions into the arrays of `spans`, ascending.
+
+        Raises
+        ------
+        InputError
+            If there are fewer dates than folds or purging leaves a fold without training rows.
+        """
+        return CombinatorialPurged(self.n_splits, 1, self.embargo).split(spans)
 
 
-class WalkForward:
-    """Blocks of dates tested one after the other by models trained on what came before.
+class CombinatorialPurged:
+    """Every choice of test blocks among consecutive blocks of dates (Lopez de Prado 2018, chapter 12).
+
+    Purging and embargo apply around each test block, not around their common span.
 
     Parameters
     ----------
     n_blocks : int
-        Blocks of equal length at the end of the dates that are tested; the dates before them train alone.
+        Blocks that the dates are cut into, at least 2.
+    n_test_blocks : int
+        Blocks tested together, at least 1 and fewer than `n_blocks`.
     embargo : int
-    n_train_dates : int or None
-        Dates before each block that train (rolling); None takes all (expanding).
-    first_train_dates : int or None
-        Dates before the first tested block; None means as many as a block has.
+        Dates kept free on both sides of each test block.
     """
 
-    def __init__(
-        self, n_blocks: int, embargo: int, n_train_dates: int | None = None, first_train_dates: int | None = None
-    ) -> None:
-        self.n_blocks, self.embargo = n_blocks, embargo
-        self.n_train_dates, self.first_train_dates = n_train_dates, first_train_dates
-
-    def split(self, spans: Spans) -> Iterator[Split]:
-        """Yield (train, test) positions, ascending."""
-        dates = np.unique(spans.date)
-        first = self.first_train_dates or len(dates) // (self.n_blocks + 1)
-        for block in np.array_split(dates[first:], self.n_blocks):
-            test = np.isin(spans.date, block)
-            train = _may_train(spans, test, self.embargo) & (spans.date < block[0])
-            if self.n_train_dates is not None:
-                train &= spans.date >= block[0] - self.n_train_dates
-            yield _checked(train, test, f"block of {len(block)} dates")
-
-
-class CombinatorialPurged:
-    """Every choice of `n_test_blocks` of `n_blocks` blocks of dates is tested once (Lopez de Prado 2018, chapter 12)."""
-
     def __init__(self, n_blocks: int, n_test_blocks: int, embargo: int) -> None:
+        if not 1 <= n_test_blocks < n_blocks:
+            raise InputError(
+                f"{n_test_blocks} of {n_blocks} blocks cannot be tested", "folds", "test at least one, not all of them"
+            )
         self.n_blocks, self.n_test_blocks, self.embargo = n_blocks, n_test_blocks, embargo
 
     def split(self, spans: Spans) -> Iterator[Split]:
-        """Yield (train, test) positions, ascending; purged around every tested block."""
-        blocks = _date_blocks(spans, self.n_blocks)
-        for chosen in itertools.combinations(blocks, self.n_test_blocks):
-            tests = [np.isin(spans.date, block) for block in chosen]
-            train = np.logical_and.reduce([_may_train(spans, test, self.embargo) for test in tests])
-            yield _checked(train, np.logical_or.reduce(tests), f"{self.n_test_blocks} blocks")
+        """Yield (training, test) positions into the arrays of `spans`, ascending; test blocks in lexical order.
+
+        Raises
+        ------
+        InputError
+            If there are fewer dates than blocks or purging leaves a split without training rows.
+        """
+        dates = np.unique(spans.date)
+        _require_dates(len(dates), self.n_blocks, "folds")
+        blocks = [_block(spans, part) for part in np.array_split(dates, self.n_blocks)]
+        for k, chosen in enumerate(combinations(blocks, self.n_test_blocks)):
+            test, may_train = np.zeros(len(spans.date), bool), np.ones(len(spans.date), bool)
+            for block in chosen:
+                test |= block
+                may_train &= _may_train(spans, block, self.embargo)
+            yield _positions(may_train, test, self.embargo, f"fold {k + 1}")
+
+
+class WalkForward:
+    """The last blocks of dates, each tested after training on what lies before it.
+
+    Parameters
+    ----------
+    n_splits : int
+        Number of test blocks.
+    test_dates : int
+        Dates per test block.
+    embargo : int
+        Dates kept free between the labels of the training rows and the test block.
+    train_dates : int or None
+        Train on the last so many dates that may train (rolling); None for all of them (expanding).
+    """
+
+    def __init__(self, n_splits: int, test_dates: int, embargo: int, train_dates: int | None = None) -> None:
+        self.n_splits, self.test_dates, self.embargo, self.train_dates = n_splits, test_dates, embargo, train_dates
+
+    def split(self, spans: Spans) -> Iterator[Split]:
+        """Yield (training, test) positions into the arrays of `spans`, ascending, the earliest block first.
+
+        Raises
+        ------
+        InputError
+            If the dates do not hold all blocks or a block has no training rows before it.
+        """
+        dates, n_tested = np.unique(spans.date), self.n_splits * self.test_dates
+        _require_dates(len(dates), n_tested + 1, "walk-forward blocks")
+        for k, part in enumerate(dates[-n_tested:].reshape(self.n_splits, self.test_dates)):
+            test = _block(spans, part)
+            train = _ends_before(spans, part[0], self.embargo)
+            if self.train_dates is not None and train.any():
+                train &= spans.date >= np.unique(spans.date[train])[-self.train_dates :][0]
+            yield _positions(train, test, self.embargo, f"walk-forward block {k + 1}")
 
 
 def split_end(spans: Spans, fraction: float, embargo: int) -> Split:
-    """Training positions and those of the last dates, which hold about `fraction` of the rows."""
+    """Training rows and, as test rows, the last dates.
+
+    Parameters
+    ----------
+    spans : Spans
+    fraction : float
+        Share of the rows to test, above 0 and below 1; the cut lies between the two dates that come closest to it.
+    embargo : int
+        Dates kept free between the labels of the training rows and the first test date.
+
+    Returns
+    -------
+    (train, test) : ndarrays of int64
+        Positions into the arrays of `spans`, ascending.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two dates or purging leaves no training rows.
+    """
     dates, counts = np.unique(spans.date, return_counts=True)
+    _require_dates(len(dates), 2, "split at the end")
     rows_from = counts[::-1].cumsum()[::-1]
-    first = int(np.searchsorted(-rows_from, -fraction * len(spans.date)))
-    if not 0 < first < len(dates):
-        raise InputError(
-            f"{len(dates)} dates cannot be cut into training rows and a tail of {fraction:g}",
-            "data",
-            "give more history",
-        )
-    test = spans.date >= dates[first]
-    return _checked(_may_train(spans, test, embargo), test, f"tail of {fraction:g}")
+    first = dates[1 + np.abs(rows_from[1:] - fraction * len(spans.date)).argmin()]
+    return _positions(_ends_before(spans, first, embargo), spans.date >= first, embargo, "split at the end")
 
 
 def table_split_end(y: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> Split:
-    """Stratified sample of about `fraction` of the rows of a table without time; groups stay together."""
-    n_splits = max(2, round(1 / fraction))
-    return next(iter(table_folds(y, groups, n_splits, seed)))
+    """Stratified random training and test rows of a table without time; groups stay whole.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (n,)
+        Class of each row.
+    groups : ndarray of int64, shape (n,), or None
+        Rows of one group all go to the same side; the test share is then met only approximately.
+    fraction : float
+        Share of the rows to test, above 0 and below 1.
+    seed : int
+        Not negative.
+
+    Raises
+    ------
+    InputError
+        If a class or the number of groups is too small for two sides.
+    """
+    counts = _class_counts(y, 2, "two sides")
+    if groups is None:
+        n_test = int(np.ceil(fraction * len(y)))
+        if min(n_test, len(y) - n_test) < len(counts):
+            raise InputError(
+                f"{n_test} of {len(y)} rows to test cannot hold {len(counts)} classes on both sides",
+                "split of a table",
+                "change the fraction or give more rows",
+            )
+        splitter = StratifiedShuffleSplit(1, test_size=n_test, random_state=_random_state(seed))
+        train, test = next(splitter.split(np.zeros(len(y)), y))
+        return np.sort(train), np.sort(test)
+    n_parts = min(GROUP_FOLDS, len(_group_counts(groups, 2)), int(counts.min()))
+    n_test_parts = int(np.clip(round(fraction * n_parts), 1, n_parts - 1))
+    parts = StratifiedGroupKFold(n_parts, shuffle=True, random_state=_random_state(seed)).split(y, y, groups)
+    test = np.sort(np.concatenate([part for _, part in parts][:n_test_parts]))
+    return _with_all_classes(y, np.setdiff1d(np.arange(len(y)), test), test, "split of a table")
 
 
 def table_folds(y: np.ndarray, groups: np.ndarray | None, n_splits: int, seed: int) -> Iterator[Split]:
-    """Stratified folds of a table without time; groups stay together."""
-    counts = np.bincount(y[y >= 0])
-    fewest = counts[counts > 0].min() if groups is None else len(np.unique(groups))
-    if fewest < n_splits:
-        what = "rows in the rarest class" if groups is None else "groups"
-        raise InputError(f"{fewest} {what} cannot fill {n_splits} folds", "data", "give more rows or use fewer folds")
+    """Yield stratified (training, test) rows of a table without time; each row is tested once, groups stay whole.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (n,)
+        Class of each row.
+    groups : ndarray of int64, shape (n,), or None
+        Rows of one group are tested together.
+    n_splits : int
+        Number of folds, at least 2.
+    seed : int
+        Not negative.
+
+    Raises
+    ------
+    InputError
+        If a class has fewer rows than folds, or there are fewer groups than folds.
+    """
+    _class_counts(y, n_splits, f"{n_splits} folds")
+    if groups is not None:
+        _group_counts(groups, n_splits)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = kind(n_splits, shuffle=True, random_state=seed % 2**32)
-    yield from splitter.split(np.zeros(len(y)), y, groups)
+    folds = kind(n_splits, shuffle=True, random_state=_random_state(seed)).split(np.zeros(len(y)), y, groups)
+    for k, (train, test) in enumerate(folds):
+        yield _with_all_classes(y, train, test, f"fold {k + 1}")
 
 
-def _date_blocks(spans: Spans, n_blocks: int) -> list[np.ndarray]:
-    """The dates that have a row, cut into blocks; the first ones are larger."""
-    dates = np.unique(spans.date)
-    if len(dates) < n_blocks:
-        raise InputError(f"{len(dates)} dates cannot fill {n_blocks} folds", "data", "give more history or use fewer folds")
-    return np.array_split(dates, n_blocks)
+def _block(spans: Spans, dates: np.ndarray) -> np.ndarray:
+    return (spans.date >= dates[0]) & (spans.date <= dates[-1])
 
 
-def _may_train(spans: Spans, test: np.ndarray, embargo: int) -> np.ndarray:
-    """Rows outside a block of tested dates whose labels and features do not touch it."""
-    first, last = spans.date[test].min(), spans.label_end[test].max()
-    before = spans.label_end + embargo < first
-    after = (spans.date > last + embargo) & (spans.feature_start > last)
-    return (before & (spans.date < first)) | after
+def _ends_before(spans: Spans, first_date: int, embargo: int) -> np.ndarray:
+    return (spans.date < first_date) & (spans.label_end + embargo < first_date)
 
 
-def _checked(train: np.ndarray, test: np.ndarray, what: str) -> Split:
-    if not train.any() or not test.any():
+def _may_train(spans: Spans, block: np.ndarray, embargo: int) -> np.ndarray:
+    """Rows that the rule of this module lets train beside the test rows `block`."""
+    last_read = spans.label_end[block].max()
+    after = (spans.date > last_read + embargo) & (spans.feature_start > last_read)
+    return ~block & (_ends_before(spans, spans.date[block].min(), embargo) | after)
+
+
+def _positions(train: np.ndarray, test: np.ndarray, embargo: int, where: str) -> Split:
+    if not train.any():
         raise InputError(
-            f"a {what} leaves {train.sum()} training and {test.sum()} test rows of {len(train)} after purging",
-            "data",
-            "give more history, use fewer folds, or lower data.embargo, data.horizon or the longest window",
+            f"purging and an embargo of {embargo} dates leave no training rows beside {test.sum()} test rows "
+            f"({len(test)} rows in all)",
+            where,
+            "give a longer history, or set fewer folds, a smaller test share, a shorter horizon, window or embargo",
         )
     return np.flatnonzero(train), np.flatnonzero(test)
+
+
+def _require_dates(n_dates: int, needed: int, where: str) -> None:
+    if n_dates < needed:
+        raise InputError(
+            f"{n_dates} dates have usable rows, {needed} are needed", where, "give a longer history or set fewer folds"
+        )
+
+
+def _class_counts(y: np.ndarray, needed: int, purpose: str) -> np.ndarray:
+    classes, counts = np.unique(y, return_counts=True)
+    if len(counts) == 0 or counts.min() < needed:
+        listed = ", ".join(f"class {c}: {n}" for c, n in zip(classes[:10], counts[:10], strict=True)) or "no rows"
+        raise InputError(
+            f"each class needs {needed} rows for {purpose} ({listed})",
+            "split of a table",
+            "give more rows of the rare class, merge it with another, or set fewer folds",
+        )
+    return np.asarray(counts)
+
+
+def _group_counts(groups: np.ndarray, needed: int) -> np.ndarray:
+    counts = np.unique(groups, return_counts=True)[1]
+    if len(counts) < needed:
+        raise InputError(
+            f"{len(counts)} groups cannot be kept whole in {needed} parts",
+            "split of a table",
+            "give more groups, set fewer folds or leave data.group_column out",
+        )
+    return np.asarray(counts)
+
+
+def _with_all_classes(y: np.ndarray, train: np.ndarray, test: np.ndarray, where: str) -> Split:
+    lacking: Sequence[int] = np.setdiff1d(y, y[train]).tolist()
+    if lacking:
+        raise InputError(
+            f"{len(train)} training rows have none of class {lacking[0]}: all its groups are tested together",
+            where,
+            "give more groups that hold this class, or leave data.group_column out",
+        )
+    return train, test
+
+
+def _random_state(seed: int) -> np.random.RandomState:
+    """Legacy generator, as scikit-learn wants one, from a seed of any size."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))

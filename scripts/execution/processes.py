@@ -92,7 +92,7 @@ class ProcessExecutor:
         worker.task = None if update.outcome else Task(worker.task.spec, update.state)
         if update.outcome:
             worker.deaths = 0
-        return update  # type: ignore[no-any-return]
+        return update
 
     def _replace(self, worker: _Worker) -> Update | None:
         worker.process.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -16,9 +18,7 @@ class GRU(nn.Module):
         super().__init__()
         hp = hyperparameters
         widths = [n_features, *[hp.width] * hp.depth]
-        self.layers = nn.ModuleList(
-            nn.GRU(a, b, batch_first=True) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.GRU(a, b, batch_first=True) for a, b in itertools.pairwise(widths))
         self.dropout = PooledDropout(hp.dropout)
         self.head = nn.Linear(hp.width, n_classes)
 
@@ -26,4 +26,4 @@ class GRU(nn.Module):
         """Logits (batch, n_classes) of windows (batch, window, n_features)."""
         for number, layer in enumerate(self.layers):
             x, _ = layer(self.dropout(x) if number else x)
-        return self.head(self.dropout(x[:, -1]))  # type: ignore[no-any-return]
+        return self.head(self.dropout(x[:, -1]))

@@ -24,4 +24,4 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, n_classes) of rows (batch, n_features)."""
-        return self.layers(x)  # type: ignore[no-any-return]
+        return self.layers(x)

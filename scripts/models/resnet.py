@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Hidden states (batch, width)."""
-        return h + self.branch(h)  # type: ignore[no-any-return]
+        return h + self.branch(h)
 
 
 class ResNet(nn.Module):
@@ -43,4 +43,4 @@ class ResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, n_classes) of rows (batch, n_features)."""
-        return self.layers(x)  # type: ignore[no-any-return]
+        return self.layers(x)

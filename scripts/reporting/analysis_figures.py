@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -79,51 +80,58 @@ def search_figure(trials: Sequence[Row], constant: float | None) -> Figure | Non
 
 def learning_curve_figure(configurations: Sequence[Row], constant: float | None) -> Figure | None:
     """Training and validation loss and validation accuracy of each candidate and fold, two panels a candidate."""
-    panels = []
-    for configuration in configurations[:_MAX_CANDIDATES]:
-        heading = f"trial {configuration.get('trial_number', '?')}"
-        losses, accuracies = [], []
-        for fold in configuration.get("folds") or ():
-            name = f"fold {fold.get('fold', '?')}"
-            for epoch in fold.get("history") or ():
-                at = {"epoch": epoch.get("epoch"), "fold": name}
-                losses += [at | {"set": s, "value": epoch.get(k)} for s, k in _SETS if epoch.get(k) is not None]
-                if epoch.get("val_accuracy") is not None:
-                    accuracies.append(at | {"set": "validation", "value": epoch["val_accuracy"]})
-        if losses:
-            panels.append(Panel(f"{heading}: loss", _curve(losses, "cross-entropy loss (nats)", ".3f")))
-        if accuracies:
-            panels.append(
-                Panel(f"{heading}: validation accuracy", _curve(accuracies, "validation accuracy", ".1%", constant))
-            )
-    if not panels:
+    rows = [row for c in configurations[:_MAX_CANDIDATES] for row in _curve_rows(c)]
+    if not rows:
         return None
+    panels = []
+    for trial, (measure, title, form) in itertools.product(dict.fromkeys(r["trial"] for r in rows), _MEASURES):
+        # Equal limits everywhere, so that candidates can be compared by eye.
+        values = [r["value"] for r in rows if r["measure"] == measure]
+        if own := [r for r in rows if r["trial"] == trial and r["measure"] == measure]:
+            baseline = constant if measure == "accuracy" else None
+            domain = (min(values), max(values))
+            panels.append(Panel(f"{trial}: {title.split(' (')[0]}", _curve(own, title, form, domain, baseline)))
     reading = (
-        "Solid is validation, dashed is training, one colour per fold. Training loss that falls while validation loss "
-        "rises is overfitting; folds that lie far apart mean that the number depends on the period tested."
+        "Solid is validation, dashed is training, one colour per fold; all candidates have the same limits. Training "
+        "loss that falls while validation loss rises is overfitting; folds that lie far apart mean that the number "
+        "depends on the period tested."
     )
     reading += " The dashed grey line is the accuracy of always answering one class." if constant is not None else ""
-    return Figure("learning_curves", "Learning curves", reading, tuple(panels))
+    return Figure("learning_curves", "Loss and accuracy by epoch", reading, tuple(panels))
 
 
-_SETS = (("training", "train_loss"), ("validation", "val_loss"))
+_SERIES = (
+    ("train_loss", "loss", "training"),
+    ("val_loss", "loss", "validation"),
+    ("val_accuracy", "accuracy", "validation"),
+)
+_MEASURES = (("loss", "cross-entropy loss (nats)", ".3f"), ("accuracy", "validation accuracy", ".1%"))
 
 
-def _curve(rows: list[dict[str, Any]], title: str, form: str, constant: float | None = None) -> dict[str, Any]:
-    lines = (
-        chart(thinned(rows))
-        .mark_line()
-        .encode(
-            alt.X("epoch:Q", title="epoch"),
-            alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False)),
-            alt.Color("fold:N", title=None),
-            alt.StrokeDash(
-                "set:N", legend=None, scale=alt.Scale(domain=["validation", "training"], range=[[1, 0], [4, 3]])
-            ),
-            tooltip=["fold:N", "set:N", "epoch:Q", alt.Tooltip("value:Q", format=form)],
-        )
+def _curve_rows(configuration: Row) -> Iterator[dict[str, Any]]:
+    for fold in configuration.get("folds") or ():
+        where = {"trial": f"trial {configuration.get('trial_number', '?')}", "fold": f"fold {fold.get('fold', '?')}"}
+        for epoch in fold.get("history") or ():
+            for key, measure, part in _SERIES:
+                if epoch.get(key) is not None:
+                    at = {"measure": measure, "set": part, "epoch": epoch.get("epoch"), "value": epoch[key]}
+                    yield where | at
+
+
+def _curve(
+    rows: list[dict[str, Any]], title: str, form: str, domain: tuple[float, float], baseline: float | None
+) -> dict[str, Any]:
+    sets = alt.Scale(domain=["validation", "training"], range=[[1, 0], [4, 3]])
+    kept = [{k: row[k] for k in ("fold", "set", "epoch", "value")} for row in thinned(rows)]
+    lines = chart(kept, height=200).mark_line()
+    lines = lines.encode(
+        alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+        alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False, domain=domain)),
+        alt.Color("fold:N", title=None),
+        alt.StrokeDash("set:N", legend=None, scale=sets),
+        tooltip=["fold:N", "set:N", "epoch:Q", alt.Tooltip("value:Q", format=form)],
     )
-    return specification([lines, *rule(constant)], title)
+    return specification([lines, *rule(baseline)], title)
 
 
 def importance_figure(importance: Mapping[str, float]) -> Figure | None:
@@ -148,8 +156,10 @@ def importance_figure(importance: Mapping[str, float]) -> Figure | None:
     return Figure("importance", "Importance of the hyperparameters", reading, (panel,))
 
 
-def slice_figure(trials: Sequence[Row], importance: Mapping[str, float], constant: float | None) -> Figure | None:
-    """Show validation accuracy against the values of each hyperparameter, the most important first."""
+def slice_figure(
+    trials: Sequence[Row], importance: Mapping[str, float], constant: float | None, space: Mapping[str, Any]
+) -> Figure | None:
+    """Show validation accuracy against each hyperparameter, the most important first, on the scales of `space`."""
     usable = [t for t in trials if t.get("val_accuracy") is not None and t.get("state") != "failed"]
     kept = thinned(usable)
     names = sorted({n for t in kept for n in t.get("hyperparameters") or ()}, key=lambda n: (-importance.get(n, 0), n))
@@ -161,7 +171,7 @@ def slice_figure(trials: Sequence[Row], importance: Mapping[str, float], constan
             if (t.get("hyperparameters") or {}).get(name) is not None
         ]
         if len({str(row["x"]) for row in rows}) > 1:
-            panels.append(Panel(name, _slice(name, rows, constant)))
+            panels.append(Panel(name, _slice(name, rows, constant, _is_log(space.get(name)))))
     if not panels:
         return None
     reading = (
@@ -172,7 +182,11 @@ def slice_figure(trials: Sequence[Row], importance: Mapping[str, float], constan
     return Figure("slices", "Hyperparameters against validation accuracy", reading, tuple(panels[:_MAX_SLICES]))
 
 
-def _slice(name: str, rows: list[dict[str, Any]], constant: float | None) -> dict[str, Any]:
+def _is_log(dimension: Any) -> bool:
+    return isinstance(dimension, Mapping) and bool(dimension.get("log"))
+
+
+def _slice(name: str, rows: list[dict[str, Any]], constant: float | None, log: bool) -> dict[str, Any]:
     values = [row["x"] for row in rows]
     if any(isinstance(v, str | bool) for v in values):
         rows = [row | {"x": str(row["x"])} for row in rows]
@@ -180,11 +194,8 @@ def _slice(name: str, rows: list[dict[str, Any]], constant: float | None) -> dic
     elif len(set(values)) <= 6:
         x = alt.X("x:O", title=name, axis=alt.Axis(labelAngle=0))
     else:
-        log = min(values) > 0 and max(values) / min(values) >= 50
-        axis = alt.Axis(format="~g", tickCount=4)
-        x = alt.X(
-            "x:Q", title=name, axis=axis, scale=alt.Scale(type="log" if log else "linear", zero=False, nice=False)
-        )
+        scale = alt.Scale(type="log", nice=False) if log and min(values) > 0 else alt.Scale(zero=False, nice=False)
+        x = alt.X("x:Q", title=name, axis=alt.Axis(format="~g", tickCount=4), scale=scale)
     points = (
         chart(rows, height=160)
         .mark_point(opacity=0.7)

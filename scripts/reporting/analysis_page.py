@@ -73,7 +73,7 @@ def analysis_page(content: AnalysisReport) -> Page:
         [
             search_figure(records, constant),
             importance_figure(importance),
-            slice_figure(records, importance, constant),
+            slice_figure(records, importance, constant, (best.get("experiment") or {}).get("search_space") or {}),
             rank_figure(candidates, records),
         ]
     )

@@ -53,7 +53,7 @@ def comparison_figure(rows: Sequence[Row]) -> Figure | None:
     bars = (
         chart(known, height=height)
         .mark_rule(strokeWidth=2)
-        .encode(alt.X("low:Q"), order, alt.X2("high"), alt.Color("kind:N", title=None))
+        .encode(alt.X("low:Q"), order, alt.X2("high:Q"), alt.Color("kind:N", title=None))
     )
     reading = (
         "Further right is better; the bars are 95 % intervals. The model is worth something only where its interval "
@@ -109,7 +109,7 @@ def _time_chart(rows: list[dict[str, Any]], title: str, form: str) -> dict[str, 
         chart(rows)
         .mark_line()
         .encode(
-            alt.X("date:T", title="date", scale=alt.Scale(type="utc")),
+            alt.X("date:T", title="date", axis=alt.Axis(format="%b %Y", tickCount=5), scale=alt.Scale(type="utc")),
             alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False)),
             alt.Color("series:N", title=None, scale=colours),
             alt.StrokeDash("series:N", title=None, scale=alt.Scale(domain=colours.domain, range=[[1, 0], [5, 2]])),
@@ -137,7 +137,7 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
     y = alt.Y("accuracy:Q", title="share of answers that were right", axis=axis, scale=scale)
     diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
     known = [row for row in intervals if "low" in row]
-    bars = chart(known).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high"))
+    bars = chart(known).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
     count = alt.Tooltip("count:Q", title="rows", format=",")
     dots = chart(intervals).mark_point(color=BLUE, size=70)
     dots = dots.encode(x, y, tooltip=[percent_tooltip("confidence"), percent_tooltip("accuracy"), count])
@@ -166,7 +166,7 @@ def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None
         return None
     y = alt.Y("name:N", title=None, sort=None)
     height = 20 * len(rows) + 20
-    x = alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False))
+    x = alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(format=".1%", tickCount=6), scale=alt.Scale(zero=False))
     points = (
         chart(rows, height=height)
         .mark_point(color=BLUE)
@@ -183,7 +183,7 @@ def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None
         )
     )
     known = [row for row in rows if row.get("low") is not None]
-    bars = chart(known, height=height).mark_rule(color=BLUE).encode(alt.X("low:Q"), y, alt.X2("high"))
+    bars = chart(known, height=height).mark_rule(color=BLUE).encode(alt.X("low:Q"), y, alt.X2("high:Q"))
     layers = [*([bars] if known else []), points, *rule(naive, vertical=True)]
     reading = (
         "Bars are 95 % intervals; of twenty parts one lies outside its interval by chance alone, so only a pattern "

@@ -66,7 +66,7 @@ def specification(layers: Sequence[alt.Chart], description: str) -> dict[str, An
     """Put layers on top of each other; `description` is what a screen reader says."""
     whole = alt.layer(*layers) if len(layers) > 1 else layers[0]
     height = next(layer.height for layer in layers if layer.height is not alt.Undefined)
-    spec: dict[str, Any] = whole.properties(description=description, width="container", height=height).to_dict(validate=False)
+    spec: dict[str, Any] = whole.properties(description=description, width="container", height=height).to_dict()
     return spec | {"config": _CONFIG, "background": "transparent", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 

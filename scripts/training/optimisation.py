@@ -36,6 +36,6 @@ def learning_rate_share(step: int, n_steps: int, warmup_steps: int, schedule: st
 
 @torch.no_grad()
 def update_average(average: Sequence[torch.Tensor], current: Sequence[torch.Tensor], decay: float, step: int) -> None:
-    """Exponential moving average of the weights, in place; the decay rises with the steps so that the start is forgotten."""
+    """Exponential moving average of the weights, in place; a lower decay at first forgets the start."""
     early = min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average), list(current), 1.0 - early)

@@ -125,14 +125,9 @@ class TrainingRun:
             return None
         seconds = time.perf_counter() - start
         evaluated = self._is_evaluated(self.epoch + 1)
-        metrics = self._evaluate() if evaluated else (None, None, None)
-        report = EpochReport(
-            self.epoch + 1,
-            train_loss,
-            *metrics,
-            duration_s=time.perf_counter() - start,
-            examples_per_s=len(self.train_rows) / seconds,
-        )
+        loss, accuracy, earned = self._evaluate() if evaluated else (None, None, None)
+        rate = len(self.train_rows) / seconds
+        report = EpochReport(self.epoch + 1, train_loss, loss, accuracy, earned, time.perf_counter() - start, rate)
         self.history.append(report)
         self._decide(report, evaluated)
         return report
@@ -161,7 +156,7 @@ class TrainingRun:
         n = len(self.train_rows)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(key(*self.spec.address, epoch, "order")))
         order = order.to(self.device)
-        # One gather of the whole epoch leaves contiguous batches; windows would not fit and are gathered batch by batch.
+        # One gather of the whole epoch leaves contiguous batches; windows would not fit and are gathered by batch.
         rows, targets = self.train_rows[order], self.targets[order]
         inputs = self._gather(rows) if self.offsets is None else None
         bounds = _batch_bounds(n, self.spec.hyperparameters.batch_size)

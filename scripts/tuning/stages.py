@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import optuna
@@ -24,10 +24,10 @@ from scripts.search_space import (
     Choices,
     FloatRange,
     IntRange,
+    Range,
     Scalar,
     SearchSpace,
     Values,
-    Range,
     narrow,
 )
 
@@ -186,8 +186,7 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Range) -> Scalar:
     if isinstance(dimension, IntRange):
         return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
     if isinstance(dimension, Choices):
-        choice: Scalar = trial.suggest_categorical(name, dimension.choices)
-        return choice
+        return cast(Scalar, trial.suggest_categorical(name, dimension.choices))
     raise TypeError(type(dimension))
 
 

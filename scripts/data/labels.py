@@ -1,0 +1,229 @@
+"""Labels of a panel of bars: next-bar and k-bar direction, triple barrier, volatility regime; and forward returns.
+
+A label reads bars of its own segment alone and is undefined where not all of them are there, also where the outcome
+seems known already: else the end of the sample would hold only the quick outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from scripts.config import DataConfig
+from scripts.data.features import MIN_VOLATILITY, BarIndex, log_returns, trailing
+
+BARRIER_VOLATILITY_WINDOW = 20
+REGIME_VOLATILITY_WINDOW = 5
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of each row, what they read, and what they earn.
+
+    Attributes
+    ----------
+    y : ndarray of int64, shape (n_rows,)
+        Position in `classes`, -1 where not defined.
+    classes : tuple of str
+    label_start, label_end : ndarray of int64, shape (n_rows,)
+        Calendar positions of the first and the last bar that the label reads, -1 where not defined.
+    lookback : int
+        Bars that the label's definition, its naive rule and its features read backwards, the row's own included.
+    forward_return : ndarray of float64, shape (n_rows,)
+        Return of a position of +1 decided at the row's close and held for one bar, a fraction; NaN where unknown.
+        "next_open": the ticker's next open to the open after it; "close_to_close": this close to the next one. The
+        next bar is the ticker's own, so that a position is carried over missing dates and halts.
+    positions : tuple of float
+        Position held for each class.
+    naive : dict of str to ndarray of int64, shape (n_rows,)
+        Class that the label's own naive rule predicts, -1 where unknown.
+    features : dict of str to ndarray of float32, shape (n_rows,)
+        Causal features that the label's definition suggests, NaN where unknown.
+    notes : tuple of str
+    """
+
+    y: np.ndarray
+    classes: tuple[str, ...]
+    label_start: np.ndarray
+    label_end: np.ndarray
+    lookback: int
+    forward_return: np.ndarray
+    positions: tuple[float, ...]
+    naive: dict[str, np.ndarray]
+    features: dict[str, np.ndarray]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """One kind of label: classes (-1 unknown) and the bars it reads behind and ahead of a row."""
+
+    y: np.ndarray
+    classes: tuple[str, ...]
+    positions: tuple[float, ...]
+    persistence: np.ndarray
+    reads_back: int  # bars before the row that the label reads
+    lookback: int
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> Labels:
+    """Label every bar.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        "close" and any of "open", "high", "low", float64, positive.
+    bars : BarIndex
+        Index of the same frame.
+    config : DataConfig
+        `label`, `horizon`, `barrier_width`, `regime_window` and `fill` are read.
+    """
+    kinds = {"triple_barrier": _triple_barrier, "volatility_regime": _volatility_regime}
+    definition = kinds.get(config.label, _direction)(frame, bars, config)
+    row, defined = np.arange(len(frame)), definition.y >= 0
+    start = bars.date[np.maximum(row - definition.reads_back, bars.first_row)]
+    end = bars.date[np.minimum(row + config.horizon, bars.last_row)]
+    forward_return, return_notes = _forward_return(frame, bars, config.fill)
+    return Labels(
+        y=definition.y,
+        classes=definition.classes,
+        label_start=np.where(defined, start, -1),
+        label_end=np.where(defined, end, -1),
+        lookback=definition.lookback,
+        forward_return=forward_return,
+        positions=definition.positions,
+        naive={"persistence": definition.persistence},
+        features=definition.features,
+        notes=(*definition.notes, *return_notes),
+    )
+
+
+def _direction(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
+    """Class 1 where the close k bars ahead is strictly higher; persistence: the last k bars' direction goes on."""
+    close, k = frame["close"].to_numpy(np.float64), config.horizon
+    ahead, before = _bars_off(close, k, bars), _bars_off(close, -k, bars)
+    y = np.where(np.isnan(ahead), -1, ahead > close)
+    persistence = np.where(np.isnan(before), -1, close > before)
+    return _Definition(y, ("down", "up"), (-1.0, 1.0), persistence, reads_back=0, lookback=k + 1)
+
+
+def _triple_barrier(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
+    """Which barrier around the close is touched first within the horizon (Lopez de Prado 2018, section 3.4).
+
+    The barriers lie at close * (1 +- width), width = barrier_width * volatility * sqrt(horizon), the volatility being
+    the root mean square of the last 20 log returns. Of each bar in order: the open beyond a barrier decides;
+    else a bar that touches both takes the sign of its close to the row's (none if equal); else the one it touches.
+    Persistence: the side on which the last `horizon` bars' move would have left the same barriers.
+    """
+    close, horizon = frame["close"].to_numpy(np.float64), config.horizon
+    volatility = _volatility(close, BARRIER_VOLATILITY_WINDOW, bars)
+    width = config.barrier_width * volatility * np.sqrt(horizon)
+    # Prices that have not moved give no barrier: both would be touched at once.
+    width[~(width > 0)] = np.nan
+    side = _first_touch(_quotes(frame), width, horizon, bars)
+    y = np.where(np.isnan(side), -1, np.nan_to_num(side) + 1).astype(np.int64)
+    move = close / _bars_off(close, -horizon, bars) - 1
+    known = ~np.isnan(move) & ~np.isnan(width)
+    persistence = np.where(known, 1 + (move >= width).astype(np.int64) - (move <= -width), -1)
+    lookback = max(BARRIER_VOLATILITY_WINDOW, horizon) + 1
+    closes_only = not {"high", "low"} <= set(frame.columns)
+    notes = ("no high and low: the barriers are compared with closes",) if closes_only else ()
+    return _Definition(
+        y,
+        ("down", "timeout", "up"),
+        (-1.0, 0.0, 1.0),
+        persistence,
+        BARRIER_VOLATILITY_WINDOW,
+        lookback,
+        notes=notes,
+    )
+
+
+def _volatility_regime(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
+    """Class 1 where the realised volatility `horizon` bars ahead is strictly above its trailing median.
+
+    Realised volatility: root mean square of the last 5 log returns; median: of its last `regime_window` values, the
+    row's included. Persistence: today's value against the same median. The ratio of the two is offered as a feature.
+    """
+    close = frame["close"].to_numpy(np.float64)
+    realised = _volatility(close, REGIME_VOLATILITY_WINDOW, bars)
+    # A window that reaches into the segment before holds one of the NaN with which each segment starts.
+    median = pd.Series(realised).rolling(config.regime_window).median().to_numpy()
+    ahead = _bars_off(realised, config.horizon, bars)
+    y = np.where(np.isnan(ahead) | np.isnan(median), -1, ahead > median)
+    persistence = np.where(np.isnan(median), -1, realised > median)
+    ratio = np.log(np.maximum(realised, MIN_VOLATILITY) / np.maximum(median, MIN_VOLATILITY))
+    lookback = config.regime_window + REGIME_VOLATILITY_WINDOW
+    notes: tuple[str, ...] = ()
+    if config.horizon < REGIME_VOLATILITY_WINDOW:
+        shared = REGIME_VOLATILITY_WINDOW - config.horizon
+        notes = (
+            f"volatility_regime {config.horizon} bars ahead shares {shared} of {REGIME_VOLATILITY_WINDOW} returns with"
+            f" the value known today; set data.horizon to {REGIME_VOLATILITY_WINDOW} to predict unknown returns alone",
+        )
+    features = {"volatility_to_median": ratio.astype(np.float32)}
+    return _Definition(y, ("calm", "turbulent"), (1.0, 0.0), persistence, lookback - 1, lookback, features, notes)
+
+
+def _forward_return(frame: pd.DataFrame, bars: BarIndex, fill: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return earned by a position of +1 decided at each row, and a note where the wish could not be met."""
+    notes: tuple[str, ...] = ()
+    if fill == "next_open" and "open" not in frame:
+        fill, notes = "close_to_close", ("no open: simulated fills are at the close that decides (close_to_close)",)
+    price = frame["open" if fill == "next_open" else "close"].to_numpy(np.float64)
+    entry, leave = (1, 2) if fill == "next_open" else (0, 1)
+    out = np.full(len(price), np.nan)
+    held = bars.ticker[leave:] == bars.ticker[: len(price) - leave]
+    out[: len(held)][held] = (price[leave:] / price[entry : len(price) - leave + entry])[held] - 1
+    return out, notes
+
+
+def _first_touch(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, bars: BarIndex) -> np.ndarray:
+    """Side (-1.0, 0.0, 1.0) of the barrier touched first in the next `horizon` bars; NaN where not defined."""
+    close = quotes["close"]
+    upper, lower = close * (1 + width), close * (1 - width)
+    side, open_rows = np.zeros(len(close)), np.flatnonzero(~np.isnan(width) & _has_ahead(horizon, bars))
+    undecided = open_rows
+    for k in range(1, horizon + 1):
+        o, h, low, c = (quotes[name][undecided + k] for name in ("open", "high", "low", "close"))
+        up, down = upper[undecided], lower[undecided]
+        touches_up, touches_down = h >= up, low <= down
+        gap_up, gap_down = o >= up, o <= down
+        both = touches_up & touches_down
+        side[undecided] = np.select(
+            [gap_up, gap_down, both, touches_up, touches_down], [1, -1, np.sign(c - close[undecided]), 1, -1], 0
+        )
+        undecided = undecided[~(touches_up | touches_down | gap_up | gap_down)]
+    out = np.full(len(close), np.nan)
+    out[open_rows] = side[open_rows]
+    return out
+
+
+def _quotes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Open, high, low and close; without both extremes the closes stand for all, so that neither side is favoured."""
+    have_range = {"high", "low"} <= set(frame.columns)
+    names = {"close": "close", "high": "high" if have_range else "close", "low": "low" if have_range else "close"}
+    quotes = {name: frame[column].to_numpy(np.float64) for name, column in names.items()}
+    quotes["open"] = frame["open"].to_numpy(np.float64) if "open" in frame else np.full(len(frame), np.nan)
+    return quotes
+
+
+def _volatility(close: np.ndarray, window: int, bars: BarIndex) -> np.ndarray:
+    """Root mean square of the last `window` log returns of the segment; NaN where there are fewer."""
+    history = bars.history
+    return np.asarray(np.sqrt(trailing(np.add, log_returns(close, history) ** 2, window, history) / window))
+
+
+def _has_ahead(k: int, bars: BarIndex) -> np.ndarray:
+    return np.asarray(np.arange(len(bars.date)) + k <= bars.last_row)
+
+
+def _bars_off(x: np.ndarray, k: int, bars: BarIndex) -> np.ndarray:
+    """`x` k bars ahead (k < 0: back) in the same segment; NaN where there is no such bar."""
+    row = np.arange(len(x)) + k
+    inside = (row >= bars.first_row) & (row <= bars.last_row)
+    return np.where(inside, x[np.clip(row, 0, len(x) - 1)], np.nan)

@@ -1,0 +1,229 @@
+"""Files as tables of text cells: every record has as many fields as the header, every cell knows its line."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from scripts.config import DataConfig
+from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO, check_text, is_parquet, open_text
+from scripts.errors import InputError
+
+MAX_COLUMNS = 10_000
+CHUNK = 65_536  # records turned into columns at a time, so that only the compact form of the text is held
+DELIMITERS = ",;\t|"
+_DATA_CELL = re.compile(r"[+-]?\d[\d.,:/T-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Text cells of a file.
+
+    Attributes
+    ----------
+    path : str
+        The file, for messages.
+    columns : dict of str to pyarrow ChunkedArray of string
+        Cells as read, in file order; missing cells of a Parquet file are empty.
+    lines : ndarray of int64, shape (n_rows,)
+        Line (CSV) or row (Parquet), from 1, at which each record starts.
+    unit : str
+        "line" or "row".
+    decimal : str
+        Decimal mark of numbers.
+    temporal : frozenset of str
+        Columns whose cells were typed as dates, so that they are ISO 8601 whatever the configuration says.
+    notes : tuple of str
+    """
+
+    path: str
+    columns: dict[str, pa.ChunkedArray]
+    lines: np.ndarray
+    unit: str = "line"
+    decimal: str = "."
+    temporal: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def cells(self, column: str) -> list[str]:
+        """Cells of a column without surrounding blanks."""
+        return list(map(str.strip, self.columns[column].to_pylist()))
+
+    def place(self, position: int, column: str | None = None) -> str:
+        """Where a record lies, for messages."""
+        part = "" if column is None else f", column {column}"
+        return f"{self.path}{part}, {self.unit} {self.lines[position]}"
+
+
+def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
+    """Read a CSV (plain or gzipped) or Parquet file as text cells.
+
+    Parameters
+    ----------
+    path : Path
+    config : DataConfig
+        Gives the delimiter and the decimal mark of a CSV.
+    required : sequence of str
+        Columns that must be there.
+
+    Raises
+    ------
+    InputError
+        If the file is no such table; names the line, what was expected and what to do.
+    """
+    table = _read_parquet(path, required) if is_parquet(path) else _read_csv(path, config, required)
+    if len(table) == 0:
+        raise InputError("holds a header but no row", str(path), "give a file with data")
+    return table
+
+
+def missing_column(name: str, names: Sequence[str], where: str, hint: str = "") -> InputError:
+    """The error for a column that is not there, with the nearest name."""
+    nearest = nearest_name(name, names)
+    remedy = hint or (f"did you mean {nearest!r}? rename it" if nearest else f"add a column named {name!r}")
+    shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+    return InputError(f"column {name!r} is missing; there are {shown}", where, remedy)
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str | None:
+    """The name most like `name`, whatever the case."""
+    by_lower = {other.lower(): other for other in reversed(names)}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
+    return by_lower[found[0]] if found else None
+
+
+def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
+    check_text(path)
+    with open_text(path) as file:
+        reader = csv.reader(file, delimiter=config.delimiter, strict=True)
+        try:
+            # Blank lines before the header would be a header without fields.
+            header = next((record for record in reader if record), [])
+            names = _header(header, reader.line_num, path, config, required)
+            chunks, lines, blank = _chunks(reader, len(names), path)
+        except csv.Error as error:
+            remedy = "mend the quotes or line ends of this record"
+            raise InputError(f"is no valid CSV ({error})", f"{path}, line {reader.line_num}", remedy) from None
+    cells = [pa.chunked_array([chunk[k] for chunk in chunks], type=pa.large_string()) for k in range(len(names))]
+    notes = (f"{path}: {len(blank)} blank lines skipped, the first is line {blank[0]}",) if blank else ()
+    return RawTable(str(path), dict(zip(names, cells, strict=True)), lines, decimal=config.decimal, notes=notes)
+
+
+def _header(
+    header: Sequence[str], line: int, path: Path, config: DataConfig, required: Sequence[str]
+) -> tuple[str, ...]:
+    """Checked names of the columns of a CSV."""
+    where = f"{path}, line {line}"
+    names = tuple(name.strip() for name in header)
+    if not any(names):
+        raise InputError("there is no header", where, f"begin the file with the names {', '.join(required)}, ...")
+    if len(names) <= MAX_COLUMNS:
+        for name in required:
+            if name not in names:
+                raise missing_column(name, names, where, _header_hint(header, config.delimiter, required))
+    _check_names(names, where)
+    return names
+
+
+def _header_hint(header: Sequence[str], delimiter: str, required: Sequence[str]) -> str:
+    """What to do about a header without the required names, if its form shows it."""
+    expected = f"expected columns {', '.join(required)}, ..."
+    line = delimiter.join(header)
+    other = max(DELIMITERS, key=line.count)
+    if other != delimiter and line.count(other) > line.count(delimiter):
+        return f"{expected}; the delimiter looks like {other!r}: set data.delimiter"
+    if any(_DATA_CELL.fullmatch(cell.strip()) for cell in header):
+        return f"{expected}; this line looks like data: put a line with the column names before it"
+    return ""
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{len(names)} columns are more than {MAX_COLUMNS}", where, "give fewer columns")
+    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
+    if repeated:
+        positions = [str(k + 1) for k, name in enumerate(names) if name == repeated[0]]
+        what = f"column {repeated[0]!r} is there {len(positions)} times, at positions {', '.join(positions)}"
+        raise InputError(what, where, "remove or rename one of them")
+    if "" in names:
+        remedy = "name it, or write the file without its index"
+        raise InputError(f"column {list(names).index('') + 1} has no name", where, remedy)
+
+
+def _chunks(reader: Iterator[list[str]], width: int, path: Path) -> tuple[list[list[pa.Array]], np.ndarray, list[int]]:
+    """Columns of all records in chunks, the line each record starts at, and the blank lines between records."""
+    chunks, starts, blank = [], [], []
+    records = _records(reader, width, path, blank)
+    while chunk := list(itertools.islice(records, CHUNK)):
+        numbers, rows = zip(*chunk, strict=True)
+        starts.append(np.array(numbers, dtype=np.int64))
+        chunks.append([pa.array(column, type=pa.large_string()) for column in zip(*rows, strict=True)])
+    lines = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
+    return chunks, lines, [line for line in blank if len(lines) and line < lines[-1]]
+
+
+def _records(
+    reader: Iterator[list[str]], width: int, path: Path, blank: list[int]
+) -> Iterator[tuple[int, list[str]]]:
+    """Records with the line each starts at; the lines of blank ones are added to `blank`."""
+    line = reader.line_num + 1  # type: ignore[attr-defined]
+    for record in reader:
+        if len(record) == width:
+            yield line, record
+        elif record:
+            what = f"has {len(record)} fields where the header has {width}"
+            shown = ascii(" ".join(record)[:40])
+            raise InputError(what, f"{path}, line {line}, {shown}", "mend this line, or remove it if it is a remark")
+        else:
+            blank.append(line)
+        line = reader.line_num + 1  # type: ignore[attr-defined]
+
+
+def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+            _check_names(names, str(path))
+            for name in required:
+                if name not in names:
+                    raise missing_column(name, names, str(path))
+            _check_inflation(file.metadata, path)
+            table = file.read(columns=names)
+    except (pa.ArrowException, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None
+    columns = {name: _as_text(table.column(name), name, path) for name in names}
+    temporal = frozenset(name for name in names if pa.types.is_temporal(table.schema.field(name).type))
+    return RawTable(str(path), columns, np.arange(1, table.num_rows + 1), "row", temporal=temporal)
+
+
+def _check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
+    size = path.stat().st_size
+    inflated = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+    inflated = max(inflated, metadata.num_rows)
+    if inflated > MAX_INFLATED and inflated > MAX_RATIO * size:
+        raise InputError(f"{size} bytes unpack to {inflated}", str(path), "write it again without compression")
+
+
+def _as_text(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+    """Cells as text, so that both kinds of file pass the same checks; text shows a float64 exactly."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        column = column.cast(pa.float64(), safe=False)
+    elif pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise InputError(f"has cells of type {kind}", f"{path}, column {name}", "give numbers, dates or text")
+    return column.cast(pa.large_string()).fill_null("")
