@@ -118,6 +118,7 @@ def _references(development: Dataset, dataset: Dataset, seed: int) -> dict[str, 
         development.y[development.rows],
         preprocessor.transform(dataset.x[dataset.rows]),
         seed % 2**32,
+        development.n_classes,
     )
 
 

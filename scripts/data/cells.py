@@ -118,7 +118,8 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
 
 
 def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
-    """Values of a column that holds numbers alone, or None. float() reads more than we want, so letters are looked at."""
+    """Values of a column that holds nothing but plain numbers, or None."""
+    # float() also reads words, underscores and foreign digits, so the letters are looked at first.
     text = "".join(cells)
     if decimal != ".":
         if "." in text:

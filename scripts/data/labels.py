@@ -102,6 +102,43 @@ def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> La
     )
 
 
+def first_touch(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, bars: BarIndex) -> np.ndarray:
+    """Find the barrier that each row's price touches first; see `_triple_barrier` for the rule.
+
+    Parameters
+    ----------
+    quotes : dict of str to ndarray of float64, shape (n_rows,)
+        "open", "high", "low" and "close"; NaN opens decide nothing.
+    width : ndarray of float64, shape (n_rows,)
+        Distance of both barriers as a fraction of the close, positive; NaN where there is none.
+    horizon : int
+        Bars looked at, at least 1.
+    bars : BarIndex
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows,)
+        -1.0 lower, 0.0 neither, 1.0 upper; NaN without a width or with fewer than `horizon` bars ahead.
+    """
+    close = quotes["close"]
+    upper, lower = close * (1 + width), close * (1 - width)
+    side, open_rows = np.zeros(len(close)), np.flatnonzero(~np.isnan(width) & _has_ahead(horizon, bars))
+    undecided = open_rows
+    for k in range(1, horizon + 1):
+        o, h, low, c = (quotes[name][undecided + k] for name in ("open", "high", "low", "close"))
+        up, down = upper[undecided], lower[undecided]
+        touches_up, touches_down = h >= up, low <= down
+        gap_up, gap_down = o >= up, o <= down
+        both = touches_up & touches_down
+        side[undecided] = np.select(
+            [gap_up, gap_down, both, touches_up, touches_down], [1, -1, np.sign(c - close[undecided]), 1, -1], 0
+        )
+        undecided = undecided[~(touches_up | touches_down | gap_up | gap_down)]
+    out = np.full(len(close), np.nan)
+    out[open_rows] = side[open_rows]
+    return out
+
+
 def _direction(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
     """Class 1 where the close k bars ahead is strictly higher; persistence: the last k bars' direction goes on."""
     close, k = frame["close"].to_numpy(np.float64), config.horizon
@@ -124,7 +161,7 @@ def _triple_barrier(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> 
     width = config.barrier_width * volatility * np.sqrt(horizon)
     # Prices that have not moved give no barrier: both would be touched at once.
     width[~(width > 0)] = np.nan
-    side = _first_touch(_quotes(frame), width, horizon, bars)
+    side = first_touch(_quotes(frame), width, horizon, bars)
     y = np.where(np.isnan(side), -1, np.nan_to_num(side) + 1).astype(np.int64)
     move = close / _bars_off(close, -horizon, bars) - 1
     known = ~np.isnan(move) & ~np.isnan(width)
@@ -180,27 +217,6 @@ def _forward_return(frame: pd.DataFrame, bars: BarIndex, fill: str) -> tuple[np.
     held = bars.ticker[leave:] == bars.ticker[: len(price) - leave]
     out[: len(held)][held] = (price[leave:] / price[entry : len(price) - leave + entry])[held] - 1
     return out, notes
-
-
-def _first_touch(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, bars: BarIndex) -> np.ndarray:
-    """Side (-1.0, 0.0, 1.0) of the barrier touched first in the next `horizon` bars; NaN where not defined."""
-    close = quotes["close"]
-    upper, lower = close * (1 + width), close * (1 - width)
-    side, open_rows = np.zeros(len(close)), np.flatnonzero(~np.isnan(width) & _has_ahead(horizon, bars))
-    undecided = open_rows
-    for k in range(1, horizon + 1):
-        o, h, low, c = (quotes[name][undecided + k] for name in ("open", "high", "low", "close"))
-        up, down = upper[undecided], lower[undecided]
-        touches_up, touches_down = h >= up, low <= down
-        gap_up, gap_down = o >= up, o <= down
-        both = touches_up & touches_down
-        side[undecided] = np.select(
-            [gap_up, gap_down, both, touches_up, touches_down], [1, -1, np.sign(c - close[undecided]), 1, -1], 0
-        )
-        undecided = undecided[~(touches_up | touches_down | gap_up | gap_down)]
-    out = np.full(len(close), np.nan)
-    out[open_rows] = side[open_rows]
-    return out
 
 
 def _quotes(frame: pd.DataFrame) -> dict[str, np.ndarray]:

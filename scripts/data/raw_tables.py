@@ -20,7 +20,7 @@ from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO, check_text, is_parqu
 from scripts.errors import InputError
 
 MAX_COLUMNS = 10_000
-CHUNK = 65_536  # records turned into columns at a time, so that only the compact form of the text is held
+CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is held
 DELIMITERS = ",;\t|"
 _DATA_CELL = re.compile(r"[+-]?\d[\d.,:/T-]*", re.ASCII)
 
@@ -105,6 +105,8 @@ def nearest_name(name: str, names: Sequence[str]) -> str | None:
 
 
 def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
+    if config.delimiter in '"\r\n':
+        raise InputError(f"{config.delimiter!r} cannot part fields", "data.delimiter", "use one such as ',' or ';'")
     check_text(path)
     with open_text(path) as file:
         reader = csv.reader(file, delimiter=config.delimiter, strict=True)
@@ -164,7 +166,7 @@ def _check_names(names: Sequence[str], where: str) -> None:
 
 def _chunks(reader: Iterator[list[str]], width: int, path: Path) -> tuple[list[list[pa.Array]], np.ndarray, list[int]]:
     """Columns of all records in chunks, the line each record starts at, and the blank lines between records."""
-    chunks, starts, blank = [], [], []
+    chunks, starts, blank = [], [], list[int]()
     records = _records(reader, width, path, blank)
     while chunk := list(itertools.islice(records, CHUNK)):
         numbers, rows = zip(*chunk, strict=True)
@@ -174,9 +176,7 @@ def _chunks(reader: Iterator[list[str]], width: int, path: Path) -> tuple[list[l
     return chunks, lines, [line for line in blank if len(lines) and line < lines[-1]]
 
 
-def _records(
-    reader: Iterator[list[str]], width: int, path: Path, blank: list[int]
-) -> Iterator[tuple[int, list[str]]]:
+def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[int]) -> Iterator[tuple[int, list[str]]]:
     """Records with the line each starts at; the lines of blank ones are added to `blank`."""
     line = reader.line_num + 1  # type: ignore[attr-defined]
     for record in reader:
@@ -201,6 +201,7 @@ def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
                     raise missing_column(name, names, str(path))
             _check_inflation(file.metadata, path)
             table = file.read(columns=names)
+            table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None

@@ -1,20 +1,85 @@
-"""temporary"""
+"""Data sources: one configuration in, one checked table out."""
+
 from __future__ import annotations
+
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np, pandas as pd
-from scripts.config import DataConfig
+
+import numpy as np
+import pandas as pd
+
+from scripts.config import DataConfig, SyntheticConfig
+from scripts.data.market_files import read_market
+from scripts.data.raw_files import file_digest
 from scripts.data.synthetic import generate
+from scripts.data.table_files import read_bundled, read_features
+
+BUNDLED_PREFIX = "sklearn:"
+
+
 @dataclass(frozen=True)
 class RawData:
+    """A checked table.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Market: date (datetime64[ns], without time zone), ticker (text), close and those of open, high, low, volume
+        that exist (float64); sorted by ticker, then date. Table: all columns (numbers float64, others text, missing
+        cells NaN), by time if there is a time column, else in file order. The index counts from 0.
+    notes : tuple of str
+        Repairs and warnings in words.
+    truth : ndarray of float64, shape (n_rows,), or None
+        Exact probability that the next close is higher; synthetic markets only.
+    file_sha256 : str
+        Of the file's bytes, of the values of a bundled table, or of the JSON of the synthetic market's configuration.
+    """
+
     frame: pd.DataFrame
     notes: tuple[str, ...]
     truth: np.ndarray | None = None
     file_sha256: str = ""
+
+
 def read_data(config: DataConfig, where: Path | None = None) -> RawData:
-    if config.source == "synthetic":
-        bars, truth = generate(config.synthetic)
-        bars["date"]=pd.to_datetime(bars["date"]); t=truth["p_up_next"].to_numpy()
-        return RawData(bars, (), t)
-    f=pd.read_csv(where or config.path, parse_dates=["date"], dtype={"ticker":str}, keep_default_na=False).sort_values(["ticker","date"]).reset_index(drop=True)
-    return RawData(f.drop(columns=["raw_close"], errors="ignore"), ())
+    """Read and check the data that `config` names.
+
+    Parameters
+    ----------
+    config : DataConfig
+    where : Path, optional
+        Another file of the same schema to be read in place of `config.path`. Its constant columns are kept, since
+        they need not be constant in the first file.
+
+    Raises
+    ------
+    InputError
+        Naming file, line, ticker, date or column, and what to do, if a problem cannot be mended without guessing.
+    """
+    if config.source == "synthetic" and where is None:
+        return _synthetic(config.synthetic)
+    name = str(where if where is not None else config.path)
+    if config.source == "table" and name.startswith(BUNDLED_PREFIX):
+        frame, notes, digest = read_bundled(name.removeprefix(BUNDLED_PREFIX), config, where is None)
+        return RawData(frame, notes, file_sha256=digest)
+    path = Path(name)
+    digest = file_digest(path)
+    if config.source == "table":
+        frame, notes = read_features(path, config, where is None)
+    else:
+        frame, notes = read_market(path, config)
+    return RawData(frame, notes, file_sha256=digest)
+
+
+def _synthetic(config: SyntheticConfig) -> RawData:
+    bars, truth = generate(config)
+    # Names such as SYN100 sort before SYN11.
+    order = np.argsort(bars["ticker"].to_numpy(), kind="stable")
+    frame = bars.iloc[order].reset_index(drop=True)
+    frame["date"] = pd.to_datetime(frame["date"]).astype("datetime64[ns]")
+    frame["ticker"] = frame["ticker"].astype("str")
+    frame["volume"] = frame["volume"].astype(np.float64)
+    digest = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return RawData(frame, (), truth["p_up_next"].to_numpy(dtype=np.float64)[order], digest)

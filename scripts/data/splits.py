@@ -288,7 +288,7 @@ def _group_counts(groups: np.ndarray, needed: int) -> np.ndarray:
     counts = np.unique(groups, return_counts=True)[1]
     if len(counts) < needed:
         raise InputError(
-            f"{len(counts)} groups cannot be kept whole in {needed} parts",
+            f"{len(counts)} group{'s' if len(counts) != 1 else ''} cannot be kept whole in {needed} parts",
             "split of a table",
             "give more groups, set fewer folds or leave data.group_column out",
         )

@@ -134,9 +134,7 @@ def _simulate(config: SyntheticConfig, shocks: _Shocks) -> _Paths:
     return _Paths(*(path[BURN_IN:] for path in (returns, variance, p_up, log_volume)))
 
 
-def _bars(
-    paths: _Paths, config: SyntheticConfig, generator: np.random.Generator
-) -> tuple[pd.DataFrame, np.ndarray]:
+def _bars(paths: _Paths, config: SyntheticConfig, generator: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
     """Bars, sorted by ticker and date, and the probability that the next close is higher."""
     r, (n_days, n) = paths.returns, paths.returns.shape
     log_close = np.log(generator.uniform(15, 250, n)) + np.cumsum(r, axis=0)

@@ -2,15 +2,19 @@
 
 A position p decided at a bar earns the row's forward return f. On date t, over the rows A_t with a known forward
 return: gross_t = mean of p f, turnover_t = mean of |p - p at the ticker's previous row| (0 before its first),
-net_t = gross_t - cost_bps 1e-4 turnover_t. Returns and turnover are fractions of capital.
+net_t = gross_t - cost_bps 1e-4 turnover_t. Nothing is paid for the final exit and nothing drifts between two rows.
+Returns and turnover are fractions of capital.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from scripts.evaluation.sharpe import sharpe_moments
 
 
 def positions(probabilities: np.ndarray, class_positions: Sequence[float], margin: float = 0.0) -> np.ndarray:
@@ -34,12 +38,25 @@ def positions(probabilities: np.ndarray, class_positions: Sequence[float], margi
 
 @dataclass(frozen=True)
 class ReturnSeries:
-    """Per date, ascending: gross and net return and turnover, all of shape (n_dates,)."""
+    """Simulated returns per date, ascending; all of shape (n_dates,).
+
+    Attributes
+    ----------
+    dates : ndarray of int64
+        Dates with at least one known forward return.
+    gross, net, turnover : ndarray of float64
+        Fractions of capital: return before and after costs, and the mean change of position.
+    rows, active, hits : ndarray of int64
+        Rows of the date, those with a position other than 0, and those of them that earned more than 0.
+    """
 
     dates: np.ndarray
     gross: np.ndarray
     net: np.ndarray
     turnover: np.ndarray
+    rows: np.ndarray
+    active: np.ndarray
+    hits: np.ndarray
 
 
 class ReturnSimulator:
@@ -47,7 +64,8 @@ class ReturnSimulator:
 
     Parameters
     ----------
-    date, ticker : ndarray of int64, shape (n,)
+    date, ticker : ndarray of int, shape (n,)
+        In any order; a ticker has at most one row per date.
     forward_return : ndarray of float64, shape (n,)
         NaN where unknown; such rows are left out.
     cost_bps : float
@@ -57,20 +75,112 @@ class ReturnSimulator:
     def __init__(self, date: np.ndarray, ticker: np.ndarray, forward_return: np.ndarray, cost_bps: float) -> None:
         order = np.lexsort((date, ticker))
         self._order = order[np.isfinite(forward_return[order])]
-        self._returns = forward_return[self._order]
-        self._first = np.diff(ticker[self._order], prepend=-1) != 0
+        self._returns = np.asarray(forward_return, dtype=np.float64)[self._order]
+        by_ticker = ticker[self._order]
+        self._first = np.ones(len(by_ticker), dtype=bool)
+        self._first[1:] = by_ticker[1:] != by_ticker[:-1]
         self.dates, self._date = np.unique(date[self._order], return_inverse=True)
         self._rows_per_date = np.bincount(self._date, minlength=len(self.dates))
         self._cost = cost_bps * 1e-4
 
     def run(self, position: np.ndarray) -> ReturnSeries:
         """Returns of holding `position`, shape (n,), in the order of the rows given at the start."""
-        held = position[self._order]
-        before = np.concatenate([[0.0], held[:-1]])[: len(held)]
-        change = np.abs(held - np.where(self._first, 0.0, before))
-        gross = self._mean_by_date(held * self._returns)
-        turnover = self._mean_by_date(change)
-        return ReturnSeries(self.dates, gross, gross - self._cost * turnover, turnover)
+        held = np.asarray(position, dtype=np.float64)[self._order]
+        earned = held * self._returns
+        before = np.zeros_like(held)
+        before[1:] = held[:-1]
+        before[self._first] = 0.0
+        gross = self._sum_by_date(earned) / self._rows_per_date
+        turnover = self._sum_by_date(np.abs(held - before)) / self._rows_per_date
+        return ReturnSeries(
+            dates=self.dates,
+            gross=gross,
+            net=gross - self._cost * turnover,
+            turnover=turnover,
+            rows=self._rows_per_date,
+            active=self._count_by_date(held != 0.0),
+            hits=self._count_by_date(earned > 0.0),
+        )
 
-    def _mean_by_date(self, values: np.ndarray) -> np.ndarray:
-        return np.bincount(self._date, values, minlength=len(self.dates)) / self._rows_per_date
+    def _sum_by_date(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(self._date, values, minlength=len(self.dates))
+
+    def _count_by_date(self, chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(self._date[chosen], minlength=len(self.dates))
+
+
+@dataclass(frozen=True)
+class ReturnSummary:
+    """What a series of simulated returns comes to; None where undefined.
+
+    Attributes
+    ----------
+    gross, net : float
+        Compounded return over all dates before and after costs, fractions of capital.
+    mean_net : float or None
+        Mean net return per date.
+    sharpe, sharpe_se : float or None
+        Yearly Sharpe ratio of the net returns and its standard error (Bailey and Lopez de Prado 2012), which takes
+        the dates as independent.
+    max_drawdown : float
+        Largest loss from an earlier peak of the net equity, a positive fraction.
+    turnover : float or None
+        Mean change of position per date.
+    break_even_cost_bps : float or None
+        Cost per unit of turnover at which the sum of net returns is 0.
+    hit_rate : float or None
+        Share of the rows with a position that earned more than 0.
+    exposure : float or None
+        Share of the rows with a position.
+    n_dates : int
+    """
+
+    gross: float
+    net: float
+    mean_net: float | None
+    sharpe: float | None
+    sharpe_se: float | None
+    max_drawdown: float
+    turnover: float | None
+    break_even_cost_bps: float | None
+    hit_rate: float | None
+    exposure: float | None
+    n_dates: int
+
+
+def summarise(series: ReturnSeries, periods_per_year: int) -> ReturnSummary:
+    """Figures of a series whose dates lie 1 / `periods_per_year` years apart."""
+    moments, year = sharpe_moments(series.net), math.sqrt(periods_per_year)
+    return ReturnSummary(
+        gross=total_return(series.gross),
+        net=total_return(series.net),
+        mean_net=float(series.net.mean()) if len(series.net) else None,
+        sharpe=None if moments is None else moments.sharpe * year,
+        sharpe_se=None if moments is None else moments.standard_error * year,
+        max_drawdown=float(drawdown(series.net).max(initial=0.0)),
+        turnover=float(series.turnover.mean()) if len(series.turnover) else None,
+        break_even_cost_bps=_ratio(1e4 * series.gross.sum(), series.turnover.sum()),
+        hit_rate=_ratio(series.hits.sum(), series.active.sum()),
+        exposure=_ratio(series.active.sum(), series.rows.sum()),
+        n_dates=len(series.dates),
+    )
+
+
+def total_return(returns: np.ndarray) -> float:
+    """Compounded return prod(1 + r) - 1 of a series of returns, a fraction of capital; 0 for an empty series."""
+    return float(np.prod(1.0 + returns) - 1.0)
+
+
+def equity_curve(returns: np.ndarray) -> np.ndarray:
+    """Capital after each return, shape as `returns`; it starts from 1 before the first."""
+    return np.cumprod(1.0 + returns)
+
+
+def drawdown(returns: np.ndarray) -> np.ndarray:
+    """Loss from the peak so far, the starting capital of 1 included: fractions >= 0, shape as `returns`."""
+    equity = equity_curve(returns)
+    return 1.0 - equity / np.maximum(1.0, np.maximum.accumulate(equity))
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return float(numerator / denominator) if denominator else None

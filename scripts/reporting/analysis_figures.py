@@ -27,6 +27,7 @@ from scripts.reporting.figures import (
 
 _MAX_CANDIDATES = 8
 _MAX_SLICES = 16
+_STAGES = ("random", "bayesian", "fine tune")
 
 
 def search_figure(trials: Sequence[Row], constant: float | None) -> Figure | None:
@@ -39,6 +40,28 @@ def search_figure(trials: Sequence[Row], constant: float | None) -> Figure | Non
     constant : float or None
         Accuracy of always answering the most frequent class, drawn as the baseline.
     """
+    rows = _search_rows(trials)
+    if not rows:
+        return None
+    kept = thinned(rows, [r["improved"] for r in rows])
+    x = alt.X("epochs:Q", title="epochs spent so far")
+    y = alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
+    colour, shape = _stage(kept)
+    tooltip = ["trial:Q", "stage:N", percent_tooltip("accuracy"), "epochs:Q"]
+    points = chart(kept).mark_point(opacity=0.8).encode(x, y, colour, shape, tooltip=tooltip)
+    line = chart(kept).mark_line(interpolate="step-after", color=GREY).encode(x, alt.Y("best:Q"))
+    reading = (
+        "Each mark is one trial, placed where its training ended; the line is the best accuracy so far. A line that "
+        "has been flat for long says that more trials of this kind would not have helped. One split and one run per "
+        "trial: differences between neighbouring marks are mostly chance, phase 2 measures how much."
+    )
+    layers = [line, points, *rule(constant)]
+    reading += " The dashed line is the accuracy of always answering one class." if constant is not None else ""
+    return Figure("search", "Trials and best so far", reading, (Panel("", specification(layers, "Trials of phase 1")),))
+
+
+def _search_rows(trials: Sequence[Row]) -> list[dict[str, Any]]:
+    """Accuracy, best so far and epochs spent so far after each trial that has a result."""
     rows: list[dict[str, Any]] = []
     spent, best = 0, -math.inf
     for trial in sorted(trials, key=lambda t: t.get("number") or 0):
@@ -50,32 +73,15 @@ def search_figure(trials: Sequence[Row], constant: float | None) -> Figure | Non
         best = max(best, accuracy)
         row = {"epochs": spent, "accuracy": accuracy, "best": best, "improved": improved}
         rows.append(row | {"trial": trial.get("number"), "stage": words(trial.get("stage"))})
-    if not rows:
-        return None
-    kept = thinned(rows, [r["improved"] for r in rows])
-    x = alt.X("epochs:Q", title="epochs spent so far")
-    y = alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
-    stage = alt.Color("stage:N", title="stage")
-    points = (
-        chart(kept)
-        .mark_point(opacity=0.8)
-        .encode(
-            x,
-            y,
-            stage,
-            alt.Shape("stage:N", title="stage"),
-            tooltip=["trial:Q", "stage:N", percent_tooltip("accuracy"), "epochs:Q"],
-        )
-    )
-    line = chart(kept).mark_line(interpolate="step-after", color=GREY).encode(x, alt.Y("best:Q"))
-    reading = (
-        "Each mark is one trial, placed where its training ended; the line is the best accuracy so far. A line that "
-        "has been flat for long says that more trials of this kind would not have helped. One split and one run per "
-        "trial: differences between neighbouring marks are mostly chance, phase 2 measures how much."
-    )
-    layers = [line, points, *rule(constant)]
-    reading += " The dashed line is the accuracy of always answering one class." if constant is not None else ""
-    return Figure("search", "Trials and best so far", reading, (Panel("", specification(layers, "Trials of phase 1")),))
+    return rows
+
+
+def _stage(rows: Sequence[Row]) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape by stage, in the order in which the stages run."""
+    present = {row["stage"] for row in rows}
+    domain = [s for s in _STAGES if s in present] + sorted(present - set(_STAGES))
+    scale = alt.Scale(domain=domain)
+    return alt.Color("stage:N", title=None, scale=scale), alt.Shape("stage:N", title=None, scale=scale)
 
 
 def learning_curve_figure(configurations: Sequence[Row], constant: float | None) -> Figure | None:
@@ -143,7 +149,7 @@ def importance_figure(importance: Mapping[str, float]) -> Figure | None:
         chart(rows, height=24 * len(rows) + 20)
         .mark_bar(color=BLUE)
         .encode(
-            alt.X("share:Q", title="share of the explained variation", axis=alt.Axis(format=".0%")),
+            alt.X("share:Q", title="share of the explained variation", axis=alt.Axis(format=".0%", tickCount=6)),
             alt.Y("name:N", title=None, sort="-x"),
             tooltip=["name:N", percent_tooltip("share")],
         )
@@ -195,15 +201,14 @@ def _slice(name: str, rows: list[dict[str, Any]], constant: float | None, log: b
         x = alt.X("x:O", title=name, axis=alt.Axis(labelAngle=0))
     else:
         scale = alt.Scale(type="log", nice=False) if log and min(values) > 0 else alt.Scale(zero=False, nice=False)
-        x = alt.X("x:Q", title=name, axis=alt.Axis(format="~g", tickCount=4), scale=scale)
+        x = alt.X("x:Q", title=name, axis=alt.Axis(format="~g", tickCount=4, grid=not log), scale=scale)
     points = (
         chart(rows, height=160)
         .mark_point(opacity=0.7)
         .encode(
             x,
             alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
-            alt.Color("stage:N", title=None),
-            alt.Shape("stage:N", title=None),
+            *_stage(rows),
             tooltip=[alt.Tooltip("x:N", title=name), percent_tooltip("accuracy"), "stage:N"],
         )
     )

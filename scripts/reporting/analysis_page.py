@@ -79,7 +79,11 @@ def analysis_page(content: AnalysisReport) -> Page:
     )
     sections = (
         Section("What it cost", _cost_notes(), (_cost_table(trials, extended),)),
-        Section("Why this configuration", _reasons(best), (_candidate_table(candidates, chosen, constant),)),
+        Section(
+            "Why this configuration",
+            _reasons(best, extended.get("n_failed_configurations") or 0),
+            (_candidate_table(candidates, chosen, constant),),
+        ),
         Section("The candidates' settings", tables=(_settings_table(candidates, chosen),)),
         Section("Learning curves", figures=present([learning_curve_figure(candidates, constant)])),
         Section("The search of phase 1", _search_notes(records), _failure_tables(records), phase_1),
@@ -121,7 +125,7 @@ def _verdict(chosen: Mapping[str, Any], constant: float | None) -> str:
         return f"{text}; its accuracy is not recorded."
     text += (
         f": validation accuracy {percent(chosen['avg_accuracy'])} with a standard error of "
-        f"{percent(_standard_error(chosen))} over {len(chosen.get('folds') or ())} folds"
+        f"{points(_standard_error(chosen), signed=False)} over {len(chosen.get('folds') or ())} folds"
     )
     if constant is None:
         return f"{text}; the accuracy of always answering one class is not recorded."
@@ -141,7 +145,7 @@ def _numbers(
         Number(
             "Validation accuracy",
             percent(chosen.get("avg_accuracy")),
-            f"standard error {percent(error)} over the folds",
+            f"standard error {points(error, signed=False)} over the folds",
         ),
         Number("Always one class", percent(constant), "the baseline, on the same rows"),
         Number(
@@ -157,9 +161,10 @@ def _seconds(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> float | 
     return sum(known) if known else None
 
 
-def _reasons(best: Mapping[str, Any]) -> tuple[str, ...]:
+def _reasons(best: Mapping[str, Any], n_failed: int) -> tuple[str, ...]:
     reason = (best.get("selection") or {}).get("reason")
-    return (f"The choice fell on {reason}." if reason else "The reason of the choice is not recorded.",)
+    told = (f"The choice fell on {reason}." if reason else "The reason of the choice is not recorded.",)
+    return (*told, f"{n_failed} further candidates failed in a fold and were left out.") if n_failed else told
 
 
 def _candidate_table(

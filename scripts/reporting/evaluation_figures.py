@@ -11,8 +11,10 @@ import numpy as np
 
 from scripts.reporting.figures import (
     BLUE,
+    GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     Figure,
     Panel,
     Row,
@@ -23,6 +25,9 @@ from scripts.reporting.figures import (
     spread,
     wilson,
 )
+
+_KINDS = {"model": BLUE, "naive rule": ORANGE, "reference model": PURPLE, "ceiling": GREEN}
+_BOUNDS = ("accuracy", "low", "high")
 
 
 def comparison_figure(rows: Sequence[Row]) -> Figure | None:
@@ -36,36 +41,27 @@ def comparison_figure(rows: Sequence[Row]) -> Figure | None:
     if not rows:
         return None
     height = 26 * len(rows) + 20
-    x = alt.X("accuracy:Q", title="accuracy on the sealed test set", axis=alt.Axis(format=".1%"))
-    order = alt.Y("name:N", title=None, sort=alt.EncodingSortField("accuracy", order="descending"))
-    points = (
-        chart(rows, height=height)
-        .mark_point(size=90)
-        .encode(
-            x.scale(zero=False),
-            order,
-            alt.Color("kind:N", title=None),
-            alt.Shape("kind:N", title=None),
-            tooltip=["name:N", percent_tooltip("accuracy"), percent_tooltip("low"), percent_tooltip("high")],
-        )
+    kinds = [kind for kind in _KINDS if any(row["kind"] == kind for row in rows)]
+    two_columns = alt.Legend(title=None, columns=2)
+    colour = alt.Color(
+        "kind:N", legend=two_columns, scale=alt.Scale(domain=kinds, range=[_KINDS[kind] for kind in kinds])
     )
+    shape = alt.Shape("kind:N", legend=two_columns, scale=alt.Scale(domain=kinds))
+    order = alt.Y("name:N", title=None, sort=[str(row["name"]) for row in rows])
+    axis, scale = alt.Axis(format=".1%", tickCount=6), alt.Scale(zero=False)
+    x = alt.X("accuracy:Q", title="accuracy on the test rows", axis=axis, scale=scale)
+    points = chart(rows, height=height).mark_point(size=90)
+    points = points.encode(x, order, colour, shape, tooltip=["name:N", *map(percent_tooltip, _BOUNDS)])
     known = [row for row in rows if row.get("low") is not None and row.get("high") is not None]
-    bars = (
-        chart(known, height=height)
-        .mark_rule(strokeWidth=2)
-        .encode(alt.X("low:Q"), order, alt.X2("high:Q"), alt.Color("kind:N", title=None))
-    )
+    bars = chart(known, height=height).mark_rule(strokeWidth=2)
+    bars = bars.encode(alt.X("low:Q"), order, alt.X2("high:Q"), colour)
     reading = (
-        "Further right is better; the bars are 95 % intervals. The model is worth something only where its interval "
-        "lies to the right of every naive rule; the ceiling, where one is shown, is the best that any model could do."
+        "Further right is better; the bars are 95 % intervals. A model is worth something only where it lies clearly "
+        "right of every naive rule, which the paired interval above decides; the ceiling, where one is shown, is "
+        "the best that any model could do."
     )
-    layers = [bars, points] if known else [points]
-    return Figure(
-        "comparison",
-        "Model, naive rules and reference models",
-        reading,
-        (Panel("", specification(layers, "Accuracies")),),
-    )
+    panel = Panel("", specification([bars, points] if known else [points], "Accuracies"))
+    return Figure("comparison", "Model, naive rules and reference models", reading, (panel,))
 
 
 def equity_figure(dates: Sequence[str], net: Sequence[float], hold: Sequence[float]) -> Figure | None:
@@ -92,7 +88,7 @@ def equity_figure(dates: Sequence[str], net: Sequence[float], hold: Sequence[flo
                 equity.append(at | {"value": round(float(values[k]), 6)})
                 drawdown.append(at | {"value": round(float(loss[k]), 6)})
     reading = (
-        "Above: what one unit of capital became, after trading costs. Below: how far it lay under its earlier peak. "
+        "First: what one unit of capital became, after trading costs. Second: how far it lay under its earlier peak. "
         "A model that only follows buy-and-hold has predicted nothing; one that leads for a short stretch may have "
         "been lucky once."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,13 +34,15 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "gross": ("return before costs", percent),
     "net": ("return after costs", percent),
     "buy_and_hold": ("return of buy and hold", percent),
+    "mean_net": ("mean return per date after costs", functools.partial(percent, digits=3)),
+    "cost_bps": ("cost per unit of turnover (basis points)", number),
     "sharpe": ("Sharpe ratio after costs (yearly)", number),
     "sharpe_se": ("standard error of the Sharpe ratio", number),
     "max_drawdown": ("largest drawdown", percent),
-    "turnover": ("turnover per date (1 = the whole capital)", number),
+    "turnover": ("mean change of position per date (1 = the whole capital)", number),
     "break_even_cost_bps": ("cost at which nothing is left (basis points)", number),
-    "hit_rate": ("dates with a gain", percent),
-    "exposure": ("share of capital at work", percent),
+    "hit_rate": ("positions that earned something", percent),
+    "exposure": ("rows with a position", percent),
 }
 _MAX_PARTS = 60
 
@@ -103,7 +106,7 @@ def evaluation_page(content: EvaluationReport) -> Page:
         Section("Notes", tuple(str(note) for note in e.get("notes") or ())),
     )
     return Page(
-        title="What the model is worth: evaluation on the sealed test set",
+        title=f"What the model is worth: evaluation on {'the sealed test set' if _kind(e) == 'sealed' else 'other data'}",
         verdict=_verdict(e),
         tone=_TONES.get(str(e.get("verdict")), ""),
         warnings=tuple(str(w) for w in content.warnings),
@@ -111,6 +114,12 @@ def evaluation_page(content: EvaluationReport) -> Page:
         sections=tuple(s for s in sections if s.paragraphs or s.figures or any(t.rows for t in s.tables)),
         footer=provenance(e),
     )
+
+
+def _kind(e: Mapping[str, Any]) -> str:
+    """Which rows were judged: those of the sealed test set, or others that the user named."""
+    data = (e.get("opened") or {}).get("data", "sealed")
+    return "sealed" if data == "sealed" else "other"
 
 
 def _best_naive(e: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -126,7 +135,7 @@ def _verdict(e: Mapping[str, Any]) -> str:
     }
     text = words.get(str(e.get("verdict")), "The verdict is not recorded")
     text += (
-        f": {percent(e.get('accuracy'))} of {number(e.get('n_rows'), ',')} sealed rows right "
+        f": {percent(e.get('accuracy'))} of {number(e.get('n_rows'), ',')} {_kind(e)} rows right "
         f"(95 % interval {interval(e.get('accuracy_ci95'))})"
     )
     if (best := _best_naive(e)) is not None:
@@ -149,7 +158,7 @@ def _numbers(e: Mapping[str, Any]) -> tuple[Number, ...]:
     ]
     if e.get("first_date") is not None:
         rows = f"{e['first_date']} to {e.get('last_date')}"
-        numbers.insert(0, Number("Sealed rows", number(e.get("n_rows"), ",d"), rows))
+        numbers.insert(0, Number(f"{_kind(e).capitalize()} rows", number(e.get("n_rows"), ",d"), rows))
     return tuple(numbers)
 
 
@@ -187,7 +196,7 @@ def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
         for r in rows
     )
-    return Table("Accuracy on the same sealed rows, the model shaded.", columns, body)
+    return Table("Accuracy on the same rows, the model shaded.", columns, body)
 
 
 def _skill_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
@@ -196,7 +205,7 @@ def _skill_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
     bounds = interval(e.get("skill_ci95"), signed=True)
     return (
         f"The test that counts is paired, on the same rows: model minus best naive rule {points(e['skill'])}, "
-        f"standard error {percent(e.get('skill_se'), 2)}, 95 % interval {bounds} points. "
+        f"standard error {points(e.get('skill_se'), signed=False)}, 95 % interval {bounds} points. "
         "The intervals treat rows of one date as one observation, because prices move together.",
     )
 
@@ -226,6 +235,8 @@ def _probability_tables(e: Mapping[str, Any]) -> tuple[Table, ...]:
     known = (
         ("auc", "area under the ROC curve", "0.5 is chance, 1 is perfect"),
         ("log_loss", "log loss (nats)", "lower is better; ln 2 = 0.693 is a coin for two classes"),
+        ("balanced_accuracy", "balanced accuracy", "mean over the classes; 1 / number of classes is chance"),
+        ("mcc", "Matthews correlation coefficient", "0 is chance, 1 is perfect"),
         ("brier", "Brier score", "lower is better; 0 is perfect"),
         ("ece", "expected calibration error", "mean gap between probability and frequency; 0 is perfect"),
     )
@@ -235,7 +246,7 @@ def _probability_tables(e: Mapping[str, Any]) -> tuple[Table, ...]:
         if e.get(name) is not None
     )
     columns = (Column("measure", numeric=False), Column("value"), Column("how to read it", numeric=False))
-    return (Table("Quality of the probabilities.", columns, rows),)
+    return (Table("Quality of the probabilities and of the answers, beside accuracy.", columns, rows),)
 
 
 def _confusion_tables(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> tuple[Table, ...]:
@@ -304,8 +315,10 @@ def _opening_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
     if openings is None:
         return ()
     count = len(openings) if isinstance(openings, list) else openings
+    if count == 0:
+        return ("The sealed test set has not been opened.",)
     if count == 1:
-        return ("The sealed test set was opened once, for this evaluation.",)
+        return ("The sealed test set has been opened once.",)
     return (
         f"The sealed test set has been opened {count} times. If a choice was made after an earlier look, these numbers "
         "are too good: the more looks, the more likely one of them was lucky.",

@@ -24,9 +24,9 @@ _CONFIG = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 240},
-    "legend": {"orient": "bottom", "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "columns": 4},
+    "legend": {"orient": "bottom", "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "columns": 3},
     "range": {"category": [BLUE, ORANGE, GREEN, PURPLE, PINK, GREY]},
-    "point": {"size": 45, "filled": True},
+    "point": {"size": 45, "filled": True, "opacity": 0.9},
     "line": {"strokeWidth": 1.8},
 }
 

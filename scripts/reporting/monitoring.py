@@ -224,11 +224,14 @@ class TensorBoardLog:
 
     def finished(self, run: str, hyperparameters: Mapping[str, Scalar], metrics: Mapping[str, float | None]) -> None:
         """Add the hyperparameters and final metrics of `run` to the table of the HParams page."""
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
         from torch.utils.tensorboard.summary import hparams
 
         final = {f"final/{name}": value for name, value in metrics.items() if value is not None}
-        # The first of the three summaries would fix the table's columns by one run; without it TensorBoard takes all.
-        _, start, end = hparams(dict(hyperparameters), {})
+        # PyTorch's start summary turns booleans into numbers, and its experiment summary would fix the table's columns
+        # by one run; without one TensorBoard takes the columns of all runs.
+        start = hparams_pb(dict(hyperparameters), trial_id=run)
+        _, _, end = hparams({}, {})
         self._append(run, [_event(summary=start), _scalars(0, final), _event(summary=end)])
 
     def close(self) -> None:

@@ -139,9 +139,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return _GAP if value is None else f"{value * 100:.{digits}f} %"
 
 
-def points(value: float | None) -> str:
-    """Write a difference of fractions in percentage points with its sign, a dash for None."""
-    return _GAP if value is None else f"{value * 100:+.1f} points"
+def points(value: float | None, *, signed: bool = True) -> str:
+    """Write a difference of fractions in percentage points, a dash for None."""
+    return _GAP if value is None else f"{value * 100:{'+' if signed else ''}.1f} points"
 
 
 def interval(bounds: Sequence[float] | None, *, signed: bool = False) -> str:

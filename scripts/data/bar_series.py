@@ -1,0 +1,141 @@
+"""What looks odd in the course of a ticker's bars: misplaced decimal points, splits, gaps, halts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from scripts.errors import InputError
+
+# Ratios of customary splits; 3:2 is left out, since crashes of a third are common enough to drown the note.
+SPLITS = np.array([2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100], dtype=float)
+SPLIT_TOLERANCE = 0.03  # of the logarithm: a split day has an ordinary overnight move on top
+CALM_RANGE = 0.08  # log(high/low) of the bar after the jump; days of a real crash are wider
+SHIFTED_POINT, SHIFT_TOLERANCE = 100.0, 1.5  # a print is x100 if it is within this factor of it
+GAP_DAYS, GAP_SPACINGS = 10, 10  # a gap is longer than so many days and so many times the usual spacing
+HALT_BARS = 5
+_SHOWN = 5
+
+Place = Callable[[int], str]
+
+
+def series_notes(frame: pd.DataFrame, place: Place, path: str) -> tuple[str, ...]:
+    """Notes on a market's bars.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Bars sorted by ticker, then date.
+    place : callable
+        Row -> where that bar lies, for messages.
+    path : str
+        The file, for messages.
+
+    Raises
+    ------
+    InputError
+        If a single bar has a price about 100 times, or a hundredth, of the bars beside it.
+    """
+    first = np.r_[True, (frame["ticker"].to_numpy()[1:] != frame["ticker"].to_numpy()[:-1])]
+    _refuse_shifted_points(frame, first, place)
+    return (*_split_notes(frame, first, place), *_gap_notes(frame, first, path), *_halt_notes(frame, first, place))
+
+
+def _refuse_shifted_points(frame: pd.DataFrame, first: np.ndarray, place: Place) -> None:
+    last = np.r_[first[1:], True]
+    for name in ("open", "high", "low", "close"):
+        if name not in frame:
+            continue
+        price = np.log(frame[name].to_numpy())
+        before, after = np.r_[0.0, np.diff(price)], np.r_[-np.diff(price), 0.0]
+        # At either end of a history there is one neighbour, which then has to do.
+        before, after = np.where(first, after, before), np.where(last, np.where(first, 0.0, before), after)
+        bound = np.log(SHIFT_TOLERANCE)
+        away = [np.abs(np.abs(jump) - np.log(SHIFTED_POINT)) < bound for jump in (before, after)]
+        bad = away[0] & away[1] & (np.sign(before) == np.sign(after))
+        # An end bar is as far off as the inner one beside it; the inner one is the print if its other side agrees.
+        inner = bad & ~first & ~last
+        bad = inner if inner.any() else bad
+        if bad.any():
+            row = int(bad.argmax())
+            raise InputError(
+                f"{name} {frame[name].iloc[row]:g} is about {'100 times' if before[row] > 0 else '1/100 of'} "
+                "the bars beside it",
+                place(row),
+                "mend the decimal point, or remove the row",
+            )
+
+
+def _split_notes(frame: pd.DataFrame, first: np.ndarray, place: Place) -> list[str]:
+    close = frame["close"].to_numpy()
+    opening = frame["open"].to_numpy() if "open" in frame else close
+    jump = np.r_[0.0, np.log(opening[1:] / close[:-1])]
+    distance = np.abs(np.abs(jump)[:, None] - np.log(SPLITS)[None, :])
+    nearest = distance.argmin(axis=1)
+    suspect = ~first & (distance.min(axis=1) < SPLIT_TOLERANCE)
+    if "high" in frame and "low" in frame:
+        suspect &= np.log(frame["high"].to_numpy() / frame["low"].to_numpy()) < CALM_RANGE
+    rows = np.flatnonzero(suspect)
+    notes = []
+    for row in rows[:_SHOWN]:
+        ratio = f"{SPLITS[nearest[row]]:g}"
+        notes.append(
+            f"{place(row)}: opens at {np.exp(jump[row]):.3g} times the close before, like a split of "
+            f"{ratio + ' to 1' if jump[row] < 0 else '1 to ' + ratio}; adjust the prices if it is one"
+        )
+    return notes + ([f"{len(rows) - _SHOWN} more jumps like a split"] if len(rows) > _SHOWN else [])
+
+
+def _gap_notes(frame: pd.DataFrame, first: np.ndarray, path: str) -> list[str]:
+    """Long gaps, and dates that a ticker lacks though others have them."""
+    date, ticker = frame["date"].to_numpy(), frame["ticker"]
+    spacing = np.where(first, np.timedelta64(0, "ns"), np.diff(date, prepend=date[:1]))
+    usual = np.median(spacing[~first].astype(np.int64)) if (~first).any() else 0.0
+    longest = max(GAP_DAYS * 86_400e9, GAP_SPACINGS * usual)
+    rows = np.flatnonzero(spacing.astype(np.int64) > longest)
+    notes = []
+    if len(rows):
+        shown = ", ".join(f"{ticker.iloc[row]} {_day(date[row - 1])} to {_day(date[row])}" for row in rows[:_SHOWN])
+        notes.append(f"{path}: {len(rows)} long gaps: {shown}" + (", ..." if len(rows) > _SHOWN else ""))
+    lacking = _lacking(date, ticker.to_numpy(), first)
+    if lacking:
+        total = sum(len(absent) for _, absent in lacking)
+        shown = ", ".join(f"{name} {len(absent)} (first {_day(absent[0])})" for name, absent in lacking[:_SHOWN])
+        more = ", ..." if len(lacking) > _SHOWN else ""
+        notes.append(f"{path}: {total} bars are absent on dates that other tickers have: {shown}{more}")
+    return notes
+
+
+def _lacking(date: np.ndarray, ticker: np.ndarray, first: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Tickers with the dates, between their first and last, on which only others have a bar."""
+    calendar, position = np.unique(date, return_inverse=True)
+    starts = np.flatnonzero(first)
+    ends = np.r_[starts[1:], len(date)]
+    result = []
+    for start, end in zip(starts, ends, strict=True):
+        expected = position[end - 1] - position[start] + 1
+        if expected > end - start:
+            absent = np.setdiff1d(np.arange(position[start], position[end - 1]), position[start:end])
+            result.append((str(ticker[start]), calendar[absent]))
+    return result
+
+
+def _halt_notes(frame: pd.DataFrame, first: np.ndarray, place: Place) -> list[str]:
+    close = frame["close"].to_numpy()
+    still = ~first & np.r_[False, close[1:] == close[:-1]]
+    if "volume" in frame:
+        still &= frame["volume"].to_numpy() == 0
+    # Runs of True: +1 where one begins, -1 after it ends.
+    edges = np.diff(np.r_[0, still.astype(np.int8), 0])
+    begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    long = ends - begins >= HALT_BARS
+    if not long.any():
+        return []
+    begin, length = int(begins[long][0]), int((ends - begins)[long][0])
+    return [f"{int(long.sum())} halts (close unchanged, no volume); the first, of {length} bars, is at {place(begin)}"]
+
+
+def _day(date: np.datetime64) -> str:
+    return str(date)[:10]

@@ -1,0 +1,147 @@
+"""Market files: bars of one or many tickers, each value checked, what can be mended without guessing mended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scripts.config import DataConfig
+from scripts.data.bar_series import series_notes
+from scripts.data.cells import checked_numbers, read_dates, read_numbers
+from scripts.data.located_rows import LocatedRows, drop_copies, listed, refuse_conflicts, sort_rows
+from scripts.data.raw_tables import RawTable, missing_column, nearest_name, read_table
+from scripts.errors import InputError
+
+PRICES = ("open", "high", "low", "close")
+COLUMNS = ("date", "ticker", *PRICES, "volume")
+MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
+KEY = ("ticker", "date")
+ROUNDING = 1e-4  # relative; adjusted prices are often rounded to four decimals
+
+
+def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a market file.
+
+    Parameters
+    ----------
+    path : Path
+        CSV (plain or gzipped) or Parquet with date, close and, if they exist, ticker, open, high, low, volume.
+    config : DataConfig
+
+    Returns
+    -------
+    frame : DataFrame
+        date (datetime64[ns]), ticker (text), prices and volume (float64), sorted by ticker, then date.
+    notes : tuple of str
+        What was mended or left out, and what looks odd.
+
+    Raises
+    ------
+    InputError
+        If a problem cannot be mended without guessing.
+    """
+    table = read_table(path, config, ("date", "close"))
+    notes = [*table.notes, *_column_notes(table)]
+    tickers, ticker_notes = _tickers(table, path)
+    dates, date_notes = read_dates(table, "date", config.date_format)
+    columns = {"date": dates, "ticker": pd.array(tickers, dtype="str")}
+    columns |= {name: _numbers(table, name) for name in COLUMNS[2:] if name in table.columns}
+    bars = LocatedRows(pd.DataFrame(columns), table)
+    _check_signs(bars)
+    bars, range_notes = _mend_ranges(bars)
+    bars, copy_notes = drop_copies(bars, KEY)
+    refuse_conflicts(bars, KEY)
+    bars, order_notes = sort_rows(bars, "date", "ticker", group_first=True)
+    bars, short_notes = _leave_out_short(bars)
+    notes += [*ticker_notes, *date_notes, *range_notes, *copy_notes, *order_notes, *short_notes]
+    return bars.frame, (*notes, *series_notes(bars.frame, lambda row: bars.place(row, KEY), table.path))
+
+
+def _column_notes(table: RawTable) -> list[str]:
+    extra = [name for name in table.columns if name not in COLUMNS]
+    if not extra:
+        return []
+    absent = [name for name in COLUMNS if name not in table.columns and name != "ticker"]
+    near = [f"{nearest} may be meant as {name}" for name in absent if (nearest := nearest_name(name, extra))]
+    return [f"{table.path}: columns ignored: {listed(extra)}" + "".join(f"; {hint}" for hint in near)]
+
+
+def _tickers(table: RawTable, path: Path) -> tuple[list[str], list[str]]:
+    if "ticker" not in table.columns:
+        names = [name for name in table.columns if name not in COLUMNS]
+        if nearest_name("ticker", names) or "symbol" in map(str.lower, names):
+            like = nearest_name("ticker", names) or nearest_name("symbol", names)
+            raise missing_column("ticker", names, table.path, f"did you mean {like!r}? rename it to 'ticker'")
+        name = path.name.split(".")[0] or path.name
+        return [name] * len(table), [f"{table.path}: no column ticker, so all rows are one ticker, {name}"]
+    tickers = table.cells("ticker")
+    if "" in tickers:
+        raise InputError("the ticker is missing", table.place(tickers.index(""), "ticker"), "fill it in")
+    return tickers, []
+
+
+def _numbers(table: RawTable, column: str) -> np.ndarray:
+    numbers = read_numbers(table.cells(column), table.decimal)
+    values = checked_numbers(table, column, numbers)
+    if numbers.missing.any():
+        first, count = int(numbers.missing.argmax()), int(numbers.missing.sum())
+        raise InputError(f"{count} values are missing", table.place(first, column), "fill them in or remove the rows")
+    return values
+
+
+def _refuse(bars: LocatedRows, bad: np.ndarray, what: str, remedy: str) -> None:
+    """Raise InputError for the first bad bar."""
+    if bad.any():
+        first, count = int(bad.argmax()), int(bad.sum())
+        more = f" ({count - 1} more like it)" if count > 1 else ""
+        raise InputError(what.format(**bars.frame.iloc[first]) + more, bars.place(first, KEY), remedy)
+
+
+def _check_signs(bars: LocatedRows) -> None:
+    for name in PRICES:
+        if name in bars.frame:
+            bad = bars.frame[name].to_numpy() <= 0
+            _refuse(bars, bad, f"{name} {{{name}}} is not positive", "prices must be above 0: mend or remove the row")
+    if "volume" in bars.frame:
+        bad = bars.frame["volume"].to_numpy() < 0
+        _refuse(bars, bad, "volume {volume} is negative", "mend or remove the row")
+
+
+def _mend_ranges(bars: LocatedRows) -> tuple[LocatedRows, list[str]]:
+    """Refuse bars whose prices contradict each other; widen the range where rounding explains it."""
+    _refuse_contradictions(bars)
+    prices = bars.frame[[name for name in PRICES if name in bars.frame]]
+    highest, lowest = prices.max(axis=1), prices.min(axis=1)
+    mended = {name: values for name, values in (("high", highest), ("low", lowest)) if name in prices}
+    changed = np.zeros(len(prices), dtype=bool)
+    for name, values in mended.items():
+        changed |= (values != prices[name]).to_numpy()
+    if not changed.any():
+        return bars, []
+    note = f"{int(changed.sum())} bars with a price outside of [low, high] by rounding: range widened; the first is "
+    return replace(bars, frame=bars.frame.assign(**mended)), [note + bars.place(int(changed.argmax()), KEY)]
+
+
+def _refuse_contradictions(bars: LocatedRows) -> None:
+    values = {name: bars.frame[name].to_numpy() for name in PRICES if name in bars.frame}
+    pairs = (("low", "high"), ("open", "high"), ("close", "high"), ("low", "open"), ("low", "close"))
+    for lower, upper in pairs:
+        if lower in values and upper in values:
+            bad = values[upper] < values[lower] * (1 - ROUNDING)
+            what = f"{upper} {{{upper}}} is below {lower} {{{lower}}}"
+            _refuse(bars, bad, what, "mend or remove the row")
+
+
+def _leave_out_short(bars: LocatedRows) -> tuple[LocatedRows, list[str]]:
+    counts = bars.frame["ticker"].value_counts(sort=False)
+    short = counts[counts < MIN_BARS]
+    if short.empty:
+        return bars, []
+    shown = listed([f"{ticker} ({count})" for ticker, count in short.items()])
+    if len(short) == len(counts):
+        return bars, [f"{bars.source.path}: all tickers have fewer than {MIN_BARS} bars: {shown}"]
+    kept = np.flatnonzero(~bars.frame["ticker"].isin(short.index).to_numpy())
+    return bars.take(kept), [f"{bars.source.path}: tickers with fewer than {MIN_BARS} bars left out: {shown}"]

@@ -1,0 +1,79 @@
+"""Winner's curse: how much too good the best of many trials looks, and what is left of it after a correction.
+
+Scores are such that higher is better, in any unit; corrected values come in the same unit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.integrate import quad
+from scipy.stats import norm
+
+
+def expected_maximum_of_normals(n: float) -> float:
+    """Expected maximum of `n` >= 1 independent standard normals, the integral of n x phi(x) Phi(x)^(n - 1)."""
+    value, _ = quad(lambda x: n * x * norm.pdf(x) * norm.cdf(x) ** (n - 1.0), -10.0, 10.0, epsabs=1e-13, limit=200)
+    return float(value) if n > 1 else 0.0
+
+
+def best_of_n_inflation(error_sd: float, n_trials: float, correlation: float = 0.0) -> float:
+    """Expected excess of the best observed score over its true value when all trials are equally good.
+
+    Parameters
+    ----------
+    error_sd : float
+        Standard error of one score: sqrt(p (1 - p) / n) for an accuracy over independent rows; on a panel the date
+        bootstrap's.
+    n_trials : float
+    correlation : float
+        Mean correlation of the trials' errors, in [0, 1]; trials scored on the same rows share much of their error.
+    """
+    return error_sd * math.sqrt(1.0 - correlation) * expected_maximum_of_normals(n_trials)
+
+
+def inflation_of_winner(true_sd: float, error_sd: float, n_trials: float) -> float:
+    """Expected error of the winner when true scores differ with `true_sd`: m_N s^2 / sqrt(tau^2 + s^2).
+
+    `error_sd` is that of the part of the error that differs between trials, sd sqrt(1 - correlation).
+    """
+    spread = math.hypot(true_sd, error_sd)
+    return expected_maximum_of_normals(n_trials) * error_sd**2 / spread if spread > 0.0 else 0.0
+
+
+def winner_shrinkage(scores: np.ndarray, error_sd: float) -> float:
+    """Share in [0, 1] of its lead over the mean that the winner keeps: 1 - s^2 / S^2 (James and Stein 1961).
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n_trials,)
+        Observed scores of at least two trials; S^2 is their variance (ddof 1).
+    error_sd : float
+        As in `inflation_of_winner`.
+    """
+    variance = float(np.var(scores, ddof=1))
+    return max(0.0, 1.0 - error_sd**2 / variance) if variance > 0.0 else 0.0
+
+
+def corrected_winner(scores: np.ndarray, error_sd: float) -> float:
+    """Best score after shrinking its lead over the mean of all trials; arguments as `winner_shrinkage`."""
+    mean = float(np.mean(scores))
+    return mean + winner_shrinkage(scores, error_sd) * (float(np.max(scores)) - mean)
+
+
+def cross_validation_selection_bias(fold_scores: np.ndarray) -> tuple[int, float]:
+    """Which candidate has the best mean over the folds, and by how much that mean is too good.
+
+    Parameters
+    ----------
+    fold_scores : ndarray, shape (n_candidates, n_folds)
+
+    Returns
+    -------
+    tuple of int and float
+        Row of the chosen candidate (the first on a tie), and the bias >= 0 to be subtracted from its mean: mean over
+        the folds of (best score in the fold - score of the chosen one in it) (Tibshirani and Tibshirani 2009).
+    """
+    chosen = int(fold_scores.mean(axis=1).argmax())
+    return chosen, float(np.mean(fold_scores.max(axis=0) - fold_scores[chosen]))

@@ -1,0 +1,175 @@
+"""Block bootstrap over whole dates of a panel, and the block length that the data ask for.
+
+A resample is a vector of multiplicities: how often each date is drawn. All rows of a date are drawn together, so that
+neither the dependence between the tickers of a date nor, through the blocks, that between dates is lost.
+Sources: Politis and Romano 1992 (circular blocks) and 1994 (stationary), Politis and White 2004 with the correction of
+Patton, Politis and White 2009 (block length).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+BlockKind = Literal["circular", "stationary"]
+
+
+def circular_indices(starts: np.ndarray, block_length: int, n: int) -> np.ndarray:
+    """Dates of a circular resample: blocks from `starts` on, wrapping at n, the last one cut; int of shape (n,)."""
+    blocks = np.asarray(starts)[:, None] + np.arange(block_length)
+    return blocks.ravel()[:n] % n
+
+
+def stationary_indices(uniforms: np.ndarray, fresh_starts: np.ndarray, restart_probability: float) -> np.ndarray:
+    """Dates of a stationary resample: a fresh start where u <= p, else the date after the last one, wrapping at n.
+
+    Parameters
+    ----------
+    uniforms : ndarray of float, shape (n,)
+        In [0, 1); the first date is always a fresh start.
+    fresh_starts : ndarray of int, shape (n,)
+        Date taken where a block starts at this place.
+    restart_probability : float
+        1 / mean block length.
+    """
+    n = len(uniforms)
+    place = np.arange(n)
+    starts = np.asarray(uniforms) <= restart_probability
+    starts[:1] = True
+    last = np.maximum.accumulate(np.where(starts, place, 0))
+    return (np.asarray(fresh_starts)[last] + place - last) % n
+
+
+def resample_weights(
+    n: int, block_length: float, n_resamples: int, rng: np.random.Generator, kind: BlockKind = "circular"
+) -> Iterator[np.ndarray]:
+    """How often each of `n` dates is drawn, int of shape (n,) with sum n, one vector per resample.
+
+    Parameters
+    ----------
+    n : int
+        Number of dates.
+    block_length : float
+        Dates per block, at least 1; rounded up for circular blocks, the mean for stationary ones.
+    n_resamples : int
+    rng : numpy.random.Generator
+    kind : {"circular", "stationary"}
+    """
+    whole = math.ceil(block_length)
+    for _ in range(n_resamples):
+        if kind == "circular":
+            indices = circular_indices(rng.integers(n, size=math.ceil(n / whole)), whole, n)
+        else:
+            indices = stationary_indices(rng.random(n), rng.integers(n, size=n), 1.0 / block_length)
+        yield np.bincount(indices, minlength=n)
+
+
+def date_bootstrap(
+    sums: np.ndarray,
+    counts: np.ndarray,
+    n_resamples: int = 1000,
+    block_length: float | None = None,
+    min_block: float = 1,
+    *,
+    rng: np.random.Generator,
+    kind: BlockKind = "circular",
+) -> np.ndarray:
+    """Resampled means over rows, from per-date sums; float64 of shape (n_resamples, q).
+
+    Each value is the sum over the drawn dates of the rows' values divided by the number of rows drawn, so that dates
+    with many rows keep their weight.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (n_dates, q) or (n_dates,)
+        Per date, ascending: sums over its rows of q quantities, such as hits. Quantities stay paired.
+    counts : ndarray, shape (n_dates,)
+        Rows of each date, at least 1.
+    n_resamples : int
+    block_length : float, optional
+        Dates per block, at least 1; by default the longest that `ratio_block_length` finds for the q quantities.
+    min_block : float
+        Least block length, the label horizon in dates.
+    rng : numpy.random.Generator
+    kind : {"circular", "stationary"}
+    """
+    sums, counts = np.asarray(sums, dtype=np.float64).reshape(len(counts), -1), np.asarray(counts, dtype=np.float64)
+    if block_length is None:
+        block = max(ratio_block_length(column, counts, min_block, kind) for column in sums.T)
+    else:
+        block = max(block_length, min_block)
+    # One product per resample gives all numerators and the denominator.
+    table = np.column_stack([sums, counts])
+    totals = np.array([weights @ table for weights in resample_weights(len(counts), block, n_resamples, rng, kind)])
+    return totals[:, :-1] / totals[:, -1:]
+
+
+@dataclass(frozen=True)
+class BlockLengths:
+    """Block lengths in periods, not rounded and perhaps below 1, and the bandwidth m that they were found with."""
+
+    stationary: float
+    circular: float
+    bandwidth: int
+
+
+def optimal_block_lengths(x: np.ndarray) -> BlockLengths:
+    """Block lengths for the mean of a series (Politis and White 2004; Patton, Politis and White 2009).
+
+    Own code, because the convention divides autocovariances by n also for short series and reports the bandwidth.
+    It equals arch.bootstrap.optimal_block_length on series of a hundred or more.
+
+    Parameters
+    ----------
+    x : ndarray of float, shape (n,)
+        A series that never changes, or has fewer than three values, gets lengths of 1.
+    """
+    n = len(x)
+    if n < 3 or np.ptp(x) == 0.0:
+        return BlockLengths(1.0, 1.0, 1)
+    run = max(5, math.ceil(math.log10(n)))
+    longest = math.ceil(math.sqrt(n)) + run
+    covariance = _autocovariances(np.asarray(x, dtype=np.float64), longest)
+    insignificant = np.abs(covariance / covariance[0]) < 2.0 * math.sqrt(math.log10(n) / n)
+    openings = [lag for lag in range(1, longest - run + 2) if insignificant[lag : lag + run].all()]
+    bandwidth = min(2 * openings[0], longest) if openings else longest
+    lag = np.arange(1, bandwidth + 1)
+    flat_top = np.minimum(1.0, 2.0 * (1.0 - lag / bandwidth))
+    tapered = flat_top * covariance[1 : bandwidth + 1]
+    bias, spectrum = 2.0 * float(tapered @ lag), float(covariance[0] + 2.0 * tapered.sum())
+    cap = math.ceil(min(3.0 * math.sqrt(n), n / 3.0))
+
+    def length(variance: float) -> float:
+        return min((2.0 * bias**2 / variance * n) ** (1.0 / 3.0), cap) if variance > 0.0 else float(cap)
+
+    return BlockLengths(length(2.0 * spectrum**2), length(4.0 / 3.0 * spectrum**2), bandwidth)
+
+
+def ratio_block_length(
+    sums: np.ndarray, counts: np.ndarray, min_block: float = 1, kind: BlockKind = "circular"
+) -> float:
+    """Dates per block for the ratio sum(sums) / sum(counts) of per-date values of shape (n_dates,).
+
+    The series judged is the date's share in the error of the ratio, sums - ratio x counts; where all dates have the
+    same number of rows it differs from the daily means by a constant and a factor only. At least `min_block` and 1;
+    a circular length is rounded up.
+    """
+    lengths = optimal_block_lengths(sums - sums.sum() / counts.sum() * counts)
+    found = float(math.ceil(lengths.circular)) if kind == "circular" else lengths.stationary
+    return limited_block_length(max(found, min_block), len(counts))
+
+
+def limited_block_length(block_length: float, n_dates: int) -> float:
+    """The block length kept between 1 and half of the dates: a single block would show no variation at all."""
+    return max(1.0, min(float(block_length), math.ceil(n_dates / 2)))
+
+
+def _autocovariances(x: np.ndarray, longest: int) -> np.ndarray:
+    """Autocovariances at the lags 0..longest with divisor n, 0 from lag n on; shape (longest + 1,)."""
+    n, centred = len(x), x - x.mean()
+    values = [float(centred[: n - lag] @ centred[lag:]) / n for lag in range(min(longest + 1, n))]
+    return np.pad(np.array(values), (0, longest + 1 - len(values)))

@@ -1,0 +1,250 @@
+"""Tests that compare models: over folds, over dates, over rows, and among many at once."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from arch.bootstrap import MCS
+from scipy.stats import binom, chi2, norm, rankdata, t
+
+Kernel = Literal["rectangular", "bartlett"]
+
+
+@dataclass(frozen=True)
+class ResampledComparison:
+    """Mean of score differences over folds or splits, with the corrected standard error.
+
+    Attributes
+    ----------
+    mean, sd, se : float
+        Of the differences (sd with ddof 1); se is corrected for overlapping training sets.
+    t, p_two_sided : float or None
+        Student statistic with `df` degrees of freedom; None if all differences are equal.
+    df : int
+    low, high : float
+        95 % interval of the mean.
+    """
+
+    mean: float
+    sd: float
+    se: float
+    t: float | None
+    df: int
+    p_two_sided: float | None
+    low: float
+    high: float
+
+
+def corrected_resampled_ttest(differences: np.ndarray, test_over_train: float | np.ndarray) -> ResampledComparison:
+    """Student test for scores from overlapping training sets (Nadeau and Bengio 2003; Bouckaert and Frank 2004).
+
+    Parameters
+    ----------
+    differences : ndarray, shape (n_splits,)
+        Score of one model minus that of another, or scores of one model, on each fold or split. At least two.
+    test_over_train : float or ndarray of shape (n_splits,)
+        Test rows / training rows; 1 / (k - 1) for k folds. An array, as purged folds have, is averaged.
+    """
+    n = len(differences)
+    mean, sd = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    se, df = corrected_standard_error(sd, n, test_over_train), n - 1
+    statistic = mean / se if np.ptp(differences) > 0.0 else None
+    half = float(t.ppf(0.975, df)) * se
+    p = None if statistic is None else float(2.0 * t.sf(abs(statistic), df))
+    return ResampledComparison(mean, sd, se, statistic, df, p, mean - half, mean + half)
+
+
+def corrected_standard_error(sd: float, n_splits: int, test_over_train: float | np.ndarray) -> float:
+    """Standard error sd sqrt(1 / n_splits + ratio) of a mean over splits; a ratio of 0 gives the plain one."""
+    return sd * math.sqrt(1.0 / n_splits + float(np.mean(test_over_train)))
+
+
+def one_standard_error_rule(
+    fold_scores: np.ndarray, n_parameters: np.ndarray, test_over_train: float | np.ndarray = 0.0
+) -> int:
+    """Row of the smallest model that cannot be told from the best (Breiman et al. 1984, section 3.4.3).
+
+    Candidates lie within one standard error of the best mean; among them fewest parameters, then highest mean, then
+    first.
+
+    Parameters
+    ----------
+    fold_scores : ndarray, shape (n_models, n_folds)
+        Higher is better; at least two folds.
+    n_parameters : ndarray of int, shape (n_models,)
+    test_over_train : float or ndarray
+        As in `corrected_resampled_ttest`; 0 is the rule as published, 1 / (k - 1) corrects its standard error.
+    """
+    means = fold_scores.mean(axis=1)
+    best = int(means.argmax())
+    se = corrected_standard_error(float(np.std(fold_scores[best], ddof=1)), fold_scores.shape[1], test_over_train)
+    candidates = np.flatnonzero(means >= means[best] - se)
+    return min((int(k) for k in candidates), key=lambda k: (n_parameters[k], -means[k], k))
+
+
+@dataclass(frozen=True)
+class DieboldMariano:
+    """Statistic and two-sided p of equal expected loss, the long-run variance and the kernel it was found with."""
+
+    statistic: float | None
+    p_two_sided: float | None
+    long_run_variance: float
+    kernel: Kernel
+
+
+def diebold_mariano(differences: np.ndarray, horizon: int, kernel: Kernel | None = None) -> DieboldMariano:
+    """Test of equal expected loss over dates (Diebold and Mariano 1995; Harvey, Leybourne and Newbold 1997).
+
+    Parameters
+    ----------
+    differences : ndarray, shape (n_dates,)
+        Per date: mean over its rows of the loss of the naive rule minus that of the model. More dates than `horizon`.
+    horizon : int
+        Dates that a label looks ahead, at least 1.
+    kernel : {"rectangular", "bartlett"}, optional
+        Weights of the autocovariances: all 1, or 1 - k / horizon. By default rectangular, and Bartlett where that
+        long-run variance is not positive; the result names the one used.
+
+    Returns
+    -------
+    DieboldMariano
+        Positive statistic: the model loses less. None where the long-run variance is not positive.
+    """
+    if kernel is None:
+        plain = diebold_mariano(differences, horizon, "rectangular")
+        return plain if plain.statistic is not None else diebold_mariano(differences, horizon, "bartlett")
+    n, centred = len(differences), differences - np.mean(differences)
+    lags = np.arange(1, horizon)
+    weights = np.ones(len(lags)) if kernel == "rectangular" else 1.0 - lags / horizon
+    covariances = np.array([centred[lag:] @ centred[: n - lag] for lag in lags]) / n
+    variance = float(centred @ centred / n + 2.0 * weights @ covariances)
+    if variance <= 0.0 or np.ptp(differences) == 0.0:
+        return DieboldMariano(None, None, variance, kernel)
+    small_sample = (n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n
+    statistic = float(np.mean(differences)) / math.sqrt(variance / n) * math.sqrt(small_sample)
+    return DieboldMariano(statistic, float(2.0 * t.sf(abs(statistic), n - 1)), variance, kernel)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar statistics on the discordant rows; they take rows as independent, so that on a panel p is too small.
+
+    Attributes
+    ----------
+    chi2, chi2_corrected : float
+        (b - c)^2 / (b + c), and with Edwards' continuity correction, which is left out where b = c.
+    p_exact, p_corrected, p_mid : float
+        Two-sided: binomial, from chi2_corrected, and mid-p (Fagerland, Lydersen and Laake 2013).
+    """
+
+    chi2: float
+    chi2_corrected: float
+    p_exact: float
+    p_corrected: float
+    p_mid: float
+
+
+def mcnemar(only_model_right: int, only_naive_right: int) -> McNemar:
+    """Compare two classifiers by the rows on which only one of them is right; without any such row p is 1."""
+    least, n = min(only_model_right, only_naive_right), only_model_right + only_naive_right
+    gap = abs(only_model_right - only_naive_right)
+    plain = gap**2 / n if n else 0.0
+    corrected = max(0, gap - 1) ** 2 / n if n else 0.0
+    exact = min(1.0, 2.0 * float(binom.cdf(least, n, 0.5)))
+    mid = exact - float(binom.pmf(least, n, 0.5)) if n else 1.0
+    return McNemar(plain, corrected, exact, float(chi2.sf(corrected, 1)), mid)
+
+
+@dataclass(frozen=True)
+class DeLong:
+    """AUCs of two scores on the same rows; rows are taken as independent, so that on a panel the s.e. is too small.
+
+    Attributes
+    ----------
+    auc : ndarray, shape (2,)
+    covariance : ndarray, shape (2, 2)
+        Of the two AUCs.
+    ci95 : ndarray, shape (2, 2)
+        Low and high of each AUC, normal approximation, not cut to [0, 1].
+    difference, se_difference : float
+        First minus second.
+    z, p_two_sided : float or None
+        None if the standard error is 0.
+    """
+
+    auc: np.ndarray
+    covariance: np.ndarray
+    ci95: np.ndarray
+    difference: float
+    se_difference: float
+    z: float | None
+    p_two_sided: float | None
+
+
+def delong(y: np.ndarray, score_a: np.ndarray, score_b: np.ndarray) -> DeLong:
+    """Compare two AUCs by placements, ties counting half (DeLong, DeLong and Clarke-Pearson 1988).
+
+    Parameters
+    ----------
+    y : ndarray of 0 and 1, shape (n,)
+        At least two rows of each class.
+    score_a, score_b : ndarray of float, shape (n,)
+        Higher means class 1.
+    """
+    scores, positive = np.vstack([score_a, score_b]), np.asarray(y) == 1
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    # A placement is a row's rank among all less its rank in its own class: how many of the other class lie below.
+    everywhere = rankdata(scores, axis=1)
+    below = (everywhere[:, positive] - rankdata(scores[:, positive], axis=1)) / n_negative
+    above = 1.0 - (everywhere[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / n_positive
+    auc = below.mean(axis=1)
+    covariance = np.cov(below) / n_positive + np.cov(above) / n_negative
+    se = np.sqrt(covariance.diagonal())
+    half = float(norm.ppf(0.975)) * se
+    difference = float(auc[0] - auc[1])
+    se_difference = math.sqrt(max(0.0, float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1])))
+    z = difference / se_difference if se_difference > 0.0 else None
+    p = None if z is None else float(2.0 * norm.sf(abs(z)))
+    return DeLong(auc, covariance, np.column_stack([auc - half, auc + half]), difference, se_difference, z, p)
+
+
+@dataclass(frozen=True)
+class ModelConfidenceSet:
+    """Models that cannot be told from the best, as ascending columns, and the p value of each model."""
+
+    included: tuple[int, ...]
+    p_values: np.ndarray
+
+
+def model_confidence_set(
+    losses: np.ndarray, size: float, block_length: float, seed: int, n_resamples: int = 1000
+) -> ModelConfidenceSet:
+    """Models among which the best one is with probability 1 - size (Hansen, Lunde and Nason 2011; range statistic).
+
+    Parameters
+    ----------
+    losses : ndarray, shape (n_dates, n_models)
+        Per date, lower is better. Columns that are equal to an earlier one share its p value.
+    size : float
+        In (0, 1).
+    block_length : float
+        Mean dates per block of the stationary bootstrap, rounded up.
+    seed : int
+    n_resamples : int
+    """
+    # Two equal columns differ by exactly 0 with variance 0, and the statistic would be 0 / 0.
+    distinct, column = np.unique(losses, axis=1, return_inverse=True)
+    p_distinct = np.ones(distinct.shape[1])
+    if distinct.shape[1] > 1:
+        sets = MCS(distinct, size, reps=n_resamples, block_size=math.ceil(block_length), seed=seed)
+        with warnings.catch_warnings():
+            # Columns a constant apart have a range statistic of infinity, which is what it should be.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            sets.compute()
+        p_distinct = sets.pvalues["Pvalue"].sort_index().to_numpy()
+    p_values = p_distinct[column]
+    return ModelConfidenceSet(tuple(int(k) for k in np.flatnonzero(p_values > size)), p_values)

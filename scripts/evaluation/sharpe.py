@@ -1,0 +1,112 @@
+"""Sharpe ratios with their uncertainty: probabilistic and deflated Sharpe ratio, least track record.
+
+Everything is per period, never annualised: a yearly Sharpe ratio goes in divided by sqrt(periods per year). Returns are
+taken as independent over the periods. Sources: Bailey and Lopez de Prado, The Sharpe ratio efficient frontier (2012),
+and The deflated Sharpe ratio (2014).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kurtosis, norm, skew
+
+
+@dataclass(frozen=True)
+class SharpeMoments:
+    """Sharpe ratio of a series and the moments that its standard error needs.
+
+    Attributes
+    ----------
+    sharpe : float
+        Mean / standard deviation (ddof 1), per period.
+    n : int
+        Number of returns.
+    skew, kurtosis : float
+        Plain moment ratios; the kurtosis of a normal distribution is 3.
+    """
+
+    sharpe: float
+    n: int
+    skew: float = 0.0
+    kurtosis: float = 3.0
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the Sharpe ratio, per period (2012, eq. 4)."""
+        return math.sqrt(_variance_factor(self.sharpe, self.skew, self.kurtosis) / (self.n - 1))
+
+
+def sharpe_moments(returns: np.ndarray) -> SharpeMoments | None:
+    """Moments of a series of returns (n,); None for fewer than two returns or returns that are all equal."""
+    if len(returns) < 2 or np.ptp(returns) == 0.0:
+        return None
+    ratio = float(np.mean(returns) / np.std(returns, ddof=1))
+    return SharpeMoments(ratio, len(returns), float(skew(returns)), float(kurtosis(returns, fisher=False)))
+
+
+def probabilistic_sharpe_ratio(moments: SharpeMoments, benchmark: float = 0.0) -> float | None:
+    """Probability in [0, 1] that the true Sharpe ratio exceeds `benchmark` (2012, eq. 9); None if its s.e. is 0."""
+    error = moments.standard_error
+    return float(norm.cdf((moments.sharpe - benchmark) / error)) if error > 0.0 else None
+
+
+def expected_max_sharpe(n_trials: float, variance: float) -> float:
+    """Expected largest Sharpe ratio of `n_trials` independent trials without skill (2014, eq. 1).
+
+    Parameters
+    ----------
+    n_trials : float
+        May be an effective number. One or fewer: 0, and never below 0, as the approximation would be there.
+    variance : float
+        Variance of the trials' Sharpe ratios per period (ddof 1).
+    """
+    if n_trials <= 1.0:
+        return 0.0
+    weight = np.euler_gamma
+    quantiles = (1.0 - weight) * norm.ppf(1.0 - 1.0 / n_trials) + weight * norm.ppf(1.0 - 1.0 / (n_trials * math.e))
+    return max(0.0, math.sqrt(variance) * float(quantiles))
+
+
+def deflated_sharpe_ratio(moments: SharpeMoments, n_trials: float, variance: float) -> float | None:
+    """Probability that the best of `n_trials` has a true Sharpe ratio above 0 (2014, eq. 2).
+
+    `moments` are those of the best trial, `variance` as in `expected_max_sharpe`; None if the standard error is 0.
+    """
+    return probabilistic_sharpe_ratio(moments, expected_max_sharpe(n_trials, variance))
+
+
+def min_track_record_length(moments: SharpeMoments, benchmark: float = 0.0, confidence: float = 0.95) -> float | None:
+    """Number of returns at which the Sharpe ratio would exceed `benchmark` with this confidence (2012, eq. 11).
+
+    None where the Sharpe ratio does not exceed the benchmark: no length suffices.
+    """
+    lead = moments.sharpe - benchmark
+    if lead <= 0.0:
+        return None
+    factor = _variance_factor(moments.sharpe, moments.skew, moments.kurtosis)
+    return 1.0 + factor * (float(norm.ppf(confidence)) / lead) ** 2
+
+
+def mean_correlation(returns: np.ndarray) -> float | None:
+    """Mean correlation over all pairs of columns of (n_periods, n_trials).
+
+    None for fewer than two trials, or fewer than two that vary; a column that never varies has no correlation.
+    """
+    varying = returns[:, np.ptp(returns, axis=0) > 0.0]
+    n = varying.shape[1]
+    if n < 2:
+        return None
+    return float((np.corrcoef(varying, rowvar=False).sum() - n) / (n * (n - 1)))
+
+
+def effective_trials(n_trials: float, correlation: float) -> float:
+    """Number of independent trials worth `n_trials` of this mean correlation: rho + (1 - rho) N (2014, appendix 3)."""
+    return correlation + (1.0 - correlation) * n_trials
+
+
+def _variance_factor(sharpe: float, skewness: float, kurt: float) -> float:
+    """(n - 1) times the squared standard error; at least 0, because kurtosis >= 1 + skew^2."""
+    return max(0.0, 1.0 - skewness * sharpe + (kurt - 1.0) / 4.0 * sharpe**2)

@@ -1,0 +1,192 @@
+"""How sure a result is: 95 % intervals of accuracies, differences and other metrics on a panel, and the verdict.
+
+Rows of one date share the market, and rows whose labels look several bars ahead share bars. So whole dates are
+resampled in blocks (`bootstrap`); to resample rows would claim far too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import norm, t
+
+from scripts.errors import InputError
+from scripts.evaluation.bootstrap import date_bootstrap, limited_block_length, ratio_block_length, resample_weights
+
+Verdict = Literal["skill", "no skill", "worse than naive"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its uncertainty.
+
+    Attributes
+    ----------
+    estimate : float
+    se : float
+        Bootstrap standard error.
+    low, high : float
+        95 % interval: percentiles of the resamples, moved away from the estimate by the ratio of Student's to the
+        normal quantile, with one degree of freedom less than there are blocks.
+    block_length : float
+        Dates per block.
+    n_dates : int
+    n_effective : float or None
+        Number of independent rows that would give the same standard error; None where undefined.
+    """
+
+    estimate: float
+    se: float
+    low: float
+    high: float
+    block_length: float
+    n_dates: int
+    n_effective: float | None = None
+
+
+def accuracy_interval(
+    hits: np.ndarray,
+    date: np.ndarray | None,
+    horizon: int,
+    rng: np.random.Generator,
+    n_resamples: int = 1000,
+) -> Interval:
+    """Mean of `hits` over all rows, by a block bootstrap of whole dates.
+
+    Parameters
+    ----------
+    hits : ndarray, shape (n,)
+        1 where the prediction is right, else 0; or any other value per row whose mean is wanted, such as log losses.
+    date : ndarray of int, shape (n,), or None
+        None: the rows have no dates; each is drawn by itself.
+    horizon : int
+        Dates that a label looks ahead: the least block length.
+    rng : numpy.random.Generator
+    n_resamples : int
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two dates (rows, where they have no dates).
+    """
+    values = np.asarray(hits, dtype=np.float64)
+    sums, counts = _by_date(values, date)
+    block = 1.0 if date is None else ratio_block_length(sums, counts, horizon)
+    resampled = date_bootstrap(sums, counts, n_resamples, block, rng=rng)[:, 0]
+    return _interval(float(values.mean()), resampled, block, len(counts), float(values.var()))
+
+
+def difference_interval(
+    hits_a: np.ndarray,
+    hits_b: np.ndarray,
+    date: np.ndarray | None,
+    horizon: int,
+    rng: np.random.Generator,
+    n_resamples: int = 1000,
+) -> Interval:
+    """Mean of a - b over the same rows, paired: the skill, where b are the hits of the naive rule.
+
+    Arguments and errors as `accuracy_interval`.
+    """
+    difference = np.asarray(hits_a, dtype=np.float64) - np.asarray(hits_b, dtype=np.float64)
+    return accuracy_interval(difference, date, horizon, rng, n_resamples)
+
+
+def metric_interval(
+    metric: Callable[[np.ndarray], float | None],
+    date: np.ndarray | None,
+    n_rows: int,
+    block_length: float,
+    rng: np.random.Generator,
+    n_resamples: int = 1000,
+) -> Interval | None:
+    """Interval of a metric that is no mean over rows, such as the AUC.
+
+    Parameters
+    ----------
+    metric : callable
+        Row weights (n_rows,) -> value; a row of weight k counts k times, as in `metrics.auc_by_weights`. None where
+        undefined; such resamples are left out.
+    date : ndarray of int, shape (n_rows,), or None
+        None: every row is its own date.
+    n_rows : int
+    block_length : float
+        Dates per block, such as that of the accuracy on the same rows.
+    rng : numpy.random.Generator
+    n_resamples : int
+
+    Returns
+    -------
+    Interval or None
+        None if the metric is undefined on the rows themselves or on more than half of the resamples.
+
+    Raises
+    ------
+    InputError
+        As `accuracy_interval`.
+    """
+    estimate = metric(np.ones(n_rows))
+    if estimate is None:
+        return None
+    places = np.arange(n_rows) if date is None else np.unique(date, return_inverse=True)[1]
+    n_dates = int(places.max()) + 1
+    _require_dates(n_dates)
+    block = limited_block_length(block_length, n_dates)
+    drawn = (metric(weights[places]) for weights in resample_weights(n_dates, block, n_resamples, rng))
+    resampled = np.array([value for value in drawn if value is not None])
+    if len(resampled) < n_resamples / 2:
+        return None
+    return _interval(estimate, resampled, block, n_dates, None)
+
+
+def verdict(skill_low: float, skill_high: float) -> Verdict:
+    """What the 95 % interval of the skill (accuracy minus that of the best naive rule) says."""
+    if skill_low > 0.0:
+        return "skill"
+    return "worse than naive" if skill_high < 0.0 else "no skill"
+
+
+def minimum_detectable_skill(se: float, power: float = 0.8, level: float = 0.05) -> float:
+    """Least true skill that a two-sided test of this `level` finds with probability `power`, in the unit of `se`."""
+    return float(norm.ppf(1.0 - level / 2.0) + norm.ppf(power)) * se
+
+
+def _by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the values and numbers of rows per date, ascending by date."""
+    if date is None:
+        sums, counts = values, np.ones(len(values))
+    else:
+        _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
+        sums = np.bincount(place, values)
+    _require_dates(len(counts))
+    return sums, counts
+
+
+def _require_dates(n_dates: int) -> None:
+    if n_dates < 2:
+        raise InputError(
+            f"{n_dates} date(s) of labelled rows, so that no uncertainty can be stated",
+            "evaluated rows",
+            "give rows of at least two dates, better of a hundred",
+        )
+
+
+def _interval(
+    estimate: float, resampled: np.ndarray, block: float, n_dates: int, row_variance: float | None
+) -> Interval:
+    se = float(resampled.std())
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    # With few blocks the resamples vary less than the estimate does.
+    widen = float(t.ppf(0.975, max(1.0, n_dates / block - 1.0)) / norm.ppf(0.975))
+    return Interval(
+        estimate=estimate,
+        se=se,
+        low=estimate + widen * min(0.0, float(low) - estimate),
+        high=estimate + widen * max(0.0, float(high) - estimate),
+        block_length=block,
+        n_dates=n_dates,
+        n_effective=row_variance / se**2 if row_variance and se > 0.0 else None,
+    )

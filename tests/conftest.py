@@ -1,0 +1,106 @@
+"""What several test files share: the commands as a shell runs them, and a small finished run."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+TINY = """
+data:
+  synthetic: {n_tickers: 4, n_days: 500, rho: 0.3}
+search_space:
+  family: {type: categorical, choices: [mlp, gru]}
+  width: {type: categorical, choices: [8, 16]}
+  depth: 1
+  batch_size: {type: categorical, choices: [64, 128]}
+  window: {type: int, low: 2, high: 3, when: {family: [gru]}}
+tuning:
+  n_random_trials: 3
+  n_bayesian_trials: 2
+  n_fine_tune_trials: 2
+  epochs_per_trial_random: 3
+  epochs_per_trial_bayesian: 3
+  epochs_per_trial_fine_tune: 4
+  proposal_lag: 2
+extended: {top_n: 2, extended_epochs: 6, evaluation_frequency: 2}
+final: {epochs: 6}
+"""
+
+SCRIPTS = (
+    "run_hyperparameter_tuning.py",
+    "run_extended_training.py",
+    "analyze_results.py",
+    "run_final_training.py",
+    "evaluate_model.py",
+)
+
+
+def command(script, folder, *arguments):
+    """Argument list of one of the commands."""
+    return [sys.executable, str(ROOT / script), "--run-dir", str(folder), "--no-progress", *map(str, arguments)]
+
+
+def run(script, folder, *arguments, **options):
+    """Run a command to its end; its return code and output."""
+    environment = os.environ | options.pop("environment", {})
+    return subprocess.run(
+        command(script, folder, *arguments), capture_output=True, text=True, timeout=300, env=environment, **options
+    )
+
+
+def finish(folder, *arguments, scripts=SCRIPTS):
+    """Run the commands one after the other; all must succeed."""
+    for script in scripts:
+        done = run(script, folder, *arguments)
+        assert done.returncode == 0, f"{script}: {done.stderr}{done.stdout}"
+
+
+def without_times(value):
+    """An artifact without what differs from run to run: times, rates, digests of files that hold times, provenance."""
+    if isinstance(value, dict):
+        return {
+            name: without_times(part)
+            for name, part in value.items()
+            if not name.endswith(("_s", "_us_per_row")) and name not in {"sha256", "inputs", "files"}
+        }
+    return [without_times(part) for part in value] if isinstance(value, list) else value
+
+
+def artifact(folder, name):
+    """A JSON artifact as a mapping."""
+    return json.loads((Path(folder) / name).read_text())
+
+
+TRIALS = "hyperparameter_tuning_results/trials.json"
+EXTENDED = "extended_training_results/extended_training_results.json"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run directory with all artifacts, and the config it was made with."""
+
+    folder: Path
+    config: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory):
+    """The smallest experiment that exercises every phase."""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, tiny_config):
+    """A finished pipeline, for tests that only read."""
+    folder = tmp_path_factory.mktemp("run")
+    finish(folder, "--config", tiny_config, "--workers", 1)
+    return FinishedRun(folder, tiny_config)
