@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -72,20 +73,9 @@ def rank_agreement(configurations: list[dict[str, Any]]) -> float | None:
 def _print_table(session: Session, extended: dict[str, Any]) -> None:
     if session.arguments.quiet:
         return
-    table = Table(title=f"{extended['n_folds']}-fold cross-validation (accuracies; spread is no error of the mean)")
-    for column in (
-        "rank",
-        "trial",
-        "family",
-        "accuracy",
-        "spread",
-        "s.e.",
-        "phase 1",
-        "log loss",
-        "net return",
-        "parameters",
-    ):
-        table.add_column(column, justify="left" if column == "family" else "right")
+    table = Table(title=f"{extended['n_folds']}-fold cross-validation; the spread over folds is no error of the mean")
+    for heading in ("rank", "trial", "family", "accuracy", "spread", "s.e.", "phase 1", "log loss", "net", "weights"):
+        table.add_column(heading, justify="left" if heading == "family" else "right", no_wrap=True)
     for c in extended["configurations"]:
         earned = c["avg_simulated_return"]
         cells = [
@@ -95,4 +85,4 @@ def _print_table(session: Session, extended: dict[str, Any]) -> None:
         table.add_row(
             str(c["rank"]), str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 100).print(table)

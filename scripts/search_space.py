@@ -152,7 +152,7 @@ def default_search_space() -> SearchSpace:
         "depth": IntRange(low=1, high=3),
         "dropout": FloatRange(low=0.0, high=0.5),
         "activation": Choices(choices=("relu", "gelu", "silu")),
-        "window": IntRange(low=4, high=20, when=windowed),
+        "window": IntRange(low=2, high=10, when=windowed),
         "label_smoothing": FloatRange(low=0.0, high=0.1),
         "schedule": Choices(choices=("constant", "cosine")),
         "gradient_clip": FloatRange(low=0.5, high=5.0, log=True),

@@ -16,9 +16,8 @@ from scripts.data.splits import (
     Spans,
     WalkForward,
     split_end,
-    table_folds,
-    table_split_end,
 )
+from scripts.data.table_splits import table_folds, table_split_end
 from scripts.errors import InputError
 
 CASES = json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]

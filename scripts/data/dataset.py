@@ -17,10 +17,8 @@ from scripts.config import DataConfig
 from scripts.data.features import index_bars, market_features
 from scripts.data.labels import market_labels
 from scripts.data.sources import RawData, read_data
-from scripts.data.splits import PurgedKFold, Spans, split_end, table_folds, table_split_end
+from scripts.data.splits import PurgedKFold, Spans, Split, split_end
 from scripts.errors import InputError
-
-Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -95,6 +93,8 @@ class Dataset:
         if self.has_time:
             train, test = split_end(self.spans(self.rows), fraction, self.embargo)
         else:
+            from scripts.data.table_splits import table_split_end  # scikit-learn takes a second to import
+
             train, test = table_split_end(self.y[self.rows], self._row_groups(), fraction, seed)
         return self.rows[train], self.rows[test]
 
@@ -103,6 +103,8 @@ class Dataset:
         if self.has_time:
             pairs = list(PurgedKFold(n_folds, self.embargo).split(self.spans(self.rows)))
         else:
+            from scripts.data.table_splits import table_folds
+
             pairs = list(table_folds(self.y[self.rows], self._row_groups(), n_folds, seed))
         return [(self.rows[train], self.rows[test]) for train, test in pairs]
 
@@ -164,6 +166,8 @@ def _sealed_mask(frame: pd.DataFrame, config: DataConfig, seed: int) -> np.ndarr
     if time is None:
         y = pd.factorize(frame[config.label_column], sort=True)[0]
         groups = None if config.group_column is None else pd.factorize(frame[config.group_column])[0]
+        from scripts.data.table_splits import table_split_end
+
         sealed = np.zeros(len(frame), dtype=bool)
         sealed[table_split_end(y, groups, config.test_fraction, seed)[1]] = True
         return sealed
@@ -219,11 +223,10 @@ def _build_market(
     frame = frame.reset_index(drop=True)
     bars = index_bars(frame)
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
-    x = np.column_stack([features.values, *labels.features.values()]).astype(np.float32, copy=False)
+    x = np.column_stack([features.values, *labels.features.values()]) if labels.features else features.values
     reach = max(features.lookback, labels.lookback) + longest_window - 1
     row = np.arange(len(frame))
-    enough = row - bars.first_row + 1 >= reach
-    usable = enough & (labels.y >= 0) & np.isfinite(x).all(axis=1)
+    usable = (bars.history >= reach) & (labels.y >= 0) & np.isfinite(x).all(axis=1)
     return {
         "x": x,
         "feature_names": (*features.names, *labels.features),
@@ -260,7 +263,10 @@ def _build_table(
     row, first_row = np.arange(len(frame)), np.searchsorted(ticker, ticker) if time else np.arange(len(frame))
     last = np.searchsorted(ticker, ticker, side="right") - 1 if time else row
     special = {config.label_column, time, group, config.forward_return_column}
-    x, names, categorical, vocabularies = _table_columns(frame.drop(columns=[c for c in special if c]), like)
+    features = frame.drop(columns=[c for c in special if c])
+    if like is not None:  # of another file, the columns that the model knows
+        features = features[[name for name in like.feature_names if name in features]]
+    x, names, categorical, vocabularies = _table_columns(features, like)
     text = frame[config.label_column].map(_class_name)
     classes = like.classes if like else tuple(sorted(set(text), key=_class_order))
     y = pd.Categorical(text, categories=list(classes)).codes.astype(np.int64)

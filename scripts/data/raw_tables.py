@@ -202,7 +202,7 @@ def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
             _check_inflation(file.metadata, path)
             table = file.read(columns=names)
             table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None
     columns = {name: _as_text(table.column(name), name, path) for name in names}

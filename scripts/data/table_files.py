@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import sklearn.datasets
 
 from scripts.config import DataConfig
 from scripts.data.cells import MISSING, Numbers, checked_numbers, read_dates, read_numbers
@@ -17,7 +16,7 @@ from scripts.data.raw_tables import RawTable, missing_column, read_table
 from scripts.errors import InputError
 
 MAX_CLASSES = 1000
-BUNDLED = {"breast_cancer": sklearn.datasets.load_breast_cancer, "digits": sklearn.datasets.load_digits}
+BUNDLED = ("breast_cancer", "digits")
 
 
 def read_features(path: Path, config: DataConfig, drop_constants: bool = True) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -77,7 +76,9 @@ def read_bundled(
     known = ", ".join(f"sklearn:{other}" for other in BUNDLED)
     if name not in BUNDLED:
         raise InputError(f"scikit-learn table {name!r} is not known", "data.path", f"choose one of {known}")
-    bunch = BUNDLED[name]()
+    import sklearn.datasets  # takes a second to import
+
+    bunch = getattr(sklearn.datasets, f"load_{name}")()
     frame = pd.DataFrame(bunch.data, columns=list(map(str, bunch.feature_names))).astype(np.float64)
     frame["target"] = bunch.target.astype(np.float64)
     place = f"sklearn:{name}"

@@ -14,33 +14,40 @@ MAJORITY = "majority"
 UNKNOWN = -1
 
 
-def naive_accuracies(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Accuracy of each naive rule on the same rows.
+def naive_predictions(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Class that each naive rule says, int of shape (n,), by name.
 
     Parameters
     ----------
     y : ndarray of int, shape (n,)
         True classes, at least one row.
     majority_class : int
-        Most frequent class of the development rows; the rule "majority" always says it.
+        Most frequent class of the development rows.
     rules : mapping of str to ndarray of int, shape (n,)
         Predicted class by name of the rule; -1 where the rule knows none, in whose place the majority class is taken.
 
     Returns
     -------
     dict
-        Name to accuracy in [0, 1]: "best_constant" (the constant class that is best on these very rows, which no
-        constant prediction can beat), "majority", then the rules.
+        "best_constant" (the constant class that is best on these very rows, which no constant prediction can beat),
+        "majority" (always the majority class of the development rows), then the rules.
     """
-    return {name: float(hits.mean()) for name, hits in _naive_hits(y, majority_class, rules).items()}
+    constants = {BEST_CONSTANT: int(np.bincount(y).argmax()), MAJORITY: majority_class}
+    said = {name: np.full(len(y), constant) for name, constant in constants.items()}
+    return said | {name: np.where(rule == UNKNOWN, majority_class, rule) for name, rule in rules.items()}
+
+
+def naive_accuracies(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Accuracy in [0, 1] of each naive rule on the same rows, by name; arguments as `naive_predictions`."""
+    return {name: float(np.mean(said == y)) for name, said in naive_predictions(y, majority_class, rules).items()}
 
 
 def best_naive(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
     """Name of the most accurate naive rule, the first on a tie, and its hits, bool of shape (n,).
 
-    Arguments as `naive_accuracies`; the hits go into a paired comparison with the model's.
+    Arguments as `naive_predictions`; the hits go into a paired comparison with the model's.
     """
-    hits = _naive_hits(y, majority_class, rules)
+    hits = {name: said == y for name, said in naive_predictions(y, majority_class, rules).items()}
     name = max(hits, key=lambda rule: hits[rule].mean())
     return name, hits[name]
 
@@ -89,10 +96,3 @@ def reference_models(
             probabilities[name] = np.zeros((len(x_test), columns))
             probabilities[name][:, model.classes_] = model.predict_proba(x_test)
     return probabilities
-
-
-def _naive_hits(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Whether each rule is right, bool of shape (n,), by name."""
-    predicted = {BEST_CONSTANT: np.bincount(y).argmax(), MAJORITY: majority_class}
-    hits = {name: y == constant for name, constant in predicted.items()}
-    return hits | {name: y == np.where(rule == UNKNOWN, majority_class, rule) for name, rule in rules.items()}

@@ -20,6 +20,8 @@ BlockKind = Literal["circular", "stationary"]
 
 def circular_indices(starts: np.ndarray, block_length: int, n: int) -> np.ndarray:
     """Dates of a circular resample: blocks from `starts` on, wrapping at n, the last one cut; int of shape (n,)."""
+    if block_length == 1:
+        return np.asarray(starts)[:n]
     blocks = np.asarray(starts)[:, None] + np.arange(block_length)
     return blocks.ravel()[:n] % n
 
@@ -102,10 +104,24 @@ def date_bootstrap(
         block = max(ratio_block_length(column, counts, min_block, kind) for column in sums.T)
     else:
         block = max(block_length, min_block)
-    # One product per resample gives all numerators and the denominator.
     table = np.column_stack([sums, counts])
-    totals = np.array([weights @ table for weights in resample_weights(len(counts), block, n_resamples, rng, kind)])
+    totals = _independent_totals(table, n_resamples, rng) if block == 1.0 else None
+    if totals is None:
+        # One product per resample gives all numerators and the denominator.
+        totals = np.array([weights @ table for weights in resample_weights(len(counts), block, n_resamples, rng, kind)])
     return totals[:, :-1] / totals[:, -1:]
+
+
+def _independent_totals(table: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray | None:
+    """Resampled column sums of independent rows, shape (n_resamples, n_columns); None where few rows are equal.
+
+    Equal rows, such as the hits and misses of rows without dates, need not be told apart: how often each kind is drawn
+    is one multinomial draw. A million rows then take seconds and not minutes.
+    """
+    kinds, counts = np.unique(table, axis=0, return_counts=True)
+    if 10 * len(kinds) > len(table):
+        return None
+    return rng.multinomial(len(table), counts / len(table), size=n_resamples) @ kinds
 
 
 @dataclass(frozen=True)
@@ -120,8 +136,8 @@ class BlockLengths:
 def optimal_block_lengths(x: np.ndarray) -> BlockLengths:
     """Block lengths for the mean of a series (Politis and White 2004; Patton, Politis and White 2009).
 
-    Own code, because the convention divides autocovariances by n also for short series and reports the bandwidth.
-    It equals arch.bootstrap.optimal_block_length on series of a hundred or more.
+    Own code, because arch.bootstrap.optimal_block_length divides the correlations by the overlap when it chooses the
+    bandwidth, so that on series of up to a few hundred it may choose another, and does not report it.
 
     Parameters
     ----------

@@ -1,95 +1,215 @@
-"""Metrics of a probabilistic classifier on arrays of labels and probabilities; None where one is not defined."""
+"""Metrics of a classifier on arrays of labels and probabilities; None where one is not defined.
+
+Everywhere `y` is an integer array (n,) of class indices, `probabilities` a float array (n, n_classes) whose rows sum to
+one, and `predicted` an integer array (n,), the first maximum of each row unless said otherwise.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
-from scipy.special import log_softmax
-from sklearn import metrics
+from scipy.optimize import brentq
+from scipy.special import softmax
+from sklearn.metrics import matthews_corrcoef
 
-_SMALLEST = 2.2e-16  # probabilities are clipped there in logarithms
-
-
-def accuracy(y: np.ndarray, probabilities: np.ndarray) -> float:
-    """Share of rows whose first largest probability is that of the label."""
-    return float((probabilities.argmax(axis=1) == y).mean())
+TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
-def balanced_accuracy(y: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean over the classes that occur in `y` of the share of their rows that is recognised."""
-    return float(np.mean([(predicted[y == c] == c).mean() for c in np.unique(y)]))
+def accuracy(y: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Share of rows whose first largest probability is that of the label, in [0, 1]; None without rows."""
+    return float(np.mean(probabilities.argmax(axis=1) == y)) if len(y) else None
 
 
-def log_loss(y: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean negative logarithm of the label's probability, in nats."""
-    return float(-np.log(np.maximum(probabilities[np.arange(len(y)), y], _SMALLEST)).mean())
+def confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """Row counts, int64 of shape (n_classes, n_classes): true class by row, predicted class by column."""
+    cells = np.asarray(y, dtype=np.int64) * n_classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 
-def brier(y: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean squared distance to the one-hot label, summed over all classes: 0 to 2."""
-    target = np.zeros_like(probabilities)
-    target[np.arange(len(y)), y] = 1.0
-    return float(((probabilities - target) ** 2).sum(axis=1).mean())
+def balanced_accuracy(y: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Mean recall over the classes that occur in `y`, in [0, 1]; None without rows."""
+    return float(np.mean([np.mean(predicted[y == k] == k) for k in np.unique(y)])) if len(y) else None
+
+
+def mcc(y: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Matthews correlation for any number of classes (Gorodkin 2004), in [-1, 1].
+
+    It is 0 where only one class occurs or is predicted, and None without rows.
+    """
+    if not len(y):
+        return None
+    # scikit-learn gives the same 0 with a warning.
+    constant = np.ptp(y) == 0 or np.ptp(predicted) == 0
+    return 0.0 if constant else float(matthews_corrcoef(y, predicted))
+
+
+def log_loss(y: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Mean negative logarithm of the label's probability, in nats; None without rows.
+
+    Probabilities are clipped to [eps, 1 - eps] with the eps of double precision, 2.2e-16.
+    """
+    return float(log_losses(y, probabilities).mean()) if len(y) else None
+
+
+def log_losses(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Log loss of each row in nats, float64 of shape (n,), clipped as in `log_loss`."""
+    eps = np.finfo(np.float64).eps
+    return -np.log(np.clip(probabilities[np.arange(len(y)), y].astype(np.float64), eps, 1.0 - eps))
+
+
+def brier(y: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Brier score summed over all classes, in [0, 2]; None without rows.
+
+    For two classes it is twice the one-sided form, which looks at the positive class alone.
+    """
+    error = probabilities.astype(np.float64)
+    error[np.arange(len(y)), y] -= 1.0
+    return float(np.mean(np.sum(error**2, axis=1))) if len(y) else None
+
+
+def skill_score(score: float, reference: float) -> float | None:
+    """1 - score / reference for scores that are better when lower: 1 is perfect, 0 no better than the reference."""
+    return 1.0 - score / reference if reference else None
+
+
+def auc_by_weights(positive: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], float | None]:
+    """AUC as a function of row weights; the scores are sorted once, each call is linear in the rows.
+
+    Parameters
+    ----------
+    positive : ndarray of bool, shape (n,)
+    score : ndarray of float, shape (n,)
+        Higher means positive.
+
+    Returns
+    -------
+    callable
+        weights (n,), not negative -> P(score+ > score-) + P(tie) / 2 in [0, 1]; None if a side has no weight.
+    """
+    positive = np.asarray(positive, dtype=bool)
+    values, group = np.unique(score, return_inverse=True)
+
+    def weighted_auc(weights: np.ndarray) -> float | None:
+        above = np.bincount(group[positive], weights[positive], minlength=len(values))
+        below = np.bincount(group[~positive], weights[~positive], minlength=len(values))
+        pairs = above.sum() * below.sum()
+        return float(above @ (np.cumsum(below) - below / 2) / pairs) if pairs > 0 else None
+
+    return weighted_auc
+
+
+def auc_by_class(y: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
+    """AUC of each class against all others; None for a class that no row or every row has."""
+    ones = np.ones(len(y))
+    return [auc_by_weights(y == k, probabilities[:, k])(ones) for k in range(probabilities.shape[1])]
 
 
 def auc(y: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Area under the ROC curve; with more than two classes the mean over those that occur, each against the rest."""
-    n_classes = probabilities.shape[1]
-    if len(np.unique(y)) < 2:
-        return None
-    if n_classes == 2:
-        return float(metrics.roc_auc_score(y == 1, probabilities[:, 1]))
-    present = [c for c in range(n_classes) if 0 < (y == c).sum() < len(y)]
-    return float(np.mean([metrics.roc_auc_score(y == c, probabilities[:, c]) for c in present]))
+    """Area under the ROC curve in [0, 1]; None where it is undefined.
 
-
-def mcc(y: np.ndarray, predicted: np.ndarray) -> float:
-    """Matthews correlation coefficient for any number of classes (Gorodkin 2004); 0 where a margin is constant."""
-    return float(metrics.matthews_corrcoef(y, predicted))
+    Two classes: of class 1. More: mean over the classes for which it is defined (macro, one against the rest).
+    """
+    if probabilities.shape[1] == 2:
+        return auc_by_weights(y == 1, probabilities[:, 1])(np.ones(len(y)))
+    defined = [area for area in auc_by_class(y, probabilities) if area is not None]
+    return float(np.mean(defined)) if defined else None
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows whose largest probability lies in one bin: mean confidence, share of hits, number."""
+    """Rows whose confidence lies in one bin: number of the bin from 0, rows, mean confidence, share of hits."""
 
+    index: int
+    count: int
     confidence: float
     accuracy: float
-    count: int
 
 
-def reliability(y: np.ndarray, probabilities: np.ndarray, n_bins: int = 15) -> list[ReliabilityBin]:
-    """Non-empty bins (l, u] of the largest probability, the value 0 in the first."""
-    confidence = probabilities.max(axis=1)
-    hit = probabilities.argmax(axis=1) == y
-    which = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+def reliability_bins(
+    confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15, equal_mass: bool = False
+) -> list[ReliabilityBin]:
+    """Bins of confidence that hold rows, ascending.
+
+    Parameters
+    ----------
+    confidence : ndarray of float, shape (n,)
+        In [0, 1].
+    correct : ndarray of bool or int, shape (n,)
+        1 where the event that the confidence speaks of came true.
+    n_bins : int
+        Bins (l, u] of equal width; a value of 0 lies in the first.
+    equal_mass : bool
+        Put the edges at the quantiles k / n_bins (linear interpolation) instead; equal values share a bin.
+    """
+    if not len(confidence):
+        return []
+    shares = np.linspace(0.0, 1.0, n_bins + 1)
+    edges = np.quantile(confidence, shares) if equal_mass else shares
+    place = np.searchsorted(edges[1:-1], confidence, side="left")
+    count = np.bincount(place, minlength=n_bins)
+    total_confidence = np.bincount(place, confidence, minlength=n_bins)
+    total_correct = np.bincount(place, correct, minlength=n_bins)
     return [
-        ReliabilityBin(float(confidence[which == b].mean()), float(hit[which == b].mean()), int((which == b).sum()))
-        for b in np.unique(which)
+        ReliabilityBin(int(k), int(count[k]), float(total_confidence[k] / count[k]), float(total_correct[k] / count[k]))
+        for k in np.flatnonzero(count)
     ]
 
 
-def ece(y: np.ndarray, probabilities: np.ndarray, n_bins: int = 15) -> float:
-    """Expected calibration error of the largest probability (Guo et al. 2017, equation 3)."""
-    bins = reliability(y, probabilities, n_bins)
-    return sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / len(y)
+def reliability(y: np.ndarray, probabilities: np.ndarray, n_bins: int = 15) -> list[ReliabilityBin]:
+    """Non-empty bins of equal width of the largest probability of each row, against whether its class is right."""
+    return reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == y, n_bins)
 
 
-def confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
-    """Counts, int64 of shape (n_classes, n_classes): true class by row, predicted class by column."""
-    return np.bincount(y * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+def calibration_error(bins: list[ReliabilityBin]) -> float | None:
+    """Mean gap between confidence and accuracy weighted by rows (Guo et al. 2017, eq. 3), in [0, 1]; None if empty."""
+    n = sum(b.count for b in bins)
+    return sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / n if n else None
+
+
+def ece(y: np.ndarray, probabilities: np.ndarray, n_bins: int = 15) -> float | None:
+    """Expected calibration error of the largest probability over bins of equal width, in [0, 1]; None without rows."""
+    return calibration_error(reliability(y, probabilities, n_bins))
 
 
 def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
-    """Temperature T in [0.05, 20] that minimises the log loss of softmax(logits / T) (Guo et al. 2017, 4.2)."""
-    z = logits.astype(np.float64)
-    row = np.arange(len(y))
-    found = optimize.minimize_scalar(
-        lambda t: -log_softmax(z / math.exp(t), axis=1)[row, y].mean(),
-        bounds=(math.log(0.05), math.log(20.0)),
-        method="bounded",
-        options={"xatol": 1e-9},
-    )
-    return math.exp(found.x)
+    """Temperature T in [0.05, 20] that minimises the log loss of softmax(logits / T) (Guo et al. 2017, section 4.2).
+
+    Parameters
+    ----------
+    logits : ndarray of float, shape (n, n_classes)
+        Finite, of validation rows. At least one row.
+    y : ndarray of int, shape (n,)
+
+    Returns
+    -------
+    float
+        1 where no temperature changes anything, such as for logits that are equal in every row.
+
+    Raises
+    ------
+    ValueError
+        If there is no row or a logit is not finite.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    if not z.size or not np.isfinite(z).all():
+        raise ValueError("a temperature needs at least one row of logits, all finite")
+    z = z - z.max(axis=1, keepdims=True)
+    mean_true = z[np.arange(len(y)), y].mean()
+
+    def slope(log_temperature: float) -> float:
+        """Derivative of the mean log loss by 1 / T; it falls as T rises, because the loss is convex in 1 / T."""
+        weights = softmax(z / math.exp(log_temperature), axis=1)
+        return float(np.sum(weights * z, axis=1).mean() - mean_true)
+
+    coldest, hottest = TEMPERATURE_BOUNDS
+    at_coldest, at_hottest = slope(math.log(coldest)), slope(math.log(hottest))
+    if at_coldest <= 0.0 <= at_hottest:
+        return 1.0
+    if at_coldest <= 0.0:
+        return coldest
+    if at_hottest >= 0.0:
+        return hottest
+    return math.exp(brentq(slope, math.log(coldest), math.log(hottest), xtol=1e-12))

@@ -157,12 +157,11 @@ def minimum_detectable_skill(se: float, power: float = 0.8, level: float = 0.05)
 def _by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Sums of the values and numbers of rows per date, ascending by date."""
     if date is None:
-        sums, counts = values, np.ones(len(values))
-    else:
-        _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
-        sums = np.bincount(place, values)
+        _require_dates(len(values))
+        return values, np.ones(len(values))
+    _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
     _require_dates(len(counts))
-    return sums, counts
+    return np.bincount(place, values), counts
 
 
 def _require_dates(n_dates: int) -> None:

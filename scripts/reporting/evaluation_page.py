@@ -105,8 +105,9 @@ def evaluation_page(content: EvaluationReport) -> Page:
         Section("Openings of the sealed test set", _opening_notes(e)),
         Section("Notes", tuple(str(note) for note in e.get("notes") or ())),
     )
+    where = "the sealed test set" if _kind(e) == "sealed" else "other data"
     return Page(
-        title=f"What the model is worth: evaluation on {'the sealed test set' if _kind(e) == 'sealed' else 'other data'}",
+        title=f"What the model is worth: evaluation on {where}",
         verdict=_verdict(e),
         tone=_TONES.get(str(e.get("verdict")), ""),
         warnings=tuple(str(w) for w in content.warnings),

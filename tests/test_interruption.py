@@ -1,0 +1,188 @@
+"""Interruptions: killed, asked to stop, out of time; the same command goes on and ends in the same bits."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
+
+# Epochs long enough that a signal finds the command in the middle of training.
+LONG = ["--set", "tuning.epochs_per_trial_random=60", "--set", "tuning.early_stopping_patience=60"]
+
+
+def kill_after(arguments, seconds, number=signal.SIGKILL):
+    """Start a command in its own process group and send it a signal; its return code and errors."""
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+def wait_for(path, seconds=60):
+    """Wait until a file is there."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def start_and_signal(arguments, sign, number):
+    """Start a command, wait for the file `sign` of its progress, signal it; return code, errors, seconds it took."""
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(sign)
+    start = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors, time.monotonic() - start
+
+
+def test_kills_at_random_moments_change_nothing(finished_run, tmp_path):
+    """Every phase is killed several times; all artifacts equal those of the run that was left alone."""
+    generator = random.Random(1)
+    for script in SCRIPTS:
+        arguments = command(script, tmp_path, "--config", finished_run.config, "--workers", 1)
+        kills = 0
+        while kills < 3:
+            code, errors = kill_after(arguments, generator.uniform(2.0, 6.0))
+            if code == 0:
+                break  # it was faster than the kill
+            assert code == -signal.SIGKILL, errors
+            kills += 1
+        finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=[script])
+    for name in (TRIALS, EXTENDED, "best_config.json"):
+        assert without_times(artifact(tmp_path, name)) == without_times(artifact(finished_run.folder, name)), name
+    ours, theirs = (torch.load(f / "final_model.pkl", weights_only=True) for f in (tmp_path, finished_run.folder))
+    for name, weight in theirs["weights"].items():
+        assert torch.equal(ours["weights"][name], weight)
+    assert ours["temperature"] == theirs["temperature"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_search_resumably(finished_run, tmp_path, number, workers):
+    arguments = command(
+        "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", workers
+    )
+    sign = tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt"
+    code, errors, _ = start_and_signal(arguments, sign, number)
+    assert code == 130, errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_killed_search_with_two_workers_loses_no_trial(finished_run, tmp_path):
+    arguments = command("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, "--workers", 2)
+    for seconds in (4.0, 5.0, 6.0):
+        kill_after(arguments, seconds)
+    finish(tmp_path, "--config", finished_run.config, "--workers", 2, scripts=SCRIPTS[:1])
+    assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(finished_run.folder, TRIALS))
+
+
+def test_workers_end_with_their_parent(finished_run, tmp_path):
+    arguments = command(
+        "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 2
+    )
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt")
+    session = process.pid
+    assert len(_session_members(session)) >= 3
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while _session_members(session) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _session_members(session)
+    done = run("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--time-budget", "1s")
+    assert done.returncode == 4, done.stderr  # the lock is free, the work goes on
+
+
+def _session_members(session):
+    """Processes of a session that are alive."""
+    members = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                members.append(int(entry))
+    return members
+
+
+def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(finished_run, tmp_path):
+    arguments = command(
+        "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 2
+    )
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    wait_for(tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0001.pt")
+    busiest = max((p for p in _session_members(process.pid) if p != process.pid), key=lambda p: _cpu_ticks(p))
+    os.kill(busiest, signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    trials = artifact(tmp_path, TRIALS)["trials"]
+    assert len(trials) == 7
+    assert all(t["state"] != "failed" for t in trials)
+    finish(tmp_path / "calm", "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
+    calm = artifact(tmp_path / "calm", TRIALS)
+    assert without_times(artifact(tmp_path, TRIALS)) == without_times(calm)
+
+
+def _cpu_ticks(process):
+    """CPU time a process has used."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[11])
+    except OSError:
+        return -1
+
+
+def test_a_second_command_on_the_run_directory_is_refused(finished_run, tmp_path):
+    arguments = command("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(tmp_path / "hyperparameter_tuning_results" / "study.db")
+    done = run("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG)
+    process.kill()
+    process.wait()
+    assert done.returncode == 2
+    assert f"in use by pid {process.pid}" in done.stderr
+
+
+@pytest.mark.parametrize(("script", "n_before"), [(SCRIPTS[0], 0), (SCRIPTS[1], 1), (SCRIPTS[3], 3)])
+def test_the_time_budget_ends_each_phase_resumably(finished_run, tmp_path, script, n_before):
+    inputs = ("hyperparameter_tuning_results", "extended_training_results", "best_config.json")
+    for name in inputs[: n_before and (1 if n_before == 1 else 3)]:
+        source = finished_run.folder / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name)
+        else:
+            shutil.copy(source, tmp_path / name)
+    done = run(script, tmp_path, "--config", finished_run.config, "--workers", 1, "--time-budget", "0.001s")
+    assert done.returncode == 4, done.stderr
+    assert "the same command goes on" in done.stderr
+    finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=[script])
+
+
+def test_a_corrupt_checkpoint_is_noticed_and_the_one_before_taken(finished_run, tmp_path):
+    arguments = command(
+        "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 1
+    )
+    folder = tmp_path / "hyperparameter_tuning_results" / "checkpoints"
+    start_and_signal(arguments, folder / "trial_0000.earlier.pt", signal.SIGINT)
+    newest = max((p for p in folder.glob("trial_*.pt") if "earlier" not in p.name), key=lambda p: p.stat().st_mtime_ns)
+    content = newest.read_bytes()
+    newest.write_bytes(content[: len(content) // 2])
+    finish(tmp_path, "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
+    finish(tmp_path / "calm", "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
+    assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(tmp_path / "calm", TRIALS))

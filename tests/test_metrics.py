@@ -1,0 +1,279 @@
+"""Metrics, calibration, temperature and baselines agree with the reference cases and with what they promise."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import roc_auc_score
+
+from scripts.evaluation.baselines import best_naive, naive_accuracies, naive_predictions, reference_models
+from scripts.evaluation.metrics import (
+    accuracy,
+    auc,
+    auc_by_class,
+    auc_by_weights,
+    balanced_accuracy,
+    brier,
+    calibration_error,
+    confusion,
+    ece,
+    fit_temperature,
+    log_loss,
+    mcc,
+    reliability,
+    reliability_bins,
+    skill_score,
+)
+
+CASES = [
+    case
+    for case in json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
+    if case["section"] in {"metrics", "temperature"}
+]
+
+
+def both(p_up: Any) -> np.ndarray:
+    up = np.asarray(p_up, dtype=float)
+    return np.column_stack([1 - up, up])
+
+
+def every_metric(y: np.ndarray, p: np.ndarray) -> dict[str, Any]:
+    predicted = p.argmax(axis=1)
+    return {
+        "accuracy": accuracy(y, p),
+        "balanced_accuracy": balanced_accuracy(y, predicted),
+        "mcc": mcc(y, predicted),
+        "auc": auc(y, p),
+        "auc_by_class": auc_by_class(y, p),
+        "auc_macro": auc(y, p),
+        "log_loss": log_loss(y, p),
+        "brier": brier(y, p),
+        "brier_all_classes": brier(y, p),
+        "brier_positive_class": brier(y, p) / 2,
+    }
+
+
+def table(confidence: Any, correct: Any, n_bins: int, equal_mass: bool) -> tuple[list[list[float]], float | None]:
+    bins = reliability_bins(np.array(confidence), np.array(correct), n_bins, equal_mass)
+    return [[b.index, b.count, b.confidence, b.accuracy] for b in bins], calibration_error(bins)
+
+
+def binary(inputs: dict[str, Any]) -> dict[str, Any]:
+    return every_metric(np.array(inputs["y"]), both(inputs["p_up"]))
+
+
+def three_classes(inputs: dict[str, Any]) -> dict[str, Any]:
+    return every_metric(np.array(inputs["y"]), np.array(inputs["p"]))
+
+
+def degenerate(inputs: dict[str, Any]) -> dict[str, Any]:
+    y, p = np.array(inputs["y"]), both(inputs["p_up"])
+    return {
+        "auc_single_class": auc(y, p),
+        "mcc_single_class": mcc(y, p.argmax(axis=1)),
+        "auc_constant_score": auc(np.array(inputs["y_other"]), both(inputs["p_constant"])),
+    }
+
+
+def skill_against_prior(inputs: dict[str, Any]) -> dict[str, Any]:
+    y, p = np.array(inputs["y"]), np.array(inputs["p"])
+    prior = np.tile(inputs["training_shares"], (len(y), 1))
+    return {
+        "log_loss_of_prior": log_loss(y, prior),
+        "log_loss_skill": skill_score(log_loss(y, p), log_loss(y, prior)),
+        "brier_of_prior": brier(y, prior),
+        "brier_skill": skill_score(brier(y, p), brier(y, prior)),
+    }
+
+
+def calibration(inputs: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, equal_mass in {"equal_width": False, "equal_mass": True}.items():
+        rows, error = table(inputs["confidence"], inputs["correct"], inputs["n_bins"], equal_mass)
+        found[name] = {"bins_index_count_confidence_accuracy": rows, "ece": error}
+    return found
+
+
+def calibration_edges(inputs: dict[str, Any]) -> dict[str, Any]:
+    width, width_error = table(inputs["edge_confidence"], inputs["edge_correct"], 4, False)
+    mass, mass_error = table(inputs["tied_probability"], inputs["tied_outcome"], 15, True)
+    return {"width_4": width, "ece_width_4": width_error, "mass_15": mass, "ece_mass_15": mass_error}
+
+
+def temperature(inputs: dict[str, Any]) -> dict[str, Any]:
+    logits, y = np.array(inputs["logits"]), np.array(inputs["y"])
+    fitted = fit_temperature(logits, y)
+    scaled = softmax(logits / fitted, axis=1)
+    return {
+        "temperature": fitted,
+        "log_loss_before": log_loss(y, softmax(logits, axis=1)),
+        "log_loss_after": log_loss(y, scaled),
+        "accuracy": accuracy(y, scaled),
+    }
+
+
+def temperature_bounds(inputs: dict[str, Any]) -> dict[str, Any]:
+    right, wrong, y = (np.array(inputs[name]) for name in ("logits_all_right", "logits_all_wrong", "y"))
+    return {
+        "all_right_T": fit_temperature(right, y),
+        "all_wrong_T": fit_temperature(wrong, y),
+        "log_loss_all_wrong_at_1": log_loss(y, softmax(wrong, axis=1)),
+        "log_loss_all_wrong_at_20": log_loss(y, softmax(wrong / fit_temperature(wrong, y), axis=1)),
+    }
+
+
+CHECKS = {
+    "metrics_binary_with_ties": binary,
+    "metrics_three_classes": three_classes,
+    "metrics_missing_class_and_zero_probability": three_classes,
+    "metrics_degenerate": degenerate,
+    "skill_against_prior": skill_against_prior,
+    "calibration_15_bins": calibration,
+    "calibration_edges_and_ties": calibration_edges,
+    "temperature_scaling": temperature,
+    "temperature_without_optimum": temperature_bounds,
+}
+
+
+def assert_agrees(found: Any, expected: Any, tolerance: float) -> None:
+    """Every number that is expected was found, to the tolerance; None only where None is expected."""
+    if isinstance(expected, dict):
+        for name, value in expected.items():
+            assert_agrees(found[name], value, tolerance)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_agrees(one, other, tolerance)
+    elif expected is None:
+        assert found is None
+    else:
+        assert found == pytest.approx(expected, abs=tolerance, rel=0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_reference_case(case: dict[str, Any]) -> None:
+    assert_agrees(CHECKS[case["name"]](case["inputs"]), case["expected"], case["tolerance"])
+
+
+def random_rows(seed: int, n: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(n_classes, size=n), rng.dirichlet(np.ones(n_classes), size=n).round(2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 60))
+def test_auc_with_ties_and_weights_equals_scikit_learn(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    positive, score, weights = rng.random(n) < 0.5, rng.integers(5, size=n), rng.integers(0, 4, size=n)
+    found = auc_by_weights(positive, score)(weights)
+    if not weights[positive].sum() or not weights[~positive].sum():
+        assert found is None
+    else:
+        assert found == pytest.approx(roc_auc_score(positive, score, sample_weight=weights), abs=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 80), n_classes=st.integers(2, 4))
+def test_metrics_lie_in_their_ranges_and_agree_with_each_other(seed: int, n: int, n_classes: int) -> None:
+    y, p = random_rows(seed, n, n_classes)
+    predicted = p.argmax(axis=1)
+    matrix = confusion(y, predicted, n_classes)
+    assert matrix.sum() == n
+    assert accuracy(y, p) == pytest.approx(np.trace(matrix) / n)
+    assert (matrix.sum(axis=1) == np.bincount(y, minlength=n_classes)).all()
+    assert 0 <= brier(y, p) <= 2
+    assert -1 <= mcc(y, predicted) <= 1
+    assert sum(b.count for b in reliability(y, p)) == n
+    assert 0 <= ece(y, p) <= 1
+
+
+def test_log_loss_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    y, p = rng.integers(3, size=50), rng.dirichlet(np.ones(3), size=50)
+    assert log_loss(y, p) == pytest.approx(sklearn_log_loss(y, p, labels=[0, 1, 2]), abs=1e-12)
+
+
+def test_confusion_counts_true_classes_by_row() -> None:
+    assert confusion(np.array([0, 0, 2]), np.array([1, 0, 2]), 3).tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_metrics_without_rows_are_undefined() -> None:
+    y, p = np.empty(0, dtype=int), np.empty((0, 2))
+    assert [metric(y, p) for metric in (accuracy, log_loss, brier, auc, ece)] == [None] * 5
+    assert [metric(y, y) for metric in (balanced_accuracy, mcc)] == [None] * 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), factor=st.floats(0.2, 5))
+def test_no_other_temperature_has_a_lower_log_loss(seed: int, factor: float) -> None:
+    rng = np.random.default_rng(seed)
+    y, logits = rng.integers(3, size=40), rng.normal(size=(40, 3)) * rng.uniform(0.1, 10)
+    fitted = fit_temperature(logits, y)
+    other = float(np.clip(fitted * factor, 0.05, 20))
+    assert 0.05 <= fitted <= 20
+    assert log_loss(y, softmax(logits / fitted, axis=1)) <= log_loss(y, softmax(logits / other, axis=1)) + 1e-9
+
+
+def test_temperature_survives_logits_that_overflow_a_softmax() -> None:
+    logits, y = np.array([[3e4, 0.0], [0.0, 3e4], [0.0, 3e4]]), np.array([0, 1, 0])
+    assert fit_temperature(logits.astype(np.float32), y) == 20.0
+
+
+def test_temperature_is_one_where_none_changes_anything() -> None:
+    assert fit_temperature(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == 1.0
+
+
+@pytest.mark.parametrize("logits", [np.empty((0, 2)), np.array([[math.nan, 0.0]]), np.array([[math.inf, 0.0]])])
+def test_temperature_refuses_what_has_none(logits: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        fit_temperature(logits, np.zeros(len(logits), dtype=int))
+
+
+def test_naive_rules_fall_back_to_the_majority_class_where_they_know_nothing() -> None:
+    y = np.array([1, 1, 1, 0])
+    rules = {"persistence": np.array([-1, 1, 0, 0])}
+    assert naive_predictions(y, 0, rules)["persistence"].tolist() == [0, 1, 0, 0]
+    assert naive_accuracies(y, 0, rules) == {"best_constant": 0.75, "majority": 0.25, "persistence": 0.5}
+
+
+def test_best_naive_rule_is_the_most_accurate_and_the_first_on_a_tie() -> None:
+    y = np.array([1, 1, 1, 0])
+    name, hits = best_naive(y, 1, {"persistence": y})
+    assert (name, hits.tolist()) == ("persistence", [True] * 4)
+    assert best_naive(y, 1, {"persistence": np.array([1, 1, 1, 1])})[0] == "best_constant"
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 50), said=st.integers(0, 2))
+def test_no_constant_beats_the_best_constant(seed: int, n: int, said: int) -> None:
+    y = np.random.default_rng(seed).integers(3, size=n)
+    naive = naive_accuracies(y, said, {})
+    assert naive["best_constant"] >= naive["majority"] == np.mean(y == said)
+
+
+def test_reference_models_learn_a_signal_and_repeat_themselves() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(1500, 4))
+    y = (x[:, 0] + 0.5 * rng.normal(size=1500) > 0).astype(int)
+    first, second = (reference_models(x[:1000], y[:1000], x[1000:], 7) for _ in range(2))
+    assert set(first) == {"logistic_regression", "gradient_boosting"}
+    for name, probabilities in first.items():
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+        np.testing.assert_array_equal(probabilities, second[name])
+        assert accuracy(y[1000:], probabilities) > 0.75
+
+
+def test_reference_models_give_a_class_without_training_rows_no_probability() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(200, 2)), 2 * rng.integers(2, size=200)
+    for probabilities in reference_models(x, y, x[:10], 0, n_classes=4).values():
+        assert probabilities.shape == (10, 4)
+        assert (probabilities[:, [1, 3]] == 0).all()
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)

@@ -1,0 +1,239 @@
+"""Simulated returns agree with the reference cases, and with a plain loop on ragged panels."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scripts.config import DataConfig
+from scripts.data.features import index_bars
+from scripts.data.labels import market_labels
+from scripts.evaluation.returns import (
+    ReturnSeries,
+    ReturnSimulator,
+    ReturnSummary,
+    drawdown,
+    equity_curve,
+    positions,
+    summarise,
+    total_return,
+)
+
+CASES = [
+    case
+    for case in json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
+    if case["section"] == "returns"
+]
+PANEL = next(case["inputs"] for case in CASES if case["name"] == "simulated_returns_3x12")
+
+
+def panel_rows(values: dict[str, list[float | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Days from 1, tickers and values of the rows that exist."""
+    rows = [
+        (day, ticker, value)
+        for ticker, series in enumerate(values.values())
+        for day, value in enumerate(series, 1)
+        if value is not None
+    ]
+    day, ticker, value = zip(*rows, strict=True)
+    return np.array(day), np.array(ticker), np.array(value, dtype=float)
+
+
+def simulator(cost_bps: float = PANEL["cost_bps"]) -> ReturnSimulator:
+    day, ticker, forward = panel_rows(PANEL["forward_return_bp"])
+    return ReturnSimulator(day, ticker, forward * 1e-4, cost_bps)
+
+
+def summary_fields(summary: ReturnSummary, gross_sharpe: float | None) -> dict[str, Any]:
+    return {
+        "days": summary.n_dates,
+        "cumulative_net_return": summary.net,
+        "mean_net_return": summary.mean_net,
+        "annualised_sharpe": summary.sharpe,
+        "annualised_sharpe_gross": gross_sharpe,
+        "max_drawdown": summary.max_drawdown,
+        "turnover_per_day": summary.turnover,
+        "hit_rate": summary.hit_rate,
+        "active_share": summary.exposure,
+        "break_even_cost_bps": summary.break_even_cost_bps,
+    }
+
+
+def summarised(position: np.ndarray) -> dict[str, Any]:
+    free = summarise(simulator(0.0).run(position), PANEL["periods_per_year"])
+    return summary_fields(summarise(simulator().run(position), PANEL["periods_per_year"]), free.sharpe)
+
+
+def both(p_up: Any) -> np.ndarray:
+    up = np.asarray(p_up, dtype=float)
+    return np.column_stack([1 - up, up])
+
+
+def positions_from_probabilities(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "two": positions(both(inputs["p_up"]), (-1, 1), inputs["margin"]).tolist(),
+        "three": positions(np.array(inputs["p_three"]), (-1, 0, 1), inputs["margin"]).tolist(),
+    }
+
+
+def forward_returns(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Through the labels of the data part: the simulator takes forward returns as given."""
+    calendar = pd.bdate_range("2020-01-01", periods=9)
+    rows = [
+        {"date": calendar[int(day)], "ticker": t, "open": float(o), "close": float(inputs["close"][t][day]), "day": day}
+        for t, opens in inputs["open"].items()
+        for day, o in opens.items()
+    ]
+    frame = pd.DataFrame(rows)
+    found: dict[str, Any] = {}
+    for fill in ("next_open", "close_to_close"):
+        config = DataConfig(source="market", path="prices.csv", fill=fill)
+        earned = market_labels(frame.drop(columns="day"), index_bars(frame), config).forward_return
+        found[fill] = {t: {} for t in inputs["open"]}
+        for ticker, day, value in zip(frame["ticker"], frame["day"], earned, strict=True):
+            found[fill][ticker][day] = None if math.isnan(value) else value
+    return found
+
+
+def simulated_3x12(inputs: dict[str, Any]) -> dict[str, Any]:
+    _, ticker, p_up = panel_rows(inputs["p_up"])
+    position = positions(both(p_up), (-1, 1), inputs["margin"])
+    series = simulator().run(position)
+    columns = [series.dates, series.rows, series.gross, series.turnover, series.net]
+    curves = [equity_curve(series.net), drawdown(series.net)]
+    held = {name: position[ticker == k].tolist() for k, name in enumerate(inputs["p_up"])}
+    held["B"].insert(5, None)
+    return {
+        "positions": held,
+        "daily_day_tickers_gross_turnover_net_equity_drawdown": np.column_stack([*columns, *curves]).tolist(),
+        "summary": summarised(position),
+    }
+
+
+def always_long(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"summary": summarised(np.ones(len(panel_rows(PANEL["p_up"])[0])))}
+
+
+def drawdown_from_one(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"max_drawdown": drawdown(np.array(inputs["net_returns"])).max()}
+
+
+CHECKS = {
+    "positions_from_probabilities": positions_from_probabilities,
+    "forward_returns": forward_returns,
+    "simulated_returns_3x12": simulated_3x12,
+    "simulated_returns_always_long": always_long,
+    "drawdown_starts_at_one": drawdown_from_one,
+}
+
+
+def assert_agrees(found: Any, expected: Any, tolerance: float) -> None:
+    """Every number that is expected was found, to the tolerance; None only where None is expected."""
+    if isinstance(expected, dict):
+        for name, value in expected.items():
+            assert_agrees(found[name], value, tolerance)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_agrees(one, other, tolerance)
+    elif expected is None:
+        assert found is None
+    else:
+        assert found == pytest.approx(expected, abs=tolerance, rel=0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_reference_case(case: dict[str, Any]) -> None:
+    assert_agrees(CHECKS[case["name"]](case["inputs"]), case["expected"], case["tolerance"])
+
+
+def plain_loop(
+    date: np.ndarray, ticker: np.ndarray, forward: np.ndarray, position: np.ndarray, cost_bps: float
+) -> tuple[list[float], list[float], list[float]]:
+    """Date by date as the definition reads."""
+    held: dict[int, float] = {}
+    gross, turnover = [], []
+    for day in sorted({int(d) for d, f in zip(date, forward, strict=True) if not math.isnan(f)}):
+        rows = [i for i in range(len(date)) if date[i] == day and not math.isnan(forward[i])]
+        gross.append(sum(position[i] * forward[i] for i in rows) / len(rows))
+        turnover.append(sum(abs(position[i] - held.get(int(ticker[i]), 0.0)) for i in rows) / len(rows))
+        held |= {int(ticker[i]): position[i] for i in rows}
+    return gross, turnover, [g - cost_bps * 1e-4 * u for g, u in zip(gross, turnover, strict=True)]
+
+
+def random_panel(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A ragged panel in random order with unknown forward returns: date, ticker, forward return, position."""
+    rng = np.random.default_rng(seed)
+    cells = np.flatnonzero(rng.random(60) < 0.7)
+    rng.shuffle(cells)
+    forward = np.where(rng.random(len(cells)) < 0.2, np.nan, rng.normal(size=len(cells)) * 0.02)
+    return cells // 4, cells % 4 - 1, forward, rng.choice([-1.0, 0.0, 1.0], size=len(cells))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 100_000))
+def test_simulator_equals_a_plain_loop_on_ragged_panels_in_any_order(seed: int) -> None:
+    date, ticker, forward, position = random_panel(seed)
+    series = ReturnSimulator(date, ticker, forward, 7.0).run(position)
+    gross, turnover, net = plain_loop(date, ticker, forward, position, 7.0)
+    np.testing.assert_allclose(series.gross, gross, atol=1e-15)
+    np.testing.assert_allclose(series.turnover, turnover, atol=1e-15)
+    np.testing.assert_allclose(series.net, net, atol=1e-15)
+    assert series.rows.sum() == np.isfinite(forward).sum()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 100_000))
+def test_at_the_break_even_cost_nothing_is_left(seed: int) -> None:
+    date, ticker, forward, position = random_panel(seed)
+    cost = summarise(ReturnSimulator(date, ticker, forward, 0.0).run(position), 252).break_even_cost_bps
+    if cost is None:
+        assert not position[np.isfinite(forward)].any()
+    else:
+        assert ReturnSimulator(date, ticker, forward, cost).run(position).net.sum() == pytest.approx(0, abs=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=30))
+def test_equity_and_drawdown_follow_the_returns(returns: list[float]) -> None:
+    net = np.array(returns)
+    assert equity_curve(net)[-1] - 1 == pytest.approx(total_return(net), abs=1e-12)
+    worst = max(1 - after / before for before, after in pairs([1.0, *equity_curve(net)]))
+    assert drawdown(net).max() == pytest.approx(worst, abs=1e-12)
+    assert (drawdown(net) >= 0).all()
+
+
+def pairs(values: list[float]) -> list[tuple[float, float]]:
+    return [(values[i], values[j]) for i in range(len(values)) for j in range(i, len(values))]
+
+
+def test_never_holding_anything_leaves_ratios_undefined() -> None:
+    summary = summarise(simulator().run(np.zeros(35)), 252)
+    assert (summary.net, summary.max_drawdown, summary.exposure) == (0.0, 0.0, 0.0)
+    assert (summary.sharpe, summary.sharpe_se, summary.break_even_cost_bps, summary.hit_rate) == (None,) * 4
+
+
+def test_rows_without_any_known_return_give_an_empty_series() -> None:
+    empty = ReturnSimulator(np.arange(3), np.zeros(3, dtype=int), np.full(3, np.nan), 5.0).run(np.ones(3))
+    summary = summarise(empty, 252)
+    assert (summary.n_dates, summary.net, summary.mean_net, summary.turnover) == (0, 0.0, None, None)
+
+
+def test_standard_error_of_a_yearly_sharpe_ratio_is_that_of_the_daily_one_scaled() -> None:
+    rng = np.random.default_rng(4)
+    net = rng.normal(0.001, 0.01, size=4000)
+    zero, one = np.zeros(4000), np.ones(4000, dtype=int)
+    summary = summarise(ReturnSeries(np.arange(4000), net, net, zero, one, one, one), 252)
+    # For independent normal returns with a small Sharpe ratio the standard error is about sqrt(1 / n) per day.
+    assert summary.sharpe_se == pytest.approx(math.sqrt(252 / 4000), rel=0.03)
+
+
+def test_a_tie_is_no_position() -> None:
+    assert positions(np.array([[0.5, 0.5], [0.4, 0.6]]), (-1, 1)).tolist() == [0, 1]
+    assert positions(np.array([[0.4, 0.2, 0.4], [0.1, 0.2, 0.7]]), (-1, 0, 1)).tolist() == [0, 1]

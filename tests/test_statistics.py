@@ -1,0 +1,613 @@
+"""Statistics agree with the reference cases; intervals cover, whole dates are drawn, selection is paid for."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from arch.bootstrap import optimal_block_length
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from scripts.errors import InputError
+from scripts.evaluation.best_of_n import (
+    best_of_n_inflation,
+    corrected_winner,
+    cross_validation_selection_bias,
+    expected_maximum_of_normals,
+    inflation_of_winner,
+    winner_shrinkage,
+)
+from scripts.evaluation.bootstrap import (
+    circular_indices,
+    date_bootstrap,
+    optimal_block_lengths,
+    ratio_block_length,
+    resample_weights,
+    stationary_indices,
+)
+from scripts.evaluation.comparisons import (
+    corrected_resampled_ttest,
+    corrected_standard_error,
+    delong,
+    diebold_mariano,
+    mcnemar,
+    model_confidence_set,
+    one_standard_error_rule,
+)
+from scripts.evaluation.metrics import auc_by_weights
+from scripts.evaluation.overfitting import probability_of_backtest_overfitting
+from scripts.evaluation.sharpe import (
+    SharpeMoments,
+    deflated_sharpe_ratio,
+    effective_trials,
+    expected_max_sharpe,
+    mean_correlation,
+    min_track_record_length,
+    probabilistic_sharpe_ratio,
+    sharpe_moments,
+)
+from scripts.evaluation.statistics import (
+    accuracy_interval,
+    difference_interval,
+    metric_interval,
+    minimum_detectable_skill,
+    verdict,
+)
+
+SECTIONS = {"sharpe", "pbo", "bootstrap", "resampled", "best_of_n", "comparisons"}
+CASES = [
+    case
+    for case in json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
+    if case["section"] in SECTIONS
+]
+RESAMPLES = 8000
+# Four standard errors of a standard error from so many resamples.
+BOOTSTRAP_ERROR = 4 / math.sqrt(2 * RESAMPLES)
+
+
+# --- sharpe ---------------------------------------------------------------------------------------------------------
+
+
+def psr_from_moments(inputs: dict[str, Any]) -> list[float | None]:
+    return [
+        probabilistic_sharpe_ratio(SharpeMoments(sharpe, n, g3, g4), benchmark)
+        for sharpe, benchmark, n, g3, g4 in inputs["rows_sr_benchmark_n_skew_kurtosis"]
+    ]
+
+
+def dsr_published(inputs: dict[str, Any]) -> dict[str, Any]:
+    year, variance = inputs["periods_per_year"], inputs["variance_of_annual_sharpe"] / inputs["periods_per_year"]
+    sharpe, n = inputs["sharpe_annual"] / math.sqrt(year), inputs["n_observations"]
+    moments = SharpeMoments(sharpe, n, inputs["skew"], inputs["kurtosis"])
+    return {
+        "sharpe_per_period": sharpe,
+        "expected_max_sharpe": expected_max_sharpe(inputs["n_trials"], variance),
+        "dsr": deflated_sharpe_ratio(moments, inputs["n_trials"], variance),
+        "dsr_if_46_trials": deflated_sharpe_ratio(moments, 46, variance),
+        "dsr_if_88_trials_normal_returns": deflated_sharpe_ratio(SharpeMoments(sharpe, n), 88, variance),
+    }
+
+
+def max_sharpe(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "approximation": [expected_max_sharpe(n, inputs["variance"]) for n in inputs["n_trials"]],
+        "exact": [expected_maximum_of_normals(n) for n in inputs["n_trials"]],
+    }
+
+
+def track_record(inputs: dict[str, Any]) -> list[float | None]:
+    return [
+        min_track_record_length(SharpeMoments(sharpe, 2, g3, g4), benchmark, confidence)
+        for sharpe, benchmark, g3, g4, confidence in inputs["rows_sr_benchmark_skew_kurtosis_confidence"]
+    ]
+
+
+def psr_from_returns(inputs: dict[str, Any]) -> dict[str, Any]:
+    moments = sharpe_moments(np.array(inputs["returns"]))
+    return {
+        "sharpe_per_period": moments.sharpe,
+        "skew": moments.skew,
+        "kurtosis": moments.kurtosis,
+        "psr_0": probabilistic_sharpe_ratio(moments),
+        "psr_0.1": probabilistic_sharpe_ratio(moments, 0.1),
+    }
+
+
+def dsr_from_trials(inputs: dict[str, Any]) -> dict[str, Any]:
+    returns = np.array(inputs["returns_by_row"])
+    trials = [sharpe_moments(column) for column in returns.T]
+    ratios = np.array([moments.sharpe for moments in trials])
+    best, variance, n = int(ratios.argmax()), ratios.var(ddof=1), len(trials)
+    correlation = mean_correlation(returns)
+    effective = effective_trials(n, correlation)
+    return {
+        "sharpe_ratios": ratios.tolist(),
+        "best": best,
+        "variance_of_sharpe": variance,
+        "expected_max_sharpe": expected_max_sharpe(n, variance),
+        "dsr": deflated_sharpe_ratio(trials[best], n, variance),
+        "mean_correlation": correlation,
+        "effective_trials": effective,
+        "dsr_effective_trials": deflated_sharpe_ratio(trials[best], effective, variance),
+    }
+
+
+# --- overfitting ----------------------------------------------------------------------------------------------------
+
+
+def overfitting(inputs: dict[str, Any]) -> dict[str, Any]:
+    found = probability_of_backtest_overfitting(
+        np.array(inputs["performance_by_row"]), inputs["n_blocks"], inputs["metric"]
+    )
+    splits = zip(found.inside.tolist(), found.best, found.rank, found.omega, found.logits, strict=True)
+    return {
+        "n_splits": found.n_splits,
+        "pbo": found.pbo,
+        "degradation_slope": found.degradation_slope,
+        "probability_of_loss": found.probability_of_loss,
+        "splits_inside_best_rank_omega_logit": [list(split) for split in splits],
+    }
+
+
+# --- bootstrap ------------------------------------------------------------------------------------------------------
+
+
+def bootstrap_se(sums: Any, block: float, kind: str, counts: Any = None) -> float:
+    sums = np.array(sums, dtype=float)
+    counts = np.ones(len(sums)) if counts is None else np.array(counts)
+    rng = np.random.default_rng(11)
+    return float(date_bootstrap(sums, counts, RESAMPLES, block, rng=rng, kind=kind).std())
+
+
+def indices(inputs: dict[str, Any]) -> dict[str, Any]:
+    starts, fresh = np.array(inputs["circular_starts"]), np.array(inputs["stationary_fresh_starts"])
+    uniforms, restart = np.array(inputs["stationary_uniforms"]), inputs["stationary_restart_probability"]
+    return {
+        "circular": circular_indices(starts, inputs["circular_block"], inputs["n"]).tolist(),
+        "stationary": stationary_indices(uniforms, fresh, restart).tolist(),
+    }
+
+
+def se_of_mean(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "circular": {str(b): bootstrap_se(inputs["x"], b, "circular") for b in (1, 4, 5, 7)},
+        "stationary": {str(b): bootstrap_se(inputs["x"], b, "stationary") for b in (1, 4, 10)},
+    }
+
+
+def se_enumerated(inputs: dict[str, Any]) -> dict[str, Any]:
+    stationary = bootstrap_se(inputs["x"], 3, "stationary")
+    return {
+        "circular_2": bootstrap_se(inputs["x"], 2, "circular"),
+        "circular_4": bootstrap_se(inputs["x"], 4, "circular"),
+        "stationary_3": stationary,
+        "stationary_3_lemma": stationary,
+    }
+
+
+def difference_by_date(inputs: dict[str, Any]) -> dict[str, Any]:
+    date, a, b = (np.array(inputs[k]) for k in ("date", "correct_model", "correct_naive"))
+    sums, counts = np.bincount(date, a - b), np.bincount(date)
+    rng = np.random.default_rng(1)
+    return {
+        "difference": difference_interval(a, b, date, 1, rng, 10).estimate,
+        "se_circular_2": bootstrap_se(sums, 2, "circular", counts),
+        "se_circular_1": bootstrap_se(sums, 1, "circular", counts),
+        "se_stationary_3": bootstrap_se(sums, 3, "stationary", counts),
+        "se_rows_wrong": difference_interval(a, b, None, 1, rng, RESAMPLES).se,
+    }
+
+
+def dates_against_rows(inputs: dict[str, Any]) -> dict[str, Any]:
+    hits, block = np.array(inputs["correct_by_date"]), inputs["block"]
+    sums, counts = hits.sum(axis=1), np.full(len(hits), hits.shape[1])
+    rows = accuracy_interval(hits.ravel(), None, 1, np.random.default_rng(2), RESAMPLES)
+    return {
+        "accuracy": rows.estimate,
+        "se_dates_circular_5": bootstrap_se(sums, block, "circular", counts),
+        "se_dates_stationary_5": bootstrap_se(sums, block, "stationary", counts),
+        "se_dates_independent": bootstrap_se(sums, 1, "circular", counts),
+        "se_rows_wrong": rows.se,
+    }
+
+
+def block_lengths(inputs: dict[str, Any]) -> dict[str, Any]:
+    found = {name: optimal_block_lengths(np.array(x, dtype=float)) for name, x in inputs.items()}
+    return {
+        name: {"stationary": b.stationary, "circular": b.circular, "bandwidth_m": b.bandwidth}
+        for name, b in found.items()
+    }
+
+
+# --- comparisons ----------------------------------------------------------------------------------------------------
+
+
+def resampled_ttest(inputs: dict[str, Any]) -> dict[str, Any]:
+    differences = np.array(inputs["differences"])
+    found = corrected_resampled_ttest(differences, inputs["n_test"] / inputs["n_train"])
+    plain = corrected_resampled_ttest(differences, 0.0)
+    return vars(found) | {"se_uncorrected": plain.se, "p_uncorrected": plain.p_two_sided}
+
+
+def repeated_kfold(inputs: dict[str, Any]) -> dict[str, Any]:
+    scores = np.array(inputs["accuracy_by_repeat"]).ravel()
+    found = corrected_resampled_ttest(scores, 1 / (inputs["k"] - 1))
+    plain = corrected_standard_error(found.sd, len(scores), 0.0)
+    return vars(found) | {"se_uncorrected": plain, "ci95": [found.low, found.high]}
+
+
+def purged_folds(inputs: dict[str, Any]) -> dict[str, Any]:
+    n_train, n_test = np.array(inputs["n_train_n_test"]).T
+    ratio = n_test / n_train
+    return vars(corrected_resampled_ttest(np.array(inputs["differences"]), ratio)) | {"ratio": ratio.mean()}
+
+
+def one_standard_error(inputs: dict[str, Any]) -> dict[str, Any]:
+    names, scores = list(inputs["fold_accuracy"]), np.array(list(inputs["fold_accuracy"].values()))
+    n_parameters = np.array([inputs["n_parameters"][name] for name in names])
+    means, k = scores.mean(axis=1), scores.shape[1]
+    best = int(means.argmax())
+    sd, corrected = scores[best].std(ddof=1), 1 / (k - 1)
+    plain = corrected_standard_error(sd, k, 0.0)
+    return {
+        "means": dict(zip(names, means, strict=True)),
+        "best": names[best],
+        "se_of_best": plain,
+        "threshold": means[best] - plain,
+        "selected": names[one_standard_error_rule(scores, n_parameters)],
+        "corrected_se_of_best": corrected_standard_error(sd, k, corrected),
+        "selected_with_corrected_se": names[one_standard_error_rule(scores, n_parameters, corrected)],
+    }
+
+
+def auc_delong(inputs: dict[str, Any]) -> dict[str, Any]:
+    found = delong(*(np.array(inputs[k]) for k in ("y", "score_a", "score_b")))
+    return vars(found) | {
+        "auc": found.auc.tolist(),
+        "covariance": found.covariance.tolist(),
+        "ci95_a": found.ci95[0].tolist(),
+    }
+
+
+def mcnemar_tables(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: vars(mcnemar(t["only_model_right"], t["only_naive_right"])) for name, t in inputs.items()}
+
+
+def diebold_mariano_harvey(inputs: dict[str, Any]) -> dict[str, Any]:
+    d = np.array(inputs["loss_of_naive_minus_loss_of_model_by_date"])
+    alternating = np.array(inputs["alternating"])
+    return {
+        "h1": vars(diebold_mariano(d, 1)),
+        "h3": vars(diebold_mariano(d, 3)),
+        "h3_bartlett": vars(diebold_mariano(d, 3, "bartlett")),
+        "alternating_h2": vars(diebold_mariano(alternating, 2, "rectangular")),
+        "alternating_h2_bartlett": vars(diebold_mariano(alternating, 2)),
+    }
+
+
+# --- best of n ------------------------------------------------------------------------------------------------------
+
+
+def maximum_of_normals(inputs: dict[str, Any]) -> list[float]:
+    return [expected_maximum_of_normals(n) for n in inputs["n"]]
+
+
+def inflation(inputs: dict[str, Any]) -> dict[str, Any]:
+    p, latent = inputs["accuracy"], inputs["latent_correlation"]
+    sd = math.sqrt(p * (1 - p) / inputs["rows"])
+    # Both of two trials are right where one common and one own normal factor lie below the same threshold.
+    x, weights = np.polynomial.hermite_e.hermegauss(80)
+    one = norm.cdf((norm.ppf(p) - math.sqrt(latent) * x) / math.sqrt(1 - latent))
+    correlation = ((weights @ one**2) / weights.sum() - p**2) / (p * (1 - p))
+    return {
+        "correlation_of_correctness": correlation,
+        "inflation": best_of_n_inflation(sd, inputs["trials"], correlation),
+        "inflation_if_independent": best_of_n_inflation(sd, inputs["trials"]),
+    }
+
+
+def shrinkage(inputs: dict[str, Any]) -> dict[str, Any]:
+    scores, error = np.array(inputs["observed_accuracy"]), inputs["error_sd_of_observed"]
+    return {
+        "inflation_of_winner": inflation_of_winner(inputs["true_sd"], inputs["error_sd"], inputs["trials"]),
+        "shrinkage": winner_shrinkage(scores, error),
+        "corrected_winner": corrected_winner(scores, error),
+    }
+
+
+def selection_bias(inputs: dict[str, Any]) -> dict[str, Any]:
+    names, scores = list(inputs["fold_accuracy"]), np.array(list(inputs["fold_accuracy"].values()))
+    chosen, bias = cross_validation_selection_bias(scores)
+    return {"chosen": names[chosen], "bias": bias, "corrected_accuracy": scores[chosen].mean() - bias}
+
+
+CHECKS = {
+    "psr_from_moments": psr_from_moments,
+    "dsr_published_example": dsr_published,
+    "expected_max_sharpe": max_sharpe,
+    "min_track_record_length": track_record,
+    "psr_from_returns": psr_from_returns,
+    "dsr_from_trials": dsr_from_trials,
+    "pbo_tiny_mean": overfitting,
+    "pbo_tiny_sharpe": overfitting,
+    "pbo_48x6_sharpe": overfitting,
+    "bootstrap_indices": indices,
+    "bootstrap_se_of_mean": se_of_mean,
+    "bootstrap_se_enumerated": se_enumerated,
+    "bootstrap_difference_by_date": difference_by_date,
+    "bootstrap_panel_dates_against_rows": dates_against_rows,
+    "politis_white_block_length": block_lengths,
+    "corrected_resampled_ttest": resampled_ttest,
+    "repeated_kfold_variance": repeated_kfold,
+    "three_purged_folds": purged_folds,
+    "one_standard_error_rule": one_standard_error,
+    "auc_delong": auc_delong,
+    "mcnemar": mcnemar_tables,
+    "diebold_mariano_harvey": diebold_mariano_harvey,
+    "expected_maximum_of_normals": maximum_of_normals,
+    "best_of_n_inflation": inflation,
+    "winner_shrinkage": shrinkage,
+    "cross_validation_selection_bias": selection_bias,
+}
+RANDOM = {
+    "bootstrap_se_of_mean",
+    "bootstrap_se_enumerated",
+    "bootstrap_difference_by_date",
+    "bootstrap_panel_dates_against_rows",
+}
+
+
+def assert_agrees(found: Any, expected: Any, tolerance: float, relative: float = 0.0) -> None:
+    """Every number that is expected was found, to the tolerance; None only where None is expected."""
+    if isinstance(expected, dict):
+        for name, value in expected.items():
+            assert_agrees(found[name], value, tolerance, relative)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_agrees(one, other, tolerance, relative)
+    elif expected is None or isinstance(expected, str):
+        assert found == expected
+    else:
+        assert found == pytest.approx(expected, abs=tolerance, rel=relative)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_reference_case(case: dict[str, Any]) -> None:
+    found = CHECKS[case["name"]](case["inputs"])
+    assert_agrees(found, case["expected"], case["tolerance"], BOOTSTRAP_ERROR if case["name"] in RANDOM else 0.0)
+
+
+# --- what the reference cases leave open ----------------------------------------------------------------------------
+
+
+def ragged_panel(seed: int, n_dates: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Dates of the rows in random order, and a 0 or 1 for each."""
+    rng = np.random.default_rng(seed)
+    date = np.repeat(np.arange(n_dates) * 3, rng.integers(1, 6, size=n_dates))
+    rng.shuffle(date)
+    return date, rng.integers(2, size=len(date))
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 60), block=st.integers(1, 70), kind=st.sampled_from(["circular", "stationary"]))
+def test_a_resample_draws_as_many_dates_as_there_are(n: int, block: int, kind: Any) -> None:
+    for weights in resample_weights(n, block, 5, np.random.default_rng(n), kind):
+        assert weights.shape == (n,)
+        assert weights.sum() == n
+        assert (weights >= 0).all()
+
+
+def autoregression(seed: int, phi: float, n: int) -> np.ndarray:
+    noise, x = np.random.default_rng(seed).normal(size=n), np.zeros(n)
+    for i in range(1, n):
+        x[i] = phi * x[i - 1] + noise[i]
+    return x
+
+
+@pytest.mark.parametrize("phi", [-0.5, 0.0, 0.6, 0.9])
+def test_block_lengths_equal_the_library_on_a_long_series(phi: float) -> None:
+    x = autoregression(7, phi, 800)
+    found, library = optimal_block_lengths(x), optimal_block_length(x)
+    assert found.stationary == pytest.approx(library["stationary"].iloc[0], rel=1e-6)
+    assert found.circular == pytest.approx(library["circular"].iloc[0], rel=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), phi=st.sampled_from([-0.5, 0.0, 0.9]), n=st.integers(3, 120))
+def test_block_length_is_bounded_and_has_no_unit(seed: int, phi: float, n: int) -> None:
+    x = autoregression(seed, phi, n)
+    found = optimal_block_lengths(x)
+    assert 0 <= found.stationary <= found.circular <= math.ceil(min(3 * math.sqrt(n), n / 3))
+    assert optimal_block_lengths(8 * x).circular == pytest.approx(found.circular)
+
+
+@pytest.mark.parametrize("x", [[], [1.0], [1.0, 2.0], [0.3] * 50])
+def test_block_length_of_a_series_that_says_nothing_is_one(x: list[float]) -> None:
+    assert optimal_block_lengths(np.array(x)).circular == 1.0
+
+
+def test_block_length_is_never_below_the_label_horizon_and_leaves_two_blocks() -> None:
+    hits = np.random.default_rng(1).integers(2, size=100).astype(float)
+    ones = np.ones(100)
+    assert ratio_block_length(hits, ones) < 12 <= ratio_block_length(hits, ones, 12)
+    assert ratio_block_length(hits, ones, 1000) == 50
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_interval_holds_its_estimate_and_ignores_the_order_of_rows(seed: int) -> None:
+    date, hits = ragged_panel(seed)
+    order = np.random.default_rng(seed + 1).permutation(len(date))
+    first = accuracy_interval(hits, date, 2, np.random.default_rng(seed), 200)
+    second = accuracy_interval(hits[order], date[order], 2, np.random.default_rng(seed), 200)
+    assert vars(first) == pytest.approx(vars(second), rel=1e-9)
+    assert first.estimate == pytest.approx(hits.mean())
+    assert first.low <= first.estimate <= first.high
+    assert first.n_dates == 40
+    assert first.block_length >= 2
+
+
+def test_rows_of_one_date_count_as_one_where_they_are_copies() -> None:
+    hits = np.random.default_rng(5).integers(2, size=300)
+    alone = accuracy_interval(hits, np.arange(300), 1, np.random.default_rng(6), 4000)
+    copied = accuracy_interval(np.repeat(hits, 20), np.repeat(np.arange(300), 20), 1, np.random.default_rng(6), 4000)
+    assert copied.se == pytest.approx(alone.se, rel=BOOTSTRAP_ERROR)
+    assert copied.n_effective == pytest.approx(alone.n_effective, rel=0.1)
+
+
+def test_paired_difference_of_equal_predictions_is_nil() -> None:
+    date, hits = ragged_panel(8)
+    same = difference_interval(hits, hits, date, 1, np.random.default_rng(1))
+    assert (same.estimate, same.se, same.low, same.high) == (0.0, 0.0, 0.0, 0.0)
+    assert verdict(same.low, same.high) == "no skill"
+
+
+def test_interval_of_a_mean_as_any_metric_equals_the_direct_one() -> None:
+    date, hits = ragged_panel(9, 60)
+    direct = accuracy_interval(hits, date, 1, np.random.default_rng(2), 2000)
+    by_weights = metric_interval(
+        lambda w: float(hits @ w / w.sum()), date, len(hits), direct.block_length, np.random.default_rng(2), 2000
+    )
+    assert by_weights.se == pytest.approx(direct.se, rel=0.1)
+    assert (by_weights.estimate, by_weights.n_dates) == (pytest.approx(direct.estimate), 60)
+
+
+def test_auc_interval_of_independent_rows_agrees_with_delong() -> None:
+    rng = np.random.default_rng(10)
+    y = rng.integers(2, size=400)
+    score = y + rng.normal(size=400)
+    interval = metric_interval(auc_by_weights(y == 1, score), None, 400, 1, rng, 2000)
+    exact = delong(y, score, score)
+    assert interval.estimate == pytest.approx(exact.auc[0])
+    assert interval.se == pytest.approx(math.sqrt(exact.covariance[0, 0]), rel=0.1)
+    assert metric_interval(auc_by_weights(y == 2, score), None, 400, 1, rng) is None
+
+
+def test_intervals_cover_the_truth_on_a_panel_with_overlapping_labels() -> None:
+    rng = np.random.default_rng(12)
+    covered, naive, n, horizon = 0, 0, 150, 5
+    for _ in range(120):
+        noise = np.convolve(rng.normal(size=n + horizon), np.ones(horizon) / math.sqrt(horizon), "valid")[:n]
+        hits = (noise[:, None] + rng.normal(size=(n, 6)) > 0).ravel()
+        date = np.repeat(np.arange(n), 6)
+        found = accuracy_interval(hits, date, horizon, rng, 250)
+        covered += found.low <= 0.5 <= found.high
+        rows = accuracy_interval(hits, None, 1, rng, 250)
+        naive += rows.low <= 0.5 <= rows.high
+    assert covered >= 0.85 * 120
+    assert naive < 0.7 * 120
+
+
+@pytest.mark.parametrize("date", [np.zeros(5, dtype=int), None])
+def test_a_single_date_has_no_uncertainty_to_state(date: np.ndarray | None) -> None:
+    hits = np.ones(1 if date is None else 5)
+    with pytest.raises(InputError, match="at least two dates"):
+        accuracy_interval(hits, date, 1, np.random.default_rng(0))
+
+
+def test_verdict_follows_the_interval() -> None:
+    assert [verdict(*bounds) for bounds in [(0.01, 0.02), (-0.01, 0.02), (-0.02, -0.01), (0.0, 0.1)]] == [
+        "skill",
+        "no skill",
+        "worse than naive",
+        "no skill",
+    ]
+
+
+def test_minimum_detectable_skill_is_found_with_its_power() -> None:
+    se = 0.01
+    estimates = np.random.default_rng(3).normal(minimum_detectable_skill(se), se, size=20_000)
+    assert np.mean(estimates > norm.ppf(0.975) * se) == pytest.approx(0.8, abs=0.012)
+
+
+def test_pbo_is_one_half_without_skill_and_nil_for_a_dominant_trial() -> None:
+    rng = np.random.default_rng(20)
+    noise = np.mean(
+        [probability_of_backtest_overfitting(rng.normal(size=(80, 10)), 8).pbo for _ in range(60)],
+    )
+    assert noise == pytest.approx(0.5, abs=0.1)
+    dominant = rng.normal(size=(80, 10)) + np.eye(10)[0] * 5
+    assert probability_of_backtest_overfitting(dominant, 8).pbo == 0.0
+
+
+@pytest.mark.parametrize("n_blocks", [4, 6])
+@pytest.mark.parametrize("metric", ["mean", "sharpe"])
+def test_pbo_with_unequal_blocks_equals_a_plain_loop(n_blocks: int, metric: Any) -> None:
+    performance = np.random.default_rng(21).normal(size=(27, 5))
+    found = probability_of_backtest_overfitting(performance, n_blocks, metric)
+    blocks = np.array_split(np.arange(27), n_blocks)
+    for split, inside in enumerate(found.inside):
+        rows = np.isin(np.arange(27), np.concatenate([blocks[b] for b in inside]))
+        scores = [
+            part.mean(axis=0) / (part.std(axis=0, ddof=1) if metric == "sharpe" else 1)
+            for part in (performance[rows], performance[~rows])
+        ]
+        assert found.best[split] == scores[0].argmax()
+        assert found.rank[split] == 1 + np.sum(scores[1] < scores[1][found.best[split]])
+
+
+def test_a_trial_that_never_varies_has_no_sharpe_ratio_to_win_with() -> None:
+    performance = np.random.default_rng(22).normal(1.0, 1.0, size=(40, 3))
+    performance[:, 1] = 0.3
+    assert 1 not in probability_of_backtest_overfitting(performance, 4, "sharpe").best
+    assert sharpe_moments(performance[:, 1]) is None
+
+
+@pytest.mark.parametrize(("shape", "n_blocks"), [((10, 3), 3), ((10, 1), 2), ((3, 3), 4), ((10,), 2)])
+def test_pbo_refuses_what_it_cannot_cut(shape: tuple[int, ...], n_blocks: int) -> None:
+    with pytest.raises(ValueError, match="cannot be cut"):
+        probability_of_backtest_overfitting(np.zeros(shape), n_blocks)
+
+
+def test_equal_columns_and_constants_apart_do_not_break_the_model_confidence_set() -> None:
+    losses = np.random.default_rng(0).normal(size=(200, 5))
+    losses[:, 4] = losses[:, 0]
+    losses[:, 2] += 1
+    losses[:, 3] = losses[:, 0] + 0.5
+    found = model_confidence_set(losses, 0.1, 3, seed=0)
+    assert {0, 4} <= set(found.included)
+    assert {2, 3}.isdisjoint(found.included)
+    assert found.p_values[0] == found.p_values[4]
+
+
+def test_model_confidence_set_keeps_a_single_model_and_repeats_itself() -> None:
+    losses = np.random.default_rng(1).normal(size=(100, 4))
+    assert model_confidence_set(losses[:, :1], 0.1, 1, seed=0).included == (0,)
+    one, other = (model_confidence_set(losses, 0.1, 2, seed=3).p_values for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_mcnemar_without_discordant_rows_finds_no_difference() -> None:
+    assert set(vars(mcnemar(0, 0)).values()) == {0.0, 1.0}
+    assert mcnemar(0, 0).p_exact == mcnemar(0, 0).p_mid == 1.0
+
+
+def test_differences_that_never_vary_have_no_statistic() -> None:
+    assert diebold_mariano(np.full(20, 0.1), 2).statistic is None
+    assert corrected_resampled_ttest(np.full(5, 0.1), 0.25).t is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 40), error=st.floats(0, 0.1))
+def test_corrected_winner_lies_between_the_mean_and_the_best(seed: int, n: int, error: float) -> None:
+    scores = np.random.default_rng(seed).normal(0.52, 0.02, size=n)
+    assert scores.mean() - 1e-12 <= corrected_winner(scores, error) <= scores.max() + 1e-12
+    assert corrected_winner(scores, 0.0) == pytest.approx(scores.max())
+
+
+def test_expected_maximum_grows_with_the_number_of_trials_and_starts_at_nil() -> None:
+    values = [expected_max_sharpe(n, 1.0) for n in (0.5, 1, 1.05, 1.5, 2, 5.4, 60)]
+    assert values[:2] == [0.0, 0.0]
+    assert values == sorted(values)
+
+
+def test_correlation_of_trials_leaves_out_what_never_varies() -> None:
+    x = np.random.default_rng(2).normal(size=50)
+    assert mean_correlation(np.column_stack([x, 2 * x, np.zeros(50)])) == pytest.approx(1.0)
+    assert mean_correlation(np.column_stack([x, np.zeros(50)])) is None
+    assert effective_trials(10, 1.0) == 1.0
