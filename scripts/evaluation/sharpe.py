@@ -35,7 +35,7 @@ class SharpeMoments:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the Sharpe ratio, per period (2012, eq. 4)."""
+        """Standard error of the Sharpe ratio, per period."""
         return math.sqrt(_variance_factor(self.sharpe, self.skew, self.kurtosis) / (self.n - 1))
 
 
@@ -48,7 +48,7 @@ def sharpe_moments(returns: np.ndarray) -> SharpeMoments | None:
 
 
 def probabilistic_sharpe_ratio(moments: SharpeMoments, benchmark: float = 0.0) -> float | None:
-    """Probability in [0, 1] that the true Sharpe ratio exceeds `benchmark` (2012, eq. 9); None if its s.e. is 0."""
+    """Probability in [0, 1] that the true Sharpe ratio exceeds `benchmark`; None if its s.e. is 0."""
     error = moments.standard_error
     return float(norm.cdf((moments.sharpe - benchmark) / error)) if error > 0.0 else None
 
@@ -79,7 +79,7 @@ def deflated_sharpe_ratio(moments: SharpeMoments, n_trials: float, variance: flo
 
 
 def min_track_record_length(moments: SharpeMoments, benchmark: float = 0.0, confidence: float = 0.95) -> float | None:
-    """Number of returns at which the Sharpe ratio would exceed `benchmark` with this confidence (2012, eq. 11).
+    """Number of returns at which the Sharpe ratio would exceed `benchmark` with this confidence.
 
     None where the Sharpe ratio does not exceed the benchmark: no length suffices.
     """
@@ -103,7 +103,7 @@ def mean_correlation(returns: np.ndarray) -> float | None:
 
 
 def effective_trials(n_trials: float, correlation: float) -> float:
-    """Number of independent trials worth `n_trials` of this mean correlation: rho + (1 - rho) N (2014, appendix 3)."""
+    """Number of independent trials worth `n_trials` of this mean correlation: rho + (1 - rho) N (2014)."""
     return correlation + (1.0 - correlation) * n_trials
 
 
