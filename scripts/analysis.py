@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from scripts.artifacts import read_json, write_bytes
+from scripts.artifacts import read_json, read_listed, write_bytes, write_json
 from scripts.cli import Session
 from scripts.config import Experiment
+from scripts.credibility import in_words, judge_choice, judge_search
 from scripts.extended_training import write_best_config
 from scripts.phases import EXTENDED, FINAL, TUNING
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
@@ -53,10 +56,28 @@ def analyse(session: Session) -> None:
     values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
     suggestions = suggested_space(experiment.search_space, values, importance)
     write_bytes(run_dir.analysis / "suggested_search_space.yaml", to_yaml(suggestions).encode())
-    content = AnalysisReport(trials=trials, extended=extended, best=best, importance=importance)
+    search, choice = _credibility(session, experiment, trials, extended)
+    words = in_words(search, choice)
+    for sentence in words:
+        session.say(sentence)
+    content = AnalysisReport(trials=trials, extended=extended, best=best, importance=importance, credibility=words)
     write_analysis_report(run_dir.analysis / "report.html", content)
     write_figures(run_dir.analysis, content)
     session.say(f"report in {run_dir.analysis / 'report.html'}; next: {FINAL}")
+
+
+def _credibility(
+    session: Session, experiment: Experiment, trials: dict[str, Any], extended: dict[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Corrections for having tried many, also written to credibility.json."""
+    run_dir, horizon = session.run_dir, experiment.data.horizon
+    ledger = pd.read_parquet(io.BytesIO(read_listed(run_dir.ledger, trials["files"], TUNING)))
+    out_of_fold = pd.read_parquet(io.BytesIO(read_listed(run_dir.out_of_fold, extended["files"], EXTENDED)))
+    search = judge_search(ledger, horizon, experiment.seed)
+    choice = judge_choice(out_of_fold, extended, horizon, experiment.seed)
+    origin = {name: extended[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
+    write_json(run_dir.credibility, origin | {"search": search, "choice": choice})
+    return search, choice
 
 
 def rank_agreement(configurations: list[dict[str, Any]]) -> float | None:

@@ -46,10 +46,12 @@ class RunDir:
         self.config = self.tuning / "config.yaml"
         self.study = self.tuning / "study.db"
         self.trials = self.tuning / "trials.json"
+        self.ledger = self.tuning / "validation_by_date.parquet"
         self.extended = self.path / "extended_training_results"
         self.extended_results = self.extended / "extended_training_results.json"
         self.out_of_fold = self.extended / "out_of_fold_predictions.parquet"
         self.analysis = self.path / "analysis"
+        self.credibility = self.analysis / "credibility.json"
         self.best_config = self.path / "best_config.json"
         self.final_model = self.path / "final_model.pkl"
         self.final = self.path / "final_training_results"
@@ -195,6 +197,14 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(content)
     _check_schema(path, body.get("schema_version"), body.get("created_by"), again)
     return body
+
+
+def read_listed(path: Path, files: dict[str, str], made_by: str) -> bytes:
+    """Content of a file whose SHA-256 a JSON artifact lists under `files`; errors as `read_json`."""
+    content = _read(path, made_by, 2**40)
+    if sha256(content) != files.get(path.name):
+        raise InputError("its SHA-256 does not fit: damaged or replaced", str(path), f"make it again with {made_by}")
+    return content
 
 
 def pack_tensors(state: dict[str, Any]) -> bytes:

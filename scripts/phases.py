@@ -187,6 +187,7 @@ def tune(session: Session) -> None:
         return
     if note:
         session.say(f"note: {note}")
+    session.say(f"phase 1: {config.n_trials} trials, at most {total} epochs, {_means(session)}")
     study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
     setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time)
     with (
@@ -231,6 +232,8 @@ def extend(session: Session) -> None:
         return
     if len(chosen) < experiment.extended.top_n:
         session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")
+    what = f"{len(chosen)} configurations on {len(work.folds)} folds"
+    session.say(f"phase 2: {what}, at most {work.epochs_planned} epochs, {_means(session)}")
     with (
         watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
         executing(session, dataset, len(chosen) * len(work.folds)) as executor,
@@ -270,6 +273,9 @@ def finalise(session: Session) -> None:
     if run_dir.final_results.exists() and run_dir.final_model.exists():
         session.say(f"phase 3 is finished: {run_dir.final_model}")
         return
+    session.say(
+        f"phase 3: at most {experiment.final.epochs} epochs on the hold-out's split, then all rows, on {session.device}"
+    )
     with (
         watching(session, "phase 3: final training", 2 * experiment.final.epochs) as watch,
         executing(session, dataset, 1) as executor,
@@ -280,6 +286,11 @@ def finalise(session: Session) -> None:
         f"{body['holdout_accuracy']:.4f} on {body['holdout_rows']} rows"
     )
     session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
+
+
+def _means(session: Session) -> str:
+    """What trains, in words."""
+    return f"{session.workers} worker{'s' if session.workers > 1 else ''} on {session.device}"
 
 
 def show_plan(
@@ -294,7 +305,7 @@ def show_plan(
         "development rows": f"{len(dataset.rows)} from {first} to {last}; classes {', '.join(dataset.classes)}",
         "training": what,
         "epochs at most": str(epochs),
-        "workers": f"{session.workers} on {session.device}",
+        "workers": _means(session),
         "files": ", ".join(str(path.relative_to(session.run_dir.path)) for path in files),
     }
     for name, value in rows.items():

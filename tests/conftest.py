@@ -63,12 +63,12 @@ def finish(folder, *arguments, scripts=SCRIPTS):
 
 
 def without_times(value):
-    """An artifact without what differs from run to run: times, rates, digests of files that hold times, provenance."""
+    """An artifact without what differs between runs: times, digests of files that hold times, the source revision."""
     if isinstance(value, dict):
         return {
             name: without_times(part)
             for name, part in value.items()
-            if not name.endswith(("_s", "_us_per_row")) and name not in {"sha256", "inputs", "files"}
+            if not name.endswith(("_s", "_us_per_row")) and name not in {"sha256", "inputs", "files", "created_by"}
         }
     return [without_times(part) for part in value] if isinstance(value, list) else value
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.evaluation.sharpe import sharpe_moments
-
 
 def positions(probabilities: np.ndarray, class_positions: Sequence[float], margin: float = 0.0) -> np.ndarray:
     """Position of each row, float64 of shape (n,).
@@ -150,6 +148,8 @@ class ReturnSummary:
 
 def summarise(series: ReturnSeries, periods_per_year: int) -> ReturnSummary:
     """Figures of a series whose dates lie 1 / `periods_per_year` years apart."""
+    from scripts.evaluation.sharpe import sharpe_moments  # scipy.stats takes long to import; training never needs it
+
     moments, year = sharpe_moments(series.net), math.sqrt(periods_per_year)
     return ReturnSummary(
         gross=total_return(series.gross),

@@ -50,6 +50,8 @@ class AnalysisReport:
         Content of best_config.json.
     importance : mapping
         Share of the explained variation per hyperparameter, from 0 to 1.
+    credibility : sequence of str
+        How much of the result may be luck, in sentences.
     warnings : sequence of str
         What the reader must know before believing anything.
     """
@@ -58,6 +60,7 @@ class AnalysisReport:
     extended: Mapping[str, Any]
     best: Mapping[str, Any]
     importance: Mapping[str, float] = field(default_factory=dict)
+    credibility: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
 
@@ -84,6 +87,7 @@ def analysis_page(content: AnalysisReport) -> Page:
             _reasons(best, extended.get("n_failed_configurations") or 0),
             (_candidate_table(candidates, chosen, constant),),
         ),
+        Section("How much of it is luck", tuple(content.credibility)),
         Section("The candidates' settings", tables=(_settings_table(candidates, chosen),)),
         Section("Learning curves", figures=present([learning_curve_figure(candidates, constant)])),
         Section("The search of phase 1", _search_notes(records), _failure_tables(records), phase_1),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.artifacts import Checkpoints, RunDir, write_json
+from scripts.artifacts import Checkpoints, RunDir, file_sha256, write_bytes, write_json
 from scripts.config import Experiment, TuningConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed, InputError
@@ -15,6 +16,7 @@ from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.search_space import Hyperparameters, SearchSpace
 from scripts.training.spec import Outcome, RunSpec
+from scripts.tuning.ledger import validation_ledger
 from scripts.tuning.stages import n_visible, propose, stage_of
 from scripts.tuning.study import TrialStudy
 
@@ -76,7 +78,7 @@ class Search:
         experiment, config = self.setting.experiment, self.setting.experiment.tuning
         train, validation = self._split
         return RunSpec(
-            name=f"trial_{trial.number:04d}",
+            name=run_name(trial.number),
             address=(experiment.seed, "trial", trial.number),
             hyperparameters=Hyperparameters(**trial.user_attrs["values"]),
             train_rows=train,
@@ -120,8 +122,24 @@ def run_search(
             str(run_dir.study),
             "lower search_space.learning_rate or check the data",
         )
+    ledger = _ledger(setting, body["trials"], run_dir)
+    write_bytes(run_dir.ledger, ledger.to_parquet(index=False))
+    body["files"] = {run_dir.ledger.name: file_sha256(run_dir.ledger)}
     write_json(run_dir.trials, body)
     return body
+
+
+def _ledger(setting: Setting, trials: list[dict[str, Any]], run_dir: RunDir) -> pd.DataFrame:
+    """What each usable trial did on each validation date."""
+    experiment = setting.experiment
+    _, rows = setting.dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
+    runs = {t["number"]: run_name(t["number"]) for t in trials if t["state"] != "failed"}
+    return validation_ledger(runs, Checkpoints(run_dir.tuning / "checkpoints"), setting.dataset, rows, experiment.data)
+
+
+def run_name(number: int) -> str:
+    """Name of a trial's run."""
+    return f"trial_{number:04d}"
 
 
 def planned_epochs(config: TuningConfig) -> int:

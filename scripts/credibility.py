@@ -1,0 +1,173 @@
+"""How much of a good-looking result is luck: corrections for having tried many, from the ledgers of both phases.
+
+Phase 1 chooses among many trials on one split, phase 2 among a few configurations on folds. The first is corrected by
+the number of trials effectively tried and by how differently they really behave, the second by resampling dates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.evaluation.best_of_n import corrected_winner, cross_validation_selection_bias
+from scripts.evaluation.bootstrap import optimal_block_lengths
+from scripts.evaluation.comparisons import corrected_resampled_ttest, model_confidence_set
+from scripts.evaluation.overfitting import probability_of_backtest_overfitting
+from scripts.evaluation.sharpe import (
+    deflated_sharpe_ratio,
+    effective_trials,
+    mean_correlation,
+    sharpe_moments,
+)
+from scripts.evaluation.statistics import accuracy_interval, difference_interval
+from scripts.random_keys import key, numpy_generator
+
+_BLOCKS = 16  # of dates, for the probability of backtest overfitting
+_LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, choosing among trials cannot be judged
+_CONFIDENCE_SET_SIZE = 0.1
+
+
+def judge_search(ledger: pd.DataFrame, horizon: int, seed: int) -> dict[str, Any] | None:
+    """What the best trial of phase 1 is worth; None with too few trials or dates.
+
+    Parameters
+    ----------
+    ledger : DataFrame
+        As `tuning.ledger.validation_ledger` makes it.
+    horizon : int
+        Dates that a label reads ahead; no block of the bootstrap is shorter.
+
+    Returns
+    -------
+    dict
+        best_observed and best_expected accuracy (after the winner's curse), accuracy_se, n_trials, effective_trials,
+        mean_correlation of the trials' hits by date, pbo (probability of backtest overfitting), deflated_sharpe
+        (probability that the most profitable trial's Sharpe ratio is above 0; None without returns).
+    """
+    hits, rows = (ledger.pivot(index="date", columns="trial", values=name) for name in ("hits", "n_rows"))
+    if hits.shape[1] < _LEAST_TRIALS or hits.shape[0] < _LEAST_DATES:
+        return None
+    by_date = (hits / rows).to_numpy()
+    accuracy = hits.sum().to_numpy() / rows.sum().to_numpy()
+    best = int(accuracy.argmax())
+    counts = rows.iloc[:, best].to_numpy()
+    date = np.repeat(np.arange(len(counts)), counts)
+    ones = [np.repeat([1.0, 0.0], [h, n - h]) for h, n in zip(hits.iloc[:, best].astype(int), counts, strict=True)]
+    error = accuracy_interval(np.concatenate(ones), date, horizon, numpy_generator(seed, "search", "accuracy"))
+    correlation = mean_correlation(by_date) or 0.0
+    independent = error.se * np.sqrt(max(0.0, 1.0 - correlation))
+    n_effective = effective_trials(len(accuracy), correlation)
+    return {
+        "best_observed": float(accuracy[best]),
+        "best_expected": corrected_winner(accuracy, float(independent)),
+        "accuracy_se": error.se,
+        "n_trials": len(accuracy),
+        "effective_trials": n_effective,
+        "mean_correlation": correlation,
+        "pbo": probability_of_backtest_overfitting(by_date, _BLOCKS).pbo,
+        "deflated_sharpe": _deflated_sharpe(ledger),
+    }
+
+
+def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: int, seed: int) -> dict[str, Any]:
+    """What the chosen configuration of phase 2 is worth, and which others it cannot be told from.
+
+    Parameters
+    ----------
+    out_of_fold : DataFrame
+        Columns trial_number, fold, date, label and a probability_* per class, the chosen configuration first.
+    results : dict
+        Content of extended_training_results.json.
+
+    Returns
+    -------
+    dict
+        avg_accuracy, expected_accuracy (less the bias of choosing the best mean), nadeau_bengio_ci95 of the mean over
+        folds, skill against the best constant and skill_ci95 by blocks of dates, confidence_set (trials that may be
+        the best, by log loss), stability (how often the choice has the best accuracy when dates are resampled).
+    """
+    configurations = results["configurations"]
+    numbers = [c["trial_number"] for c in configurations]
+    scores = np.array([[f["accuracy"] for f in c["folds"]] for c in configurations])
+    _, bias = cross_validation_selection_bias(scores) if len(scores) > 1 else (0, 0.0)
+    spread = corrected_resampled_ttest(scores[0], 1.0 / (scores.shape[1] - 1))
+    correct, losses, label, date = _per_row(out_of_fold, numbers)
+    constant = (label == np.bincount(label).argmax()).astype(np.float64)
+    skill = difference_interval(correct[:, 0], constant, date, horizon, numpy_generator(seed, "choice", "skill"))
+    by_date = pd.DataFrame(losses).groupby(date).mean().to_numpy()
+    block = max(float(horizon), optimal_block_lengths(by_date.mean(axis=1)).stationary)
+    confidence = model_confidence_set(by_date, _CONFIDENCE_SET_SIZE, block, key(seed, "choice", "set") % 2**32)
+    return {
+        "avg_accuracy": float(scores[0].mean()),
+        "expected_accuracy": float(scores[0].mean()) - bias,
+        "nadeau_bengio_ci95": [spread.low, spread.high],
+        "skill": skill.estimate,
+        "skill_ci95": [skill.low, skill.high],
+        "confidence_set": [numbers[k] for k in confidence.included],
+        "stability": _stability(correct, date, numpy_generator(seed, "choice", "stability")),
+    }
+
+
+def in_words(search: dict[str, Any] | None, choice: dict[str, Any]) -> list[str]:
+    """The corrections as sentences."""
+    said = []
+    if search is not None:
+        said.append(
+            f"The best of {search['n_trials']} trials (worth {search['effective_trials']:.1f} independent ones) showed "
+            f"{search['best_observed']:.4f} on its one split; after the winner's curse {search['best_expected']:.4f} "
+            f"is to be expected. A choice made on one half of the dates fell below the median on the other in "
+            f"{search['pbo']:.0%} of all ways to halve them."
+        )
+        if search["deflated_sharpe"] is not None:
+            said.append(
+                f"The most profitable trial has a Sharpe ratio above zero with probability "
+                f"{search['deflated_sharpe']:.2f} once the number of trials is taken into account."
+            )
+    low, high = choice["nadeau_bengio_ci95"]
+    skill_low, skill_high = choice["skill_ci95"]
+    said.append(
+        f"The chosen configuration showed {choice['avg_accuracy']:.4f} over the folds; less the bias of choosing, "
+        f"{choice['expected_accuracy']:.4f} is to be expected. With so few folds the 95 % interval of the mean is "
+        f"{low:.4f} to {high:.4f}; by blocks of dates it beats the best constant answer by {choice['skill']:+.4f} "
+        f"({skill_low:+.4f} to {skill_high:+.4f})."
+    )
+    others = ", ".join(map(str, choice["confidence_set"]))
+    said.append(
+        f"By log loss, the best may be any of these trials (90 % model confidence set): {others}. When the dates are "
+        f"resampled, the chosen one has the best accuracy in {choice['stability']:.0%} of the cases."
+    )
+    return said
+
+
+def _deflated_sharpe(ledger: pd.DataFrame) -> float | None:
+    net = ledger.pivot(index="date", columns="trial", values="net_return").dropna().to_numpy()
+    moments = [sharpe_moments(series) for series in net.T]
+    ratios = np.array([m.sharpe for m in moments if m is not None])
+    if len(ratios) < _LEAST_TRIALS:
+        return None
+    best = max((m for m in moments if m is not None), key=lambda m: m.sharpe)
+    n_effective = effective_trials(len(ratios), mean_correlation(net) or 0.0)
+    return deflated_sharpe_ratio(best, max(1.0, n_effective), float(ratios.var(ddof=1)))
+
+
+def _per_row(frame: pd.DataFrame, numbers: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Hits and log losses, shape (n_rows, n_configurations), labels and date positions of the same rows."""
+    blocks = [frame[frame["trial_number"] == number].sort_values("row") for number in numbers]
+    label = blocks[0]["label"].to_numpy()
+    columns = [c for c in frame.columns if c.startswith("probability_")]
+    probabilities = [block[columns].to_numpy(dtype=np.float64) for block in blocks]
+    correct = np.column_stack([p.argmax(axis=1) == label for p in probabilities]).astype(np.float64)
+    row = np.arange(len(label))
+    losses = np.column_stack([-np.log(np.maximum(p[row, label], 2.2e-16)) for p in probabilities])
+    return correct, losses, label, pd.factorize(blocks[0]["date"], sort=True)[0]
+
+
+def _stability(correct: np.ndarray, date: np.ndarray, rng: np.random.Generator, n_resamples: int = 1000) -> float:
+    """Share of date resamples in which the first column has the best accuracy."""
+    by_date = pd.DataFrame(correct).groupby(date).sum().to_numpy()
+    n = len(by_date)
+    weights = rng.multinomial(n, np.full(n, 1.0 / n), size=n_resamples)
+    totals = weights @ by_date
+    return float((totals[:, 0] >= totals.max(axis=1)).mean())

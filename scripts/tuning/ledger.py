@@ -1,0 +1,60 @@
+"""What each trial did on each validation date: the ground of every correction for having tried many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scripts.artifacts import Checkpoints, unpack_tensors
+from scripts.config import DataConfig
+from scripts.data.dataset import Dataset
+from scripts.evaluation.returns import ReturnSimulator, positions
+
+
+def validation_ledger(
+    runs: Mapping[int, str], checkpoints: Checkpoints, dataset: Dataset, rows: np.ndarray, config: DataConfig
+) -> pd.DataFrame:
+    """Hits, rows, log loss and net return of every trial on every date.
+
+    Parameters
+    ----------
+    runs : mapping
+        Trial number -> name of its checkpoint; all trials were validated on `rows`.
+
+    Returns
+    -------
+    DataFrame
+        Columns trial, date (position in the calendar), n_rows, hits, log_loss (sum over the date's rows, nats) and
+        net_return (a fraction, NaN without returns).
+    """
+    dates, position = np.unique(dataset.date[rows], return_inverse=True)
+    targets = torch.from_numpy(dataset.y[rows])
+    simulator = None
+    if dataset.class_positions is not None:
+        returns = dataset.forward_return[rows]
+        simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], returns, config.cost_bps)
+    frames = []
+    for number, name in runs.items():
+        packed, _ = checkpoints.load(name)
+        if packed is None:
+            continue  # its checkpoint was removed; the corrections then count on the other trials
+        logits = unpack_tensors(packed)["validation_logits"]
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        hits = (logits.argmax(dim=1) == targets).numpy()
+        net = np.full(len(dates), np.nan)
+        if simulator is not None and dataset.class_positions is not None:
+            held = positions(logits.softmax(dim=1).numpy(), dataset.class_positions, config.margin)
+            net[np.searchsorted(dates, simulator.dates)] = simulator.run(held).net
+        columns = {
+            "trial": number,
+            "date": dates,
+            "n_rows": np.bincount(position),
+            "hits": np.bincount(position, hits),
+            "log_loss": np.bincount(position, losses.double().numpy()),
+            "net_return": net,
+        }
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
