@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # From nothing to an evaluated model. Every argument goes to each of the five commands, for example
 #   ./run_pipeline.sh --config configs/us_daily_volatility.yaml --run-dir runs/us
-# --quick stands for --config configs/quick.yaml: all phases in under a minute. Run it again and it goes on where it was.
+# --quick stands for --config configs/quick.yaml: all phases in under a minute. --placebo N runs the whole pipeline N more
+# times on permuted labels and says how often luck alone does as well. Run it again and it goes on where it was.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-arguments=()
-for argument in "$@"; do
-    if [ "$argument" = --quick ]; then arguments+=(--config "$here/configs/quick.yaml"); else arguments+=("$argument"); fi
+arguments=() placebos=0
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --quick) arguments+=(--config "$here/configs/quick.yaml"); shift ;;
+        --placebo) placebos=${2:?--placebo needs a number}; shift 2 ;;
+        *) arguments+=("$1"); shift ;;
+    esac
 done
 set -- "${arguments[@]+"${arguments[@]}"}"
 
@@ -33,3 +38,9 @@ source "$here/setup_environment.sh"
 
 # The sealed test set, opened once: evaluation/report.html
 "$python" "$here/evaluate_model.py" "$@"
+
+# -----------------------------------------------------------------------------
+# How often would luck do as well? The same on data with nothing to find
+if [ "$placebos" -gt 0 ]; then
+    "$python" "$here/run_placebo.py" --n "$placebos" "$@"
+fi

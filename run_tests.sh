@@ -9,4 +9,4 @@ source "$here/setup_environment.sh"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-"$python" -m pytest "$@"
+"$python" -m pytest -n auto "$@"

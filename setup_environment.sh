@@ -1,6 +1,6 @@
 # Sourced by the other scripts, which set $here and ${requirements[@]}: makes .venv, installs what changed, sets $python.
 python="$here/.venv/bin/python"
-if [ ! -x "$python" ]; then
+if ! "$python" -m pip --version >/dev/null 2>&1; then
     for candidate in python3.13 python3.12 python3.11 python3; do
         if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
             break
@@ -12,7 +12,7 @@ if [ ! -x "$python" ]; then
         exit 2
     fi
     echo "making .venv with $("$candidate" --version)" >&2
-    "$candidate" -m venv "$here/.venv"
+    "$candidate" -m venv --clear "$here/.venv"
 fi
 for file in "${requirements[@]}"; do
     stamp="$here/.venv/installed-$file"

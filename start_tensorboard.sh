@@ -5,10 +5,14 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 run_dir=. port=6006 host=127.0.0.1
 while [ $# -gt 0 ]; do
+    if [ $# -lt 2 ]; then
+        echo "start_tensorboard.sh: $1 needs a value; usage: ./start_tensorboard.sh [--run-dir DIR] [--port P] [--host H]" >&2
+        exit 2
+    fi
     case "$1" in
-        --run-dir) run_dir=${2:?--run-dir needs a directory}; shift 2 ;;
-        --port) port=${2:?--port needs a number}; shift 2 ;;
-        --host) host=${2:?--host needs a name}; shift 2 ;;
+        --run-dir) run_dir=$2; shift 2 ;;
+        --port) port=$2; shift 2 ;;
+        --host) host=$2; shift 2 ;;
         *) echo "start_tensorboard.sh: unknown argument $1; usage: ./start_tensorboard.sh [--run-dir DIR] [--port P] [--host H]" >&2; exit 2 ;;
     esac
 done

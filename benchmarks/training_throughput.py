@@ -131,6 +131,7 @@ def make_data() -> Dataset:
         horizon=1,
         embargo=0,
         groups=False,
+        ordered=True,
         fingerprint="",
         sealed_fingerprint="",
     )

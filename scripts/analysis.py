@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from typing import Any
 
 import pandas as pd
@@ -11,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from scripts.artifacts import read_json, read_listed, write_bytes, write_json
+from scripts.artifacts import file_sha256, read_json, read_listed, write_bytes, write_json
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
+from scripts.errors import InputError, MissingInputError
 from scripts.extended_training import write_best_config
-from scripts.phases import EXTENDED, FINAL, TUNING
+from scripts.phases import EXTENDED, FINAL, TUNING, load_later
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.tuning.study import TrialStudy
@@ -29,7 +29,11 @@ def analyse(session: Session) -> None:
     run_dir = session.run_dir
     trials = read_json(run_dir.trials, TUNING)
     extended = read_json(run_dir.extended_results, EXTENDED)
-    experiment = Experiment.model_validate(read_json(run_dir.extended / "plan.json", EXTENDED)["experiment"])
+    experiment = load_later(session, read_json(run_dir.extended / "plan.json", EXTENDED)["experiment"], EXTENDED)
+    if extended["inputs"] != {run_dir.trials.name: file_sha256(run_dir.trials)}:
+        raise InputError(
+            "was made from another trials.json", str(run_dir.extended_results), f"run {EXTENDED} --fresh first"
+        )
     if session.arguments.dry_run:
         session.say(f"reads {run_dir.trials} and {run_dir.extended_results}, writes {run_dir.analysis}")
         return
@@ -37,6 +41,8 @@ def analyse(session: Session) -> None:
         origin = {k: extended[k] for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
         write_best_config(run_dir, experiment, extended, origin)
     best = read_json(run_dir.best_config, EXTENDED)
+    if not run_dir.study.exists():
+        raise MissingInputError("is missing", str(run_dir.study), f"make it with {TUNING}")
     study = TrialStudy(run_dir.study, {})
     importance = study.importance(experiment.seed)
     study.close()
@@ -92,8 +98,6 @@ def rank_agreement(configurations: list[dict[str, Any]]) -> float | None:
 
 
 def _print_table(session: Session, extended: dict[str, Any]) -> None:
-    if session.arguments.quiet:
-        return
     table = Table(title=f"{extended['n_folds']}-fold cross-validation; the spread over folds is no error of the mean")
     for heading in ("rank", "trial", "family", "accuracy", "spread", "s.e.", "phase 1", "log loss", "net", "weights"):
         table.add_column(heading, justify="left" if heading == "family" else "right", no_wrap=True)
@@ -106,4 +110,7 @@ def _print_table(session: Session, extended: dict[str, Any]) -> None:
         table.add_row(
             str(c["rank"]), str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])
         )
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    console = Console(width=100)
+    with console.capture() as drawn:
+        console.print(table)
+    session.say(drawn.get().rstrip())

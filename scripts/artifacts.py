@@ -34,7 +34,11 @@ SCHEMA_VERSION = 1
 MAX_JSON_BYTES = 256 * 2**20
 _JSON_TAIL = re.compile(rb',\n"sha256": "([0-9a-f]{64})"\n}\n\Z')
 _COMMENT = b"sha256:"
-_ENVIRONMENT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_ENVIRONMENT_ERRNOS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
 
 
 class RunDir:
@@ -59,7 +63,8 @@ class RunDir:
         self.evaluation = self.path / "evaluation"
         self.evaluation_results = self.evaluation / "evaluation_results.json"
         self.predictions = self.evaluation / "predictions.csv"
-        self.openings = self.evaluation / "test_openings.jsonl"
+        self.openings = self.path / "test_openings.jsonl"
+        self.placebo = self.path / "placebo"
         self.tensorboard = self.path / "tensorboard_logs"
 
     @contextmanager
@@ -88,9 +93,17 @@ class RunDir:
                 os.ftruncate(descriptor, 0)
                 since = datetime.now(UTC).isoformat(timespec="seconds")
                 os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+            self._remove_leftovers()
             yield
         finally:
             os.close(descriptor)
+
+    def _remove_leftovers(self) -> None:
+        """Remove temporary files that a killed command left; only the holder of the lock may."""
+        for folder in (self.path, self.tuning, self.extended, self.final, self.analysis, self.evaluation):
+            for pattern in (".*.tmp", "checkpoints/.*.tmp"):
+                for leftover in folder.glob(pattern):
+                    leftover.unlink()
 
 
 def set_aside(path: Path) -> Path | None:
@@ -170,7 +183,7 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
     write_bytes(path, content + b',\n"sha256": "' + sha256(content).encode() + b'"\n}\n')
 
 
-def read_json(path: Path, made_by: str) -> dict[str, Any]:
+def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
     """Read a JSON artifact, digest first.
 
     Parameters
@@ -179,6 +192,8 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
         The artifact.
     made_by : str
         Command that makes it, named if it is missing.
+    kind : str, optional
+        Which artifact it must be; by default what its file name says.
 
     Raises
     ------
@@ -195,7 +210,7 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     if sha256(content[: tail.start()]) != tail[1].decode():
         raise InputError("its SHA-256 does not fit: damaged or edited by hand", str(path), again)
     body: dict[str, Any] = json.loads(content)
-    _check_schema(path, body.get("schema_version"), body.get("created_by"), again)
+    _check_schema(path, body, kind or path.stem, again)
     return body
 
 
@@ -249,15 +264,15 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
     write_bytes(path, pack_tensors(head | state))
 
 
-def read_tensors(path: Path, made_by: str) -> dict[str, Any]:
-    """Read a tensor artifact; errors as `read_json`."""
+def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
+    """Read a tensor artifact; parameters and errors as `read_json`."""
     content = _read(path, made_by, 2**40)
     again = f"make it again with {made_by}"
     try:
         state = unpack_tensors(content)
     except ValueError as error:
         raise InputError(str(error), str(path), again) from error
-    _check_schema(path, state.get("schema_version"), state.get("created_by"), again)
+    _check_schema(path, state, kind or path.stem, again)
     return state
 
 
@@ -277,7 +292,7 @@ class Checkpoints:
 
     def load(self, name: str) -> tuple[bytes | None, str]:
         """Newest undamaged generation of run `name` (None without one) and a warning, empty if all is well."""
-        warning = ""
+        damaged = []
         for path in (self.folder / f"{name}.pt", self._earlier(name)):
             if not path.exists():
                 continue
@@ -285,10 +300,10 @@ class Checkpoints:
             try:
                 unpack_tensors(content)
             except ValueError as error:
-                warning = f"{path}: {error}; going on from the checkpoint before it"
+                damaged.append(f"{path}: {error}")
                 continue
-            return content, warning
-        return None, warning
+            return content, f"{damaged[0]}; going on from the checkpoint before it" if damaged else ""
+        return None, f"{damaged[0]}; no earlier one is whole, {name} starts anew" if damaged else ""
 
     def drop_earlier(self, name: str) -> None:
         """Remove the second generation once a run has finished."""
@@ -320,21 +335,26 @@ def _git_revision() -> str | None:
 
 
 def _read(path: Path, made_by: str, limit: int) -> bytes:
-    if not path.exists():
-        raise MissingInputError("is missing", str(path), f"make it with {made_by}")
     if path.is_symlink():
         raise InputError("is a symbolic link", str(path), "put the file itself there")
+    if not path.exists():
+        raise MissingInputError("is missing", str(path), f"make it with {made_by}")
+    if not path.is_file():
+        raise InputError("is no file", str(path), f"name the file that {made_by} makes")
     with _environment(path):
         if path.stat().st_size > limit:
             raise InputError(f"is larger than {limit} bytes", str(path), f"make it again with {made_by}")
         return path.read_bytes()
 
 
-def _check_schema(path: Path, found: Any, created: Any, again: str) -> None:
+def _check_schema(path: Path, body: dict[str, Any], kind: str, again: str) -> None:
+    found, created = body.get("schema_version"), body.get("created_by")
     if found != SCHEMA_VERSION:
         by = created.get("version") if isinstance(created, dict) else None
         what = f"schema {found} written by version {by}, this is schema {SCHEMA_VERSION} of version {__version__}"
         raise InputError(what, str(path), again)
+    if body.get("artifact") != kind:
+        raise InputError(f"is {body.get('artifact')}, not {kind}", str(path), again)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -352,9 +372,8 @@ def _environment(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _ENVIRONMENT_ERRNOS | {errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
+        if error.errno not in _ENVIRONMENT_ERRNOS:
             raise
-        reason = os.strerror(error.errno or 0)
-        raise EnvironmentFailed(
-            reason, str(path), "mend the disk or its permissions; the same command goes on"
-        ) from error
+        where = str(error.filename or path)
+        remedy = "mend the disk, its permissions or what is in the way; the same command goes on"
+        raise EnvironmentFailed(os.strerror(error.errno or 0), where, remedy) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import re
 import signal
@@ -55,7 +57,7 @@ class Session:
 
     @property
     def workers(self) -> int:
-        """Number of worker processes."""
+        """Number of worker processes asked for."""
         if self.arguments.workers == "auto":
             return len(os.sched_getaffinity(0))
         return int(self.arguments.workers)
@@ -97,9 +99,9 @@ def command(
     parser = _parser(description or "", example)
     add_flags(parser)
     arguments = parser.parse_args()
-    if os.environ.get("PYTHONIOENCODING") is None:
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
+            stream.reconfigure(errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -113,7 +115,8 @@ def command(
     except MemoryError:
         print(f"{parser.prog}: out of memory; use fewer --workers or less data, then the same command", file=sys.stderr)
         code = 5
-    sys.stdout.flush()
+    with contextlib.suppress(OSError, AttributeError):  # a closed terminal changes no result
+        sys.stdout.flush()
     sys.exit(code)
 
 

@@ -60,6 +60,7 @@ class DataConfig(Model):
     margin: float = Field(0.0, ge=0, lt=1, description="least |p_up - p_down| for a position")
     periods_per_year: int = Field(252, ge=1, le=1_000_000, description="bars a year, for yearly Sharpe ratios")
     synthetic: SyntheticConfig = SyntheticConfig()
+    placebo: int | None = Field(None, ge=0, description="permute the labels in blocks of dates: placebo number K")
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -76,10 +77,7 @@ class DataConfig(Model):
         return self
 
 
-class TrainingConfig(Model):
-    """What all three phases share."""
-
-    monitor: Literal["val_accuracy", "val_loss"] = Field("val_accuracy", description="decides stopping and best epoch")
+Monitor = Literal["val_accuracy", "val_loss"]
 
 
 class TuningConfig(Model):
@@ -93,6 +91,7 @@ class TuningConfig(Model):
     epochs_per_trial_fine_tune: int = Field(25, ge=1, le=100_000)
     early_stopping_patience: int = Field(5, ge=1, le=100_000, description="epochs without an improvement")
     early_stopping_min_delta: float = Field(0.002, ge=0, le=1, description="least improvement that counts")
+    monitor: Monitor = Field("val_accuracy", description="decides early stopping and the best epoch")
     validation_fraction: float = Field(0.2, gt=0, lt=0.9, description="share of the development rows, at their end")
     sampler: Literal["tpe", "gp"] = Field("tpe", description="who proposes the Bayesian and fine-tune trials")
     proposal_lag: int = Field(
@@ -125,6 +124,10 @@ class ExtendedConfig(Model):
     evaluation_frequency: int = Field(5, ge=1, le=100_000, description="epochs between two evaluations")
     early_stopping_patience: int = Field(10, ge=1, le=100_000, description="epochs without an improvement")
     early_stopping_min_delta: float = Field(0.0, ge=0, le=1)
+    monitor: Monitor = Field(
+        "val_loss",
+        description="decides early stopping and the best epoch; by loss, no lucky epoch for accuracy is picked",
+    )
 
 
 class FinalConfig(Model):
@@ -133,6 +136,7 @@ class FinalConfig(Model):
     epochs: int = Field(200, ge=1, le=100_000)
     early_stopping_patience: int = Field(15, ge=1, le=100_000, description="epochs without an improvement")
     early_stopping_min_delta: float = Field(0.0, ge=0, le=1)
+    monitor: Monitor = Field("val_loss", description="decides early stopping and the best epoch")
     holdout_fraction: float = Field(0.15, gt=0, lt=0.9, description="share of the development rows, at their end")
     warmup_epochs: int = Field(2, ge=0, le=1000, description="epochs over which the learning rate rises")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="decay per step of the averaged weights; 0 switches it off")
@@ -144,7 +148,6 @@ class Experiment(Model):
 
     seed: int = Field(0, ge=0, le=2**63 - 1)
     data: DataConfig = DataConfig()
-    training: TrainingConfig = TrainingConfig()
     search_space: SearchSpace = Field(default_factory=default_search_space)
     models: dict[str, str] = Field(
         default_factory=dict,

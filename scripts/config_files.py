@@ -51,10 +51,22 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
         assigned = parse_assignment(assignment)
         _resolve_data_path(assigned, Path.cwd())
         values = _merge(values, assigned)
+        lines = {at: line for at, line in lines.items() if not _is_within(at, assigned)}
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
         raise _explain(error, values, str(path or "command line"), lines) from error
+
+
+def _is_within(location: Location, assigned: Any) -> bool:
+    """Whether an assignment has replaced what stood at `location` of the file."""
+    for part in location:
+        if not isinstance(assigned, dict):
+            return True
+        if part not in assigned:
+            return False
+        assigned = assigned[part]
+    return not isinstance(assigned, dict)
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError
-from scripts.models.registry import build_model, window_of
+from scripts.evaluation.metrics import Calibration
+from scripts.models.registry import build_model, window_offsets
 from scripts.search_space import Hyperparameters
 
 _ROWS = 4096  # per forward pass
@@ -33,7 +35,7 @@ class FinalModel:
     module: torch.nn.Module
     preprocessor: Preprocessor
     hyperparameters: Hyperparameters
-    temperature: float
+    calibration: Calibration
     content: dict[str, Any]
 
     @property
@@ -54,14 +56,14 @@ class FinalModel:
     def predict_probabilities(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 of shape (len(rows), n_classes)."""
         inputs = torch.from_numpy(self.preprocessor.transform(dataset.x))
-        window = window_of(self.hyperparameters)
-        offsets = torch.arange(1 - window, 1)
+        window = window_offsets(self.hyperparameters)
+        offsets = None if window is None else torch.tensor(list(window))
         self.module.eval()
         parts = []
         for part in torch.from_numpy(rows).split(_ROWS):
-            batch = inputs[part] if window == 1 else inputs[part[:, None] + offsets]
-            parts.append((self.module(batch).double() / self.temperature).softmax(dim=1))
-        return torch.cat(parts).numpy()
+            batch = inputs[part] if offsets is None else inputs[part[:, None] + offsets]
+            parts.append(self.module(batch))
+        return self.calibration.probabilities(torch.cat(parts).numpy())
 
 
 def load_model(path: str | Path, factories: dict[str, str] | None = None) -> FinalModel:
@@ -78,13 +80,18 @@ def load_model(path: str | Path, factories: dict[str, str] | None = None) -> Fin
     MissingInputError, InputError
         There is no such file, or it is damaged, no Hyper model, or of another schema.
     """
-    content = read_tensors(Path(path), "run_final_training.py")
+    return make_model(read_tensors(Path(path), "run_final_training.py", kind="final_model"), path, factories or {})
+
+
+def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str, str]) -> FinalModel:
+    """Model from the content of `path`; parameters and errors as `load_model`."""
     try:
         hyperparameters = Hyperparameters.model_validate(content["hyperparameters"])
         preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
-        module = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories or {})
+        module = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories)
         module.load_state_dict(content["weights"])
-        return FinalModel(module, preprocessor, hyperparameters, float(content["temperature"]), content)
+        calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
+        return FinalModel(module, preprocessor, hyperparameters, calibration, content)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise InputError(
             f"does not hold what a final model holds: {str(error).splitlines()[0]}",

@@ -160,7 +160,7 @@ class CrossValidation:
             evaluation_frequency=config.evaluation_frequency,
             patience=config.early_stopping_patience,
             min_delta=config.early_stopping_min_delta,
-            monitor=experiment.training.monitor,
+            monitor=config.monitor,
             cost_bps=experiment.data.cost_bps,
             margin=experiment.data.margin,
             factories=experiment.models,

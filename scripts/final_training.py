@@ -1,6 +1,6 @@
 """Phase 3: the chosen configuration on all development data.
 
-A dated hold-out at the end of the development data finds the best epoch and the temperature; then the model is
+A dated hold-out at the end of the development data finds the best epoch and the calibration; then the model is
 trained on all development rows for as many epochs, on the same learning-rate schedule.
 """
 
@@ -16,7 +16,7 @@ from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError
-from scripts.evaluation.metrics import fit_temperature
+from scripts.evaluation.metrics import fit_calibration
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.search_space import Hyperparameters
@@ -43,7 +43,7 @@ class FinalTraining:
             schedule_epochs=config.epochs,
             patience=config.early_stopping_patience,
             min_delta=config.early_stopping_min_delta,
-            monitor=experiment.training.monitor,
+            monitor=config.monitor,
             warmup_epochs=config.warmup_epochs,
             ema_decay=config.ema_decay,
             cost_bps=experiment.data.cost_bps,
@@ -104,7 +104,7 @@ def run_final_training(
     execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline)
     holdout, full = work.outcomes["final_holdout"], work.outcomes["final_all"]
     logits = work.states["final_holdout"]["validation_logits"].numpy()
-    temperature = fit_temperature(logits, dataset.y[work.holdout])
+    calibration = fit_calibration(logits, dataset.y[work.holdout])
     epochs = best["epochs_spent"] | {"final": holdout.epochs + full.epochs}
     preprocessor = Preprocessor.fit(dataset.x[dataset.rows], dataset.categorical)
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
@@ -115,7 +115,8 @@ def run_final_training(
             "weights": work.states["final_all"]["best_weights"],
             "preprocessor": preprocessor.state_dict(),
             "hyperparameters": work.hyperparameters.model_dump(),
-            "temperature": temperature,
+            "temperature": calibration.temperature,
+            "bias": calibration.bias.tolist(),
             "experiment": work.experiment.recorded(),
             "features": list(dataset.feature_names),
             "vocabularies": {name: list(values) for name, values in dataset.vocabularies.items()},
@@ -134,7 +135,8 @@ def run_final_training(
         "holdout_accuracy": holdout.val_accuracy,
         "holdout_loss": holdout.val_loss,
         "holdout_simulated_return": holdout.simulated_return,
-        "temperature": temperature,
+        "temperature": calibration.temperature,
+        "bias": calibration.bias.tolist(),
         "n_parameters": full.n_parameters,
         "duration_s": holdout.duration_s + full.duration_s,
         "history": work.histories["final_holdout"],

@@ -7,22 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
 from scripts.cli import Session
 from scripts.config import Experiment, config_hash, differing_keys
-from scripts.config_files import dump_yaml, load_experiment
-from scripts.data.dataset import Dataset, load_development
+from scripts.config_files import dump_yaml, load_experiment, nearest
+from scripts.data.dataset import Dataset
+from scripts.data.loading import load_development
 from scripts.errors import InputError
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
-from scripts.models.registry import applicable_space
+from scripts.models.registry import applicable_space, check_families
 from scripts.reporting.monitoring import Progress, TensorBoardLog
-from scripts.search_space import longest_window
+from scripts.search_space import Hyperparameters, longest_window
 
 TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
 # Sections that every phase depends on; a later phase must leave them as they were.
-_SHARED = ("seed", "data", "training", "search_space")
+_SHARED = ("seed", "data", "search_space")
 # Sections that decide the results of a phase; a later phase takes over those of the phases before it.
 _SECTIONS = {
     TUNING: (*_SHARED, "tuning"),
@@ -32,8 +35,19 @@ _SECTIONS = {
 
 
 def load_first(session: Session) -> Experiment:
-    """Experiment of phase 1, from YAML and assignments."""
-    return load_experiment(yaml_file(session), session.assignments)
+    """Experiment of phase 1, from YAML and assignments.
+
+    Raises
+    ------
+    InputError
+        Also for a model family or a hyperparameter that nobody knows.
+    """
+    experiment = load_experiment(yaml_file(session), session.assignments)
+    check_families(experiment.search_space, experiment.models)
+    known = list(Hyperparameters.model_fields)
+    if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
+        raise InputError("unknown hyperparameter", f"search_space.{unknown[0]}", nearest(unknown[0], known))
+    return experiment
 
 
 def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Experiment:
@@ -47,14 +61,19 @@ def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Expe
     path = yaml_file(session)
     experiment = load_experiment(path, session.assignments, base=None if path else recorded)
     now = experiment.recorded()
-    if differ := differing_keys({n: recorded[n] for n in _SHARED}, {n: now[n] for n in _SHARED}):
+    if differ := differing_keys(_comparable(recorded, _SHARED), _comparable(now, _SHARED)):
         raise InputError(
             f"{', '.join(differ[:5])} changed since {earlier}",
             str(path or "command line"),
             f"take the change back, or run {earlier} again with --fresh or in another --run-dir",
         )
-    done = {name: recorded[name] for name in _SECTIONS[earlier]}
+    done = {name: recorded[name] for name in _SECTIONS[earlier]} | {"data": now["data"]}
     return Experiment.model_validate(now | done | {"models": experiment.models})
+
+
+def _comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
+    """Sections without the path of the data, which may move: fingerprints tell whether its content is the same."""
+    return {name: {**recorded[name], "path": None} if name == "data" else recorded[name] for name in sections}
 
 
 def yaml_file(session: Session) -> Path | None:
@@ -90,9 +109,8 @@ def check_data(dataset: Dataset, artifact: dict[str, Any], made_by: str) -> None
 
 def provenance(phase: str, experiment: Experiment, dataset: Dataset, inputs: list[Path]) -> dict[str, Any]:
     """What every artifact of a phase says about where it came from."""
-    sections = {name: value for name, value in experiment.recorded().items() if name in _SECTIONS[phase]}
     return {
-        "config_hash": config_hash(sections),
+        "config_hash": config_hash(_comparable(experiment.recorded(), _SECTIONS[phase])),
         "data_fingerprint": dataset.fingerprint,
         "sealed_fingerprint": dataset.sealed_fingerprint,
         "inputs": {path.name: file_sha256(path) for path in inputs},
@@ -110,14 +128,13 @@ def claim(session: Session, folder: Path, phase: str, experiment: Experiment, or
     plan = folder / "plan.json"
     now = {"experiment": experiment.recorded(), **origin}
     if not plan.exists():
-        write_json(plan, now)
+        # The plan comes last: once it is there, so is everything that belongs to the start of the phase.
         write_bytes(folder / "config.yaml", dump_yaml(experiment.recorded()).encode())
+        write_json(plan, now)
         return
     then = read_json(plan, phase)
     sections = _SECTIONS[phase]
-    differ = differing_keys(
-        {name: then["experiment"].get(name) for name in sections}, {name: now["experiment"][name] for name in sections}
-    )
+    differ = differing_keys(_comparable(then["experiment"], sections), _comparable(now["experiment"], sections))
     origins = ("data_fingerprint", "sealed_fingerprint", "inputs")
     differ += differing_keys({name: then[name] for name in origins}, {name: now[name] for name in origins})
     if differ:
@@ -173,10 +190,11 @@ def tune(session: Session) -> None:
 
     run_dir, experiment = session.run_dir, load_first(session)
     dataset = load_data(session, experiment)
-    space, note = applicable_space(experiment.search_space, dataset.has_time)
+    space, note = applicable_space(experiment.search_space, dataset.ordered)
     config, total = experiment.tuning, planned_epochs(experiment.tuning)
     if session.arguments.dry_run:
-        show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, [run_dir.trials, run_dir.study])
+        files = [run_dir.trials, run_dir.study]
+        show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, files, config.proposal_lag)
         return
     make_fresh(session, run_dir.tuning)
     origin = provenance(TUNING, experiment, dataset, [])
@@ -187,7 +205,7 @@ def tune(session: Session) -> None:
         return
     if note:
         session.say(f"note: {note}")
-    session.say(f"phase 1: {config.n_trials} trials, at most {total} epochs, {_means(session)}")
+    session.say(f"phase 1: {config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}")
     study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
     setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time)
     with (
@@ -218,9 +236,9 @@ def extend(session: Session) -> None:
     work = CrossValidation(experiment, dataset, chosen, session.device)
     if session.arguments.dry_run:
         what = f"{len(chosen)} configurations x {len(work.folds)} folds"
-        show_plan(
-            session, experiment, dataset, what, work.epochs_planned, [run_dir.extended_results, run_dir.best_config]
-        )
+        files = [run_dir.extended_results, run_dir.best_config]
+        n_runs = len(chosen) * len(work.folds)
+        show_plan(session, experiment, dataset, what, work.epochs_planned, files, n_runs)
         return
     make_fresh(session, run_dir.extended, run_dir.best_config)
     origin = provenance(EXTENDED, experiment, dataset, [run_dir.trials])
@@ -233,7 +251,8 @@ def extend(session: Session) -> None:
     if len(chosen) < experiment.extended.top_n:
         session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")
     what = f"{len(chosen)} configurations on {len(work.folds)} folds"
-    session.say(f"phase 2: {what}, at most {work.epochs_planned} epochs, {_means(session)}")
+    means = _means(session, len(chosen) * len(work.folds))
+    session.say(f"phase 2: {what}, at most {work.epochs_planned} epochs, {means}")
     with (
         watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
         executing(session, dataset, len(chosen) * len(work.folds)) as executor,
@@ -251,7 +270,7 @@ def finalise(session: Session) -> None:
     run_dir = session.run_dir
     given = [path for path in session.arguments.config if path.suffix == ".json"]
     source = given[0] if given else run_dir.best_config
-    best = read_json(source, EXTENDED)
+    best = read_json(source, EXTENDED, kind="best_config")
     experiment = load_later(session, best["experiment"], EXTENDED)
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
@@ -288,24 +307,40 @@ def finalise(session: Session) -> None:
     session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
 
 
-def _means(session: Session) -> str:
-    """What trains, in words."""
-    return f"{session.workers} worker{'s' if session.workers > 1 else ''} on {session.device}"
+def _means(session: Session, most_runs: int) -> str:
+    """What trains, in words; no more than `most_runs` workers are of use."""
+    workers = min(session.workers, most_runs)
+    return f"{workers} worker{'s' if workers > 1 else ''} on {session.device}"
+
+
+def _described(dataset: Dataset, rows: np.ndarray) -> str:
+    """Number of rows and their dates."""
+    if dataset.dates is None:
+        return f"{len(rows)} rows"
+    date = dataset.date[rows]
+    return f"{len(rows)} rows from {str(dataset.dates[date.min()])[:10]} to {str(dataset.dates[date.max()])[:10]}"
 
 
 def show_plan(
-    session: Session, experiment: Experiment, dataset: Dataset, what: str, epochs: int, files: list[Path]
+    session: Session,
+    experiment: Experiment,
+    dataset: Dataset,
+    what: str,
+    epochs: int,
+    files: list[Path],
+    most_runs: int = 1,
 ) -> None:
     """Print what a command would do."""
-    first, last = ("-", "-")
-    if dataset.dates is not None:
-        first, last = (str(dataset.dates[dataset.date[r]])[:10] for r in (dataset.rows[0], dataset.rows[-1]))
+    train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
+    folds = dataset.folds(experiment.extended.cross_validation_folds, experiment.seed)
     rows = {
         "data": f"{experiment.data.source}, label {experiment.data.label}, {len(dataset.feature_names)} features",
-        "development rows": f"{len(dataset.rows)} from {first} to {last}; classes {', '.join(dataset.classes)}",
+        "development rows": f"{_described(dataset, dataset.rows)}; classes {', '.join(dataset.classes)}",
+        "phase 1 split": f"trains on {_described(dataset, train)}; validates on {_described(dataset, validation)}",
+        "folds": "; ".join(f"{len(a)} train, {len(b)} test" for a, b in folds),
         "training": what,
         "epochs at most": str(epochs),
-        "workers": _means(session),
+        "workers": _means(session, most_runs),
         "files": ", ".join(str(path.relative_to(session.run_dir.path)) for path in files),
     }
     for name, value in rows.items():

@@ -181,7 +181,9 @@ def _warnings(fields: Mapping[str, Any], dataset: Dataset, skill: Interval) -> l
     n_blocks = int(skill.n_dates / max(1.0, skill.block_length))
     if dataset.has_time and (skill.n_dates < _FEW_DATES or n_blocks < _FEW_BLOCKS):
         said.append(f"{skill.n_dates} dates in {n_blocks} blocks are too few to tell")
-    if fields["verdict"] == "no skill":
+    if skill.se == 0:
+        said.append("the model gives the same answers as the best naive rule")
+    elif fields["verdict"] == "no skill":
         least = minimum_detectable_skill(skill.se)
         said.append(f"this test set can tell a skill of {least:.3f} or more (with 80 % power)")
     returns = fields["returns"]

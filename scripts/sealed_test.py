@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from scripts.analysis import GUIDE_EPOCHS
-from scripts.artifacts import RunDir, append_line, file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.artifacts import RunDir, append_line, file_sha256, read_json, read_tensors, write_bytes, write_json
 from scripts.cli import Session
-from scripts.config import Experiment
-from scripts.config_files import load_experiment
-from scripts.data.dataset import Dataset, load_development, load_other, load_sealed
+from scripts.data.dataset import Dataset
+from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.preprocessing import Preprocessor
-from scripts.deployment import FinalModel, load_model
-from scripts.errors import InputError
+from scripts.deployment import FinalModel, make_model
 from scripts.evaluation.baselines import reference_models
-from scripts.phases import yaml_file
+from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.random_keys import key
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
 from scripts.scores import score
@@ -29,43 +29,62 @@ from scripts.search_space import longest_window
 COMMAND = "evaluate_model.py"
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The rows that are judged, what the model was trained on, and whether judging them opens the sealed test set."""
+
+    development: Dataset
+    dataset: Dataset
+    opens_seal: bool
+    notes: tuple[str, ...] = ()
+
+
 def evaluate(session: Session) -> None:
-    """Evaluate the final model and write evaluation_results.json, predictions.csv and report.html."""
+    """Evaluate the final model and write predictions.csv, report.html and, last, evaluation_results.json."""
     run_dir = session.run_dir
-    path = session.arguments.model or run_dir.final_model
-    model = load_model(path, _factories(session))
-    experiment, other = model.experiment, session.arguments.data
+    path, other = session.arguments.model or run_dir.final_model, session.arguments.data
+    content = read_tensors(path, FINAL, kind="final_model")
+    asked = load_later(session, content["experiment"], FINAL)  # also refuses flags that would have no effect
+    model = make_model(content, path, asked.models)
     if session.arguments.dry_run:
         session.say(f"opens {other or 'the sealed test set'} for {path} and writes {run_dir.evaluation}")
         return
-    if session.arguments.fresh and (aside := set_aside(run_dir.evaluation)) is not None:
-        session.say(f"kept aside: {aside}")
-    opened = {"model_sha256": file_sha256(path), "data": str(other) if other else "sealed"}
+    make_fresh(session, run_dir.evaluation)
+    opened = {"model_sha256": file_sha256(path), "data": "sealed" if other is None else data_sha256(other)}
     if run_dir.evaluation_results.exists():
         before = read_json(run_dir.evaluation_results, COMMAND)
         if before["opened"] == opened:
             session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
             _summarise(session, before, model)
             return
-    development, dataset = _load(experiment, other, model)
+    judged = _load(model, other)
+    for note in judged.notes:
+        session.say(f"note: {note}")
+    body = _judge(run_dir, model, judged, opened)
+    _summarise(session, body, model)
+
+
+def _judge(run_dir: RunDir, model: FinalModel, judged: Judged, opened: dict[str, str]) -> dict[str, Any]:
+    """Predict, score and write; the content of evaluation_results.json."""
+    development, dataset, experiment = judged.development, judged.dataset, model.experiment
     model.check_schema(dataset)
+    openings = _count_openings(run_dir, opened, judged.opens_seal)
     probabilities = model.predict_probabilities(dataset, dataset.rows)
-    openings = _count_opening(run_dir, opened)
     references = _references(development, dataset, key(experiment.seed, "references"))
     scores = score(development, dataset, probabilities, references, experiment)
     predictions = _predictions(dataset, probabilities, scores.position)
     write_bytes(run_dir.predictions, predictions.to_csv(index=False, lineterminator="\n").encode())
-    body = {
-        name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")
-    } | scores.fields
-    body |= {
+    fields = scores.fields
+    warnings = [*_warn_of_openings(fields, openings), *judged.notes, *fields["warnings"]]
+    body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
+    body |= fields | {
+        "warnings": warnings,
         "epochs_spent_total": sum(model.content["epochs_spent"].values()),
         "epochs_spent": model.content["epochs_spent"],
         "test_openings": openings,
         "opened": opened,
         "files": {run_dir.predictions.name: file_sha256(run_dir.predictions)},
     }
-    write_json(run_dir.evaluation_results, body)
     report = EvaluationReport(
         evaluation=body,
         dates=scores.dates,
@@ -74,40 +93,49 @@ def evaluate(session: Session) -> None:
         reliability=scores.reliability,
         confusion=scores.confusion,
         class_names=dataset.classes,
-        warnings=scores.fields["warnings"],
+        warnings=warnings,
     )
     write_evaluation_report(run_dir.evaluation / "report.html", report)
-    _summarise(session, body, model)
+    # The results come last: once they are there, the evaluation is finished.
+    write_json(run_dir.evaluation_results, body)
+    return body
 
 
-def _factories(session: Session) -> dict[str, str]:
-    """The user's own families from this call's config and flags."""
-    return load_experiment(yaml_file(session), session.arguments.set).models
-
-
-def _load(experiment: Experiment, other: Path | None, model: FinalModel) -> tuple[Dataset, Dataset]:
-    """Development data, and the rows to be judged."""
+def _load(model: FinalModel, other: Path | None) -> Judged:
+    """The sealed rows, or those rows of another file that the model was not trained on."""
+    experiment = model.experiment
     window = longest_window(experiment.search_space)
     development = load_development(experiment.data, window, experiment.seed)
-    if other is not None:
-        return development, load_other(experiment.data, window, other, development)
-    sealed = load_sealed(experiment.data, window, experiment.seed)
-    for part in ("fingerprint", "sealed_fingerprint"):
-        if getattr(sealed, part) != model.content["data_" * (part == "fingerprint") + part]:
-            name = "development" if part == "fingerprint" else "sealed"
-            raise InputError(
-                f"the {name} rows of the data changed since the model was trained",
-                str(experiment.data.path or experiment.data.source),
-                "restore the data, or give the new file with --data",
-            )
-    return development, sealed
+    check_data(development, model.content, FINAL)
+    if other is None:
+        return Judged(development, load_sealed(experiment.data, window, experiment.seed), opens_seal=True)
+    dataset, n_trained, n_sealed = load_other(experiment.data, window, other, development, experiment.seed)
+    notes = []
+    if n_trained:
+        notes.append(f"{n_trained} rows of {other.name} are development rows and were left out")
+    if n_sealed:
+        notes.append(f"{n_sealed} rows of {other.name} are sealed rows: this opens the test set")
+    return Judged(development, dataset, opens_seal=n_sealed > 0, notes=tuple(notes))
 
 
-def _count_opening(run_dir: RunDir, opened: dict[str, Any]) -> int:
-    """Add this opening to the ledger beside the run; how often the test set has been opened."""
-    if opened["data"] == "sealed":
-        append_line(run_dir.openings, json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds")} | opened))
+def _count_openings(run_dir: RunDir, opened: dict[str, str], opens_seal: bool) -> int:
+    """Add this opening to the ledger beside the run; how often the sealed test set has been opened."""
+    if opens_seal:
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        append_line(run_dir.openings, json.dumps({"time": time} | opened))
     return len(run_dir.openings.read_text().splitlines()) if run_dir.openings.exists() else 0
+
+
+def _warn_of_openings(fields: dict[str, Any], openings: int) -> list[str]:
+    """A second look at the test set is a second chance: the interval corrected for all looks (Bonferroni)."""
+    if openings < 2:
+        return []
+    half = float(norm.ppf(1.0 - 0.025 / openings)) * fields["skill_se"]
+    low, high = fields["skill"] - half, fields["skill"] + half
+    return [
+        f"the sealed test set has been opened {openings} times: intervals and verdict hold for the first time alone; "
+        f"corrected for {openings}, the skill lies between {low:+.4f} and {high:+.4f}"
+    ]
 
 
 def _references(development: Dataset, dataset: Dataset, seed: int) -> dict[str, np.ndarray]:
@@ -138,8 +166,16 @@ def _predictions(dataset: Dataset, probabilities: np.ndarray, position: np.ndarr
 
 
 def _inert(cells: np.ndarray) -> list[str]:
-    """Text cells that begin like a formula get a leading quote (OWASP ASVS 1.2.10)."""
-    return [f"'{cell}" if str(cell)[:1] in "=+-@\t\r" else str(cell) for cell in cells]
+    """Text cells that begin like a formula get a leading quote (OWASP ASVS 1.2.10); numbers stay as they are."""
+    return [f"'{cell}" if str(cell)[:1] in "=+-@\t\r" and not _is_number(str(cell)) else str(cell) for cell in cells]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> None:

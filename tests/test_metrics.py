@@ -24,6 +24,7 @@ from scripts.evaluation.metrics import (
     calibration_error,
     confusion,
     ece,
+    fit_calibration,
     fit_temperature,
     log_loss,
     mcc,
@@ -277,3 +278,24 @@ def test_reference_models_give_a_class_without_training_rows_no_probability() ->
         assert probabilities.shape == (10, 4)
         assert (probabilities[:, [1, 3]] == 0).all()
         np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+
+
+def test_calibration_recovers_temperature_and_bias():
+    generator = np.random.default_rng(3)
+    true = generator.standard_normal((200_000, 3)) * 1.5
+    bias = np.array([0.4, -0.1, -0.3])
+    y = (true + bias + generator.gumbel(size=true.shape)).argmax(axis=1)
+    found = fit_calibration(true * 2.5, y)
+    assert found.temperature == pytest.approx(2.5, rel=0.02)
+    assert found.bias == pytest.approx(bias, abs=0.02)
+    assert log_loss(y, found.probabilities(true * 2.5)) < log_loss(y, softmax(true, axis=1))
+
+
+def test_calibration_of_a_model_that_knows_nothing_gives_the_shares_of_the_classes():
+    generator = np.random.default_rng(4)
+    y = (generator.random(5000) < 0.7).astype(int)
+    probabilities = fit_calibration(generator.standard_normal((5000, 2)), y).probabilities(
+        generator.standard_normal((100, 2))
+    )
+    assert probabilities[:, 1] == pytest.approx(np.full(100, y.mean()), abs=0.1)
+    assert (probabilities.argmax(axis=1) == 1).all()

@@ -49,6 +49,7 @@ def dataset(seed=0, n_classes=2):
         horizon=1,
         embargo=2,
         groups=False,
+        ordered=True,
         fingerprint="",
         sealed_fingerprint="",
     )

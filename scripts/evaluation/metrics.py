@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import softmax
+from scipy.optimize import brentq, minimize
+from scipy.special import logsumexp, softmax
 from sklearn.metrics import matthews_corrcoef
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
@@ -213,3 +213,45 @@ def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
     if at_hottest >= 0.0:
         return hottest
     return math.exp(brentq(slope, math.log(coldest), math.log(hottest), xtol=1e-12))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Logits are divided by `temperature`, then `bias`, shape (n_classes,) with sum 0, is added."""
+
+    temperature: float
+    bias: np.ndarray
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64 of shape (n, n_classes)."""
+        return np.asarray(softmax(np.asarray(logits, dtype=np.float64) / self.temperature + self.bias, axis=1))
+
+
+def fit_calibration(logits: np.ndarray, y: np.ndarray) -> Calibration:
+    """Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, section 2.2): least log loss.
+
+    The bias lets a model that has learned nothing give the classes' shares, which a temperature alone cannot.
+    Parameters and errors as `fit_temperature`, whose bounds hold for the temperature too.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    start, n_classes, row = fit_temperature(z, y), z.shape[1], np.arange(len(y))
+    target = np.zeros_like(z)
+    target[row, y] = 1.0
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean log loss of softmax(slope z + bias), convex in slope and bias, and its gradient."""
+        scores = parameters[0] * z + parameters[1:]
+        excess = (softmax(scores, axis=1) - target) / len(y)
+        value = float((logsumexp(scores, axis=1) - scores[row, y]).mean())
+        return value, np.concatenate([[(excess * z).sum()], excess.sum(axis=0)])
+
+    coldest, hottest = TEMPERATURE_BOUNDS
+    found = minimize(
+        loss,
+        np.concatenate([[1.0 / start], np.zeros(n_classes)]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1.0 / hottest, 1.0 / coldest), *[(None, None)] * n_classes],
+    )
+    bias = found.x[1:]
+    return Calibration(float(1.0 / found.x[0]), bias - bias.mean())

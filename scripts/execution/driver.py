@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 from scripts.artifacts import Checkpoints, unpack_tensors
@@ -38,7 +38,7 @@ class Watch:
     def updated(self, spec: RunSpec, update: Update) -> None:
         """A run reported an epoch, its end, or both."""
         if update.report is not None:
-            metrics = asdict(update.report)
+            metrics = update.report.values()
             epoch = metrics.pop("epoch")
             self.progress.epoch(spec.name, epoch, spec.epochs, metrics)
             self.tensorboard.epoch(spec.name, epoch, metrics)

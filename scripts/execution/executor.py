@@ -7,7 +7,7 @@ run, so that whoever drives the executor can keep it, and hand it to another exe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -81,7 +81,7 @@ class Carrier:
             if not self.own_code:
                 raise
             return self._failed(error)
-        history = tuple(asdict(r) for r in self.run.history) if self.run.outcome else ()
+        history = tuple(r.values() for r in self.run.history) if self.run.outcome else ()
         return Update(self.name, report, pack_tensors(self.run.state_dict()), self.run.outcome, history)
 
     def _failed(self, error: Exception) -> Update:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -18,7 +19,6 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from scripts.data.dataset import Dataset
-from scripts.errors import HyperError
 from scripts.execution.executor import Carrier, Task, Update
 from scripts.training.spec import Outcome
 
@@ -124,7 +124,8 @@ def _work(pipe: Connection, dataset: Dataset) -> None:
         while outcome is None:
             try:
                 update = carrier.advance()
-            except HyperError as error:
+            except Exception as error:  # the parent raises it, as if it had trained itself
+                error.add_note(traceback.format_exc())
                 pipe.send(error)
                 return
             pipe.send(update)

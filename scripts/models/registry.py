@@ -22,9 +22,15 @@ ROW_FAMILIES: dict[str, Callable[[Hyperparameters, int, int], nn.Module]] = {"ml
 WINDOW_FAMILIES: dict[str, Callable[[Hyperparameters, int, int], nn.Module]] = {"gru": GRU, "tcn": TCN}
 
 
-def window_of(hyperparameters: Hyperparameters) -> int:
-    """Rows that a model of these hyperparameters reads; 1 for the families that read a single row."""
-    return 1 if hyperparameters.family in ROW_FAMILIES else hyperparameters.window
+def window_offsets(hyperparameters: Hyperparameters) -> range | None:
+    """Rows that a model reads, counted from the row it predicts for; None for a model of single rows.
+
+    Families of our own that read windows get one also if it is a single row long; a user's own get one from two on.
+    """
+    family, window = hyperparameters.family, hyperparameters.window
+    if family in WINDOW_FAMILIES or (family not in ROW_FAMILIES and window > 1):
+        return range(1 - window, 1)
+    return None
 
 
 def build_model(
@@ -50,13 +56,28 @@ def build_model(
     built_in = ROW_FAMILIES | WINDOW_FAMILIES
     if family in factories:
         factory = load_factory(family, factories[family])
-        return factory(hyperparameters, n_features, n_classes, window_of(hyperparameters))
+        return factory(hyperparameters, n_features, n_classes, hyperparameters.window)
     if family in built_in:
         return built_in[family](hyperparameters, n_features, n_classes)
-    raise InputError(
-        f"unknown model family {family!r}",
+    raise _unknown_family(family)
+
+
+def check_families(space: SearchSpace, factories: Mapping[str, str]) -> None:
+    """Raise InputError if the search space names a family that is neither built in nor can be imported."""
+    family = space.get("family", "mlp")
+    for name in family.choices if isinstance(family, Choices) else [family]:
+        if name in factories:
+            load_factory(str(name), factories[str(name)])
+        elif name not in ROW_FAMILIES and name not in WINDOW_FAMILIES:
+            raise _unknown_family(str(name))
+
+
+def _unknown_family(name: str) -> InputError:
+    return InputError(
+        f"unknown model family {name!r}",
         "search_space.family",
-        f"built in: {', '.join(built_in)}; name your own with --set models.{family}=package.module:factory",
+        f"built in: {', '.join(ROW_FAMILIES | WINDOW_FAMILIES)}; name your own with "
+        f"--set models.{name}=package.module:factory",
     )
 
 
@@ -75,18 +96,27 @@ def load_factory(name: str, reference: str) -> Factory:
     return factory
 
 
-def applicable_space(space: SearchSpace, has_time: bool) -> tuple[SearchSpace, str]:
-    """Search space without the window families where rows have no order in time, and a note if any was left out."""
-    family = space.get("family")
-    if has_time or not isinstance(family, Choices):
+def applicable_space(space: SearchSpace, ordered: bool) -> tuple[SearchSpace, str]:
+    """Search space without windows where rows do not follow each other in time, and a note if any family was left out.
+
+    Raises
+    ------
+    InputError
+        Nothing but window families is left.
+    """
+    if ordered:
         return space, ""
-    kept = tuple(c for c in family.choices if c not in WINDOW_FAMILIES)
+    family = space.get("family", "mlp")
+    named = [str(c) for c in family.choices] if isinstance(family, Choices) else [str(family)]
+    kept = [c for c in named if c not in WINDOW_FAMILIES]
     if not kept:
         raise InputError(
-            "only window families are allowed, but the rows have no order in time",
+            f"{', '.join(named)} read windows, but the rows do not follow each other in time",
             "search_space.family",
-            "name data.time_column or allow mlp or resnet",
+            "name data.time_column (and data.group_column if dates repeat), or allow mlp or resnet",
         )
-    left_out = [str(c) for c in family.choices if c in WINDOW_FAMILIES]
-    note = f"{', '.join(left_out)} left out: the rows have no order in time" if left_out else ""
-    return space | {"family": family.model_copy(update={"choices": kept})}, note
+    if isinstance(family, Choices):
+        space = space | {"family": family.model_copy(update={"choices": tuple(kept)})}
+    left_out = ", ".join(c for c in named if c in WINDOW_FAMILIES)
+    note = f"{left_out} left out: the rows do not follow each other in time" if left_out else ""
+    return space | {"window": 1}, note

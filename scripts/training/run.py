@@ -22,7 +22,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.evaluation.returns import ReturnSimulator, positions
 from scripts.models.layers import redraw_dropout
-from scripts.models.registry import build_model, window_of
+from scripts.models.registry import build_model, window_offsets
 from scripts.random_keys import key
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.optimisation import learning_rate_share, make_optimiser, update_average
@@ -66,9 +66,9 @@ class TrainingRun:
 
     def _place_data(self, dataset: Dataset) -> None:
         spec, device = self.spec, self.device
-        window = window_of(spec.hyperparameters)
+        offsets = window_offsets(spec.hyperparameters)
         self.inputs = torch.from_numpy(self.preprocessor.transform(dataset.x)).to(device)
-        self.offsets = torch.arange(1 - window, 1, device=device) if window > 1 else None
+        self.offsets = None if offsets is None else torch.tensor(list(offsets), device=device)
         self.train_rows = torch.from_numpy(spec.train_rows).to(device)
         self.targets = torch.from_numpy(dataset.y[spec.train_rows]).to(device)
         counts = torch.bincount(self.targets, minlength=dataset.n_classes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -73,6 +74,10 @@ class EpochReport:
     simulated_return: float | None
     duration_s: float
     examples_per_s: float
+
+    def values(self) -> dict[str, Any]:
+        """Plain values by name for people and artifacts; what is not finite, as in a diverged epoch, is None."""
+        return {name: v if v is not None and math.isfinite(v) else None for name, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)

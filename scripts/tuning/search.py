@@ -86,7 +86,7 @@ class Search:
             epochs=stage_of(trial.number, config)[1],
             patience=config.early_stopping_patience,
             min_delta=config.early_stopping_min_delta,
-            monitor=experiment.training.monitor,
+            monitor=config.monitor,
             cost_bps=experiment.data.cost_bps,
             margin=experiment.data.margin,
             factories=experiment.models,

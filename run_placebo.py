@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+"""The whole pipeline again on data without anything to find: a p-value that counts selection in.
+
+Labels are permuted in blocks of dates, N times; every placebo gets the budget of the real run, which must be finished.
+"""
+
+import argparse
+
+from scripts.cli import Session, command
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command alone."""
+    parser.add_argument("--n", type=int, default=20, metavar="N", help="number of placebos (default: 20)")
+
+
+def run(session: Session) -> None:
+    """Run the placebos."""
+    from scripts.placebo import run_placebos
+
+    run_placebos(session)
+
+
+if __name__ == "__main__":
+    command(__doc__, "./run_placebo.py --run-dir runs/first --n 20", run, add_flags)

@@ -1,0 +1,322 @@
+"""From a config to data sets: read, seal the last dates, derive features and labels.
+
+`load_development` is what phases 1 to 3 see; only an evaluation calls `load_sealed`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.artifacts import file_sha256
+from scripts.config import DataConfig
+from scripts.data.dataset import Dataset
+from scripts.data.features import index_bars, market_features
+from scripts.data.labels import market_labels
+from scripts.data.placebo import permute_labels
+from scripts.data.sources import RawData, read_data
+from scripts.errors import InputError
+
+
+def load_development(config: DataConfig, longest_window: int, seed: int) -> Dataset:
+    """The data set without its sealed rows.
+
+    Parameters
+    ----------
+    config : DataConfig
+    longest_window : int
+        Rows of history that the longest window of any configuration reads.
+    seed : int
+        Seed of the sealed sample of a table without time.
+    """
+    raw = read_data(config)
+    sealed = _sealed_mask(raw.frame, config, seed)
+    dataset = _build(raw, raw.frame[~sealed], config, longest_window, _fingerprints(raw.frame, sealed))
+    if dataset.has_time:
+        # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo is
+        # counted from the first sealed date, which has the position after the last development date.
+        rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
+        dataset = _with_rows(dataset, rows)
+    return _as_placebo(dataset, config, dataset.n_dates)
+
+
+def load_sealed(config: DataConfig, longest_window: int, seed: int) -> Dataset:
+    """The data set whose usable rows are the sealed ones; earlier rows serve as history alone."""
+    raw = read_data(config)
+    sealed = _sealed_mask(raw.frame, config, seed)
+    development = _build(raw, raw.frame[~sealed], config, longest_window, _fingerprints(raw.frame, sealed))
+    frame = raw.frame if development.has_time else raw.frame[sealed]
+    dataset = _build(raw, frame, config, longest_window, _fingerprints(raw.frame, sealed), like=development)
+    if development.has_time:
+        dataset = _with_rows(dataset, dataset.rows[dataset.date[dataset.rows] >= development.n_dates])
+    return _as_placebo(dataset, config, development.n_dates)
+
+
+def load_other(
+    config: DataConfig, longest_window: int, path: Path, like: Dataset, seed: int
+) -> tuple[Dataset, int, int]:
+    """Usable rows of another file with the schema of `like`, without those that the model was trained on.
+
+    Returns
+    -------
+    tuple
+        The data set; how many of the file's rows are development rows (left out), how many are sealed ones.
+    """
+    raw, own = read_data(config, path), read_data(config)
+    sealed = _sealed_mask(own.frame, config, seed)
+    columns = [name for name in own.frame.columns if name in raw.frame.columns]
+    known, mine = (_row_hashes(frame[columns]) for frame in (raw.frame, own.frame))
+    trained = np.isin(known, mine[~sealed])
+    nothing = np.zeros(len(raw.frame), dtype=bool)
+    dataset = _build(raw, raw.frame, config, longest_window, _fingerprints(raw.frame, nothing), like=like)
+    # A table's rows may have been put into another order, so its rows are compared again in that order.
+    order = _order_of_rows(raw.frame, config)
+    rows = dataset.rows[~trained[order][dataset.rows]]
+    if not len(rows):
+        raise InputError("holds no usable row beyond the development data", str(path), "give newer or other data")
+    return _with_rows(dataset, rows), int(trained.sum()), int(np.isin(known, mine[sealed]).sum())
+
+
+def data_sha256(path: Path) -> str:
+    """SHA-256 of a data file."""
+    if not path.is_file():
+        raise InputError("there is no such file", str(path), "check --data")
+    return file_sha256(path)
+
+
+def _with_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
+    _check_classes(dataset, rows)
+    return replace(dataset, rows=rows)
+
+
+def _as_placebo(dataset: Dataset, config: DataConfig, first_sealed: int) -> Dataset:
+    """The data set itself, or with permuted labels if the config asks for a placebo."""
+    return dataset if config.placebo is None else permute_labels(dataset, config.placebo, first_sealed)
+
+
+def _sealed_mask(frame: pd.DataFrame, config: DataConfig, seed: int) -> np.ndarray:
+    """True for the rows of the sealed test set: the last dates, cut between dates."""
+    time = "date" if config.source != "table" else config.time_column
+    if time is None:
+        y = pd.factorize(frame[config.label_column], sort=True)[0]
+        groups = None if config.group_column is None else pd.factorize(frame[config.group_column])[0]
+        from scripts.data.table_splits import table_split_end
+
+        sealed = np.zeros(len(frame), dtype=bool)
+        sealed[table_split_end(y, groups, config.test_fraction, seed)[1]] = True
+        return sealed
+    dates, counts = np.unique(frame[time].to_numpy(), return_counts=True)
+    rows_from = counts[::-1].cumsum()[::-1]
+    first = int(np.searchsorted(-rows_from, -config.test_fraction * len(frame)))
+    if first in (0, len(dates)):
+        raise InputError(
+            f"{len(dates)} dates leave nothing on one side of a sealed fraction of {config.test_fraction}",
+            f"{config.path or config.source}",
+            "give more dates or change data.test_fraction",
+        )
+    return np.asarray(frame[time].to_numpy() >= dates[first])
+
+
+def _row_hashes(frame: pd.DataFrame) -> np.ndarray:
+    """A 64-bit hash of the content of each row."""
+    return np.asarray(pd.util.hash_pandas_object(frame, index=False))
+
+
+def _fingerprints(frame: pd.DataFrame, sealed: np.ndarray) -> tuple[str, str]:
+    """SHA-256 of the content of the development rows and of the sealed rows."""
+    hashes = _row_hashes(frame)
+    names = ",".join(map(str, frame.columns)).encode()
+    development, closed = (hashlib.sha256(names + hashes[part].tobytes()).hexdigest() for part in (~sealed, sealed))
+    return development, closed
+
+
+def _build(
+    raw: RawData,
+    frame: pd.DataFrame,
+    config: DataConfig,
+    longest_window: int,
+    fingerprints: tuple[str, str],
+    like: Dataset | None = None,
+) -> Dataset:
+    """Data set of all rows of `frame`; classes and vocabularies from `like` where given."""
+    build = _build_table if config.source == "table" else _build_market
+    columns = build(raw, frame, config, longest_window, like)
+    dataset = Dataset(
+        **columns,
+        horizon=config.horizon,
+        embargo=config.embargo,
+        fingerprint=fingerprints[0],
+        sealed_fingerprint=fingerprints[1],
+    )
+    if like is not None and dataset.feature_names != like.feature_names:
+        odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))
+        raise InputError(f"features differ: {', '.join(odd[:5])}", str(config.path), "use data with the same columns")
+    _check_classes(dataset, dataset.rows)
+    return dataset
+
+
+def _build_market(
+    raw: RawData, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
+) -> dict[str, Any]:
+    truth = None if raw.truth is None else raw.truth[frame.index.to_numpy()]
+    frame = frame.reset_index(drop=True)
+    bars = index_bars(frame)
+    features, labels = market_features(frame, bars), market_labels(frame, bars, config)
+    x = np.column_stack([features.values, *labels.features.values()]) if labels.features else features.values
+    reach = max(features.lookback, labels.lookback) + longest_window - 1
+    row = np.arange(len(frame))
+    usable = (bars.history >= reach) & (labels.y >= 0) & np.isfinite(x).all(axis=1)
+    return {
+        "x": x,
+        "feature_names": (*features.names, *labels.features),
+        "categorical": np.zeros(x.shape[1], dtype=bool),
+        "vocabularies": {},
+        "y": labels.y,
+        "classes": labels.classes,
+        "date": bars.date,
+        "dates": bars.dates,
+        "ticker": bars.ticker,
+        "tickers": bars.tickers,
+        "feature_start": bars.date[np.maximum(row - reach + 1, bars.first_row)],
+        "label_end": labels.label_end,
+        "forward_return": labels.forward_return,
+        "class_positions": labels.positions,
+        "naive": labels.naive,
+        "rows": np.flatnonzero(usable),
+        "groups": False,
+        "ordered": True,
+        "truth": truth,
+        "notes": (*raw.notes, *labels.notes, *(f"left out: {name}" for name in features.left_out)),
+    }
+
+
+def _order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:
+    """Positions that put a table's rows of one group together in time order; a market is read in that order."""
+    if config.source != "table" or config.time_column is None:
+        return np.arange(len(frame))
+    keys = [c for c in (config.group_column, config.time_column) if c is not None]
+    return frame.reset_index(drop=True).sort_values(keys, kind="stable").index.to_numpy()
+
+
+def _build_table(
+    raw: RawData, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
+) -> dict[str, Any]:
+    time, group = config.time_column, config.group_column
+    frame = frame.iloc[_order_of_rows(frame, config)].reset_index(drop=True)
+    ticker, tickers = (
+        pd.factorize(frame[group], sort=True) if group else (np.zeros(len(frame), dtype=np.int64), ["all"])
+    )
+    dates, date = (None, np.arange(len(frame))) if time is None else np.unique(frame[time], return_inverse=True)
+    ordered = time is not None and not frame.duplicated([c for c in (group, time) if c is not None]).any()
+    row = np.arange(len(frame))
+    first_row = np.searchsorted(ticker, ticker) if ordered else row
+    window = longest_window if ordered else 1
+    label_end, complete = _label_ends(date, ticker, config.horizon, ordered, time is not None)
+    special = {config.label_column, time, group, config.forward_return_column}
+    features = frame.drop(columns=[c for c in special if c])
+    if like is not None:  # of another file, the columns that the model knows
+        features = features[[name for name in like.feature_names if name in features]]
+    x, names, categorical, vocabularies = _table_columns(features, like)
+    text = frame[config.label_column].map(_class_name)
+    classes = like.classes if like else tuple(sorted(set(text), key=_class_order))
+    y = pd.Categorical(text, categories=list(classes)).codes.astype(np.int64)
+    unknown = int((y < 0).sum())
+    notes = (*raw.notes, f"{unknown} rows left out: their label is none of the known classes") if unknown else raw.notes
+    returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
+    return {
+        "x": x,
+        "feature_names": names,
+        "categorical": categorical,
+        "vocabularies": vocabularies,
+        "y": y,
+        "classes": classes,
+        "date": date.astype(np.int64),
+        "dates": dates,
+        "ticker": ticker.astype(np.int64),
+        "tickers": tuple(map(str, tickers)),
+        "feature_start": date[np.maximum(row - window + 1, first_row)].astype(np.int64),
+        "label_end": label_end.astype(np.int64),
+        "forward_return": np.asarray(returns, dtype=np.float64),
+        "class_positions": _ordered_positions(len(classes)) if config.forward_return_column else None,
+        "naive": {},
+        "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),
+        "groups": group is not None,
+        "ordered": ordered,
+        "notes": notes,
+    }
+
+
+def _label_ends(
+    date: np.ndarray, ticker: np.ndarray, horizon: int, ordered: bool, has_time: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Last date that the label of each row reads, and whether all of the bars up to it are there.
+
+    A label is taken to look `horizon` bars of its own ticker ahead, or dates where rows do not follow each other; one
+    whose bars are not all there may read beyond these rows.
+    """
+    if not has_time:
+        return date, np.ones(len(date), dtype=bool)
+    if not ordered:
+        return np.minimum(date + horizon, date.max()), date + horizon <= date.max()
+    ahead = np.arange(len(date)) + horizon
+    last = np.searchsorted(ticker, ticker, side="right") - 1
+    return date[np.minimum(ahead, last)], ahead <= last
+
+
+def _table_columns(
+    frame: pd.DataFrame, like: Dataset | None
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray, dict[str, tuple[str, ...]]]:
+    """Raw columns as float32: numbers as they are, text as codes into its vocabulary, -1 where missing or unknown."""
+    if frame.shape[1] == 0:
+        raise InputError("has no feature column", "table", "give at least one column beside the label")
+    known = {} if like is None else like.vocabularies
+    vocabularies: dict[str, tuple[str, ...]] = {}
+    columns, categorical = [], []
+    for name, values in frame.items():
+        text = not pd.api.types.is_numeric_dtype(values)
+        if like is not None and text != (str(name) in known):
+            kind = "text" if text else "numbers"
+            raise InputError(
+                f"holds {kind}, unlike what the model was trained on", f"column {name}", "use the same types"
+            )
+        if text:
+            vocabulary = known.get(str(name), tuple(sorted(set(values.dropna().astype(str)))))
+            vocabularies[str(name)] = vocabulary
+            values = pd.Series(pd.Categorical(values.astype("object"), categories=list(vocabulary)).codes)
+        columns.append(values.to_numpy(dtype=np.float32))
+        categorical.append(text)
+    return np.column_stack(columns), tuple(map(str, frame.columns)), np.array(categorical), vocabularies
+
+
+def _class_name(value: Any) -> str:
+    """Label value as text; whole numbers without `.0`."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _class_order(name: str) -> tuple[int, float, str]:
+    """Numbers by value, then text."""
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def _ordered_positions(n_classes: int) -> tuple[float, ...]:
+    """Positions from -1 for the first class to +1 for the last."""
+    return tuple(float(p) for p in np.linspace(-1.0, 1.0, n_classes))
+
+
+def _check_classes(dataset: Dataset, rows: np.ndarray) -> None:
+    counts = np.bincount(dataset.y[rows], minlength=dataset.n_classes)
+    if (counts > 0).sum() < 2:
+        shown = ", ".join(f"{name} {count}" for name, count in zip(dataset.classes, counts, strict=True))
+        raise InputError(
+            f"only {len(rows)} usable rows with labels {shown}",
+            "data",
+            "two classes and enough history are needed: give more rows or another label",
+        )

@@ -1,0 +1,107 @@
+"""The whole procedure on placebos of the same data: what its best result is worth when there is nothing to find.
+
+Each placebo is an ordinary run in `placebo/K` of the run directory, with permuted labels and the same budget; it
+resumes as any run does. The p-value of the real run counts selection in, since every placebo selects as it did.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.artifacts import RunDir, read_json, write_json
+from scripts.cli import Session
+from scripts.errors import BudgetEnded, HyperError, InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py", "evaluate_model.py")
+_POLL_S = 0.2
+
+
+def run_placebos(session: Session) -> None:
+    """Run the missing placebos, as many at a time as there are workers, and write placebo_results.json."""
+    run_dir, count = session.run_dir, session.arguments.n
+    real = read_json(run_dir.evaluation_results, "evaluate_model.py")
+    waiting = [(k, _commands(session, k)) for k in range(1, count + 1)]
+    running: dict[int, tuple[subprocess.Popen[bytes], list[list[str]]]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < session.workers:
+                k, commands = waiting.pop(0)
+                running[k] = (subprocess.Popen(commands[0]), commands[1:])
+            _advance(session, running)
+            if session.deadline is not None and time.monotonic() >= session.deadline:
+                raise BudgetEnded("the time budget ended; finished placebos are kept", "", "the same command goes on")
+            time.sleep(_POLL_S)
+    finally:
+        for process, _ in running.values():
+            process.kill()
+            process.wait()
+    results = summary(real, [_result(run_dir, k) for k in range(1, count + 1)])
+    write_json(run_dir.placebo / "placebo_results.json", results)
+    session.say(
+        f"{count} placebos: skill {min(results['placebo_skill']):+.4f} to {max(results['placebo_skill']):+.4f}, "
+        f"{results['n_verdict_skill']} called skill; the real run has {results['skill']:+.4f}, "
+        f"p = {results['p_value']:.3f}, selection included"
+    )
+
+
+def summary(real: dict[str, Any], placebos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """P-value of the whole procedure: (1 + placebos at least as good) / (1 + placebos) (Phipson and Smyth 2010)."""
+    skills = [placebo["skill"] for placebo in placebos]
+    at_least = sum(skill >= real["skill"] for skill in skills)
+    return {
+        "config_hash": real["config_hash"],
+        "data_fingerprint": real["data_fingerprint"],
+        "skill": real["skill"],
+        "placebo_skill": skills,
+        "n_verdict_skill": sum(placebo["verdict"] == "skill" for placebo in placebos),
+        "p_value": (1 + at_least) / (1 + len(skills)),
+    }
+
+
+def _commands(session: Session, k: int) -> list[list[str]]:
+    """Command lines of the phases of placebo `k`."""
+    arguments = session.arguments
+    flags = ["--run-dir", str(session.run_dir.placebo / str(k)), "--workers", "1", "--device", arguments.device]
+    flags += ["--no-progress", "--quiet", *(f"--config={path}" for path in arguments.config)]
+    flags += [f"--set={assignment}" for assignment in (*session.assignments, f"data.placebo={k}")]
+    return [[sys.executable, str(ROOT / script), *flags] for script in PHASES]
+
+
+def _advance(session: Session, running: dict[int, tuple[subprocess.Popen[bytes], list[list[str]]]]) -> None:
+    """Start the next phase of each placebo whose phase has ended."""
+    for k, (process, left) in list(running.items()):
+        code = process.poll()
+        if code is None:
+            continue
+        if code != 0:
+            raise PlaceboFailed(k, code)
+        if left:
+            running[k] = (subprocess.Popen(left[0]), left[1:])
+        else:
+            del running[k]
+            if session.arguments.verbose:
+                session.say(f"placebo {k} is finished")
+
+
+class PlaceboFailed(HyperError):
+    """A phase of a placebo ended with an error, which it has told itself; the exit code is its own."""
+
+    def __init__(self, k: int, code: int) -> None:
+        super().__init__(
+            f"placebo {k} ended with code {code}", "placebo", "see the line above; the same command goes on"
+        )
+        self.exit_code = code if code in (2, 3, 4, 5) else 1
+
+
+def _result(run_dir: RunDir, k: int) -> dict[str, Any]:
+    path = RunDir(run_dir.placebo / str(k)).evaluation_results
+    result = read_json(path, f"run_placebo.py --n {k}")
+    if not {"skill", "verdict"} <= result.keys():
+        raise InputError("holds no skill", str(path), "move the placebo's folder away and run again")
+    return result

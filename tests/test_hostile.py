@@ -1,0 +1,417 @@
+"""Hostile and odd input through the real commands: names that are code, files that are traps, foreign shells."""
+
+import ast
+import csv
+import html.parser
+import io
+import itertools
+import os
+import pickle
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from scripts.artifacts import Checkpoints, pack_tensors
+from scripts.config import SyntheticConfig
+from scripts.data.synthetic import generate
+from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, run, without_times
+
+# What a browser, a spreadsheet, a number parser, a path or a quoting rule would take for something else.
+TICKERS = sorted(
+    [
+        "<script>alert(1)</script>",
+        "=cmd|'/c calc'!A0",
+        "@SUM(1)",
+        "+1",
+        "-1",
+        "NA",
+        "0700",
+        "1e5",
+        "../../x",
+        'Zürich "O\'Hara" €',
+    ]
+)
+PLAIN = [f"T{number:02d}" for number in range(len(TICKERS))]  # in the same order, so that all figures are the same
+
+SMALL = """
+data: {{source: market, path: {path}}}
+search_space:
+  family: {{type: categorical, choices: [mlp, gru]}}
+  width: 8
+  depth: 1
+  window: {{type: int, low: 2, high: 3, when: {{family: [gru]}}}}
+tuning: {{n_random_trials: 2, n_bayesian_trials: 1, n_fine_tune_trials: 1, epochs_per_trial_random: 1,
+  epochs_per_trial_bayesian: 1, epochs_per_trial_fine_tune: 1}}
+extended: {{top_n: 2, cross_validation_folds: 2, extended_epochs: 2, evaluation_frequency: 1}}
+final: {{epochs: 2}}
+"""
+REPORTS = ("analysis/report.html", "evaluation/report.html")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Elements(html.parser.HTMLParser):
+    """The elements of a page in order, each with the names of its attributes; the types of its scripts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.sequence, self.scripts = [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.sequence.append((tag, *(name for name, _ in attrs)))
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("type"))
+
+    def handle_endtag(self, tag):
+        self.sequence.append((f"/{tag}",))
+
+
+def pipeline(folder, tickers):
+    """All five commands on the same small market under the given tickers, started in a folder beside the run."""
+    here = folder / "a" / "b"
+    here.mkdir(parents=True)
+    bars, _ = generate(SyntheticConfig(n_tickers=len(tickers), n_days=360, rho=0.3))
+    bars["ticker"] = bars["ticker"].map(dict(zip(sorted(bars["ticker"].unique()), tickers, strict=True)))
+    bars.to_csv(here / "market.csv", index=False)
+    (here / "small.yaml").write_text(SMALL.format(path="market.csv"))
+    before = files_outside(folder)
+    for script in SCRIPTS:
+        done = run(script, here / "run", "--config", here / "small.yaml", "--workers", 1, cwd=here)
+        assert done.returncode == 0, f"{script}: {done.stderr}"
+        assert "Traceback" not in done.stderr
+    assert files_outside(folder) == before
+    return here / "run"
+
+
+def files_outside(folder):
+    """Content of every file below `folder` that is not in the run directory."""
+    inside = folder / "a" / "b" / "run"
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.is_relative_to(inside)}
+
+
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory):
+    return pipeline(tmp_path_factory.mktemp("hostile"), TICKERS)
+
+
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory):
+    return pipeline(tmp_path_factory.mktemp("plain"), PLAIN)
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_hostile_ticker_is_kept_as_it_is(hostile_run):
+    groups = artifact(hostile_run, "evaluation/evaluation_results.json")["by_group"]
+    assert sorted(groups) == TICKERS
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_reports_have_the_same_elements_for_hostile_and_plain_tickers(hostile_run, plain_run, name):
+    hostile, plain = (Elements((folder / name).read_text(encoding="utf-8")) for folder in (hostile_run, plain_run))
+    assert hostile.sequence == plain.sequence
+    assert set(hostile.scripts) <= {"module", "application/json"}
+
+
+def test_hostile_tickers_change_no_figure(hostile_run, plain_run):
+    name = "evaluation/evaluation_results.json"
+    theirs, ours = (artifact(folder, name) for folder in (hostile_run, plain_run))
+    for figure in ("accuracy", "skill", "auc", "log_loss", "returns"):
+        assert ours[figure] == theirs[figure]
+    assert list(ours["by_group"].values()) == [theirs["by_group"][ticker] for ticker in TICKERS]
+
+
+def test_no_cell_of_the_predictions_begins_like_a_formula(hostile_run):
+    with open(hostile_run / "evaluation" / "predictions.csv", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    text = [header.index(name) for name in ("ticker", "label", "predicted")]
+    cells = {row[k] for row in rows for k in text} | set(header)
+    assert not [cell for cell in cells if cell.startswith(FORMULA)]
+    assert {cell.removeprefix("'") for cell in cells} >= set(TICKERS)
+    numbers = [row[k] for row in rows for k, name in enumerate(header) if name == "forward_return"]
+    assert any(cell.startswith("-") for cell in numbers)  # numbers stay numbers
+
+
+def test_artifacts_bear_only_plain_file_names(hostile_run):
+    odd = [p for p in hostile_run.rglob("*") if not p.name.replace(".", "").replace("_", "").replace("-", "").isalnum()]
+    assert not odd
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_run_directory_that_cannot_be_made_is_named(tmp_path, below):
+    """A path at or below a regular file: nobody, not even root, can write there."""
+    obstacle = tmp_path / "obstacle"
+    obstacle.write_text("mine")
+    done = run("run_hyperparameter_tuning.py", obstacle / below)
+    assert_environment_failed(done, obstacle)
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        ("run_hyperparameter_tuning.py", "hyperparameter_tuning_results"),
+        ("run_hyperparameter_tuning.py", "tensorboard_logs"),
+        ("run_extended_training.py", "extended_training_results"),
+        ("analyze_results.py", "analysis"),
+        ("run_final_training.py", "final_training_results"),
+        ("evaluate_model.py", "evaluation"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_is_named_and_kept(finished_run, tmp_path, script, name):
+    shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
+    if (tmp_path / name).is_dir():
+        shutil.rmtree(tmp_path / name)
+    obstacle = tmp_path / name
+    obstacle.write_text("mine")
+    done = run(script, tmp_path, "--config", finished_run.config, "--workers", 1)
+    assert_environment_failed(done, obstacle)
+
+
+def assert_environment_failed(done, obstacle):
+    assert done.returncode == 5, done.stderr
+    assert str(obstacle) in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert obstacle.read_text() == "mine"
+
+
+# --- shells ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_foreign_shell_and_an_odd_path_change_no_result(finished_run, tmp_path):
+    environment = {
+        "LC_ALL": "C",
+        "PYTHONIOENCODING": "ascii",
+        "TZ": "Asia/Kolkata",
+        "PYTHONHASHSEED": "random",
+    }
+    folder = tmp_path / "ä b?50%2F#'\""
+    script = "run_hyperparameter_tuning.py"
+    done = run(script, folder, "--config", finished_run.config, "--workers", 1, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert without_times(artifact(folder, TRIALS)) == without_times(artifact(finished_run.folder, TRIALS))
+    assert [p.name for p in tmp_path.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("script", ["run_extended_training.py", "analyze_results.py"])
+def test_a_closed_output_is_no_reason_to_fail(finished_run, script):
+    arguments = command(script, finished_run.folder, "--dry-run")
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *arguments], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+
+
+# --- traps ----------------------------------------------------------------------------------------------------------
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, canary):
+        self.canary = str(canary)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.canary,))
+
+
+def trapped(container, canary):
+    """Bytes that run code where they are unpickled."""
+    content = {"schema_version": 1, "hyperparameters": Trap(canary)}
+    if container == "pickle":
+        return pickle.dumps(content)
+    if container == "signed":  # whoever can write the file can also make its digest
+        return pack_tensors(content)
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=container == "zip")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("container", ["pickle", "signed"])
+def test_the_traps_of_these_tests_work(tmp_path, container):
+    content = trapped(container, tmp_path / "canary")
+    if container == "pickle":
+        pickle.loads(content)
+    else:
+        torch.load(io.BytesIO(content), weights_only=False)
+    assert (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("container", ["pickle", "zip", "legacy", "signed"])
+def test_a_model_that_is_a_trap_is_refused_unopened(tmp_path, container):
+    canary, model = tmp_path / "canary", tmp_path / "final_model.pkl"
+    model.write_bytes(trapped(container, canary))
+    done = run("evaluate_model.py", tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert str(model) in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not canary.exists()
+
+
+def test_a_configuration_that_is_a_trap_is_refused_unopened(tmp_path):
+    canary = tmp_path / "canary"
+    (tmp_path / "best_config.json").write_bytes(trapped("pickle", canary))
+    done = run("run_final_training.py", tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "best_config.json" in done.stderr
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("container", ["pickle", "zip", "legacy", "signed"])
+def test_a_checkpoint_that_is_a_trap_is_passed_over(tmp_path, container):
+    canary = tmp_path / "canary"
+    (tmp_path / "trial_0000.pt").write_bytes(trapped(container, canary))
+    content, warning = Checkpoints(tmp_path).load("trial_0000")
+    assert content is None
+    assert "trial_0000.pt" in warning
+    assert not canary.exists()
+
+
+# --- source ---------------------------------------------------------------------------------------------------------
+
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
+UNSAFE_BUILTINS = {"eval", "exec", "compile", "__import__"}
+UNSAFE_METHODS = {"read_pickle", "to_pickle", "unsafe_load", "full_load"}
+WRITERS = {"to_csv", "to_parquet", "to_json", "to_html", "to_feather", "savefig", "savez", "write_image", "write_html"}
+SAVERS = {"save", "savez", "copy", "copyfile", "copytree", "move", "NamedTemporaryFile", "mkstemp"}
+# Who writes: artifacts.py in one step, the log of TensorBoard event by event, and cli.py into nowhere.
+MAY_WRITE = {"scripts/artifacts.py", "scripts/reporting/monitoring.py"}
+
+
+def name_of(node):
+    """Last part of a dotted name: `load` of `torch.jit.load`."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def dangers(tree):
+    """What in a module could run code that a file holds."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.partition(".")[0] in UNSAFE_MODULES)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in UNSAFE_MODULES:
+            yield str(node.module)
+        elif isinstance(node, ast.Call):
+            yield from _dangers_of_call(node)
+
+
+def _dangers_of_call(call):
+    name, owner = name_of(call.func), name_of(getattr(call.func, "value", None))
+    keywords = {k.arg: getattr(k.value, "value", None) for k in call.keywords}
+    if name in (UNSAFE_METHODS if owner else UNSAFE_BUILTINS) or (owner, name) == ("pd", "eval"):
+        yield name
+    if (owner, name) == ("torch", "load") and keywords.get("weights_only") is not True:
+        yield "torch.load"
+    if (owner, name) == ("jit", "load"):
+        yield "jit.load"
+    if name == "YAML" and keywords.get("typ") != "safe":
+        yield "YAML"
+    yield from (k for k, bad in (("allow_pickle", True), ("shell", True)) if keywords.get(k) not in (None, not bad))
+
+
+def writes(tree):
+    """Calls of a module that open a file for writing."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        owner = name_of(getattr(call.func, "value", None))
+        if name_of(call.func) == "open":
+            found = _flags_write(call) if owner == "os" else _mode_writes(call)
+        else:
+            found = _saves(call, owner)
+        if found:
+            yield call
+
+
+def _saves(call, owner):
+    """Whether the call is a method or function that writes to the path it is given."""
+    name, keywords = name_of(call.func), {k.arg for k in call.keywords}
+    if isinstance(call.func, ast.Attribute) and name in {"write_text", "write_bytes"}:
+        return True
+    if name in WRITERS:  # without a path they return the content
+        return bool(call.args or keywords & {"path", "path_or_buf", "fname"})
+    return owner in {"torch", "np", "numpy", "tempfile", "shutil"} and name in SAVERS
+
+
+def _flags_write(call):
+    return bool({"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND"} & set(map(name_of, ast.walk(call))))
+
+
+def _mode_writes(call):
+    """Whether the mode of an `open` says writing, or cannot be read from the source."""
+    path_first = not isinstance(call.func, ast.Attribute) or name_of(call.func.value) in {"gzip", "io"}
+    position = 1 if path_first else 0
+    given = [k.value for k in call.keywords if k.arg == "mode"] or call.args[position : position + 1]
+    if not given:
+        return False
+    return not isinstance(given[0], ast.Constant) or bool(set("wax+") & set(str(given[0].value)))
+
+
+def modules():
+    """Every source file of the package and of the commands, by its path from the root."""
+    files = itertools.chain((ROOT / "scripts").rglob("*.py"), ROOT.glob("*.py"))
+    return {p.relative_to(ROOT).as_posix(): ast.parse(p.read_text(encoding="utf-8")) for p in files}
+
+
+def test_nothing_in_the_package_can_run_what_a_file_holds():
+    found = {path: list(dangers(tree)) for path, tree in modules().items()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_only_the_modules_for_it_open_files_for_writing():
+    found = [(path, ast.unparse(call)) for path, tree in modules().items() for call in writes(tree)]
+    elsewhere = [(path, call) for path, call in found if path not in MAY_WRITE]
+    assert [(p, c) for p, c in elsewhere if (p, c) != ("scripts/cli.py", "open(os.devnull, 'w')")] == []
+    assert {path for path, _ in found} >= MAY_WRITE
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import yaml",
+        "pd.read_pickle(p)",
+        "eval(text)",
+        "exec(text)",
+        "torch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "torch.load(p, weights_only=flag)",
+        "torch.jit.load(p)",
+        "YAML(typ='unsafe')",
+        "YAML()",
+        "np.load(p, allow_pickle=True)",
+        "subprocess.run(line, shell=True)",
+    ],
+)
+def test_the_check_for_running_code_sees(source):
+    assert list(dangers(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(p, 'w')",
+        "open(p, mode='ab')",
+        "open(p, mode)",
+        "p.open('wb')",
+        "gzip.open(p, 'wb')",
+        "os.open(p, os.O_RDWR | os.O_CREAT)",
+        "p.write_text(t)",
+        "frame.to_csv(p)",
+        "torch.save(state, p)",
+        "figure.savefig(p)",
+    ],
+)
+def test_the_check_for_writing_sees(source):
+    assert list(writes(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source", ["open(p)", "open(p, 'rb')", "p.open('rb')", "frame.to_csv(index=False)", "re.compile(p)"]
+)
+def test_the_checks_pass_over_what_only_reads(source):
+    tree = ast.parse(source)
+    assert not list(writes(tree)) + list(dangers(tree))
