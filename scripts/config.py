@@ -78,6 +78,7 @@ class DataConfig(Model):
 
 
 Monitor = Literal["val_accuracy", "val_loss"]
+FoldKind = Literal["kfold", "walk_forward", "rolling", "combinatorial"]
 
 
 class TuningConfig(Model):
@@ -119,7 +120,8 @@ class ExtendedConfig(Model):
     """Phase 2: the best few, long, under cross-validation."""
 
     top_n: int = Field(5, ge=1, le=1000)
-    cross_validation_folds: int = Field(3, ge=2, le=1000)
+    cv: FoldKind = Field("kfold", description="how phase 2 cuts folds; without time always by class shares")
+    cross_validation_folds: int = Field(3, ge=2, le=1000, description="folds; blocks for combinatorial")
     extended_epochs: int = Field(100, ge=1, le=100_000)
     evaluation_frequency: int = Field(5, ge=1, le=100_000, description="epochs between two evaluations")
     early_stopping_patience: int = Field(10, ge=1, le=100_000, description="epochs without an improvement")

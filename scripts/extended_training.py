@@ -75,9 +75,9 @@ class ExtendedTrainer:
         execute(work, executor, Checkpoints(self.run_dir.extended / "checkpoints"), watch, deadline)
         usable = [c for c in work.configurations() if c is not None]
         if not usable:
-            raise InputError(
-                "every configuration failed in at least one fold", str(self.run_dir.extended), "try more with --top-n"
-            )
+            reason = next(o.failure for o in work.outcomes.values() if o.failure)
+            what = f"every configuration failed in at least one fold, the first with: {reason}"
+            raise InputError(what, str(self.run_dir.extended), "add --fresh and a larger --top-n")
         ranked, reason = rank(usable)
         constants = [np.bincount(work.dataset.y[test]).max() / len(test) for _, test in work.folds]
         out_of_fold = work.out_of_fold([c["trial_number"] for c in ranked])
@@ -102,9 +102,16 @@ class CrossValidation:
 
     def __init__(self, experiment: Experiment, dataset: Dataset, trials: Sequence[dict[str, Any]], device: str) -> None:
         self.experiment, self.dataset, self.trials, self.device = experiment, dataset, list(trials), device
-        self.folds: list[Split] = dataset.folds(experiment.extended.cross_validation_folds, experiment.seed)
+        self.folds: list[Split] = dataset.folds(
+            experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed
+        )
         self._waiting = [self._spec(trial, fold) for trial in self.trials for fold in range(len(self.folds))]
         self._done: dict[str, tuple[Outcome, list[Any], torch.Tensor]] = {}
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """Outcome of each finished fold by the name of its run."""
+        return {name: outcome for name, (outcome, _, _) in self._done.items()}
 
     @property
     def epochs_planned(self) -> int:

@@ -15,7 +15,7 @@ from scripts.artifacts import Checkpoints, RunDir, file_sha256, unpack_tensors, 
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
-from scripts.errors import InputError
+from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.evaluation.metrics import fit_calibration
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
@@ -65,8 +65,7 @@ class FinalTraining:
         """Keep the outcome; after the hold-out run, plan the full run."""
         outcome = update.outcome
         if outcome is None or outcome.state == "failed" or update.state is None:
-            reason = outcome.failure if outcome else "no outcome"
-            raise InputError(f"{spec.name} failed: {reason}", "final training", "lower hyperparameters.learning_rate")
+            raise _failure(spec.name, outcome)
         self.outcomes[spec.name] = outcome
         self.histories[spec.name] = list(update.history)
         self.states[spec.name] = unpack_tensors(update.state)
@@ -82,6 +81,15 @@ class FinalTraining:
                 epochs=outcome.best_epoch,
                 patience=10**9,
             )
+
+
+def _failure(name: str, outcome: Outcome | None) -> HyperError:
+    """A failed run as an error: the machine's doing is worth another try, a diverging configuration is not."""
+    reason = outcome.failure if outcome and outcome.failure else "no outcome"
+    if outcome is not None and outcome.is_environment:
+        return EnvironmentFailed(reason, name, "free memory or use fewer --workers; the same command goes on")
+    remedy = "choose among more configurations: run_extended_training.py --fresh --top-n 10"
+    return InputError(reason, name, remedy)
 
 
 def run_final_training(

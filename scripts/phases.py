@@ -196,7 +196,7 @@ def tune(session: Session) -> None:
         files = [run_dir.trials, run_dir.study]
         show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, files, config.proposal_lag)
         return
-    make_fresh(session, run_dir.tuning)
+    make_fresh(session, run_dir.tuning, run_dir.tensorboard)
     origin = provenance(TUNING, experiment, dataset, [])
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
@@ -332,7 +332,7 @@ def show_plan(
 ) -> None:
     """Print what a command would do."""
     train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
-    folds = dataset.folds(experiment.extended.cross_validation_folds, experiment.seed)
+    folds = dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
     rows = {
         "data": f"{experiment.data.source}, label {experiment.data.label}, {len(dataset.feature_names)} features",
         "development rows": f"{_described(dataset, dataset.rows)}; classes {', '.join(dataset.classes)}",

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 
@@ -123,6 +125,7 @@ def test_a_phase_without_its_input_names_the_command_that_makes_it(tmp_path, scr
         (["--workers", "0"], "--workers"),
         (["--time-budget", "soon"], "no duration"),
         (["--set", "search_space.family=nothing"], "built in: mlp"),
+        (["--set", "search_space.learning_rat=0.5"], "did you mean learning_rate?"),
         (["--set", "models.mine=nothing:make", "--set", "search_space.family=mine"], "cannot be imported"),
         (["--set", "data.synthetic.n_days=60"], "history"),
         (["--set", "extended.cross_validation_folds=1"], "cross_validation_folds"),
@@ -213,3 +216,119 @@ def test_help_shows_flags_and_an_example(tmp_path):
         assert done.returncode == 0
         assert "--run-dir" in done.stdout
         assert "example:" in done.stdout
+
+
+def test_a_diverged_trial_is_failed_and_the_search_goes_on(tmp_path, tiny_config):
+    space = {
+        "family": "mlp", "optimizer": "sgd", "gradient_clip": "0.0", "width": "64", "depth": "6",
+        "learning_rate": "{type: categorical, choices: [0.01, 10.0]}",
+    }  # fmt: skip
+    flags = [part for name, value in space.items() for part in ("--set", f"search_space.{name}={value}")]
+    done = run("run_hyperparameter_tuning.py", tmp_path, "--config", tiny_config, *flags)
+    assert done.returncode == 0, done.stderr
+    trials = artifact(tmp_path, TRIALS)["trials"]
+    failed = [t for t in trials if t["state"] == "failed"]
+    assert failed
+    assert all(t["failure"].startswith("diverged in epoch") and t["epochs"] >= 1 for t in failed)
+    assert all(t["val_accuracy"] is None for t in failed)
+    assert {t["hyperparameters"]["learning_rate"] for t in failed} == {10.0}
+    done = run("run_hyperparameter_tuning.py", tmp_path, "--config", tiny_config, *flags)
+    assert "is finished" in done.stdout
+
+
+def test_all_trials_diverged_is_the_users_matter(tmp_path, tiny_config):
+    flags = ["learning_rate=10.0", "optimizer=sgd", "gradient_clip=0.0", "depth=8", "width=64", "family=mlp"]
+    sets = [part for flag in flags for part in ("--set", f"search_space.{flag}")]
+    done = run("run_hyperparameter_tuning.py", tmp_path, "--config", tiny_config, *sets, "--workers", 1)
+    assert done.returncode == 2, done.stderr
+    assert "diverged" in done.stderr
+
+
+def test_every_opening_of_the_test_set_counts_also_with_fresh(finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    assert run("evaluate_model.py", folder, "--fresh").returncode == 0
+    results = artifact(folder, "evaluation/evaluation_results.json")
+    assert results["test_openings"] == 2
+    assert any("opened 2 times" in warning for warning in results["warnings"])
+    assert len((folder / "test_openings.jsonl").read_text().splitlines()) == 2
+
+
+def test_flags_without_effect_on_an_evaluation_are_refused(finished_run, tmp_path):
+    done = run("evaluate_model.py", finished_run.folder, "--set", "data.cost_bps=500")
+    assert done.returncode == 2
+    assert "data.cost_bps (5.0 -> 500.0)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "name"),
+    [
+        ("run_final_training.py", "--config", TRIALS),
+        ("evaluate_model.py", "--model", "best_config.json"),
+        ("evaluate_model.py", "--model", "evaluation"),
+        ("evaluate_model.py", "--data", "evaluation"),
+    ],
+)
+def test_the_wrong_file_in_a_flag_is_refused(finished_run, script, flag, name):
+    done = run(script, finished_run.folder, flag, finished_run.folder / name)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def prices(path, n_days, seed):
+    """A CSV of two random walks; a longer one continues a shorter one of the same seed."""
+    generator = np.random.default_rng(seed)
+    frames = []
+    for ticker in ("AAA", "BBB"):
+        close = 100 * np.exp(np.cumsum(0.01 * generator.standard_normal(2000)))[:n_days]
+        dates = pd.bdate_range("2012-01-02", periods=n_days).strftime("%Y-%m-%d")
+        frames.append(pd.DataFrame({"date": dates, "ticker": ticker, "close": close}))
+    pd.concat(frames).to_csv(path, index=False)
+    return path
+
+
+def test_other_data_are_judged_without_the_rows_trained_on(tmp_path, tiny_config):
+    own, longer = prices(tmp_path / "own.csv", 600, 1), prices(tmp_path / "longer.csv", 900, 1)
+    market = ["--config", tiny_config, "--set", "data.source=market", "--set", f"data.path={own}"]
+    folder = tmp_path / "run"
+    finish(folder, *market)
+    sealed = artifact(folder, "evaluation/evaluation_results.json")
+    done = run("evaluate_model.py", folder, "--data", own, "--fresh")
+    assert done.returncode == 0, done.stderr
+    assert artifact(folder, "evaluation/evaluation_results.json")["n_rows"] == sealed["n_rows"]
+    assert artifact(folder, "evaluation/evaluation_results.json")["test_openings"] == 2
+    done = run("evaluate_model.py", folder, "--data", longer, "--fresh")
+    assert done.returncode == 0, done.stderr
+    results = artifact(folder, "evaluation/evaluation_results.json")
+    assert results["n_rows"] == sealed["n_rows"] + 2 * 300
+    assert "development rows and were left out" in " ".join(results["warnings"])
+    done = run("evaluate_model.py", folder, "--data", prices(tmp_path / "own2.csv", 300, 1))
+    assert done.returncode == 2
+    assert "no usable row beyond the development data" in done.stderr
+
+
+def test_results_of_different_generations_are_not_mixed(finished_run, tmp_path, tiny_config):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    assert run("run_hyperparameter_tuning.py", folder, "--config", tiny_config, "--seed", 9, "--fresh").returncode == 0
+    assert run("analyze_results.py", folder).returncode == 2
+
+
+def test_a_table_without_time_is_split_by_class_and_reads_no_windows(tmp_path):
+    config = ROOT / "configs" / "table_breast_cancer.yaml"
+    few = ["tuning.n_random_trials=2", "tuning.n_bayesian_trials=1", "tuning.n_fine_tune_trials=1", "extended.top_n=1"]
+    sets = [part for key in few for part in ("--set", key)]
+    finish(tmp_path, "--config", config, *sets, scripts=SCRIPTS[:1])
+    done = run("run_hyperparameter_tuning.py", tmp_path / "x", "--config", config, "--set", "search_space.family=gru")
+    assert done.returncode == 2
+    assert "read windows" in done.stderr
+    finish(tmp_path, "--config", config, *sets, scripts=SCRIPTS[1:])
+    results = artifact(tmp_path, "evaluation/evaluation_results.json")
+    assert results["verdict"] == "skill"
+    assert results["returns"] is None
+
+
+def test_a_window_of_one_row_is_a_window(tmp_path, tiny_config):
+    flags = ["--set", "search_space.family=gru", "--set", "search_space.window=1", "--set", "tuning.n_random_trials=1"]
+    flags += ["--set", "tuning.n_bayesian_trials=0", "--set", "tuning.n_fine_tune_trials=0"]
+    finish(tmp_path, "--config", tiny_config, *flags, scripts=SCRIPTS[:1])

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from scripts.config import DataConfig, SyntheticConfig
+from scripts.data.loading import load_development
 from scripts.data.splits import (
     CombinatorialPurged,
     PurgedKFold,
@@ -271,3 +273,19 @@ def test_a_class_that_lives_in_one_group_is_refused() -> None:
     groups = np.repeat([0, 1, 2, 3], 5)
     with pytest.raises(InputError, match="none of class 1"):
         list(table_folds(y, groups, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_splits"), [("kfold", 3), ("walk_forward", 3), ("rolling", 3), ("combinatorial", 6)]
+)
+def test_every_kind_of_folds_keeps_dates_labels_and_features_apart(kind, n_splits):
+    config = DataConfig(synthetic=SyntheticConfig(n_tickers=3, n_days=700))
+    dataset = load_development(config, 5, 0)
+    folds = dataset.folds(kind, 4 if kind == "combinatorial" else n_splits, 0)
+    assert len(folds) == n_splits
+    for train, test in folds:
+        assert not set(dataset.date[train]) & set(dataset.date[test])
+        before = train[dataset.date[train] < dataset.date[test].min()]
+        assert (dataset.label_end[before] + config.embargo < dataset.date[test].min()).all()
+        if kind in ("walk_forward", "rolling"):
+            assert len(before) == len(train)

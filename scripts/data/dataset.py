@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scripts.data.splits import PurgedKFold, Spans, Split, split_end
+from scripts.config import FoldKind
+from scripts.data.splits import CombinatorialPurged, PurgedKFold, Spans, Split, WalkForward, split_end
+from scripts.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,33 @@ class Dataset:
             train, test = table_split_end(self.y[self.rows], self._row_groups(), fraction, seed)
         return self.rows[train], self.rows[test]
 
-    def folds(self, n_folds: int, seed: int) -> list[Split]:
-        """Usable rows cut into `n_folds` pairs of training and test rows; each row is tested once."""
+    def folds(self, kind: FoldKind, n_folds: int, seed: int) -> list[Split]:
+        """Pairs of training and test rows.
+
+        Parameters
+        ----------
+        kind : str
+            kfold: blocks of dates, purged on both sides (without time: by class shares), each row tested once.
+            walk_forward: the second half of the dates in `n_folds` blocks, each after training on all before it.
+            rolling: the same with training on half of the dates. combinatorial: every two of `n_folds` blocks.
+        """
         if self.has_time:
-            pairs = list(PurgedKFold(n_folds, self.embargo).split(self.spans(self.rows)))
-        else:
+            pairs = list(self._dated_splitter(kind, n_folds).split(self.spans(self.rows)))
+        elif kind == "kfold":
             from scripts.data.table_splits import table_folds
 
             pairs = list(table_folds(self.y[self.rows], self._row_groups(), n_folds, seed))
+        else:
+            raise InputError(f"{kind} needs time", "extended.cv", "name data.time_column, or use kfold")
         return [(self.rows[train], self.rows[test]) for train, test in pairs]
+
+    def _dated_splitter(self, kind: FoldKind, n_folds: int) -> PurgedKFold | WalkForward | CombinatorialPurged:
+        if kind == "kfold":
+            return PurgedKFold(n_folds, self.embargo)
+        if kind == "combinatorial":
+            return CombinatorialPurged(n_folds, 2, self.embargo)
+        half = len(np.unique(self.date[self.rows])) // 2
+        return WalkForward(n_folds, max(1, half // n_folds), self.embargo, half if kind == "rolling" else None)
 
     def _row_groups(self) -> np.ndarray | None:
         return self.ticker[self.rows] if self.groups else None

@@ -31,6 +31,7 @@ class _Worker:
     pipe: Connection
     task: Task | None = None
     deaths: int = 0
+    epochs: int = 0  # reported of the present task
 
 
 class ProcessExecutor:
@@ -90,8 +91,9 @@ class ProcessExecutor:
         if worker.task is None:
             raise RuntimeError("a worker without a task reported")
         worker.task = None if update.outcome else Task(worker.task.spec, update.state)
+        worker.epochs = update.report.epoch if update.report else worker.epochs
         if update.outcome:
-            worker.deaths = 0
+            worker.deaths = worker.epochs = 0
         return update
 
     def _replace(self, worker: _Worker) -> Update | None:
@@ -105,9 +107,10 @@ class ProcessExecutor:
         if deaths <= _RETRIES:
             self._give(worker, task)
             return None
-        worker.deaths = 0
+        epochs = worker.epochs
+        worker.deaths = worker.epochs = 0
         why = f"killed by signal {-code} (memory?)" if code < 0 else f"worker ended with code {code}"
-        return Update(task.spec.name, None, None, Outcome.failed(why))
+        return Update(task.spec.name, None, None, Outcome.failed(why, epochs))
 
 
 def _work(pipe: Connection, dataset: Dataset) -> None:

@@ -109,6 +109,11 @@ class Outcome:
         """Outcome of a run without a usable result; the epochs it cost still count."""
         return cls("failed", epochs, 0, None, None, None, None, n_parameters, duration_s, None, reason)
 
+    @property
+    def is_environment(self) -> bool:
+        """Whether a failure was the machine's doing: a killed worker or memory, not the configuration."""
+        return self.failure is not None and ("killed" in self.failure or "memory" in self.failure)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """Inverse of `dataclasses.asdict`."""

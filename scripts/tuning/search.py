@@ -68,10 +68,12 @@ class Search:
     def _check_failures(self, stage: str) -> None:
         """End when workers die again and again: that is the machine, not the configurations."""
         trials = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and t.state.is_finished()]
-        killed = [t for t in trials if "killed" in str(t.user_attrs["outcome"]["failure"])]
+        killed = [t for t in trials if Outcome.from_dict(t.user_attrs["outcome"]).is_environment]
         if len(trials) >= 4 and len(killed) > len(trials) / 2:
             raise EnvironmentFailed(
-                f"{len(killed)} of {len(trials)} {stage} trials were killed", "workers", "use fewer --workers"
+                f"{len(killed)} of {len(trials)} {stage} trials were killed or ran out of memory",
+                "workers",
+                "use fewer --workers",
             )
 
     def _spec(self, trial: FrozenTrial) -> RunSpec:
