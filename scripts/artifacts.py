@@ -78,7 +78,7 @@ class RunDir:
         EnvironmentFailed
             The directory cannot be written.
         """
-        with _environment(self.path):
+        with environment_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
@@ -89,7 +89,7 @@ class RunDir:
                 raise InputError(
                     f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir"
                 ) from None
-            with _environment(self.path):
+            with environment_errors(self.path):
                 os.ftruncate(descriptor, 0)
                 since = datetime.now(UTC).isoformat(timespec="seconds")
                 os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
@@ -113,7 +113,7 @@ def set_aside(path: Path) -> Path | None:
     k = 1
     while (aside := path.with_name(f"{path.name}.before-{k}")).exists():
         k += 1
-    with _environment(path):
+    with environment_errors(path):
         path.rename(aside)
     return aside
 
@@ -131,7 +131,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     if path.is_symlink():
         raise InputError("is a symbolic link", str(path), "remove it; artifacts are ordinary files")
     temporary = path.with_name(f".{path.name}.tmp")
-    with _environment(path):
+    with environment_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
@@ -146,14 +146,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def replace_file(new: Path, path: Path) -> None:
     """Give the finished file `new` its final name in one step."""
-    with _environment(path):
+    with environment_errors(path):
         os.replace(new, path)
         _flush_folder(path.parent)
 
 
 def append_line(path: Path, line: str) -> None:
     """Add one line to a ledger and flush it to disk; earlier lines are never touched."""
-    with _environment(path):
+    with environment_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -276,43 +276,6 @@ def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str,
     return state
 
 
-class Checkpoints:
-    """Packed states of runs in one folder, two generations each."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def save(self, name: str, packed: bytes) -> None:
-        """Keep `packed` as the newest generation of run `name`, the one before it as the second."""
-        path = self.folder / f"{name}.pt"
-        with _environment(path):
-            if path.exists():
-                os.replace(path, self._earlier(name))
-        write_bytes(path, packed)
-
-    def load(self, name: str) -> tuple[bytes | None, str]:
-        """Newest undamaged generation of run `name` (None without one) and a warning, empty if all is well."""
-        damaged = []
-        for path in (self.folder / f"{name}.pt", self._earlier(name)):
-            if not path.exists():
-                continue
-            content = path.read_bytes()
-            try:
-                unpack_tensors(content)
-            except ValueError as error:
-                damaged.append(f"{path}: {error}")
-                continue
-            return content, f"{damaged[0]}; going on from the checkpoint before it" if damaged else ""
-        return None, f"{damaged[0]}; no earlier one is whole, {name} starts anew" if damaged else ""
-
-    def drop_earlier(self, name: str) -> None:
-        """Remove the second generation once a run has finished."""
-        self._earlier(name).unlink(missing_ok=True)
-
-    def _earlier(self, name: str) -> Path:
-        return self.folder / f"{name}.earlier.pt"
-
-
 @functools.cache
 def created_by() -> dict[str, Any]:
     """Version, source revision and library versions: what a result may depend on beside config and data."""
@@ -341,7 +304,7 @@ def _read(path: Path, made_by: str, limit: int) -> bytes:
         raise MissingInputError("is missing", str(path), f"make it with {made_by}")
     if not path.is_file():
         raise InputError("is no file", str(path), f"name the file that {made_by} makes")
-    with _environment(path):
+    with environment_errors(path):
         if path.stat().st_size > limit:
             raise InputError(f"is larger than {limit} bytes", str(path), f"make it again with {made_by}")
         return path.read_bytes()
@@ -367,7 +330,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _environment(path: Path) -> Iterator[None]:
+def environment_errors(path: Path) -> Iterator[None]:
     """Turn errors of the disk into one clear line."""
     try:
         yield

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scripts.artifacts import Checkpoints, RunDir, file_sha256, read_json, unpack_tensors, write_bytes, write_json
+from scripts.artifacts import RunDir, file_sha256, read_json, unpack_tensors, write_bytes, write_json
+from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset, Split
 from scripts.errors import InputError

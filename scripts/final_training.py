@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from scripts.artifacts import Checkpoints, RunDir, file_sha256, unpack_tensors, write_json, write_tensors
+from scripts.artifacts import RunDir, file_sha256, unpack_tensors, write_json, write_tensors
+from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor

@@ -110,7 +110,7 @@ def _load(model: FinalModel, other: Path | None) -> Judged:
     if other is None:
         return Judged(development, load_sealed(experiment.data, window, experiment.seed), opens_seal=True)
     dataset, n_trained, n_sealed = load_other(experiment.data, window, other, development, experiment.seed)
-    notes = []
+    notes = [note for note in dataset.notes if note not in development.notes]
     if n_trained:
         notes.append(f"{n_trained} rows of {other.name} are development rows and were left out")
     if n_sealed:
@@ -157,8 +157,8 @@ def _predictions(dataset: Dataset, probabilities: np.ndarray, position: np.ndarr
     if dataset.dates is not None:
         columns["date"] = dataset.dates[dataset.date[rows]]
     columns["ticker"] = _inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
-    columns["label"] = _inert(np.array(dataset.classes, dtype=object)[dataset.y[rows]])
-    columns["predicted"] = _inert(np.array(dataset.classes, dtype=object)[probabilities.argmax(axis=1)])
+    columns["label"] = _class_cells(dataset.classes, dataset.y[rows])
+    columns["predicted"] = _class_cells(dataset.classes, probabilities.argmax(axis=1))
     columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(dataset.classes)}
     if position is not None:
         columns |= {"position": position, "forward_return": dataset.forward_return[rows]}
@@ -166,13 +166,20 @@ def _predictions(dataset: Dataset, probabilities: np.ndarray, position: np.ndarr
 
 
 def _inert(cells: np.ndarray) -> list[str]:
-    """Text cells that begin like a formula get a leading quote (OWASP ASVS 1.2.10); numbers stay as they are."""
-    return [f"'{cell}" if str(cell)[:1] in "=+-@\t\r" and not _is_number(str(cell)) else str(cell) for cell in cells]
+    """Text cells that begin like a formula get a leading quote (OWASP ASVS 1.2.10)."""
+    return [f"'{cell}" if str(cell)[:1] in "=+-@\t\r" else str(cell) for cell in cells]
 
 
-def _is_number(cell: str) -> bool:
+def _class_cells(classes: tuple[str, ...], index: np.ndarray) -> list[str]:
+    """Names of classes as cells; where all classes are numbers, the column holds numbers and stays as it is."""
+    names = np.array(classes, dtype=object)
+    numeric = all(_is_number(name) for name in classes)
+    return [str(name) for name in names[index]] if numeric else _inert(names[index])
+
+
+def _is_number(text: str) -> bool:
     try:
-        float(cell)
+        float(text)
     except ValueError:
         return False
     return True

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from scripts.artifacts import (
-    Checkpoints,
     RunDir,
     pack_tensors,
     read_json,
@@ -21,6 +20,7 @@ from scripts.artifacts import (
     write_json,
     write_tensors,
 )
+from scripts.checkpoints import Checkpoints
 from scripts.errors import EnvironmentFailed, InputError, MissingInputError
 
 

@@ -14,7 +14,8 @@ import sys
 import pytest
 import torch
 
-from scripts.artifacts import Checkpoints, pack_tensors
+from scripts.artifacts import pack_tensors
+from scripts.checkpoints import Checkpoints
 from scripts.config import SyntheticConfig
 from scripts.data.synthetic import generate
 from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, run, without_times

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from scripts.artifacts import Checkpoints, unpack_tensors
+from scripts.artifacts import unpack_tensors
+from scripts.checkpoints import Checkpoints
 from scripts.errors import BudgetEnded
 from scripts.execution.executor import Executor, Task, Update
 from scripts.reporting.monitoring import Progress, TensorBoardLog

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scripts.artifacts import Checkpoints, unpack_tensors
+from scripts.artifacts import unpack_tensors
+from scripts.checkpoints import Checkpoints
 from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.evaluation.returns import ReturnSimulator, positions

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.artifacts import Checkpoints, RunDir, file_sha256, write_bytes, write_json
+from scripts.artifacts import RunDir, file_sha256, write_bytes, write_json
+from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment, TuningConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed, InputError

@@ -1,0 +1,99 @@
+"""Corrections for having tried many: luck is called luck, a real lead stays; placebos hold nothing to find."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts.config import DataConfig, SyntheticConfig
+from scripts.credibility import in_words, judge_choice, judge_search
+from scripts.data.loading import load_development, load_sealed
+from scripts.placebo import summary
+
+
+def ledger(skills, n_dates=300, n_rows=20, seed=0):
+    """Independent trials of given accuracies, as phase 1 records them."""
+    generator = np.random.default_rng(seed)
+    frames = []
+    for trial, skill in enumerate(skills):
+        hits = generator.binomial(n_rows, skill, n_dates)
+        net = 0.001 * (hits / n_rows - 0.5) + 0.001 * generator.standard_normal(n_dates)
+        columns = {"trial": trial, "date": np.arange(n_dates), "n_rows": n_rows, "hits": hits, "net_return": net}
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_the_best_of_many_equal_trials_is_corrected_to_their_mean():
+    judged = judge_search(ledger([0.52] * 40), 1, 0)
+    assert judged["best_observed"] > 0.53
+    assert judged["best_expected"] == pytest.approx(0.52, abs=0.006)
+    assert judged["effective_trials"] > 30
+    overfitting = [judge_search(ledger([0.52] * 40, seed=seed), 1, 0)["pbo"] for seed in range(6)]
+    assert np.mean(overfitting) == pytest.approx(0.5, abs=0.15)  # one half for trials of equal skill
+
+
+def test_a_real_lead_is_kept():
+    judged = judge_search(ledger([0.50] * 30 + [0.60]), 1, 0)
+    assert judged["best_expected"] > 0.58
+    assert judged["pbo"] < 0.05
+    assert judged["deflated_sharpe"] is not None
+
+
+def test_copies_of_one_trial_count_as_one():
+    one = ledger([0.53])
+    copies = pd.concat([one.assign(trial=k) for k in range(20)], ignore_index=True)
+    assert judge_search(copies, 1, 0)["effective_trials"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_too_few_trials_are_not_judged():
+    assert judge_search(ledger([0.5] * 5), 1, 0) is None
+
+
+def out_of_fold(skills, n_dates=400, n_tickers=5, seed=0):
+    """Predictions of models that are right with a given probability, and the results that belong to them."""
+    generator = np.random.default_rng(seed)
+    n = n_dates * n_tickers
+    label = generator.integers(0, 2, n)
+    date, fold = np.repeat(np.arange(n_dates), n_tickers), np.repeat([0, 1, 2], [n // 3, n // 3, n - 2 * (n // 3)])
+    frames, configurations = [], []
+    for number, skill in enumerate(skills):
+        right = generator.random(n) < skill
+        up = np.where(right == (label == 1), 0.6, 0.4)
+        columns = {"trial_number": number, "fold": fold, "row": np.arange(n), "date": date, "label": label}
+        frames.append(pd.DataFrame(columns | {"probability_down": 1 - up, "probability_up": up}))
+        folds = [{"accuracy": float(right[fold == k].mean())} for k in range(3)]
+        configurations.append({"trial_number": number, "folds": folds})
+    return pd.concat(frames, ignore_index=True), {"configurations": configurations}
+
+
+def test_a_clear_winner_stands_alone_and_equals_stay_together():
+    clear = judge_choice(*out_of_fold([0.60, 0.50, 0.51]), 1, 0)
+    assert clear["confidence_set"] == [0]
+    assert clear["skill_ci95"][0] > 0
+    assert clear["stability"] > 0.99
+    equal = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
+    assert len(equal["confidence_set"]) >= 2
+    assert equal["expected_accuracy"] <= equal["avg_accuracy"]
+    assert all(sentence.endswith(".") for sentence in in_words(None, equal))
+
+
+def test_placebo_labels_are_real_labels_elsewhere_and_never_cross_the_seal():
+    config = DataConfig(synthetic=SyntheticConfig(n_tickers=6, n_days=800))
+    real, null = (load_development(c, 1, 0) for c in (config, config.model_copy(update={"placebo": 1})))
+    assert np.array_equal(null.x, real.x, equal_nan=True)
+    assert null.truth is None
+    rows = null.rows
+    assert (null.y[rows] == real.y[rows]).mean() == pytest.approx(0.5, abs=0.05)
+    assert null.y[rows].mean() == pytest.approx(real.y[rows].mean(), abs=0.02)
+    # Every block of dates keeps its labels together: returns that belong to a label moved with it.
+    assert ((null.forward_return[rows] > 0) == (null.y[rows] == 1)).mean() > 0.6
+    other = load_development(config.model_copy(update={"placebo": 2}), 1, 0)
+    assert not np.array_equal(other.y, null.y)
+    sealed, sealed_null = (load_sealed(c, 1, 0) for c in (config, config.model_copy(update={"placebo": 1})))
+    last = real.n_dates
+    assert sorted(sealed_null.y[sealed_null.date >= last]) == sorted(sealed.y[sealed.date >= last])
+
+
+def test_the_p_value_counts_the_real_run():
+    real = {"skill": 0.03, "config_hash": "", "data_fingerprint": ""}
+    placebos = [{"skill": s, "verdict": "no skill"} for s in (0.01, 0.03, -0.02, 0.0)]
+    assert summary(real, placebos)["p_value"] == pytest.approx(2 / 5)
