@@ -34,11 +34,20 @@ class Session:
     run_dir : RunDir
     deadline : float or None
         Moment of `time.monotonic` at which the time budget ends.
+    started : float
+        Moment of `time.monotonic` at which the command started.
     """
 
     arguments: argparse.Namespace
     run_dir: RunDir
     deadline: float | None
+    started: float
+
+    @property
+    def took(self) -> str:
+        """Time since the command started, for people."""
+        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
     def say(self, text: str = "") -> None:
         """Print a line for people, unless -q was given; a closed terminal is no reason to stop."""
@@ -132,12 +141,13 @@ def parse_duration(text: str) -> float:
 def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
     from scripts.artifacts import RunDir
 
-    deadline = None if arguments.time_budget is None else time.monotonic() + arguments.time_budget
+    started = time.monotonic()
+    deadline = None if arguments.time_budget is None else started + arguments.time_budget
     try:
         str(arguments.run_dir).encode("utf-8")
     except UnicodeEncodeError:
         raise InputError("is no UTF-8 path", ascii(str(arguments.run_dir)), "choose another --run-dir") from None
-    session = Session(arguments, RunDir(arguments.run_dir), deadline)
+    session = Session(arguments, RunDir(arguments.run_dir), deadline, started)
     if arguments.dry_run:
         run(session)
         return 0

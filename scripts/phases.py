@@ -215,10 +215,8 @@ def tune(session: Session) -> None:
         body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
     best = max((t for t in body["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
-    session.say(
-        f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs; best on one split, so optimistic: "
-        f"trial {best['number']} with {best['val_accuracy']:.4f}"
-    )
+    session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
+    session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
     session.say(f"results in {run_dir.trials}; next: {EXTENDED}")
 
 
@@ -258,7 +256,7 @@ def extend(session: Session) -> None:
         executing(session, dataset, len(chosen) * len(work.folds)) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
-    session.say(f"phase 2: {results['epochs_spent']} epochs; chosen: {results['reason']}")
+    session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
     session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")
 
@@ -301,7 +299,7 @@ def finalise(session: Session) -> None:
     ):
         body = run_final_training(work, best, executor, run_dir, watch, session.deadline, origin)
     session.say(
-        f"phase 3: {body['epochs_spent']} epochs, best after {body['best_epoch']}; hold-out accuracy "
+        f"phase 3: {body['epochs_spent']} epochs, {session.took}, best after {body['best_epoch']}; hold-out accuracy "
         f"{body['holdout_accuracy']:.4f} on {body['holdout_rows']} rows"
     )
     session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
