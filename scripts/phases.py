@@ -161,7 +161,7 @@ def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]
     log = TensorBoardLog(session.run_dir.tensorboard)
     with Progress(title, total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
         try:
-            yield Watch(progress, log)
+            yield Watch(progress, log, progress.note if shown else session.say)
         finally:
             log.close()
 

@@ -180,9 +180,11 @@ def test_a_corrupt_checkpoint_is_noticed_and_the_one_before_taken(finished_run, 
     )
     folder = tmp_path / "hyperparameter_tuning_results" / "checkpoints"
     start_and_signal(arguments, folder / "trial_0000.earlier.pt", signal.SIGINT)
-    newest = max((p for p in folder.glob("trial_*.pt") if "earlier" not in p.name), key=lambda p: p.stat().st_mtime_ns)
-    content = newest.read_bytes()
-    newest.write_bytes(content[: len(content) // 2])
-    finish(tmp_path, "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
+    earlier = next(folder.glob("*.earlier.pt"))
+    content = earlier.read_bytes()
+    earlier.with_name(earlier.name.replace(".earlier", "")).write_bytes(content[: len(content) // 2])
+    done = run("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert "going on from the checkpoint before it" in done.stdout
     finish(tmp_path / "calm", "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
     assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(tmp_path / "calm", TRIALS))

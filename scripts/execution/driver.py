@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,10 +27,11 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Watch:
-    """What shows the work to people."""
+    """What shows the work to people; `warn` reaches them also without a progress display."""
 
     progress: Progress
     tensorboard: TensorBoardLog
+    warn: Callable[[str], None]
 
     def started(self, spec: RunSpec, state: bytes | None) -> None:
         """A run begins, or goes on after the epochs in its packed state."""
@@ -73,7 +75,7 @@ def execute(work: Work, executor: Executor, checkpoints: Checkpoints, watch: Wat
         while len(running) < executor.capacity and (spec := work.next_spec()) is not None:
             state, warning = checkpoints.load(spec.name)
             if warning:
-                watch.progress.note(warning)
+                watch.warn(warning)
             watch.started(spec, state)
             executor.submit(Task(spec, state))
             running[spec.name] = spec
