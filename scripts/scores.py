@@ -107,6 +107,7 @@ def score(
         "by_group": _by_group(dataset, hits),
         "by_year": _by_year(dataset, hits),
     }
+    fields["versus_reference"] = _versus_reference(hits, y, references, date, dataset.horizon, address)
     returns, position, curves = _returns(dataset, probabilities, experiment.data)
     fields["returns"] = returns
     fields["warnings"] = _warnings(fields, dataset, skill)
@@ -117,6 +118,21 @@ def score(
         reliability=[asdict(b) for b in reliability(y, probabilities)],
         confusion=confusion(y, predicted, dataset.n_classes).tolist(),
     )
+
+
+def _versus_reference(
+    hits: np.ndarray,
+    y: np.ndarray,
+    references: Mapping[str, np.ndarray],
+    date: np.ndarray | None,
+    horizon: int,
+    address: tuple[int | str, ...],
+) -> dict[str, Any]:
+    """Paired difference in accuracy to the better reference model: whether a network was worth it."""
+    right = {name: (p.argmax(axis=1) == y).astype(np.float64) for name, p in references.items()}
+    name = max(right, key=lambda model: right[model].mean())
+    lead = difference_interval(hits, right[name], date, horizon, numpy_generator(*address, "reference"))
+    return {"name": name, "difference": lead.estimate, "se": lead.se, "ci95": [lead.low, lead.high]}
 
 
 def _span(dataset: Dataset) -> dict[str, Any]:
@@ -186,6 +202,11 @@ def _warnings(fields: Mapping[str, Any], dataset: Dataset, skill: Interval) -> l
     elif fields["verdict"] == "no skill":
         least = minimum_detectable_skill(skill.se)
         said.append(f"this test set can tell a skill of {least:.3f} or more (with 80 % power)")
+    reference = fields["versus_reference"]
+    if fields["verdict"] == "skill" and reference["ci95"][0] <= 0:
+        name, (low, high) = reference["name"].replace("_", " "), reference["ci95"]
+        lead = f"{reference['difference']:+.4f} (95 % {low:+.4f} to {high:+.4f})"
+        said.append(f"the network is not clearly better than {name}: {lead}")
     returns = fields["returns"]
     if fields["verdict"] == "skill" and returns is not None and returns["net"] <= 0:
         said.append("more accurate than the naive rules, but not profitable after costs")
