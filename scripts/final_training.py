@@ -17,7 +17,7 @@ from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import EnvironmentFailed, HyperError, InputError
-from scripts.evaluation.metrics import fit_calibration
+from scripts.evaluation.metrics import Calibration, fit_calibration
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.search_space import Hyperparameters
@@ -115,28 +115,7 @@ def run_final_training(
     logits = work.states["final_holdout"]["validation_logits"].numpy()
     calibration = fit_calibration(logits, dataset.y[work.holdout])
     epochs = best["epochs_spent"] | {"final": holdout.epochs + full.epochs}
-    preprocessor = Preprocessor.fit(dataset.x[dataset.rows], dataset.categorical)
-    shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
-    write_tensors(
-        run_dir.final_model,
-        provenance
-        | {
-            "weights": work.states["final_all"]["best_weights"],
-            "preprocessor": preprocessor.state_dict(),
-            "hyperparameters": work.hyperparameters.model_dump(),
-            "temperature": calibration.temperature,
-            "bias": calibration.bias.tolist(),
-            "experiment": work.experiment.recorded(),
-            "features": list(dataset.feature_names),
-            "vocabularies": {name: list(values) for name, values in dataset.vocabularies.items()},
-            "classes": list(dataset.classes),
-            "class_positions": None if dataset.class_positions is None else list(dataset.class_positions),
-            "class_shares": shares.tolist(),
-            "selection": best["selection"],
-            "epochs_spent": epochs,
-            "sealed_fingerprint": dataset.sealed_fingerprint,
-        },
-    )
+    write_tensors(run_dir.final_model, provenance | _model_content(work, best, calibration, epochs))
     body = provenance | {
         "epochs_spent": holdout.epochs + full.epochs,
         "best_epoch": holdout.best_epoch,
@@ -154,3 +133,27 @@ def run_final_training(
     }
     write_json(run_dir.final_results, body)
     return body
+
+
+def _model_content(
+    work: FinalTraining, best: dict[str, Any], calibration: Calibration, epochs: dict[str, int]
+) -> dict[str, Any]:
+    """Everything that a prediction needs, and where the model came from."""
+    dataset = work.dataset
+    preprocessor = Preprocessor.fit(dataset.x[dataset.rows], dataset.categorical)
+    shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
+    return {
+        "weights": work.states["final_all"]["best_weights"],
+        "preprocessor": preprocessor.state_dict(),
+        "hyperparameters": work.hyperparameters.model_dump(),
+        "temperature": calibration.temperature,
+        "bias": calibration.bias.tolist(),
+        "experiment": work.experiment.recorded(),
+        "features": list(dataset.feature_names),
+        "vocabularies": {name: list(values) for name, values in dataset.vocabularies.items()},
+        "classes": list(dataset.classes),
+        "class_positions": None if dataset.class_positions is None else list(dataset.class_positions),
+        "class_shares": shares.tolist(),
+        "selection": best["selection"],
+        "epochs_spent": epochs,
+    }

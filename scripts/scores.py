@@ -98,12 +98,7 @@ def score(
         "block_length_dates": skill.block_length,
         "n_effective": right.n_effective,
         "ceiling": _ceiling(dataset),
-        "auc": auc(y, probabilities),
-        "log_loss": log_loss(y, probabilities),
-        "brier": brier(y, probabilities),
-        "ece": ece(y, probabilities),
-        "balanced_accuracy": balanced_accuracy(y, predicted),
-        "mcc": mcc(y, predicted),
+        **_probability_fields(y, probabilities),
         "by_group": _by_group(dataset, hits),
         "by_year": _by_year(dataset, hits),
     }
@@ -118,6 +113,19 @@ def score(
         reliability=[asdict(b) for b in reliability(y, probabilities)],
         confusion=confusion(y, predicted, dataset.n_classes).tolist(),
     )
+
+
+def _probability_fields(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
+    """Metrics beside accuracy."""
+    predicted = probabilities.argmax(axis=1)
+    return {
+        "auc": auc(y, probabilities),
+        "log_loss": log_loss(y, probabilities),
+        "brier": brier(y, probabilities),
+        "ece": ece(y, probabilities),
+        "balanced_accuracy": balanced_accuracy(y, predicted),
+        "mcc": mcc(y, predicted),
+    }
 
 
 def _versus_reference(

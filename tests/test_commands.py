@@ -45,6 +45,7 @@ def test_the_pipeline_leaves_every_artifact_with_its_fields(finished_run):
     evaluation = artifact(folder, "evaluation/evaluation_results.json")
     assert evaluation.keys() >= EVALUATION_FIELDS
     assert {"best_constant", "majority"} <= evaluation["naive"].keys()
+    assert evaluation["versus_reference"]["name"] in evaluation["references"]
     final = artifact(folder, "final_training_results/final_training_results.json")
     assert evaluation["epochs_spent_total"] == trials["epochs_spent"] + spent + final["epochs_spent"]
     for name in ("analysis/report.html", "evaluation/report.html", "analysis/suggested_search_space.yaml"):
