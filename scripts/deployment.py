@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from scripts.artifacts import read_tensors
-from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError
@@ -37,11 +36,6 @@ class FinalModel:
     hyperparameters: Hyperparameters
     calibration: Calibration
     content: dict[str, Any]
-
-    @property
-    def experiment(self) -> Experiment:
-        """The experiment that the model came from."""
-        return Experiment.model_validate(self.content["experiment"])
 
     def check_schema(self, dataset: Dataset) -> None:
         """Raise InputError unless `dataset` has the features and classes that the model was trained on."""

@@ -15,6 +15,7 @@ from scipy.stats import norm
 from scripts.analysis import GUIDE_EPOCHS
 from scripts.artifacts import RunDir, append_line, file_sha256, read_json, read_tensors, write_bytes, write_json
 from scripts.cli import Session
+from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.preprocessing import Preprocessor
@@ -44,8 +45,9 @@ def evaluate(session: Session) -> None:
     run_dir = session.run_dir
     path, other = session.arguments.model or run_dir.final_model, session.arguments.data
     content = read_tensors(path, FINAL, kind="final_model")
-    asked = load_later(session, content["experiment"], FINAL)  # also refuses flags that would have no effect
-    model = make_model(content, path, asked.models)
+    # Refuses flags that would have no effect; what is left is the model's own experiment, its data perhaps moved.
+    experiment = load_later(session, content["experiment"], FINAL)
+    model = make_model(content, path, experiment.models)
     if session.arguments.dry_run:
         session.say(f"opens {other or 'the sealed test set'} for {path} and writes {run_dir.evaluation}")
         return
@@ -57,16 +59,18 @@ def evaluate(session: Session) -> None:
             session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
             _summarise(session, before, model)
             return
-    judged = _load(model, other)
+    judged = _load(experiment, model, other)
     for note in judged.notes:
         session.say(f"note: {note}")
-    body = _judge(run_dir, model, judged, opened)
+    body = _judge(run_dir, experiment, model, judged, opened)
     _summarise(session, body, model)
 
 
-def _judge(run_dir: RunDir, model: FinalModel, judged: Judged, opened: dict[str, str]) -> dict[str, Any]:
+def _judge(
+    run_dir: RunDir, experiment: Experiment, model: FinalModel, judged: Judged, opened: dict[str, str]
+) -> dict[str, Any]:
     """Predict, score and write; the content of evaluation_results.json."""
-    development, dataset, experiment = judged.development, judged.dataset, model.experiment
+    development, dataset = judged.development, judged.dataset
     model.check_schema(dataset)
     openings = _count_openings(run_dir, opened, judged.opens_seal)
     probabilities = model.predict_probabilities(dataset, dataset.rows)
@@ -101,14 +105,13 @@ def _judge(run_dir: RunDir, model: FinalModel, judged: Judged, opened: dict[str,
     return body
 
 
-def _load(model: FinalModel, other: Path | None) -> Judged:
+def _load(experiment: Experiment, model: FinalModel, other: Path | None) -> Judged:
     """The sealed rows, or those rows of another file that the model was not trained on."""
-    experiment = model.experiment
     window = longest_window(experiment.search_space)
     development = load_development(experiment.data, window, experiment.seed)
     check_data(development, model.content, FINAL)
     if other is None:
-        return Judged(development, load_sealed(experiment.data, window, experiment.seed), opens_seal=True)
+        return Judged(development, load_sealed(experiment.data, window, development, experiment.seed), opens_seal=True)
     dataset, n_trained, n_sealed = load_other(experiment.data, window, other, development, experiment.seed)
     notes = [note for note in dataset.notes if note not in development.notes]
     if n_trained:

@@ -333,3 +333,17 @@ def test_a_window_of_one_row_is_a_window(tmp_path, tiny_config):
     flags = ["--set", "search_space.family=gru", "--set", "search_space.window=1", "--set", "tuning.n_random_trials=1"]
     flags += ["--set", "tuning.n_bayesian_trials=0", "--set", "tuning.n_fine_tune_trials=0"]
     finish(tmp_path, "--config", tiny_config, *flags, scripts=SCRIPTS[:1])
+
+
+def test_moved_data_are_found_where_the_flags_say_and_their_content_is_checked(tmp_path, tiny_config):
+    own = prices(tmp_path / "own.csv", 600, 1)
+    market = ["--config", tiny_config, "--set", "data.source=market", "--set", f"data.path={own}"]
+    folder, moved = tmp_path / "run", tmp_path / "moved.csv"
+    finish(folder, *market, scripts=[s for s in SCRIPTS[:4] if s != "analyze_results.py"])
+    own.rename(moved)
+    done = run("evaluate_model.py", folder, "--set", f"data.path={moved}")
+    assert done.returncode == 0, done.stderr
+    prices(moved, 600, 2)
+    done = run("evaluate_model.py", folder, "--set", f"data.path={moved}", "--fresh")
+    assert done.returncode == 2
+    assert "rows of the data changed" in done.stderr

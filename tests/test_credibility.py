@@ -88,7 +88,8 @@ def test_placebo_labels_are_real_labels_elsewhere_and_never_cross_the_seal():
     assert ((null.forward_return[rows] > 0) == (null.y[rows] == 1)).mean() > 0.6
     other = load_development(config.model_copy(update={"placebo": 2}), 1, 0)
     assert not np.array_equal(other.y, null.y)
-    sealed, sealed_null = (load_sealed(c, 1, 0) for c in (config, config.model_copy(update={"placebo": 1})))
+    pairs = ((config, real), (config.model_copy(update={"placebo": 1}), null))
+    sealed, sealed_null = (load_sealed(c, 1, development, 0) for c, development in pairs)
     last = real.n_dates
     assert sorted(sealed_null.y[sealed_null.date >= last]) == sorted(sealed.y[sealed.date >= last])
 

@@ -38,7 +38,8 @@ def test_development_data_do_not_depend_on_sealed_rows(tmp_path):
 
 def test_no_development_label_reads_a_sealed_bar_and_no_sealed_row_is_in_development(tmp_path):
     config = DataConfig(source="market", path=str(market(tmp_path / "a.csv", 1)), label="k_bar_direction", horizon=7)
-    development, sealed = load_development(config, 3, 0), load_sealed(config, 3, 0)
+    development = load_development(config, 3, 0)
+    sealed = load_sealed(config, 3, development, 0)
     assert development.label_end[development.rows].max() + config.embargo < sealed.date[sealed.rows].min()
     assert sealed.date[sealed.rows].min() >= development.n_dates
     assert len(development.y) < len(sealed.y)

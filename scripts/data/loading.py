@@ -45,11 +45,13 @@ def load_development(config: DataConfig, longest_window: int, seed: int) -> Data
     return _as_placebo(dataset, config, dataset.n_dates)
 
 
-def load_sealed(config: DataConfig, longest_window: int, seed: int) -> Dataset:
-    """The data set whose usable rows are the sealed ones; earlier rows serve as history alone."""
+def load_sealed(config: DataConfig, longest_window: int, development: Dataset, seed: int) -> Dataset:
+    """The data set whose usable rows are the sealed ones; earlier rows serve as history alone.
+
+    `development` is what `load_development` gave for the same arguments: its classes and vocabularies are taken over.
+    """
     raw = read_data(config)
     sealed = _sealed_mask(raw.frame, config, seed)
-    development = _build(raw, raw.frame[~sealed], config, longest_window, _fingerprints(raw.frame, sealed))
     frame = raw.frame if development.has_time else raw.frame[sealed]
     dataset = _build(raw, frame, config, longest_window, _fingerprints(raw.frame, sealed), like=development)
     if development.has_time:

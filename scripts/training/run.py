@@ -23,7 +23,7 @@ from scripts.data.preprocessing import Preprocessor
 from scripts.evaluation.returns import ReturnSimulator, positions
 from scripts.models.layers import redraw_dropout
 from scripts.models.registry import build_model, window_offsets
-from scripts.random_keys import key
+from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.optimisation import learning_rate_share, make_optimiser, update_average
 from scripts.training.spec import EpochReport, Outcome, RunSpec
@@ -154,7 +154,7 @@ class TrainingRun:
     def _train_epoch(self, epoch: int, start: float) -> float:
         """One pass over the training rows; the mean loss of its steps."""
         n = len(self.train_rows)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(key(*self.spec.address, epoch, "order")))
+        order = torch.randperm(n, generator=torch_generator(*self.spec.address, epoch, "order"))
         order = order.to(self.device)
         # One gather of the whole epoch leaves contiguous batches; windows would not fit and are gathered by batch.
         rows, targets = self.train_rows[order], self.targets[order]

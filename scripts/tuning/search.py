@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
@@ -42,6 +43,11 @@ class Search:
         self._split = setting.dataset.tail_split(config.validation_fraction, setting.experiment.seed)
         # Trials that an earlier process left running go on under the same number, from their checkpoints.
         self._left_running = [t for t in study.trials() if t.state == TrialState.RUNNING]
+
+    @property
+    def validation_rows(self) -> np.ndarray:
+        """Rows that every trial is validated on."""
+        return self._split[1]
 
     def next_spec(self) -> RunSpec | None:
         """An interrupted trial first, then a new one as soon as the results that it may see are in."""
@@ -116,7 +122,8 @@ def run_search(
     BudgetEnded
         The time budget ended first.
     """
-    execute(Search(setting, study), executor, Checkpoints(run_dir.tuning / "checkpoints"), watch, deadline)
+    search = Search(setting, study)
+    execute(search, executor, Checkpoints(run_dir.tuning / "checkpoints"), watch, deadline)
     body = provenance | trial_table(study.trials(), setting.experiment.seed)
     if all(t["state"] == "failed" for t in body["trials"]):
         reason = body["trials"][0]["failure"]
@@ -125,19 +132,19 @@ def run_search(
             str(run_dir.study),
             "lower search_space.learning_rate or check the data",
         )
-    ledger = _ledger(setting, body["trials"], run_dir)
+    ledger = _ledger(setting, search.validation_rows, body["trials"], run_dir)
     write_bytes(run_dir.ledger, ledger.to_parquet(index=False))
     body["files"] = {run_dir.ledger.name: file_sha256(run_dir.ledger)}
     write_json(run_dir.trials, body)
     return body
 
 
-def _ledger(setting: Setting, trials: list[dict[str, Any]], run_dir: RunDir) -> pd.DataFrame:
+def _ledger(setting: Setting, rows: np.ndarray, trials: list[dict[str, Any]], run_dir: RunDir) -> pd.DataFrame:
     """What each usable trial did on each validation date."""
-    experiment = setting.experiment
-    _, rows = setting.dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
     runs = {t["number"]: run_name(t["number"]) for t in trials if t["state"] != "failed"}
-    return validation_ledger(runs, Checkpoints(run_dir.tuning / "checkpoints"), setting.dataset, rows, experiment.data)
+    return validation_ledger(
+        runs, Checkpoints(run_dir.tuning / "checkpoints"), setting.dataset, rows, setting.experiment.data
+    )
 
 
 def run_name(number: int) -> str:
