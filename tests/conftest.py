@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.reference_cases")
 # Timing belongs into benchmarks: a slow machine must not fail a property.
 settings.register_profile("calm", settings(), deadline=None)
 settings.load_profile("calm")

@@ -1,7 +1,5 @@
 """Labels agree with the reference vectors, read exactly the bars they name, and stop at halts."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,9 @@ from hypothesis import strategies as st
 from scripts.config import DataConfig
 from scripts.data.features import index_bars
 from scripts.data.labels import Labels, first_touch, market_labels
+from tests.reference_cases import reference_cases
 
-CASES = json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
+CASES = reference_cases("labels")
 KINDS = [("next_direction", 1), ("k_bar_direction", 4), ("triple_barrier", 3), ("volatility_regime", 5)]
 
 

@@ -1,8 +1,6 @@
 """Metrics, calibration, temperature and baselines agree with the reference cases and with what they promise."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +30,9 @@ from scripts.evaluation.metrics import (
     reliability_bins,
     skill_score,
 )
+from tests.reference_cases import assert_agrees, reference_cases
 
-CASES = [
-    case
-    for case in json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
-    if case["section"] in {"metrics", "temperature"}
-]
+CASES = reference_cases("metrics", "temperature")
 
 
 def both(p_up: Any) -> np.ndarray:
@@ -141,21 +136,6 @@ CHECKS = {
     "temperature_scaling": temperature,
     "temperature_without_optimum": temperature_bounds,
 }
-
-
-def assert_agrees(found: Any, expected: Any, tolerance: float) -> None:
-    """Every number that is expected was found, to the tolerance; None only where None is expected."""
-    if isinstance(expected, dict):
-        for name, value in expected.items():
-            assert_agrees(found[name], value, tolerance)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_agrees(one, other, tolerance)
-    elif expected is None:
-        assert found is None
-    else:
-        assert found == pytest.approx(expected, abs=tolerance, rel=0)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

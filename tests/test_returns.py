@@ -1,8 +1,6 @@
 """Simulated returns agree with the reference cases, and with a plain loop on ragged panels."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +22,9 @@ from scripts.evaluation.returns import (
     summarise,
     total_return,
 )
+from tests.reference_cases import assert_agrees, reference_cases
 
-CASES = [
-    case
-    for case in json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
-    if case["section"] == "returns"
-]
+CASES = reference_cases("returns")
 PANEL = next(case["inputs"] for case in CASES if case["name"] == "simulated_returns_3x12")
 
 
@@ -131,21 +126,6 @@ CHECKS = {
     "simulated_returns_always_long": always_long,
     "drawdown_starts_at_one": drawdown_from_one,
 }
-
-
-def assert_agrees(found: Any, expected: Any, tolerance: float) -> None:
-    """Every number that is expected was found, to the tolerance; None only where None is expected."""
-    if isinstance(expected, dict):
-        for name, value in expected.items():
-            assert_agrees(found[name], value, tolerance)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_agrees(one, other, tolerance)
-    elif expected is None:
-        assert found is None
-    else:
-        assert found == pytest.approx(expected, abs=tolerance, rel=0)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

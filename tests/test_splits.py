@@ -1,8 +1,6 @@
 """Splits agree with the reference vectors and never leak, whatever the panel."""
 
-import json
 from math import comb
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,9 @@ from scripts.data.splits import (
 )
 from scripts.data.table_splits import table_folds, table_split_end
 from scripts.errors import InputError
+from tests.reference_cases import reference_cases
 
-CASES = json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
+CASES = reference_cases("splits")
 
 
 def vector(name: str) -> dict[str, Any]:

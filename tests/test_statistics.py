@@ -1,8 +1,6 @@
 """Statistics agree with the reference cases; intervals cover, whole dates are drawn, selection is paid for."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,13 +55,9 @@ from scripts.evaluation.statistics import (
     minimum_detectable_skill,
     verdict,
 )
+from tests.reference_cases import reference_cases
 
-SECTIONS = {"sharpe", "pbo", "bootstrap", "resampled", "best_of_n", "comparisons"}
-CASES = [
-    case
-    for case in json.loads((Path(__file__).parent / "vectors" / "statistics.json").read_text())["cases"]
-    if case["section"] in SECTIONS
-]
+CASES = reference_cases("sharpe", "pbo", "bootstrap", "resampled", "best_of_n", "comparisons")
 RESAMPLES = 8000
 # Four standard errors of a standard error from so many resamples.
 BOOTSTRAP_ERROR = 4 / math.sqrt(2 * RESAMPLES)
