@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import log_loss as sklearn_log_loss
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from scripts.evaluation.baselines import best_naive, naive_accuracies, naive_predictions, reference_models
 from scripts.evaluation.metrics import (
     accuracy,
     auc,
     auc_by_class,
-    auc_by_weights,
+    auc_by_row,
+    average_precision,
     balanced_accuracy,
     brier,
     calibration_error,
@@ -150,14 +151,28 @@ def random_rows(seed: int, n: int, n_classes: int) -> tuple[np.ndarray, np.ndarr
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 60))
-def test_auc_with_ties_and_weights_equals_scikit_learn(seed: int, n: int) -> None:
+def test_auc_with_ties_equals_scikit_learn_and_is_the_mean_of_its_rows(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
-    positive, score, weights = rng.random(n) < 0.5, rng.integers(5, size=n), rng.integers(0, 4, size=n)
-    found = auc_by_weights(positive, score)(weights)
-    if not weights[positive].sum() or not weights[~positive].sum():
-        assert found is None
+    y, score = rng.integers(2, size=n), rng.integers(5, size=n) / 4
+    p = np.column_stack([1 - score, score])
+    if len(np.unique(y)) < 2:
+        assert auc(y, p) is None
+        assert auc_by_row(y, p) is None
+        assert average_precision(y, p) is None
     else:
-        assert found == pytest.approx(roc_auc_score(positive, score, sample_weight=weights), abs=1e-12)
+        assert auc(y, p) == pytest.approx(roc_auc_score(y, score), abs=1e-12)
+        rarer = int(np.bincount(y).argmin())
+        assert average_precision(y, p) == pytest.approx(average_precision_score(y == rarer, p[:, rarer]))
+
+
+def test_rows_of_the_auc_tell_how_a_row_that_counts_twice_moves_it() -> None:
+    rng = np.random.default_rng(4)
+    y, score = rng.integers(2, size=500), rng.normal(size=500)
+    p = np.column_stack([1 - score, score])
+    rows, weights = auc_by_row(y, p), rng.multinomial(500, np.full(500, 1 / 500))
+    exact = roc_auc_score(y, score, sample_weight=weights)
+    assert rows @ weights / 500 == pytest.approx(exact, abs=0.004)
+    assert abs(exact - auc(y, p)) > 0.005  # the resample itself moved it
 
 
 @settings(max_examples=30, deadline=None)

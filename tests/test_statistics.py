@@ -36,7 +36,7 @@ from scripts.evaluation.comparisons import (
     model_confidence_set,
     one_standard_error_rule,
 )
-from scripts.evaluation.metrics import auc_by_weights
+from scripts.evaluation.metrics import auc_by_row
 from scripts.evaluation.overfitting import probability_of_backtest_overfitting
 from scripts.evaluation.sharpe import (
     SharpeMoments,
@@ -51,7 +51,7 @@ from scripts.evaluation.sharpe import (
 from scripts.evaluation.statistics import (
     accuracy_interval,
     difference_interval,
-    metric_interval,
+    mean_intervals,
     minimum_detectable_skill,
     verdict,
 )
@@ -461,25 +461,25 @@ def test_paired_difference_of_equal_predictions_is_nil() -> None:
     assert verdict(same.low, same.high) == "no skill"
 
 
-def test_interval_of_a_mean_as_any_metric_equals_the_direct_one() -> None:
+def test_quantities_of_the_same_rows_share_their_resamples_and_keep_their_own_block_lengths() -> None:
     date, hits = ragged_panel(9, 60)
-    direct = accuracy_interval(hits, date, 1, np.random.default_rng(2), 2000)
-    by_weights = metric_interval(
-        lambda w: float(hits @ w / w.sum()), date, len(hits), direct.block_length, np.random.default_rng(2), 2000
-    )
-    assert by_weights.se == pytest.approx(direct.se, rel=0.1)
-    assert (by_weights.estimate, by_weights.n_dates) == (pytest.approx(direct.estimate), 60)
+    slow = np.sin(date / 6)
+    both = mean_intervals({"a": hits, "b": 1 - hits, "slow": slow}, date, 1, np.random.default_rng(2), 2000)
+    alone = accuracy_interval(hits, date, 1, np.random.default_rng(2), 2000)
+    assert both["a"].estimate + both["b"].estimate == pytest.approx(1.0)
+    assert both["a"].se == pytest.approx(both["b"].se)
+    assert both["a"].se == pytest.approx(alone.se, rel=0.1)
+    assert both["slow"].block_length > both["a"].block_length == alone.block_length
 
 
 def test_auc_interval_of_independent_rows_agrees_with_delong() -> None:
     rng = np.random.default_rng(10)
     y = rng.integers(2, size=400)
     score = y + rng.normal(size=400)
-    interval = metric_interval(auc_by_weights(y == 1, score), None, 400, 1, rng, 2000)
+    interval = accuracy_interval(auc_by_row(y, np.column_stack([-score, score])), None, 1, rng, 2000)
     exact = delong(y, score, score)
     assert interval.estimate == pytest.approx(exact.auc[0])
     assert interval.se == pytest.approx(math.sqrt(exact.covariance[0, 0]), rel=0.1)
-    assert metric_interval(auc_by_weights(y == 2, score), None, 400, 1, rng) is None
 
 
 def test_intervals_cover_the_truth_on_a_panel_with_overlapping_labels() -> None:

@@ -176,12 +176,8 @@ def ratio_block_length(
     """
     lengths = optimal_block_lengths(sums - sums.sum() / counts.sum() * counts)
     found = float(math.ceil(lengths.circular)) if kind == "circular" else lengths.stationary
-    return limited_block_length(max(found, min_block), len(counts))
-
-
-def limited_block_length(block_length: float, n_dates: int) -> float:
-    """The block length kept between 1 and half of the dates: a single block would show no variation at all."""
-    return max(1.0, min(float(block_length), math.ceil(n_dates / 2)))
+    # A single block would show no variation at all, so that none is longer than half of the dates.
+    return max(1.0, min(max(found, float(min_block)), math.ceil(len(counts) / 2)))
 
 
 def _autocovariances(x: np.ndarray, longest: int) -> np.ndarray:

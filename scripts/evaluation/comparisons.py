@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 from arch.bootstrap import MCS
-from scipy.stats import binom, chi2, norm, rankdata, t
+from scipy.stats import binom, chi2, norm, t
+
+from scripts.evaluation.metrics import placements
 
 Kernel = Literal["rectangular", "bartlett"]
 
@@ -195,14 +197,10 @@ def delong(y: np.ndarray, score_a: np.ndarray, score_b: np.ndarray) -> DeLong:
     score_a, score_b : ndarray of float, shape (n,)
         Higher means class 1.
     """
-    scores, positive = np.vstack([score_a, score_b]), np.asarray(y) == 1
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    # A placement is a row's rank among all less its rank in its own class: how many of the other class lie below.
-    everywhere = rankdata(scores, axis=1)
-    below = (everywhere[:, positive] - rankdata(scores[:, positive], axis=1)) / n_negative
-    above = 1.0 - (everywhere[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / n_positive
-    auc = below.mean(axis=1)
-    covariance = np.cov(below) / n_positive + np.cov(above) / n_negative
+    positive = np.asarray(y) == 1
+    place = np.vstack([placements(positive, score) for score in (score_a, score_b)])
+    auc = place[:, positive].mean(axis=1)
+    covariance = np.cov(place[:, positive]) / positive.sum() + np.cov(place[:, ~positive]) / (~positive).sum()
     se = np.sqrt(covariance.diagonal())
     half = float(norm.ppf(0.975)) * se
     difference = float(auc[0] - auc[1])

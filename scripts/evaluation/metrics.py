@@ -7,13 +7,13 @@ one, and `predicted` an integer array (n,), the first maximum of each row unless
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp, softmax
-from sklearn.metrics import matthews_corrcoef
+from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
@@ -75,36 +75,33 @@ def skill_score(score: float, reference: float) -> float | None:
     return 1.0 - score / reference if reference else None
 
 
-def auc_by_weights(positive: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], float | None]:
-    """AUC as a function of row weights; the scores are sorted once, each call is linear in the rows.
+def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Share of the other side that each row is ordered rightly against, ties half (DeLong et al. 1988).
 
     Parameters
     ----------
     positive : ndarray of bool, shape (n,)
+        At least one row of each side.
     score : ndarray of float, shape (n,)
         Higher means positive.
 
     Returns
     -------
-    callable
-        weights (n,), not negative -> P(score+ > score-) + P(tie) / 2 in [0, 1]; None if a side has no weight.
+    ndarray of float64, shape (n,)
+        Its mean over the positive rows, and over the others, is the AUC.
     """
     positive = np.asarray(positive, dtype=bool)
-    values, group = np.unique(score, return_inverse=True)
-
-    def weighted_auc(weights: np.ndarray) -> float | None:
-        above = np.bincount(group[positive], weights[positive], minlength=len(values))
-        below = np.bincount(group[~positive], weights[~positive], minlength=len(values))
-        pairs = above.sum() * below.sum()
-        return float(above @ (np.cumsum(below) - below / 2) / pairs) if pairs > 0 else None
-
-    return weighted_auc
+    # A rank among all less the rank on the row's own side counts the rows of the other side that lie below.
+    everywhere, place = rankdata(score), np.empty(len(score))
+    place[positive] = (everywhere[positive] - rankdata(score[positive])) / (~positive).sum()
+    place[~positive] = 1.0 - (everywhere[~positive] - rankdata(score[~positive])) / positive.sum()
+    return place
 
 
 def auc_by_class(y: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
     """AUC of each class against all others; None for a class that no row or every row has."""
-    ones = np.ones(len(y))
-    return [auc_by_weights(y == k, probabilities[:, k])(ones) for k in range(probabilities.shape[1])]
+    areas = [_area(y == k, probabilities[:, k]) for k in range(probabilities.shape[1])]
+    return [None if area is None else area[0] for area in areas]
 
 
 def auc(y: np.ndarray, probabilities: np.ndarray) -> float | None:
@@ -112,10 +109,44 @@ def auc(y: np.ndarray, probabilities: np.ndarray) -> float | None:
 
     Two classes: of class 1. More: mean over the classes for which it is defined (macro, one against the rest).
     """
+    rows = auc_by_row(y, probabilities)
+    return None if rows is None else float(rows.mean())
+
+
+def auc_by_row(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray | None:
+    """Values whose mean over the rows is the AUC, so that it can be resampled like any mean; float64 of shape (n,).
+
+    A value is the AUC plus n times the row's first-order influence on it (Efron 1982, the infinitesimal jackknife): a
+    row that counts twice moves the AUC as it moves the mean of these values, up to terms of order 1 / n. None where
+    the AUC is undefined; classes as in `auc`.
+    """
+    classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    areas = [_area(y == k, probabilities[:, k]) for k in classes]
+    defined = [rows for area in areas if area is not None for rows in [area[1]]]
+    return np.mean(defined, axis=0) if defined else None
+
+
+def _area(positive: np.ndarray, score: np.ndarray) -> tuple[float, np.ndarray] | None:
+    """AUC of one class and the values of `auc_by_row`; None if a side has no row."""
+    n, n_positive = len(positive), int(positive.sum())
+    if n_positive in (0, n):
+        return None
+    place = placements(positive, score)
+    area = float(place[positive].mean())
+    return area, area + n * (place - area) / np.where(positive, n_positive, n - n_positive)
+
+
+def average_precision(y: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Area under the precision-recall curve as a sum of steps, in [0, 1]; the share of a class is chance level.
+
+    Two classes: of the rarer one. More: mean over the classes that occur. None without rows or with a single class.
+    """
+    counts = np.bincount(y, minlength=probabilities.shape[1])
+    present = np.flatnonzero((counts > 0) & (counts < len(y)))
     if probabilities.shape[1] == 2:
-        return auc_by_weights(y == 1, probabilities[:, 1])(np.ones(len(y)))
-    defined = [area for area in auc_by_class(y, probabilities) if area is not None]
-    return float(np.mean(defined)) if defined else None
+        present = present[:0] if len(present) < 2 else counts.argmin(keepdims=True)
+    areas = [average_precision_score(y == k, probabilities[:, k]) for k in present]
+    return float(np.mean(areas)) if areas else None
 
 
 @dataclass(frozen=True)

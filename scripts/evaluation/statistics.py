@@ -6,7 +6,7 @@ resampled in blocks (`bootstrap`); to resample rows would claim far too much.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from scripts.errors import InputError
-from scripts.evaluation.bootstrap import date_bootstrap, limited_block_length, ratio_block_length, resample_weights
+from scripts.evaluation.bootstrap import date_bootstrap, ratio_block_length
 
 Verdict = Literal["skill", "no skill", "worse than naive"]
 
@@ -72,11 +72,7 @@ def accuracy_interval(
     InputError
         If there are fewer than two dates (rows, where they have no dates).
     """
-    values = np.asarray(hits, dtype=np.float64)
-    sums, counts = _by_date(values, date)
-    block = 1.0 if date is None else ratio_block_length(sums, counts, horizon)
-    resampled = date_bootstrap(sums, counts, n_resamples, block, rng=rng)[:, 0]
-    return _interval(float(values.mean()), resampled, block, len(counts), float(values.var()))
+    return mean_intervals({"accuracy": hits}, date, horizon, rng, n_resamples)["accuracy"]
 
 
 def difference_interval(
@@ -95,51 +91,33 @@ def difference_interval(
     return accuracy_interval(difference, date, horizon, rng, n_resamples)
 
 
-def metric_interval(
-    metric: Callable[[np.ndarray], float | None],
+def mean_intervals(
+    values: Mapping[str, np.ndarray],
     date: np.ndarray | None,
-    n_rows: int,
-    block_length: float,
+    horizon: int,
     rng: np.random.Generator,
     n_resamples: int = 1000,
-) -> Interval | None:
-    """Interval of a metric that is no mean over rows, such as the AUC.
+) -> dict[str, Interval]:
+    """Means of several quantities over the same rows; those with the same block length share their resamples.
 
     Parameters
     ----------
-    metric : callable
-        Row weights (n_rows,) -> value; a row of weight k counts k times, as in `metrics.auc_by_weights`. None where
-        undefined; such resamples are left out.
-    date : ndarray of int, shape (n_rows,), or None
-        None: every row is its own date.
-    n_rows : int
-    block_length : float
-        Dates per block, such as that of the accuracy on the same rows.
-    rng : numpy.random.Generator
-    n_resamples : int
+    values : mapping of str to ndarray of float, shape (n,)
+        A metric that is no mean over rows comes as the rows' influences on it, such as `metrics.auc_by_row`.
 
-    Returns
-    -------
-    Interval or None
-        None if the metric is undefined on the rows themselves or on more than half of the resamples.
-
-    Raises
-    ------
-    InputError
-        As `accuracy_interval`.
+    Other arguments and errors as `accuracy_interval`.
     """
-    estimate = metric(np.ones(n_rows))
-    if estimate is None:
-        return None
-    places = np.arange(n_rows) if date is None else np.unique(date, return_inverse=True)[1]
-    n_dates = int(places.max()) + 1
-    _require_dates(n_dates)
-    block = limited_block_length(block_length, n_dates)
-    drawn = (metric(weights[places]) for weights in resample_weights(n_dates, block, n_resamples, rng))
-    resampled = np.array([value for value in drawn if value is not None])
-    if len(resampled) < n_resamples / 2:
-        return None
-    return _interval(estimate, resampled, block, n_dates, None)
+    columns = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
+    sums, counts = _by_date(np.column_stack(list(columns.values())), date)
+    blocks = [1.0 if date is None else ratio_block_length(column, counts, horizon) for column in sums.T]
+    resampled = np.empty((n_resamples, len(columns)))
+    for block in sorted(set(blocks)):
+        chosen = [k for k, own in enumerate(blocks) if own == block]
+        resampled[:, chosen] = date_bootstrap(sums[:, chosen], counts, n_resamples, block, rng=rng)
+    return {
+        name: _interval(float(column.mean()), drawn, block, len(counts), float(column.var()))
+        for (name, column), drawn, block in zip(columns.items(), resampled.T, blocks, strict=True)
+    }
 
 
 def verdict(skill_low: float, skill_high: float) -> Verdict:
@@ -155,13 +133,13 @@ def minimum_detectable_skill(se: float, power: float = 0.8, level: float = 0.05)
 
 
 def _by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the values and numbers of rows per date, ascending by date."""
+    """Sums of the columns of (n, q) values and numbers of rows per date, ascending by date."""
     if date is None:
         _require_dates(len(values))
         return values, np.ones(len(values))
     _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
     _require_dates(len(counts))
-    return np.bincount(place, values), counts
+    return np.column_stack([np.bincount(place, column) for column in values.T]), counts
 
 
 def _require_dates(n_dates: int) -> None:
