@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
-from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import log_loss as sklearn_log_loss
 
 from scripts.evaluation.baselines import best_naive, naive_accuracies, naive_predictions, reference_models
 from scripts.evaluation.metrics import (

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 BlockKind = Literal["circular", "stationary"]
+_AT_ONCE = 8  # resamples per product: reads the table less often, and stays small in memory
 
 
 def circular_indices(starts: np.ndarray, block_length: int, n: int) -> np.ndarray:
@@ -106,10 +107,35 @@ def date_bootstrap(
         block = max(block_length, min_block)
     table = np.column_stack([sums, counts])
     totals = _independent_totals(table, n_resamples, rng) if block == 1.0 else None
-    if totals is None:
-        # One product per resample gives all numerators and the denominator.
+    if totals is None and kind == "circular":
+        totals = _circular_totals(table, math.ceil(block), n_resamples, rng)
+    elif totals is None:
         totals = np.array([weights @ table for weights in resample_weights(len(counts), block, n_resamples, rng, kind)])
     return totals[:, :-1] / totals[:, -1:]
+
+
+def _circular_totals(table: np.ndarray, block: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Column sums of circular resamples, shape (n_resamples, n_columns).
+
+    Only the starts of the blocks are drawn and counted: what a block sums to is known beforehand.
+    """
+    n, n_blocks = len(table), math.ceil(len(table) / block)
+    whole, cut = (_block_sums(table, length) for length in (block, n - (n_blocks - 1) * block))
+    totals = np.empty((n_resamples, table.shape[1]))
+    for first in range(0, n_resamples, _AT_ONCE):
+        part = totals[first : first + _AT_ONCE]
+        starts = rng.integers(n, size=(len(part), n_blocks))
+        counts = np.array([np.bincount(drawn[:-1], minlength=n) for drawn in starts], dtype=np.float64)
+        part[:] = counts @ whole + cut[starts[:, -1]]
+    return totals
+
+
+def _block_sums(table: np.ndarray, length: int) -> np.ndarray:
+    """Sums of `length` rows from each row on, wrapping at the end; shape of `table`."""
+    if length == 1:
+        return table
+    before = np.concatenate([np.zeros((1, table.shape[1])), np.cumsum(np.concatenate([table, table[:length]]), axis=0)])
+    return np.asarray(before[length : length + len(table)] - before[: len(table)])
 
 
 def _independent_totals(table: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray | None:

@@ -143,8 +143,8 @@ def average_precision(y: np.ndarray, probabilities: np.ndarray) -> float | None:
     """
     counts = np.bincount(y, minlength=probabilities.shape[1])
     present = np.flatnonzero((counts > 0) & (counts < len(y)))
-    if probabilities.shape[1] == 2:
-        present = present[:0] if len(present) < 2 else counts.argmin(keepdims=True)
+    if probabilities.shape[1] == 2 and len(present):
+        present = np.array([counts.argmin()])
     areas = [average_precision_score(y == k, probabilities[:, k]) for k in present]
     return float(np.mean(areas)) if areas else None
 
