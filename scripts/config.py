@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from scripts.evaluation.returns import PositionRule, TradingRules
 from scripts.search_space import (
     Choices,
     FloatRange,
@@ -57,10 +58,19 @@ class DataConfig(Model):
     embargo: int = Field(5, ge=0, le=10_000, description="dates kept free between training rows and what is tested")
     cost_bps: float = Field(5.0, ge=0, le=10_000, description="cost of one unit of turnover in basis points")
     fill: Literal["next_open", "close_to_close"] = Field("next_open", description="price a decision is filled at")
-    margin: float = Field(0.0, ge=0, lt=1, description="least |p_up - p_down| for a position")
+    margin: float = Field(0.0, ge=0, lt=1, description="lead of the largest probability below which nothing is held")
+    position: PositionRule = Field(
+        "sign", description="sign: that of the likeliest class; proportional: mean weighted by the probabilities"
+    )
+    max_weight: float = Field(1.0, gt=0, le=1, description="largest share of the capital in one ticker")
     periods_per_year: int = Field(252, ge=1, le=1_000_000, description="bars a year, for yearly Sharpe ratios")
     synthetic: SyntheticConfig = SyntheticConfig()
     placebo: int | None = Field(None, ge=0, description="permute the labels in blocks of dates: placebo number K")
+
+    @property
+    def trading(self) -> TradingRules:
+        """How predictions are traded in simulated returns."""
+        return TradingRules(self.cost_bps, self.margin, self.position, self.max_weight)
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

@@ -169,8 +169,7 @@ class CrossValidation:
             patience=config.early_stopping_patience,
             min_delta=config.early_stopping_min_delta,
             monitor=config.monitor,
-            cost_bps=experiment.data.cost_bps,
-            margin=experiment.data.margin,
+            trading=experiment.data.trading,
             factories=experiment.models,
             device=self.device,
         )

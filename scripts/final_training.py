@@ -47,8 +47,7 @@ class FinalTraining:
             monitor=config.monitor,
             warmup_epochs=config.warmup_epochs,
             ema_decay=config.ema_decay,
-            cost_bps=experiment.data.cost_bps,
-            margin=experiment.data.margin,
+            trading=experiment.data.trading,
             factories=experiment.models,
             device=device,
         )

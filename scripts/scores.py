@@ -12,7 +12,7 @@ from scripts.config import DataConfig, Experiment
 from scripts.data.dataset import Dataset
 from scripts.evaluation.baselines import best_naive, naive_accuracies
 from scripts.evaluation.metrics import auc, balanced_accuracy, brier, confusion, ece, log_loss, mcc, reliability
-from scripts.evaluation.returns import ReturnSeries, ReturnSimulator, equity_curve, positions, summarise
+from scripts.evaluation.returns import ReturnSeries, ReturnSimulator, equity_curve, summarise
 from scripts.evaluation.statistics import (
     Interval,
     accuracy_interval,
@@ -184,8 +184,8 @@ def _returns(
     rows = dataset.rows
     if dataset.class_positions is None or not np.isfinite(dataset.forward_return[rows]).any():
         return None, None, ([], [], [])
-    simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows], config.cost_bps)
-    position = positions(probabilities, dataset.class_positions, config.margin)
+    simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows], config.trading)
+    position = simulator.positions(probabilities, dataset.class_positions)
     series, hold = simulator.run(position), simulator.run(np.ones(len(rows)))
     summary = asdict(summarise(series, config.periods_per_year))
     summary["buy_and_hold"] = summarise(hold, config.periods_per_year).net

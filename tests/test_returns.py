@@ -16,6 +16,7 @@ from scripts.evaluation.returns import (
     ReturnSeries,
     ReturnSimulator,
     ReturnSummary,
+    TradingRules,
     drawdown,
     equity_curve,
     positions,
@@ -42,7 +43,7 @@ def panel_rows(values: dict[str, list[float | None]]) -> tuple[np.ndarray, np.nd
 
 def simulator(cost_bps: float = PANEL["cost_bps"]) -> ReturnSimulator:
     day, ticker, forward = panel_rows(PANEL["forward_return_bp"])
-    return ReturnSimulator(day, ticker, forward * 1e-4, cost_bps)
+    return ReturnSimulator(day, ticker, forward * 1e-4, TradingRules(cost_bps))
 
 
 def summary_fields(summary: ReturnSummary, gross_sharpe: float | None) -> dict[str, Any]:
@@ -72,8 +73,9 @@ def both(p_up: Any) -> np.ndarray:
 
 def positions_from_probabilities(inputs: dict[str, Any]) -> dict[str, Any]:
     return {
-        "two": positions(both(inputs["p_up"]), (-1, 1), inputs["margin"]).tolist(),
-        "three": positions(np.array(inputs["p_three"]), (-1, 0, 1), inputs["margin"]).tolist(),
+        "two": positions(both(inputs["p_up"]), (-1, 1), TradingRules(margin=inputs["margin"])).tolist(),
+        # The case states its margin for two classes alone; with three, a shared maximum decides.
+        "three": positions(np.array(inputs["p_three"]), (-1, 0, 1), TradingRules()).tolist(),
     }
 
 
@@ -98,7 +100,7 @@ def forward_returns(inputs: dict[str, Any]) -> dict[str, Any]:
 
 def simulated_3x12(inputs: dict[str, Any]) -> dict[str, Any]:
     _, ticker, p_up = panel_rows(inputs["p_up"])
-    position = positions(both(p_up), (-1, 1), inputs["margin"])
+    position = positions(both(p_up), (-1, 1), TradingRules(margin=inputs["margin"]))
     series = simulator().run(position)
     columns = [series.dates, series.rows, series.gross, series.turnover, series.net]
     curves = [equity_curve(series.net), drawdown(series.net)]
@@ -160,7 +162,7 @@ def random_panel(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 @given(seed=st.integers(0, 100_000))
 def test_simulator_equals_a_plain_loop_on_ragged_panels_in_any_order(seed: int) -> None:
     date, ticker, forward, position = random_panel(seed)
-    series = ReturnSimulator(date, ticker, forward, 7.0).run(position)
+    series = ReturnSimulator(date, ticker, forward, TradingRules(7.0)).run(position)
     gross, turnover, net = plain_loop(date, ticker, forward, position, 7.0)
     np.testing.assert_allclose(series.gross, gross, atol=1e-15)
     np.testing.assert_allclose(series.turnover, turnover, atol=1e-15)
@@ -172,11 +174,12 @@ def test_simulator_equals_a_plain_loop_on_ragged_panels_in_any_order(seed: int) 
 @given(seed=st.integers(0, 100_000))
 def test_at_the_break_even_cost_nothing_is_left(seed: int) -> None:
     date, ticker, forward, position = random_panel(seed)
-    cost = summarise(ReturnSimulator(date, ticker, forward, 0.0).run(position), 252).break_even_cost_bps
+    cost = summarise(ReturnSimulator(date, ticker, forward, TradingRules()).run(position), 252).break_even_cost_bps
     if cost is None:
         assert not position[np.isfinite(forward)].any()
     else:
-        assert ReturnSimulator(date, ticker, forward, cost).run(position).net.sum() == pytest.approx(0, abs=1e-12)
+        series = ReturnSimulator(date, ticker, forward, TradingRules(cost)).run(position)
+        assert series.net.sum() == pytest.approx(0, abs=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
@@ -200,7 +203,8 @@ def test_never_holding_anything_leaves_ratios_undefined() -> None:
 
 
 def test_rows_without_any_known_return_give_an_empty_series() -> None:
-    empty = ReturnSimulator(np.arange(3), np.zeros(3, dtype=int), np.full(3, np.nan), 5.0).run(np.ones(3))
+    unknown = np.full(3, np.nan)
+    empty = ReturnSimulator(np.arange(3), np.zeros(3, dtype=int), unknown, TradingRules(5.0)).run(np.ones(3))
     summary = summarise(empty, 252)
     assert (summary.n_dates, summary.net, summary.mean_net, summary.turnover) == (0, 0.0, None, None)
 
@@ -215,5 +219,55 @@ def test_standard_error_of_a_yearly_sharpe_ratio_is_that_of_the_daily_one_scaled
 
 
 def test_a_tie_is_no_position() -> None:
-    assert positions(np.array([[0.5, 0.5], [0.4, 0.6]]), (-1, 1)).tolist() == [0, 1]
-    assert positions(np.array([[0.4, 0.2, 0.4], [0.1, 0.2, 0.7]]), (-1, 0, 1)).tolist() == [0, 1]
+    rules = TradingRules()
+    assert positions(np.array([[0.5, 0.5], [0.4, 0.6]]), (-1, 1), rules).tolist() == [0, 1]
+    assert positions(np.array([[0.4, 0.2, 0.4], [0.1, 0.2, 0.7]]), (-1, 0, 1), rules).tolist() == [0, 1]
+
+
+def test_with_more_classes_the_margin_is_the_lead_over_the_next_class() -> None:
+    probabilities = np.array([[0.1, 0.42, 0.48], [0.1, 0.35, 0.55], [0.5, 0.1, 0.4]])
+    assert positions(probabilities, (-1, 0, 1), TradingRules(margin=0.15)).tolist() == [0, 1, 0]
+
+
+def test_proportional_positions_are_the_mean_of_the_class_positions() -> None:
+    rules = TradingRules(position="proportional")
+    two = positions(both([0.5, 0.75, 0.125]), (-1, 1), rules)
+    three = positions(np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]), (-1, 0, 1), rules)
+    assert two.tolist() == [0, 0.5, -0.75]
+    assert three.tolist() == pytest.approx([0.3, -0.5])
+
+
+def test_proportional_positions_below_the_margin_are_none() -> None:
+    rules = TradingRules(position="proportional", margin=0.2)
+    assert positions(both([0.59, 0.75, 0.375]), (-1, 1), rules).tolist() == [0, 0.5, -0.25]
+
+
+def test_no_ticker_takes_more_than_its_share_of_the_capital() -> None:
+    # Day 1 has two tickers, day 2 one, day 3 one whose return is unknown; a share of at most 0.4.
+    date, ticker = np.array([1, 1, 2, 3]), np.array([0, 1, 0, 0])
+    forward = np.array([0.01, -0.02, 0.03, np.nan])
+    trading = ReturnSimulator(date, ticker, forward, TradingRules(10.0, max_weight=0.4))
+    wished = np.array([1.0, -0.5, 1.0, -1.0])
+    assert trading.limited(wished).tolist() == [0.8, -0.5, 0.4, -0.4]
+    series = trading.run(wished)
+    assert series.gross.tolist() == pytest.approx([(0.8 * 0.01 + 0.5 * 0.02) / 2, 0.4 * 0.03])
+    assert series.turnover.tolist() == pytest.approx([(0.8 + 0.5) / 2, 0.4])
+    assert series.net.tolist() == pytest.approx([0.009 - 0.00065, 0.012 - 0.0004])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 100_000), max_weight=st.floats(0.01, 1.0))
+def test_the_limit_holds_on_every_date_and_leaves_smaller_positions_alone(seed: int, max_weight: float) -> None:
+    date, ticker, forward, position = random_panel(seed)
+    position = position * np.random.default_rng(seed).random(len(position))
+    limited = ReturnSimulator(date, ticker, forward, TradingRules(max_weight=max_weight)).limited(position)
+    known = np.isfinite(forward)
+    for day in np.unique(date[known]):
+        rows = known & (date == day)
+        share = position[rows] / rows.sum()
+        np.testing.assert_allclose(limited[rows] / rows.sum(), np.clip(share, -max_weight, max_weight), atol=1e-15)
+
+
+def test_the_config_makes_the_trading_rules() -> None:
+    config = DataConfig(cost_bps=2.0, margin=0.1, position="proportional", max_weight=0.25)
+    assert config.trading == TradingRules(2.0, 0.1, "proportional", 0.25)

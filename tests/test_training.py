@@ -11,12 +11,14 @@ from torch import nn
 from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
+from scripts.evaluation.returns import TradingRules, total_return
 from scripts.models.layers import PooledDropout
 from scripts.models.registry import build_model
 from scripts.search_space import Hyperparameters
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.optimisation import learning_rate_share
 from scripts.training.run import TrainingRun, _batch_bounds
+from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import RunSpec
 
 N, F = 600, 6
@@ -62,7 +64,7 @@ def spec(**changes):
     train, validation = DATA.tail_split(0.3, 0)
     values = changes.pop("hyperparameters", {})
     hyperparameters = Hyperparameters(**({"width": 16, "batch_size": 64, "learning_rate": 5e-3} | values))
-    base = RunSpec("run", (0, "trial", 0), hyperparameters, train, validation, epochs=6, cost_bps=5.0)
+    base = RunSpec("run", (0, "trial", 0), hyperparameters, train, validation, epochs=6, trading=TradingRules(5.0))
     return dataclasses.replace(base, **changes)
 
 
@@ -101,6 +103,17 @@ def test_a_resumed_run_ends_in_the_same_bits(family, optimizer):
             assert dataclasses.replace(a, duration_s=0, examples_per_s=0) == dataclasses.replace(
                 b, duration_s=0, examples_per_s=0
             )
+
+
+def test_the_reported_return_is_that_of_trading_the_kept_logits_by_the_rules():
+    rules = TradingRules(5.0, margin=0.05, position="proportional", max_weight=0.5)
+    settings = spec(trading=rules)
+    run = finished(TrainingRun(settings, DATA))
+    trading = SimulatedTrading.of(DATA, settings.validation_rows, rules)
+    series = trading.returns(run.validation_logits)
+    assert run.outcome.simulated_return == total_return(series.net)
+    assert series.turnover.max() > 0
+    assert run.outcome.simulated_return != finished(TrainingRun(spec(), DATA)).outcome.simulated_return
 
 
 def test_the_state_of_a_finished_run_reports_its_outcome_again():

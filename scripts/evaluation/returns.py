@@ -2,7 +2,8 @@
 
 A position p decided at a bar earns the row's forward return f. On date t, over the rows A_t with a known forward
 return: gross_t = mean of p f, turnover_t = mean of |p - p at the ticker's previous row| (0 before its first),
-net_t = gross_t - cost_bps 1e-4 turnover_t. Nothing is paid for the final exit and nothing drifts between two rows.
+net_t = gross_t - cost_bps 1e-4 turnover_t. The n_t tickers of A_t are weighted equally: a position p takes the share
+p / n_t of the capital. Nothing is paid for the final exit and nothing drifts between two rows.
 Returns and turnover are fractions of capital.
 """
 
@@ -11,27 +12,54 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+PositionRule = Literal["sign", "proportional"]
 
-def positions(probabilities: np.ndarray, class_positions: Sequence[float], margin: float = 0.0) -> np.ndarray:
-    """Position of each row, float64 of shape (n,).
+
+@dataclass(frozen=True)
+class TradingRules:
+    """How probabilities become positions, and what a change of position costs.
+
+    Attributes
+    ----------
+    cost_bps : float
+        Cost of one unit of turnover in basis points.
+    margin : float
+        Nothing is held unless the largest probability leads the next one by more than this, in [0, 1). With two
+        classes the lead is |p_up - p_down|; 0 leaves out ties alone.
+    position : {"sign", "proportional"}
+        sign: the position of the most probable class. proportional: the mean of the class positions weighted by the
+        probabilities, which for classes held at -1 and +1 is p_up - p_down. It is not scaled any further: Sharpe
+        ratio and break-even cost would not change, and a scale taken from the judged rows would look ahead.
+    max_weight : float
+        Largest share of the capital in one ticker, in (0, 1]. The n_t tickers of a date are weighted equally, so
+        that |position| / n_t <= max_weight; a larger position is clipped and the rest stays in cash.
+    """
+
+    cost_bps: float = 0.0
+    margin: float = 0.0
+    position: PositionRule = "sign"
+    max_weight: float = 1.0
+
+
+def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules: TradingRules) -> np.ndarray:
+    """Position of each row before the limit of `max_weight`, float64 of shape (n,).
 
     Parameters
     ----------
     probabilities : ndarray, shape (n, n_classes)
     class_positions : sequence of float
         Position held for each class.
-    margin : float
-        Two classes: 0 is held unless the probabilities differ by more than this. More classes: 0 on a shared maximum.
+    rules : TradingRules
     """
-    held = np.asarray(class_positions, dtype=np.float64)[probabilities.argmax(axis=1)]
-    if probabilities.shape[1] == 2:
-        decided = np.abs(probabilities[:, 1] - probabilities[:, 0]) > margin
-    else:
-        decided = (probabilities == probabilities.max(axis=1, keepdims=True)).sum(axis=1) == 1
-    return np.where(decided, held, 0.0)
+    held = np.asarray(class_positions, dtype=np.float64)
+    largest = np.sort(probabilities, axis=1)[:, -2:]
+    decided = largest[:, 1] - largest[:, 0] > rules.margin
+    wished = probabilities @ held if rules.position == "proportional" else held[probabilities.argmax(axis=1)]
+    return np.where(decided, wished, 0.0)
 
 
 @dataclass(frozen=True)
@@ -66,11 +94,11 @@ class ReturnSimulator:
         In any order; a ticker has at most one row per date.
     forward_return : ndarray of float64, shape (n,)
         NaN where unknown; such rows are left out.
-    cost_bps : float
-        Cost of one unit of turnover in basis points.
+    rules : TradingRules
     """
 
-    def __init__(self, date: np.ndarray, ticker: np.ndarray, forward_return: np.ndarray, cost_bps: float) -> None:
+    def __init__(self, date: np.ndarray, ticker: np.ndarray, forward_return: np.ndarray, rules: TradingRules) -> None:
+        self.rules = rules
         order = np.lexsort((date, ticker))
         self._order = order[np.isfinite(forward_return[order])]
         self._returns = np.asarray(forward_return, dtype=np.float64)[self._order]
@@ -79,11 +107,19 @@ class ReturnSimulator:
         self._first[1:] = by_ticker[1:] != by_ticker[:-1]
         self.dates, self._date = np.unique(date[self._order], return_inverse=True)
         self._rows_per_date = np.bincount(self._date, minlength=len(self.dates))
-        self._cost = cost_bps * 1e-4
+        self._limit = rules.max_weight * self._tickers_of_each_date(date)
+
+    def positions(self, probabilities: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
+        """Position of each row by the rules, limit included, shape (n,); arguments as `positions` of this module."""
+        return self.limited(positions(probabilities, class_positions, self.rules))
+
+    def limited(self, position: np.ndarray) -> np.ndarray:
+        """`position`, shape (n,), clipped so that no ticker takes more than `max_weight` of the capital."""
+        return np.clip(np.asarray(position, dtype=np.float64), -self._limit, self._limit)
 
     def run(self, position: np.ndarray) -> ReturnSeries:
-        """Returns of holding `position`, shape (n,), in the order of the rows given at the start."""
-        held = np.asarray(position, dtype=np.float64)[self._order]
+        """Returns of holding `position`, shape (n,), in the order of the rows given at the start, once limited."""
+        held = self.limited(position)[self._order]
         earned = held * self._returns
         before = np.zeros_like(held)
         before[1:] = held[:-1]
@@ -93,12 +129,19 @@ class ReturnSimulator:
         return ReturnSeries(
             dates=self.dates,
             gross=gross,
-            net=gross - self._cost * turnover,
+            net=gross - self.rules.cost_bps * 1e-4 * turnover,
             turnover=turnover,
             rows=self._rows_per_date,
             active=self._count_by_date(held != 0.0),
             hits=self._count_by_date(earned > 0.0),
         )
+
+    def _tickers_of_each_date(self, date: np.ndarray) -> np.ndarray:
+        """Rows with a known forward return on the date of each row, at least 1: shape (n,)."""
+        if not len(self.dates):
+            return np.ones(len(date))
+        at = np.minimum(np.searchsorted(self.dates, date), len(self.dates) - 1)
+        return np.where(self.dates[at] == date, self._rows_per_date[at], 1)
 
     def _sum_by_date(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self._date, values, minlength=len(self.dates))

@@ -20,12 +20,13 @@ from torch.nn import functional as F
 
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
-from scripts.evaluation.returns import ReturnSimulator, positions
+from scripts.evaluation.returns import total_return
 from scripts.models.layers import redraw_dropout
 from scripts.models.registry import build_model, window_offsets
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.optimisation import learning_rate_share, make_optimiser, update_average
+from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
 _PREDICTION_ROWS = 2048  # rows per forward pass without gradients: large enough for the products, small enough for L2
@@ -77,12 +78,7 @@ class TrainingRun:
             self.class_weights = len(self.targets) / ((counts > 0).sum() * counts.clamp(min=1)).float()
         rows = spec.validation_rows
         self.validation_targets = torch.from_numpy(dataset.y[rows]).to(device)
-        self.class_positions = dataset.class_positions
-        self.simulator: ReturnSimulator | None = None
-        if dataset.class_positions is not None and len(rows):
-            self.simulator = ReturnSimulator(
-                dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows], spec.cost_bps
-            )
+        self.trading = SimulatedTrading.of(dataset, rows, spec.trading)
 
     def _gather(self, rows: torch.Tensor) -> torch.Tensor:
         """Inputs of `rows`: (batch, n_features), or windows (batch, window, n_features) gathered by index."""
@@ -233,11 +229,9 @@ class TrainingRun:
         targets = self.validation_targets.cpu()
         loss = float(F.cross_entropy(logits, targets))
         accuracy = float((logits.argmax(dim=1) == targets).double().mean())
-        if self.simulator is None or self.class_positions is None or not math.isfinite(loss):
+        if self.trading is None or not math.isfinite(loss):
             return loss, accuracy, None
-        held = positions(logits.softmax(dim=1).numpy(), self.class_positions, self.spec.margin)
-        net = self.simulator.run(held).net
-        return loss, accuracy, float(np.prod(1.0 + net) - 1.0)
+        return loss, accuracy, total_return(self.trading.returns(logits).net)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

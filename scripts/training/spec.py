@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scripts.evaluation.returns import TradingRules
 from scripts.search_space import Hyperparameters
 
 RunState = Literal["complete", "stopped", "failed"]
@@ -34,6 +35,8 @@ class RunSpec:
         Epochs over which the learning rate runs; None means `epochs`. A run that is to end earlier keeps its schedule.
     ema_decay : float
         Decay per step of the averaged weights that are evaluated and kept; 0 means the weights themselves.
+    trading : TradingRules
+        How predictions are traded in the simulated returns that are reported; decides nothing in training.
     factories : mapping
         The user's own model families.
     max_duration_s : float or None
@@ -53,8 +56,7 @@ class RunSpec:
     schedule_epochs: int | None = None
     warmup_epochs: int = 0
     ema_decay: float = 0.0
-    cost_bps: float = 0.0
-    margin: float = 0.0
+    trading: TradingRules = field(default_factory=TradingRules)
     factories: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
     max_duration_s: float | None = None

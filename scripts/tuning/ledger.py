@@ -12,7 +12,7 @@ from scripts.artifacts import unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
-from scripts.evaluation.returns import ReturnSimulator, positions
+from scripts.training.simulated_trading import SimulatedTrading
 
 
 def validation_ledger(
@@ -33,10 +33,7 @@ def validation_ledger(
     """
     dates, position = np.unique(dataset.date[rows], return_inverse=True)
     targets = torch.from_numpy(dataset.y[rows])
-    simulator = None
-    if dataset.class_positions is not None:
-        returns = dataset.forward_return[rows]
-        simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], returns, config.cost_bps)
+    trading = SimulatedTrading.of(dataset, rows, config.trading)
     frames = []
     for number, name in runs.items():
         packed, _ = checkpoints.load(name)
@@ -46,9 +43,9 @@ def validation_ledger(
         losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         hits = (logits.argmax(dim=1) == targets).numpy()
         net = np.full(len(dates), np.nan)
-        if simulator is not None and dataset.class_positions is not None:
-            held = positions(logits.softmax(dim=1).numpy(), dataset.class_positions, config.margin)
-            net[np.searchsorted(dates, simulator.dates)] = simulator.run(held).net
+        if trading is not None:
+            series = trading.returns(logits)
+            net[np.searchsorted(dates, series.dates)] = series.net
         columns = {
             "trial": number,
             "date": dates,

@@ -1,0 +1,39 @@
+"""From logits on fixed rows of a data set to simulated returns: the one way there while training and afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from scripts.data.dataset import Dataset
+from scripts.evaluation.returns import ReturnSeries, ReturnSimulator, TradingRules
+
+
+@dataclass(frozen=True)
+class SimulatedTrading:
+    """Trades the predictions of any model on the same rows.
+
+    Attributes
+    ----------
+    simulator : ReturnSimulator
+    class_positions : tuple of float
+        Position held for each class.
+    """
+
+    simulator: ReturnSimulator
+    class_positions: tuple[float, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset, rows: np.ndarray, rules: TradingRules) -> SimulatedTrading | None:
+        """Trading on `rows`; None where there are none, or the classes of the data set have no positions."""
+        if dataset.class_positions is None or not len(rows):
+            return None
+        date, ticker, earned = dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows]
+        return cls(ReturnSimulator(date, ticker, earned, rules), dataset.class_positions)
+
+    def returns(self, logits: torch.Tensor) -> ReturnSeries:
+        """Returns of trading the class probabilities of `logits`, shape (n_rows, n_classes) on the CPU."""
+        probabilities = logits.softmax(dim=1).numpy()
+        return self.simulator.run(self.simulator.positions(probabilities, self.class_positions))
