@@ -145,6 +145,7 @@ class ExtendedConfig(Model):
 class FinalConfig(Model):
     """Phase 3: the winner on all development data."""
 
+    n_seeds: int = Field(3, ge=1, le=100, description="networks that differ by their seed; the model is their mean")
     epochs: int = Field(200, ge=1, le=100_000)
     early_stopping_patience: int = Field(15, ge=1, le=100_000, description="epochs without an improvement")
     early_stopping_min_delta: float = Field(0.0, ge=0, le=1)

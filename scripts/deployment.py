@@ -27,11 +27,13 @@ class FinalModel:
 
     Attributes
     ----------
+    networks : tuple of torch.nn.Module
+        Networks that differ by their seed; the model gives the mean of their logits.
     content : dict
         What the file holds beside the weights: experiment, schema, selection, epochs spent.
     """
 
-    module: torch.nn.Module
+    networks: tuple[torch.nn.Module, ...]
     preprocessor: Preprocessor
     hyperparameters: Hyperparameters
     calibration: Calibration
@@ -46,18 +48,25 @@ class FinalModel:
                     f"{name} differ from the model's: {', '.join(odd[:5])}", "data", "use data of the same schema"
                 )
 
-    @torch.no_grad()
     def predict_probabilities(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 of shape (len(rows), n_classes)."""
+        return self.calibration.probabilities(self._logits(dataset, rows).mean(axis=0))
+
+    def predict_by_network(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
+        """Probabilities of each network alone, with the calibration of the whole model."""
+        return [self.calibration.probabilities(logits) for logits in self._logits(dataset, rows)]
+
+    @torch.no_grad()
+    def _logits(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+        """Logits of each network, float64 of shape (n_networks, len(rows), n_classes)."""
         inputs = torch.from_numpy(self.preprocessor.transform(dataset.x))
         window = window_offsets(self.hyperparameters)
         offsets = None if window is None else torch.tensor(list(window))
-        self.module.eval()
         parts = []
         for part in torch.from_numpy(rows).split(_ROWS):
             batch = inputs[part] if offsets is None else inputs[part[:, None] + offsets]
-            parts.append(self.module(batch))
-        return self.calibration.probabilities(torch.cat(parts).numpy())
+            parts.append(torch.stack([network(batch) for network in self.networks]))
+        return torch.cat(parts, dim=1).double().numpy()
 
 
 def load_model(path: str | Path, factories: dict[str, str] | None = None) -> FinalModel:
@@ -82,10 +91,15 @@ def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str
     try:
         hyperparameters = Hyperparameters.model_validate(content["hyperparameters"])
         preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
-        module = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories)
-        module.load_state_dict(content["weights"])
+        networks = []
+        for weights in content["weights"]:
+            network = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories).eval()
+            network.load_state_dict(weights)
+            networks.append(network)
+        if not networks:
+            raise ValueError("no weights")
         calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
-        return FinalModel(module, preprocessor, hyperparameters, calibration, content)
+        return FinalModel(tuple(networks), preprocessor, hyperparameters, calibration, content)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise InputError(
             f"does not hold what a final model holds: {str(error).splitlines()[0]}",

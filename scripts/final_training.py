@@ -1,7 +1,8 @@
-"""Phase 3: the chosen configuration on all development data.
+"""Phase 3: the chosen configuration on all development data, several times with another seed.
 
-A dated hold-out at the end of the development data finds the best epoch and the calibration; then the model is
-trained on all development rows for as many epochs, on the same learning-rate schedule.
+A dated hold-out at the end of the development data finds the best epoch of each seed and the calibration; then each
+network is trained on all development rows for as many epochs, on the same learning-rate schedule. The final model gives
+the mean of the networks' logits, so that it hangs on no lucky seed, and their spread is known.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import EnvironmentFailed, HyperError, InputError
-from scripts.evaluation.metrics import Calibration, fit_calibration
+from scripts.evaluation.metrics import Calibration, fit_calibration, log_loss
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.search_space import Hyperparameters
@@ -25,18 +26,25 @@ from scripts.training.spec import Outcome, RunSpec
 
 
 class FinalTraining:
-    """The hold-out run, then the run on all rows, as work for the driver."""
+    """For each seed the hold-out run, then the run on all rows, as work for the driver."""
 
     def __init__(self, experiment: Experiment, best: dict[str, Any], dataset: Dataset, device: str) -> None:
         config = experiment.final
         hyperparameters = Hyperparameters.model_validate(best["hyperparameters"])
         smoothing = max(hyperparameters.label_smoothing, config.label_smoothing)
         self.hyperparameters = hyperparameters.model_copy(update={"schedule": "cosine", "label_smoothing": smoothing})
-        self.experiment, self.dataset = experiment, dataset
+        self.experiment, self.dataset, self.n_seeds = experiment, dataset, config.n_seeds
         self.train, self.holdout = dataset.tail_split(config.holdout_fraction, experiment.seed)
-        self._base = RunSpec(
-            name="final_holdout",
-            address=(experiment.seed, "final", "holdout"),
+        self._waiting = [self._holdout_spec(k, device) for k in range(self.n_seeds)]
+        self.outcomes: dict[str, Outcome] = {}
+        self.histories: dict[str, list[Any]] = {}
+        self.states: dict[str, dict[str, Any]] = {}
+
+    def _holdout_spec(self, k: int, device: str) -> RunSpec:
+        experiment, config = self.experiment, self.experiment.final
+        return RunSpec(
+            name=_name("holdout", k),
+            address=(experiment.seed, "final", k, "holdout"),
             hyperparameters=self.hyperparameters,
             train_rows=self.train,
             validation_rows=self.holdout,
@@ -51,36 +59,43 @@ class FinalTraining:
             factories=experiment.models,
             device=device,
         )
-        self._next: RunSpec | None = self._base
-        self.outcomes: dict[str, Outcome] = {}
-        self.histories: dict[str, list[Any]] = {}
-        self.states: dict[str, dict[str, Any]] = {}
 
     def next_spec(self) -> RunSpec | None:
-        """The hold-out run, and the full run once the hold-out has told its length."""
-        spec, self._next = self._next, None
-        return spec
+        """A run on all rows as soon as the hold-out run of its seed has told its length."""
+        return self._waiting.pop(0) if self._waiting else None
 
     def finished(self, spec: RunSpec, update: Update) -> None:
-        """Keep the outcome; after the hold-out run, plan the full run."""
+        """Keep the outcome; after a hold-out run, plan the full run of the same seed."""
         outcome = update.outcome
         if outcome is None or outcome.state == "failed" or update.state is None:
             raise _failure(spec.name, outcome)
         self.outcomes[spec.name] = outcome
         self.histories[spec.name] = list(update.history)
         self.states[spec.name] = unpack_tensors(update.state)
-        if spec.name == "final_holdout":
-            address = (*self._base.address[:2], "all")
-            nothing = np.empty(0, dtype=np.int64)
-            self._next = replace(
+        if len(spec.validation_rows):
+            full = replace(
                 spec,
-                name="final_all",
-                address=address,
+                name=spec.name.replace("holdout", "all"),
+                address=(*spec.address[:-1], "all"),
                 train_rows=self.dataset.rows,
-                validation_rows=nothing,
+                validation_rows=np.empty(0, dtype=np.int64),
                 epochs=outcome.best_epoch,
                 patience=10**9,
             )
+            self._waiting.append(full)
+
+    def of_each_seed(self, part: str) -> list[Outcome]:
+        """Outcomes of the runs on the hold-out's split ("holdout") or on all rows ("all"), by seed."""
+        return [self.outcomes[_name(part, k)] for k in range(self.n_seeds)]
+
+    def holdout_logits(self) -> np.ndarray:
+        """Mean logits of the networks on the hold-out, float64 of shape (n_holdout, n_classes)."""
+        logits = [self.states[_name("holdout", k)]["validation_logits"].numpy() for k in range(self.n_seeds)]
+        return np.asarray(np.mean(logits, axis=0, dtype=np.float64))
+
+
+def _name(part: str, k: int) -> str:
+    return f"final_{part}_seed_{k}"
 
 
 def _failure(name: str, outcome: Outcome | None) -> HyperError:
@@ -110,28 +125,39 @@ def run_final_training(
     """
     dataset = work.dataset
     execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline)
-    holdout, full = work.outcomes["final_holdout"], work.outcomes["final_all"]
-    logits = work.states["final_holdout"]["validation_logits"].numpy()
-    calibration = fit_calibration(logits, dataset.y[work.holdout])
-    epochs = best["epochs_spent"] | {"final": holdout.epochs + full.epochs}
-    write_tensors(run_dir.final_model, provenance | _model_content(work, best, calibration, epochs))
+    holdouts, fulls = work.of_each_seed("holdout"), work.of_each_seed("all")
+    logits, y = work.holdout_logits(), dataset.y[work.holdout]
+    calibration = fit_calibration(logits, y)
+    spent = sum(outcome.epochs for outcome in (*holdouts, *fulls))
+    content = _model_content(work, best, calibration, best["epochs_spent"] | {"final": spent})
+    write_tensors(run_dir.final_model, provenance | content)
     body = provenance | {
-        "epochs_spent": holdout.epochs + full.epochs,
-        "best_epoch": holdout.best_epoch,
+        "epochs_spent": spent,
+        "best_epochs": [outcome.best_epoch for outcome in holdouts],
         "holdout_rows": len(work.holdout),
-        "holdout_accuracy": holdout.val_accuracy,
-        "holdout_loss": holdout.val_loss,
-        "holdout_simulated_return": holdout.simulated_return,
+        "holdout_accuracy": float((logits.argmax(axis=1) == y).mean()),
+        "holdout_loss": log_loss(y, calibration.probabilities(logits)),
         "temperature": calibration.temperature,
         "bias": calibration.bias.tolist(),
-        "n_parameters": full.n_parameters,
-        "duration_s": holdout.duration_s + full.duration_s,
-        "history": work.histories["final_holdout"],
-        "history_all": work.histories["final_all"],
+        "n_parameters": sum(outcome.n_parameters for outcome in fulls),
+        "duration_s": sum(outcome.duration_s for outcome in (*holdouts, *fulls)),
+        "seeds": [_seed_record(work, k) for k in range(work.n_seeds)],
         "files": {run_dir.final_model.name: file_sha256(run_dir.final_model)},
     }
     write_json(run_dir.final_results, body)
     return body
+
+
+def _seed_record(work: FinalTraining, k: int) -> dict[str, Any]:
+    """What one seed came to on the hold-out, and its learning curves."""
+    outcome = work.outcomes[_name("holdout", k)]
+    return {
+        "holdout_accuracy": outcome.val_accuracy,
+        "holdout_loss": outcome.val_loss,
+        "holdout_simulated_return": outcome.simulated_return,
+        "history": work.histories[_name("holdout", k)],
+        "history_all": work.histories[_name("all", k)],
+    }
 
 
 def _model_content(
@@ -142,7 +168,7 @@ def _model_content(
     preprocessor = Preprocessor.fit(dataset.x[dataset.rows], dataset.categorical)
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
     return {
-        "weights": work.states["final_all"]["best_weights"],
+        "weights": [work.states[_name("all", k)]["best_weights"] for k in range(work.n_seeds)],
         "preprocessor": preprocessor.state_dict(),
         "hyperparameters": work.hyperparameters.model_dump(),
         "temperature": calibration.temperature,

@@ -273,16 +273,11 @@ def finalise(session: Session) -> None:
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
     work = FinalTraining(experiment, best, dataset, session.device)
+    n_runs, files = experiment.final.n_seeds, [run_dir.final_model, run_dir.final_results]
+    most = 2 * n_runs * experiment.final.epochs
     if session.arguments.dry_run:
-        what = "1 configuration, hold-out and all rows"
-        show_plan(
-            session,
-            experiment,
-            dataset,
-            what,
-            2 * experiment.final.epochs,
-            [run_dir.final_model, run_dir.final_results],
-        )
+        what = f"1 configuration, {n_runs} seeds, each on the hold-out's split and on all rows"
+        show_plan(session, experiment, dataset, what, most, files, n_runs)
         return
     make_fresh(session, run_dir.final, run_dir.final_model)
     origin = provenance(FINAL, experiment, dataset, [source])
@@ -291,16 +286,18 @@ def finalise(session: Session) -> None:
         session.say(f"phase 3 is finished: {run_dir.final_model}")
         return
     session.say(
-        f"phase 3: at most {experiment.final.epochs} epochs on the hold-out's split, then all rows, on {session.device}"
+        f"phase 3: {n_runs} seeds, at most {most} epochs on the hold-out's split, then on all rows, "
+        f"{_means(session, n_runs)}"
     )
     with (
-        watching(session, "phase 3: final training", 2 * experiment.final.epochs) as watch,
-        executing(session, dataset, 1) as executor,
+        watching(session, "phase 3: final training", most) as watch,
+        executing(session, dataset, n_runs) as executor,
     ):
         body = run_final_training(work, best, executor, run_dir, watch, session.deadline, origin)
+    by_seed = ", ".join(f"{seed['holdout_accuracy']:.4f}" for seed in body["seeds"])
     session.say(
-        f"phase 3: {body['epochs_spent']} epochs, {session.took}, best after {body['best_epoch']}; hold-out accuracy "
-        f"{body['holdout_accuracy']:.4f} on {body['holdout_rows']} rows"
+        f"phase 3: {body['epochs_spent']} epochs, {session.took}; hold-out accuracy {body['holdout_accuracy']:.4f} on "
+        f"{body['holdout_rows']} rows, by seed {by_seed}"
     )
     session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from scripts.analysis import GUIDE_EPOCHS
 from scripts.artifacts import RunDir, append_line, file_sha256, read_json, read_tensors, write_bytes, write_json
+from scripts.caveats import openings_caveat
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
@@ -24,10 +24,11 @@ from scripts.evaluation.baselines import reference_models
 from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.random_keys import key
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
-from scripts.scores import score
+from scripts.scores import Predictions, score
 from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"
+_RECORDED = ("accuracy", "skill", "skill_ci95", "verdict")  # of a result, in the ledger of openings
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,16 @@ def _judge(
     development, dataset = judged.development, judged.dataset
     model.check_schema(dataset)
     openings = _count_openings(run_dir, opened, judged.opens_seal)
-    probabilities = model.predict_probabilities(dataset, dataset.rows)
-    references = _references(development, dataset, key(experiment.seed, "references"))
-    scores = score(development, dataset, probabilities, references, experiment)
-    predictions = _predictions(dataset, probabilities, scores.position)
-    write_bytes(run_dir.predictions, predictions.to_csv(index=False, lineterminator="\n").encode())
+    predictions = Predictions(
+        model=model.predict_probabilities(dataset, dataset.rows),
+        members=model.predict_by_network(dataset, dataset.rows),
+        references=_references(development, dataset, key(experiment.seed, "references")),
+    )
+    scores = score(development, dataset, predictions, model.content["selection"], experiment)
+    table = _prediction_table(dataset, predictions.model, scores.position)
+    write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
     fields = scores.fields
-    warnings = [*_warn_of_openings(fields, openings), *judged.notes, *fields["warnings"]]
+    warnings = [*openings_caveat(fields, openings), *judged.notes, *fields["warnings"]]
     body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     body |= fields | {
         "warnings": warnings,
@@ -92,8 +96,7 @@ def _judge(
     report = EvaluationReport(
         evaluation=body,
         dates=scores.dates,
-        net_equity=scores.net_equity,
-        buy_and_hold=scores.buy_and_hold,
+        curves=scores.curves,
         reliability=scores.reliability,
         confusion=scores.confusion,
         class_names=dataset.classes,
@@ -102,6 +105,8 @@ def _judge(
     write_evaluation_report(run_dir.evaluation / "report.html", report)
     # The results come last: once they are there, the evaluation is finished.
     write_json(run_dir.evaluation_results, body)
+    if judged.opens_seal:
+        _record(run_dir, {"event": "result"} | opened | {name: fields[name] for name in _RECORDED})
     return body
 
 
@@ -122,23 +127,21 @@ def _load(experiment: Experiment, model: FinalModel, other: Path | None) -> Judg
 
 
 def _count_openings(run_dir: RunDir, opened: dict[str, str], opens_seal: bool) -> int:
-    """Add this opening to the ledger beside the run; how often the sealed test set has been opened."""
-    if opens_seal:
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(run_dir.openings, json.dumps({"time": time} | opened))
-    return len(run_dir.openings.read_text().splitlines()) if run_dir.openings.exists() else 0
+    """Add this opening to the ledger before anything is seen; how often the sealed test set has been opened.
+
+    An evaluation that was interrupted before it had a result goes on with the opening that it has already noted.
+    """
+    entry = {"event": "opening"} | opened
+    lines = run_dir.openings.read_text().splitlines() if run_dir.openings.exists() else []
+    if opens_seal and not (lines and lines[-1].endswith(json.dumps(entry)[1:])):
+        _record(run_dir, entry)
+        lines.append(json.dumps(entry))
+    return sum('"event": "opening"' in line for line in lines)
 
 
-def _warn_of_openings(fields: dict[str, Any], openings: int) -> list[str]:
-    """A second look at the test set is a second chance: the interval corrected for all looks (Bonferroni)."""
-    if openings < 2:
-        return []
-    half = float(norm.ppf(1.0 - 0.025 / openings)) * fields["skill_se"]
-    low, high = fields["skill"] - half, fields["skill"] + half
-    return [
-        f"the sealed test set has been opened {openings} times: intervals and verdict hold for the first time alone; "
-        f"corrected for {openings}, the skill lies between {low:+.4f} and {high:+.4f}"
-    ]
+def _record(run_dir: RunDir, entry: dict[str, Any]) -> None:
+    """Append a line to the ledger beside the run."""
+    append_line(run_dir.openings, json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds")} | entry))
 
 
 def _references(development: Dataset, dataset: Dataset, seed: int) -> dict[str, np.ndarray]:
@@ -153,7 +156,7 @@ def _references(development: Dataset, dataset: Dataset, seed: int) -> dict[str, 
     )
 
 
-def _predictions(dataset: Dataset, probabilities: np.ndarray, position: np.ndarray | None) -> pd.DataFrame:
+def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.ndarray | None) -> pd.DataFrame:
     """One line per row; text cells that a spreadsheet would take for a formula are quoted."""
     rows = dataset.rows
     columns: dict[str, Any] = {}

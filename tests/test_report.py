@@ -192,8 +192,10 @@ def sample_evaluation(ticker="AAPL", n_dates=1500):
             "created_by": {"version": "0.1.0"},
         },
         dates=[str(d) for d in dates],
-        net_equity=np.cumprod(1 + market * 0.4 + rng.normal(2e-4, 0.004, n_dates)),
-        buy_and_hold=np.cumprod(1 + market),
+        curves={
+            "model after costs": np.cumprod(1 + market * 0.4 + rng.normal(2e-4, 0.004, n_dates)),
+            "buy and hold": np.cumprod(1 + market),
+        },
         reliability=[
             {"confidence": 0.5 + 0.03 * k, "accuracy": 0.5 + 0.026 * k, "count": 9000 // (k + 1)} for k in range(6)
         ],

@@ -59,8 +59,8 @@ def test_search_choice_and_model_do_not_depend_on_sealed_rows(tmp_path, tiny_con
             body.get("experiment", {}).get("data", {}).pop("path", None)
         assert first == second, name
     models = [torch.load(run / "final_model.pkl", weights_only=True) for run in runs]
-    for name, weight in models[0]["weights"].items():
-        assert torch.equal(weight, models[1]["weights"][name])
+    for mine, other in zip(models[0]["weights"], models[1]["weights"], strict=True):
+        assert all(torch.equal(mine[name], weight) for name, weight in other.items())
     assert models[0]["temperature"] == models[1]["temperature"]
 
 

@@ -46,6 +46,13 @@ class Interval:
     n_dates: int
     n_effective: float | None = None
 
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided p of a mean of 0, by Student's distribution with the blocks' degrees of freedom."""
+        if self.se == 0.0:
+            return None
+        return float(2.0 * t.sf(abs(self.estimate) / self.se, _degrees_of_freedom(self.n_dates, self.block_length)))
+
 
 def accuracy_interval(
     hits: np.ndarray,
@@ -151,13 +158,17 @@ def _require_dates(n_dates: int) -> None:
         )
 
 
+def _degrees_of_freedom(n_dates: int, block_length: float) -> float:
+    return max(1.0, n_dates / block_length - 1.0)
+
+
 def _interval(
     estimate: float, resampled: np.ndarray, block: float, n_dates: int, row_variance: float | None
 ) -> Interval:
     se = float(resampled.std())
     low, high = np.percentile(resampled, [2.5, 97.5])
     # With few blocks the resamples vary less than the estimate does.
-    widen = float(t.ppf(0.975, max(1.0, n_dates / block - 1.0)) / norm.ppf(0.975))
+    widen = float(t.ppf(0.975, _degrees_of_freedom(n_dates, block)) / norm.ppf(0.975))
     return Interval(
         estimate=estimate,
         se=se,

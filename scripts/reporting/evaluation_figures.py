@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -64,24 +64,23 @@ def comparison_figure(rows: Sequence[Row]) -> Figure | None:
     return Figure("comparison", "Model, naive rules and reference models", reading, (panel,))
 
 
-def equity_figure(dates: Sequence[str], net: Sequence[float], hold: Sequence[float]) -> Figure | None:
-    """Equity after costs and drawdown beside buy-and-hold.
+def equity_figure(dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Figure | None:
+    """Equity after costs and drawdown of the model beside rules that predict nothing.
 
     Parameters
     ----------
     dates : sequence of str
         ISO dates.
-    net, hold : sequence of float
-        Capital on each date as a multiple of the initial one; `hold` may be empty.
+    curves : mapping of str to sequence of float
+        Name -> capital on each date as a multiple of the initial one, the model first.
     """
-    if not len(net):
+    if not dates or not curves:
         return None
-    names = ("model after costs", "buy and hold")
     equity: list[dict[str, Any]] = []
     drawdown: list[dict[str, Any]] = []
-    for name, series in zip(names, (net, hold), strict=True):
+    for name, series in curves.items():
         values = np.asarray(series, dtype=float)
-        loss = values / np.maximum.accumulate(values) - 1 if len(values) else values
+        loss = values / np.maximum(1.0, np.maximum.accumulate(values)) - 1
         for k in spread(len(values)):
             at = {"date": str(dates[k]), "series": name}
             if math.isfinite(values[k]) and math.isfinite(loss[k]):
@@ -92,15 +91,17 @@ def equity_figure(dates: Sequence[str], net: Sequence[float], hold: Sequence[flo
         "A model that only follows buy-and-hold has predicted nothing; one that leads for a short stretch may have "
         "been lucky once."
     )
+    names = list(curves)
     panels = (
-        Panel("equity", _time_chart(equity, "capital (initial = 1)", ".2f")),
-        Panel("drawdown", _time_chart(drawdown, "drawdown", ".0%")),
+        Panel("equity", _time_chart(equity, names, "capital (initial = 1)", ".2f")),
+        Panel("drawdown", _time_chart(drawdown, names, "drawdown", ".0%")),
     )
     return Figure("equity", "Simulated equity and drawdown", reading, panels)
 
 
-def _time_chart(rows: list[dict[str, Any]], title: str, form: str) -> dict[str, Any]:
-    colours = alt.Scale(domain=["model after costs", "buy and hold"], range=[BLUE, ORANGE])
+def _time_chart(rows: list[dict[str, Any]], names: Sequence[str], title: str, form: str) -> dict[str, Any]:
+    colours = alt.Scale(domain=list(names), range=[BLUE, ORANGE, GREEN, PURPLE][: len(names)])
+    dashes = alt.Scale(domain=list(names), range=[[1, 0], [5, 2], [2, 2], [8, 3]][: len(names)])
     lines = (
         chart(rows)
         .mark_line()
@@ -108,7 +109,7 @@ def _time_chart(rows: list[dict[str, Any]], title: str, form: str) -> dict[str, 
             alt.X("date:T", title="date", axis=alt.Axis(format="%b %Y", tickCount=5), scale=alt.Scale(type="utc")),
             alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False)),
             alt.Color("series:N", title=None, scale=colours),
-            alt.StrokeDash("series:N", title=None, scale=alt.Scale(domain=colours.domain, range=[[1, 0], [5, 2]])),
+            alt.StrokeDash("series:N", title=None, scale=dashes),
         )
     )
     return specification([lines], title)

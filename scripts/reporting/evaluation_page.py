@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.reporting.evaluation_figures import comparison_figure, equity_figure, group_figure, reliability_figure
@@ -59,8 +59,8 @@ class EvaluationReport:
         `n_rows`, `accuracy_ci95`; a list of such mappings with `group` or `year` does too), `notes` (list of str).
     dates : sequence of str
         ISO dates of the equity curves.
-    net_equity, buy_and_hold : sequence of float
-        Capital on each date, as a multiple of the initial one. Both as long as `dates` or empty.
+    curves : mapping of str to sequence of float
+        Capital on each date as a multiple of the initial one, the model first; each as long as `dates`.
     reliability : sequence of mappings
         Bins of the calibration: `confidence`, `accuracy`, `count`.
     confusion : sequence of sequences of int
@@ -73,8 +73,7 @@ class EvaluationReport:
 
     evaluation: Mapping[str, Any]
     dates: Sequence[str] = ()
-    net_equity: Sequence[float] = ()
-    buy_and_hold: Sequence[float] = ()
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     reliability: Sequence[Mapping[str, Any]] = ()
     confusion: Sequence[Sequence[int]] = ()
     class_names: Sequence[str] = ()
@@ -86,7 +85,7 @@ def evaluation_page(content: EvaluationReport) -> Page:
     e = plain(content.evaluation)
     naive = max((v for v in (e.get("naive") or {}).values() if v is not None), default=None)
     compared = _compared(e)
-    equity = equity_figure([str(d) for d in content.dates], content.net_equity, content.buy_and_hold)
+    equity = equity_figure([str(d) for d in content.dates], content.curves)
     years, groups = _parts(e.get("by_year"), "year"), _parts(e.get("by_group"), "group")
     sections = (
         Section(

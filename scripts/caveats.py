@@ -1,0 +1,135 @@
+"""What the reader of an evaluation must know before believing its figures, as sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from scipy.stats import norm
+
+from scripts.evaluation.statistics import minimum_detectable_skill
+
+_FEW_DATES = 60  # below this many dates an interval by blocks of dates says little
+_FEW_BLOCKS = 10
+_UNCALIBRATED = 0.05  # expected calibration error worth a warning
+_RARE = 0.35  # share of the rarest of two classes below which accuracy misleads
+_BROKEN = 2.0  # standard errors between the skill out of fold and on the test set
+_DRIFTED = 0.25  # population stability index of a feature
+
+Fields = Mapping[str, Any]
+
+
+def caveats(fields: Fields) -> list[str]:
+    """Sentences from the figures of an evaluation, the gravest first."""
+    said: list[str] = []
+    for find in _FINDERS:
+        said += find(fields)
+    return said
+
+
+def is_imbalanced(fields: Fields) -> bool:
+    """Whether one class is so rare that accuracy misleads."""
+    shares = fields["class_shares"]
+    return bool(min(shares) < _RARE * 2 / len(shares))
+
+
+def openings_caveat(fields: Fields, openings: int) -> list[str]:
+    """A second look at the test set is a second chance: p-value and interval corrected for all looks (Bonferroni)."""
+    if openings < 2:
+        return []
+    half = float(norm.ppf(1.0 - 0.025 / openings)) * fields["skill_se"]
+    low, high = fields["skill"] - half, fields["skill"] + half
+    p = fields["skill_p_value"]
+    told = "" if p is None else f" (p-value {min(1.0, p * openings):.3f} in place of {p:.3f})"
+    return [
+        f"the sealed test set has been opened {openings} times: intervals, verdict and p-value hold for the first time "
+        f"alone; corrected for {openings}, the skill lies between {low:+.4f} and {high:+.4f}{told}"
+    ]
+
+
+def _regime_break(fields: Fields) -> Iterator[str]:
+    promised, error = fields["promised"]["skill"], fields["promised"]["skill_se"]
+    if promised is None or error is None:
+        return
+    gap, together = promised - fields["skill"], math.hypot(error, fields["skill_se"])
+    if together > 0 and abs(gap) > _BROKEN * together:
+        yield (
+            f"regime break: cross-validation and test disagree, skill {promised:+.4f} (s.e. {error:.4f}) out of fold "
+            f"and {fields['skill']:+.4f} (s.e. {fields['skill_se']:.4f}) on the test rows; what was learned "
+            f"{'no longer holds' if gap > 0 else 'is not what decided'} there"
+        )
+
+
+def _independence(fields: Fields) -> Iterator[str]:
+    if fields["skill_se"] == 0:
+        yield "the model gives the same answers as the best naive rule"
+        return
+    if fields["n_dates"] is not None:
+        n_blocks = int(fields["n_dates"] / max(1.0, fields["block_length_dates"]))
+        if fields["n_dates"] < _FEW_DATES or n_blocks < _FEW_BLOCKS:
+            yield f"{fields['n_dates']} dates in {n_blocks} blocks are too few to tell"
+    if fields["verdict"] == "no skill":
+        least = minimum_detectable_skill(fields["skill_se"])
+        effective = fields["n_effective"]
+        worth = "" if effective is None else f", worth {effective:,.0f} independent ones,"
+        yield f"these {fields['n_rows']:,} rows{worth} can tell a skill of {least:.3f} or more (with 80 % power)"
+
+
+def _worth_it(fields: Fields) -> Iterator[str]:
+    reference = fields["versus_reference"]
+    if fields["verdict"] == "skill" and reference["ci95"][0] <= 0:
+        name, (low, high) = reference["name"].replace("_", " "), reference["ci95"]
+        lead = f"{reference['difference']:+.4f} (95 % {low:+.4f} to {high:+.4f})"
+        yield f"the network is not clearly better than {name}: {lead}"
+
+
+def _profit(fields: Fields) -> Iterator[str]:
+    returns = fields["returns"]
+    if fields["verdict"] == "skill" and returns is not None and returns["net"] <= 0:
+        yield "more accurate than the naive rules, but not profitable after costs"
+
+
+def _calibration(fields: Fields) -> Iterator[str]:
+    if fields["ece"] > _UNCALIBRATED:
+        yield f"probabilities are not calibrated (expected calibration error {fields['ece']:.3f})"
+
+
+def _balance(fields: Fields) -> Iterator[str]:
+    if is_imbalanced(fields):
+        precision = fields["average_precision"]
+        told = "" if precision is None else f", average precision {precision:.3f}"
+        yield (
+            f"classes are imbalanced (the rarest {min(fields['class_shares']):.1%}): look at balanced accuracy "
+            f"{fields['balanced_accuracy']:.3f}, MCC {fields['mcc']:.3f}{told} first"
+        )
+
+
+def _drift(fields: Fields) -> Iterator[str]:
+    far = [feature for feature in fields["drift"] if feature["psi"] > _DRIFTED]
+    if far:
+        named = ", ".join(f"{feature['feature']} {feature['psi']:.2f}" for feature in far[:3])
+        yield (
+            f"drift between development and test: {len(far)} features have a population stability index above "
+            f"{_DRIFTED} ({named})"
+        )
+
+
+def _duplicates(fields: Fields) -> Iterator[str]:
+    if fields["n_duplicates"]:
+        yield (
+            f"duplicates across splits: {fields['n_duplicates']} of {fields['n_rows']:,} test rows have exactly the "
+            "features of a development row"
+        )
+
+
+_FINDERS: tuple[Callable[[Fields], Iterator[str]], ...] = (
+    _regime_break,
+    _independence,
+    _worth_it,
+    _profit,
+    _balance,
+    _calibration,
+    _drift,
+    _duplicates,
+)
