@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,7 @@ from scripts.search_space import (
     SearchSpace,
     default_search_space,
 )
+from scripts.selection import DEFAULT_ORDER, Criterion
 
 Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatility_regime", "column"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -139,6 +140,9 @@ class ExtendedConfig(Model):
     monitor: Monitor = Field(
         "val_loss",
         description="decides early stopping and the best epoch; by loss, no lucky epoch for accuracy is picked",
+    )
+    selection_order: Annotated[tuple[Criterion, ...], Field(strict=False)] = Field(
+        DEFAULT_ORDER, description="what decides among configurations within one standard error of the best"
     )
 
 

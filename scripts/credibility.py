@@ -6,13 +6,14 @@ the number of trials effectively tried and by how differently they really behave
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scripts.evaluation.best_of_n import corrected_winner, cross_validation_selection_bias
-from scripts.evaluation.bootstrap import optimal_block_lengths
+from scripts.evaluation.bootstrap import date_bootstrap, optimal_block_lengths, ratio_block_length
 from scripts.evaluation.comparisons import corrected_resampled_ttest, model_confidence_set
 from scripts.evaluation.overfitting import probability_of_backtest_overfitting
 from scripts.evaluation.sharpe import (
@@ -21,12 +22,14 @@ from scripts.evaluation.sharpe import (
     mean_correlation,
     sharpe_moments,
 )
-from scripts.evaluation.statistics import accuracy_interval, difference_interval
+from scripts.evaluation.statistics import difference_interval
 from scripts.random_keys import key, numpy_generator
 
 _BLOCKS = 16  # of dates, for the probability of backtest overfitting
 _LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, choosing among trials cannot be judged
 _CONFIDENCE_SET_SIZE = 0.1
+# Column of the ledger with the sums by date, and the sign that makes higher better.
+_SCORES = {"accuracy": ("hits", 1), "log_loss": ("log_loss", -1), "auc": ("auc", 1)}
 
 
 def judge_search(ledger: pd.DataFrame, horizon: int, seed: int) -> dict[str, Any] | None:
@@ -42,32 +45,51 @@ def judge_search(ledger: pd.DataFrame, horizon: int, seed: int) -> dict[str, Any
     Returns
     -------
     dict
-        best_observed and best_expected accuracy (after the winner's curse), accuracy_se, n_trials, effective_trials,
-        mean_correlation of the trials' hits by date, pbo (probability of backtest overfitting), deflated_sharpe
-        (probability that the most profitable trial's Sharpe ratio is above 0; None without returns).
+        n_trials; scores: for accuracy, log_loss and auc (left out where undefined) the best trial, its observed and its
+        expected score (after the winner's curse), se, mean_correlation of the trials by date and effective_trials; pbo
+        (probability of backtest overfitting, by accuracy); deflated_sharpe (probability that the most profitable
+        trial's Sharpe ratio is above 0; None without returns).
     """
     hits, rows = (ledger.pivot(index="date", columns="trial", values=name) for name in ("hits", "n_rows"))
     if hits.shape[1] < _LEAST_TRIALS or hits.shape[0] < _LEAST_DATES:
         return None
-    by_date = (hits / rows).to_numpy()
-    accuracy = hits.sum().to_numpy() / rows.sum().to_numpy()
-    best = int(accuracy.argmax())
-    counts = rows.iloc[:, best].to_numpy()
-    date = np.repeat(np.arange(len(counts)), counts)
-    ones = [np.repeat([1.0, 0.0], [h, n - h]) for h, n in zip(hits.iloc[:, best].astype(int), counts, strict=True)]
-    error = accuracy_interval(np.concatenate(ones), date, horizon, numpy_generator(seed, "search", "accuracy"))
-    correlation = mean_correlation(by_date) or 0.0
-    independent = error.se * np.sqrt(max(0.0, 1.0 - correlation))
-    n_effective = effective_trials(len(accuracy), correlation)
+    counts = rows.iloc[:, 0].to_numpy()
+    scores = {}
+    for name, (column, sign) in _SCORES.items():
+        sums = ledger.pivot(index="date", columns="trial", values=column)
+        if not sums.isna().any(axis=None):
+            scores[name] = _winner(sign * sums, counts, horizon, numpy_generator(seed, "search", name))
+            for value in ("observed", "expected"):
+                scores[name][value] *= sign
     return {
-        "best_observed": float(accuracy[best]),
-        "best_expected": corrected_winner(accuracy, float(independent)),
-        "accuracy_se": error.se,
-        "n_trials": len(accuracy),
-        "effective_trials": n_effective,
-        "mean_correlation": correlation,
-        "pbo": probability_of_backtest_overfitting(by_date, _BLOCKS).pbo,
+        "n_trials": hits.shape[1],
+        "scores": scores,
+        "pbo": probability_of_backtest_overfitting((hits / rows).to_numpy(), _BLOCKS).pbo,
         "deflated_sharpe": _deflated_sharpe(ledger),
+    }
+
+
+def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The trial with the highest mean score over all rows, and what is to be expected of it.
+
+    `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows.
+    """
+    by_date = sums.to_numpy()
+    score = by_date.sum(axis=0) / counts.sum()
+    best = int(score.argmax())
+    # The error of a score, as the mean over all trials: that of one trial would be a noisy estimate of it.
+    block = float(np.median([ratio_block_length(column, counts, horizon) for column in by_date.T]))
+    error = float(np.sqrt(date_bootstrap(by_date, counts, block_length=block, rng=rng).var(axis=0).mean()))
+    correlation = mean_correlation(by_date / counts[:, None]) or 0.0
+    # What all trials share of their error cannot make one look better than another.
+    independent = error * math.sqrt(max(0.0, 1.0 - correlation))
+    return {
+        "trial": int(sums.columns[best]),
+        "observed": float(score[best]),
+        "expected": corrected_winner(score, independent),
+        "se": error,
+        "mean_correlation": correlation,
+        "effective_trials": effective_trials(len(score), correlation),
     }
 
 
@@ -114,11 +136,17 @@ def in_words(search: dict[str, Any] | None, choice: dict[str, Any]) -> list[str]
     """The corrections as sentences."""
     said = []
     if search is not None:
+        best = search["scores"]["accuracy"]
+        others = "; ".join(
+            f"{name.replace('_', ' ')} {found['observed']:.4f}, {found['expected']:.4f} to be expected"
+            for name, found in search["scores"].items()
+            if name != "accuracy"
+        )
         said.append(
-            f"The best of {search['n_trials']} trials (worth {search['effective_trials']:.1f} independent ones) showed "
-            f"{search['best_observed']:.4f} on its one split; after the winner's curse {search['best_expected']:.4f} "
-            f"is to be expected. A choice made on one half of the dates fell below the median on the other in "
-            f"{search['pbo']:.0%} of all ways to halve them."
+            f"The best of {search['n_trials']} trials (worth {best['effective_trials']:.1f} independent ones) showed "
+            f"{best['observed']:.4f} on its one split; after the winner's curse {best['expected']:.4f} is to be "
+            f"expected{f' (best by {others})' if others else ''}. A choice made on one half of the dates fell below "
+            f"the median on the other in {search['pbo']:.0%} of all ways to halve them."
         )
         if search["deflated_sharpe"] is not None:
             said.append(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from scripts.artifacts import RunDir, file_sha256, read_json, unpack_tensors, write_bytes, write_json
@@ -19,8 +17,9 @@ from scripts.data.dataset import Dataset, Split
 from scripts.errors import InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
+from scripts.out_of_fold import judge, n_duplicates, prediction_table
 from scripts.search_space import Hyperparameters
-from scripts.selection import rank
+from scripts.selection import best_by_mean, rank
 from scripts.training.spec import Outcome, RunSpec
 
 COMMAND = "run_extended_training.py"
@@ -79,17 +78,21 @@ class ExtendedTrainer:
             reason = next(o.failure for o in work.outcomes.values() if o.failure)
             what = f"every configuration failed in at least one fold, the first with: {reason}"
             raise InputError(what, str(self.run_dir.extended), "add --fresh and a larger --top-n")
-        ranked, reason = rank(usable)
+        best_naive = work.judge(usable)
+        ranked, reason = rank(usable, work.experiment.extended.selection_order)
         constants = [np.bincount(work.dataset.y[test]).max() / len(test) for _, test in work.folds]
-        out_of_fold = work.out_of_fold([c["trial_number"] for c in ranked])
+        probabilities = {c["trial_number"]: work.probabilities(c["trial_number"]) for c in ranked}
+        table = prediction_table(work.dataset, work.folds, probabilities)
         self.run_dir.extended.mkdir(parents=True, exist_ok=True)
-        write_bytes(self.run_dir.out_of_fold, out_of_fold.to_parquet(index=False))
+        write_bytes(self.run_dir.out_of_fold, table.to_parquet(index=False))
         self._results = provenance | {
             "n_folds": len(work.folds),
             "epochs_spent": work.epochs_spent,
             "best_constant_accuracy": float(np.average(constants, weights=[len(t) for _, t in work.folds])),
+            "best_naive": best_naive,
             "n_failed_configurations": len(work.trials) - len(usable),
-            "configurations": [{"rank": position} | dict(c) for position, c in enumerate(ranked, 1)],
+            "n_duplicates": n_duplicates(work.dataset, work.folds),
+            "configurations": [{"rank": position} | c for position, c in enumerate(ranked, 1)],
             "reason": reason,
             "files": {self.run_dir.out_of_fold.name: file_sha256(self.run_dir.out_of_fold)},
         }
@@ -139,21 +142,20 @@ class CrossValidation:
         """A record for each configuration; None where a fold failed."""
         return [self._configuration(trial) for trial in self.trials]
 
-    def out_of_fold(self, trial_numbers: Sequence[int]) -> pd.DataFrame:
-        """Predictions of every usable row by the models that have not seen it, one block per configuration."""
-        data = self.dataset
-        frames = []
-        for number in trial_numbers:
-            for fold, (_, rows) in enumerate(self.folds):
-                probabilities = self._done[_name(number, fold)][2].softmax(dim=1).numpy()
-                columns: dict[str, Any] = {"trial_number": number, "fold": fold, "row": rows}
-                columns["date"] = data.dates[data.date[rows]] if data.dates is not None else data.date[rows]
-                columns["ticker"] = np.array(data.tickers, dtype=object)[data.ticker[rows]]
-                columns["label"] = data.y[rows]
-                columns["forward_return"] = data.forward_return[rows]
-                columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(data.classes)}
-                frames.append(pd.DataFrame(columns))
-        return pd.concat(frames, ignore_index=True)
+    def probabilities(self, trial_number: int) -> list[np.ndarray]:
+        """Class probabilities of the tested rows of each fold."""
+        return [self._done[_name(trial_number, fold)][2].softmax(dim=1).numpy() for fold in range(len(self.folds))]
+
+    def judge(self, configurations: Sequence[dict[str, Any]]) -> str:
+        """Add to each record how sure it is (see `out_of_fold.judge`); name of the best naive rule."""
+        rows = np.concatenate([test for _, test in self.folds])
+        said = {c["trial_number"]: np.concatenate(self.probabilities(c["trial_number"])) for c in configurations}
+        correct = {number: p.argmax(axis=1) == self.dataset.y[rows] for number, p in said.items()}
+        best = best_by_mean(configurations)["trial_number"]
+        name, found = judge(self.dataset, rows, correct, best, self.experiment.seed)
+        for configuration in configurations:
+            configuration |= found[configuration["trial_number"]]
+        return name
 
     def _spec(self, trial: dict[str, Any], fold: int) -> RunSpec:
         experiment, config = self.experiment, self.experiment.extended
@@ -180,18 +182,17 @@ class CrossValidation:
         if any(outcome.state == "failed" for outcome in outcomes):
             return None
         accuracies = [o.val_accuracy for o in outcomes if o.val_accuracy is not None]
-        spread = float(np.std(accuracies, ddof=1))
         return {
             "trial_number": trial["number"],
             "config": Hyperparameters(**trial["hyperparameters"]).model_dump(),
             "phase_1_accuracy": trial["val_accuracy"],
             "avg_accuracy": float(np.mean(accuracies)),
-            "std_accuracy": spread,
-            "accuracy_se": spread / math.sqrt(len(accuracies)),
+            "std_accuracy": float(np.std(accuracies, ddof=1)),
             "avg_val_loss": _mean([o.val_loss for o in outcomes]),
             "avg_train_loss": _mean([o.train_loss for o in outcomes]),
             "avg_simulated_return": _mean([o.simulated_return for o in outcomes]),
             "n_parameters": outcomes[0].n_parameters,
+            "operations_per_row": outcomes[0].operations_per_row,
             "duration_s": sum(o.duration_s for o in outcomes),
             "inference_us_per_row": _mean([o.inference_us_per_row for o in outcomes]),
             "folds": [
@@ -232,6 +233,8 @@ def write_best_config(
             "avg_accuracy": best["avg_accuracy"],
             "std_accuracy": best["std_accuracy"],
             "best_constant_accuracy": results["best_constant_accuracy"],
+            "skill": best["skill"],
+            "skill_se": best["skill_se"],
         },
         "epochs_spent": {
             "tuning": read_json(run_dir.trials, "run_hyperparameter_tuning.py")["epochs_spent"],

@@ -18,22 +18,28 @@ def ledger(skills, n_dates=300, n_rows=20, seed=0):
         hits = generator.binomial(n_rows, skill, n_dates)
         net = 0.001 * (hits / n_rows - 0.5) + 0.001 * generator.standard_normal(n_dates)
         columns = {"trial": trial, "date": np.arange(n_dates), "n_rows": n_rows, "hits": hits, "net_return": net}
+        columns |= {"log_loss": 20 * 0.7 - 0.4 * hits, "auc": hits + 0.1 * generator.standard_normal(n_dates)}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
 def test_the_best_of_many_equal_trials_is_corrected_to_their_mean():
-    judged = judge_search(ledger([0.52] * 40), 1, 0)
-    assert judged["best_observed"] > 0.53
-    assert judged["best_expected"] == pytest.approx(0.52, abs=0.006)
-    assert judged["effective_trials"] > 30
-    overfitting = [judge_search(ledger([0.52] * 40, seed=seed), 1, 0)["pbo"] for seed in range(6)]
+    searches = [judge_search(ledger([0.52] * 40, seed=seed), 1, 0) for seed in range(8)]
+    accuracy, loss, area = ([j["scores"][name] for j in searches] for name in ("accuracy", "log_loss", "auc"))
+    assert np.mean([a["observed"] for a in accuracy]) > 0.53
+    assert np.mean([a["expected"] for a in accuracy]) == pytest.approx(0.52, abs=0.003)
+    assert np.mean([a["expected"] for a in area]) == pytest.approx(0.52, abs=0.003)
+    assert min(a["effective_trials"] for a in accuracy) > 30
+    # The log loss of these trials follows from their hits; lower is better.
+    assert [a["observed"] for a in loss] == pytest.approx([0.7 - 0.4 * a["observed"] for a in accuracy])
+    assert all(a["expected"] > a["observed"] for a in loss)
+    overfitting = [search["pbo"] for search in searches]
     assert np.mean(overfitting) == pytest.approx(0.5, abs=0.15)  # one half for trials of equal skill
 
 
 def test_a_real_lead_is_kept():
     judged = judge_search(ledger([0.50] * 30 + [0.60]), 1, 0)
-    assert judged["best_expected"] > 0.58
+    assert judged["scores"]["accuracy"]["expected"] > 0.58
     assert judged["pbo"] < 0.05
     assert judged["deflated_sharpe"] is not None
 
@@ -41,7 +47,7 @@ def test_a_real_lead_is_kept():
 def test_copies_of_one_trial_count_as_one():
     one = ledger([0.53])
     copies = pd.concat([one.assign(trial=k) for k in range(20)], ignore_index=True)
-    assert judge_search(copies, 1, 0)["effective_trials"] == pytest.approx(1.0, abs=0.01)
+    assert judge_search(copies, 1, 0)["scores"]["accuracy"]["effective_trials"] == pytest.approx(1.0, abs=0.01)
 
 
 def test_too_few_trials_are_not_judged():

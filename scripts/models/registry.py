@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.errors import InputError
 from scripts.models.gru import GRU
@@ -60,6 +62,19 @@ def build_model(
     if family in built_in:
         return built_in[family](hyperparameters, n_features, n_classes)
     raise _unknown_family(family)
+
+
+def operations_per_row(model: nn.Module, row: torch.Tensor) -> int:
+    """Floating-point operations of the model for one row, shape (1, n_features) or (1, window, n_features).
+
+    Matrix products, convolutions and attention count, two operations for each multiply-add; element-wise work does not.
+    """
+    training = model.training
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(row)
+    model.train(training)
+    return int(counter.get_total_flops())
 
 
 def check_families(space: SearchSpace, factories: Mapping[str, str]) -> None:

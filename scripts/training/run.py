@@ -22,7 +22,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.evaluation.returns import total_return
 from scripts.models.layers import redraw_dropout
-from scripts.models.registry import build_model, window_offsets
+from scripts.models.registry import build_model, operations_per_row, window_offsets
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.optimisation import learning_rate_share, make_optimiser, update_average
@@ -279,6 +279,7 @@ class TrainingRun:
             seconds,
             latency if evaluated else None,
             failure,
+            operations_per_row(self.model, self._gather(self.train_rows[:1])),
         )
 
     # --- state ------------------------------------------------------------------------------------------------------

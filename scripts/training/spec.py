@@ -92,6 +92,8 @@ class Outcome:
         All planned epochs run, stopped early, or no usable result.
     failure : str or None
         Why a run failed or was ended from outside.
+    operations_per_row : int or None
+        Floating-point operations of the model for one row.
     """
 
     state: RunState
@@ -105,6 +107,7 @@ class Outcome:
     duration_s: float
     inference_us_per_row: float | None
     failure: str | None = None
+    operations_per_row: int | None = None
 
     @classmethod
     def failed(cls, reason: str, epochs: int = 0, duration_s: float = 0.0, n_parameters: int = 0) -> Outcome:

@@ -12,6 +12,7 @@ from scripts.artifacts import unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
+from scripts.evaluation.metrics import auc_by_row
 from scripts.training.simulated_trading import SimulatedTrading
 
 
@@ -28,8 +29,9 @@ def validation_ledger(
     Returns
     -------
     DataFrame
-        Columns trial, date (position in the calendar), n_rows, hits, log_loss (sum over the date's rows, nats) and
-        net_return (a fraction, NaN without returns).
+        Columns trial, date (position in the calendar), n_rows, and sums over the date's rows: hits, log_loss (nats),
+        auc (of `metrics.auc_by_row`; NaN where the AUC is undefined); net_return of the date (a fraction, NaN without
+        returns).
     """
     dates, position = np.unique(dataset.date[rows], return_inverse=True)
     targets = torch.from_numpy(dataset.y[rows])
@@ -42,6 +44,7 @@ def validation_ledger(
         logits = unpack_tensors(packed)["validation_logits"]
         losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         hits = (logits.argmax(dim=1) == targets).numpy()
+        areas = auc_by_row(targets.numpy(), logits.double().softmax(dim=1).numpy())
         net = np.full(len(dates), np.nan)
         if trading is not None:
             series = trading.returns(logits)
@@ -52,6 +55,7 @@ def validation_ledger(
             "n_rows": np.bincount(position),
             "hits": np.bincount(position, hits),
             "log_loss": np.bincount(position, losses.double().numpy()),
+            "auc": np.full(len(dates), np.nan) if areas is None else np.bincount(position, areas),
             "net_return": net,
         }
         frames.append(pd.DataFrame(columns))

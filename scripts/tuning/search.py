@@ -181,6 +181,7 @@ def _record(trial: FrozenTrial) -> dict[str, Any]:
         "train_loss": outcome.train_loss,
         "simulated_return": outcome.simulated_return,
         "n_parameters": outcome.n_parameters,
+        "operations_per_row": outcome.operations_per_row,
         "duration_s": outcome.duration_s,
         "inference_us_per_row": outcome.inference_us_per_row,
         "failure": outcome.failure,

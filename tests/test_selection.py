@@ -1,0 +1,77 @@
+"""The choice among configurations: candidates by paired error, the order that decides, the reason it gives."""
+
+import numpy as np
+import pytest
+
+from scripts.config import DataConfig, SyntheticConfig
+from scripts.data.loading import load_development
+from scripts.out_of_fold import judge, n_duplicates
+from scripts.selection import DEFAULT_ORDER, rank
+
+
+def candidate(number, accuracy, behind=0.0, behind_se=0.01, **values):
+    """Record of a configuration as phase 2 makes it."""
+    record = {"std_accuracy": 0.02, "avg_simulated_return": 0.1, "n_parameters": 100, "operations_per_row": 200}
+    record |= {"trial_number": number, "avg_accuracy": accuracy, "behind": behind, "behind_se": behind_se}
+    return record | {"config": {"family": "mlp"}, "avg_val_loss": 0.69} | values
+
+
+def test_the_best_mean_wins_where_nothing_lies_within_its_error():
+    ranked, reason = rank([candidate(1, 0.52, 0.04), candidate(2, 0.56), candidate(3, 0.53, 0.03, std_accuracy=0.0)])
+    assert [c["trial_number"] for c in ranked] == [2, 3, 1]
+    assert [c["tied"] for c in ranked] == [True, False, False]
+    assert "no other configuration" in reason
+
+
+@pytest.mark.parametrize(
+    ("better", "words"),
+    [
+        ({"std_accuracy": 0.01}, "lowest spread"),
+        ({"avg_simulated_return": 0.2}, "highest net return"),
+        ({"n_parameters": 50}, "fewest parameters"),
+        ({"operations_per_row": 100}, "fewest operations"),
+    ],
+)
+def test_among_equals_the_first_criterion_that_differs_decides(better, words):
+    ranked, reason = rank([candidate(1, 0.560), candidate(2, 0.558, 0.002, **better)])
+    assert ranked[0]["trial_number"] == 2
+    assert words in reason
+    assert "of trial 1" in reason
+
+
+def test_the_order_can_be_set_and_an_unknown_value_is_the_worst():
+    small, steady = candidate(1, 0.56, n_parameters=10), candidate(2, 0.56, 0.0, std_accuracy=0.001)
+    assert rank([small, steady])[0][0]["trial_number"] == 2
+    assert rank([small, steady], ["n_parameters"])[0][0]["trial_number"] == 1
+    unknown = candidate(1, 0.56, avg_simulated_return=None)
+    assert rank([unknown, candidate(2, 0.56)], ["avg_simulated_return"])[0][0]["trial_number"] == 2
+
+
+def test_complete_equals_are_ordered_by_trial_in_any_order_of_input():
+    records = [candidate(k, 0.55) for k in (3, 1, 2)]
+    for order in (records, records[::-1]):
+        assert [c["trial_number"] for c in rank(order, DEFAULT_ORDER)[0]] == [1, 2, 3]
+
+
+def test_error_of_being_behind_is_paired_and_skill_is_held_against_the_best_naive_rule():
+    dataset = load_development(DataConfig(synthetic=SyntheticConfig(n_tickers=6, n_days=700)), 1, 0)
+    rows, rng = dataset.rows, np.random.default_rng(0)
+    best = rng.random(len(rows)) < 0.6
+    nearly = best ^ (rng.random(len(rows)) < 0.01)  # errs on the same rows
+    apart = rng.random(len(rows)) < 0.595  # as good, but on other rows
+    name, found = judge(dataset, rows, {1: best, 2: nearly, 3: apart}, 1, 0)
+    assert name in {"best_constant", "majority", "persistence"}
+    assert found[1]["behind"] == found[1]["behind_se"] == 0.0
+    assert found[2]["behind_se"] < found[3]["behind_se"] / 3
+    share = np.bincount(dataset.y[rows]).max() / len(rows)
+    assert found[1]["skill"] == pytest.approx(best.mean() - share)
+    assert found[1]["skill_ci95"][0] < found[1]["skill"] < found[1]["skill_ci95"][1]
+
+
+def test_rows_that_a_fold_tests_and_trains_on_as_copies_are_counted():
+    dataset = load_development(DataConfig(synthetic=SyntheticConfig(n_tickers=3, n_days=300)), 1, 0)
+    folds = dataset.folds("kfold", 3, 0)
+    assert n_duplicates(dataset, folds) == 0
+    train, test = folds[0]
+    dataset.x[test[:5]] = dataset.x[train[:5]]
+    assert n_duplicates(dataset, folds[:1]) == 5
