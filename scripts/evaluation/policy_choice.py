@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm, t
 
-from scripts.evaluation.bootstrap import date_bootstrap, ratio_block_length
+from scripts.evaluation.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
 from scripts.evaluation.decisions import DecisionPolicy, NetReturns, margin_grid, net_by_margin, sums_by_date
 
 _LEAST_CHANGED = 0.01  # share of the rows that another threshold must decide otherwise to be worth a test
 _N_THRESHOLDS = 40
-_LEAST_BLOCKS = 10  # of dates; fewer show too little of how a gain varies
 _LUCK = 0.95  # quantile of the best gain among candidates of which none is better
 
 
@@ -150,7 +149,7 @@ def _best_candidate(
     estimates = gains.sum(axis=0) / counts.sum()
     best = int(estimates.argmax())
     block = ratio_block_length(gains[:, best], counts, horizon)
-    if len(counts) < _LEAST_BLOCKS * block:
+    if len(counts) < LEAST_BLOCKS * block:
         return None
     resampled = date_bootstrap(gains, counts, n_resamples, block, rng=rng)
     errors = resampled.std(axis=0)
@@ -167,7 +166,7 @@ def _best_candidate(
 def _reason(name: str, given: float, other: Candidate | None, measure: str, needed: str) -> str:
     """In words: what was chosen, what it gains, and what luck alone would."""
     if other is None:
-        return f"{name} kept at {given:g}: no other one {needed} over at least {_LEAST_BLOCKS} blocks of dates"
+        return f"{name} kept at {given:g}: no other one {needed} over at least {LEAST_BLOCKS} blocks of dates"
     gain = f"{other.gain:+.3g} {measure} out of fold (standard error {other.gain_se:.2g}; {other.required:.1f} needed)"
     if other.accepted:
         return f"{name} {other.value:.3g} instead of {given:g}: {gain}"
