@@ -41,6 +41,10 @@ class Hyperparameters(Model):
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the planned epochs")
     gradient_clip: float = Field(1.0, ge=0, le=1e6, description="largest gradient norm; 0 switches clipping off")
     class_weights: Literal["none", "balanced"] = Field("none", description="weight of each class in the loss")
+    sample_weights: Literal["none", "uniqueness"] = Field("none", description="weight of each training row in the loss")
+    recency_half_life: float = Field(
+        0.0, ge=0, le=1_000_000, description="dates after which a training row counts half; 0 switches it off"
+    )
 
 
 class Range(Model):

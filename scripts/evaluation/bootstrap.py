@@ -18,6 +18,8 @@ import numpy as np
 BlockKind = Literal["circular", "stationary"]
 _AT_ONCE = 8  # resamples per product: reads the table less often, and stays small in memory
 
+LEAST_BLOCKS = 10  # of dates that a decision may rest on; fewer show too little of how an estimate varies
+
 
 def circular_indices(starts: np.ndarray, block_length: int, n: int) -> np.ndarray:
     """Dates of a circular resample: blocks from `starts` on, wrapping at n, the last one cut; int of shape (n,)."""

@@ -1,4 +1,4 @@
-"""Optimisers, the learning rate over the steps of a run, and averaged weights."""
+"""Loss, optimisers, the learning rate over the steps of a run, and averaged weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from scripts.search_space import Hyperparameters
 
@@ -32,6 +33,31 @@ def learning_rate_share(step: int, n_steps: int, warmup_steps: int, schedule: st
         return 1.0
     progress = min(1.0, (step - warmup_steps) / max(1, n_steps - warmup_steps))
     return _LEAST_SHARE + (1.0 - _LEAST_SHARE) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def loss_sum(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    class_weights: torch.Tensor | None,
+    label_smoothing: float,
+    sample_weights: torch.Tensor | None,
+) -> torch.Tensor:
+    """Sum over rows of the cross-entropy with class weights and label smoothing, times the row's sample weight.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, n_classes)
+    targets : Tensor of int64, shape (n,)
+    class_weights : Tensor, shape (n_classes,), or None
+        With label smoothing, each class of the smoothed target has its own weight, as in PyTorch.
+    label_smoothing : float
+    sample_weights : Tensor, shape (n,), or None
+        None: every row counts the same.
+    """
+    if sample_weights is None:
+        return F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
+    losses = F.cross_entropy(logits, targets, class_weights, reduction="none", label_smoothing=label_smoothing)
+    return (losses * sample_weights).sum()
 
 
 @torch.no_grad()

@@ -20,12 +20,13 @@ from torch.nn import functional as F
 
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
+from scripts.data.sample_weights import training_weights
 from scripts.evaluation.returns import total_return
 from scripts.models.layers import redraw_dropout
 from scripts.models.registry import build_model, operations_per_row, window_offsets
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
-from scripts.training.optimisation import learning_rate_share, make_optimiser, update_average
+from scripts.training.optimisation import learning_rate_share, loss_sum, make_optimiser, update_average
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
@@ -38,6 +39,11 @@ class _OutOfTime(Exception):
 
 class TrainingRun:
     """Trains one model on one split.
+
+    The loss of a step is the sum of s w l over its rows divided by the sum of w: l is the cross-entropy of a row with
+    label smoothing, w the weight of its class (1 without class weights), s its sample weight (1 without). The s have
+    mean 1 over the training rows and stay out of the divisor, so that a step on rows that count little is a small
+    one: without class weights, the steps of an epoch add up to the weighted mean. Validation is never weighted.
 
     Parameters
     ----------
@@ -76,9 +82,16 @@ class TrainingRun:
         self.class_weights: torch.Tensor | None = None
         if spec.hyperparameters.class_weights == "balanced":
             self.class_weights = len(self.targets) / ((counts > 0).sum() * counts.clamp(min=1)).float()
+        self.sample_weights = self._sample_weights(dataset)
         rows = spec.validation_rows
         self.validation_targets = torch.from_numpy(dataset.y[rows]).to(device)
         self.trading = SimulatedTrading.of(dataset, rows, spec.trading)
+
+    def _sample_weights(self, dataset: Dataset) -> torch.Tensor | None:
+        """Weights of the training rows, float32 with mean 1; None where all count the same."""
+        hp = self.spec.hyperparameters
+        weights = training_weights(dataset, self.spec.train_rows, hp.sample_weights, hp.recency_half_life)
+        return None if weights is None else torch.from_numpy(weights).float().to(self.device)
 
     def _gather(self, rows: torch.Tensor) -> torch.Tensor:
         """Inputs of `rows`: (batch, n_features), or windows (batch, window, n_features) gathered by index."""
@@ -154,6 +167,7 @@ class TrainingRun:
         order = order.to(self.device)
         # One gather of the whole epoch leaves contiguous batches; windows would not fit and are gathered by batch.
         rows, targets = self.train_rows[order], self.targets[order]
+        weights = None if self.sample_weights is None else self.sample_weights[order]
         inputs = self._gather(rows) if self.offsets is None else None
         bounds = _batch_bounds(n, self.spec.hyperparameters.batch_size)
         total = torch.zeros((), device=self.device)
@@ -164,18 +178,20 @@ class TrainingRun:
             for step, (a, b) in enumerate(bounds):
                 self._check_time(start)
                 self._set_learning_rate((epoch - 1) * len(bounds) + step, len(bounds))
-                batch = (rows[a:b] if inputs is None else inputs[a:b]), targets[a:b]
+                batch = (rows if inputs is None else inputs)[a:b], targets[a:b], _part(weights, slice(a, b))
                 total += self._step(*batch, gathered=inputs is not None) * (b - a)
                 if self.average:
                     step_number = (epoch - 1) * len(bounds) + step
                     update_average(self.average, self.parameters, self.spec.ema_decay, step_number)
         return float(total) / n
 
-    def _step(self, batch: torch.Tensor, targets: torch.Tensor, gathered: bool) -> torch.Tensor:
+    def _step(
+        self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
+    ) -> torch.Tensor:
         """One optimiser step; out of GPU memory, the micro-batch is halved and the effective batch stays."""
         while True:
             try:
-                loss = self._accumulate(batch, targets, gathered)
+                loss = self._accumulate(batch, targets, sample_weights, gathered)
                 break
             except torch.OutOfMemoryError:
                 if self.micro_batch <= 1:
@@ -186,16 +202,18 @@ class TrainingRun:
         self.optimiser.step()
         return loss
 
-    def _accumulate(self, batch: torch.Tensor, targets: torch.Tensor, gathered: bool) -> torch.Tensor:
-        """Gradients of the mean loss over the batch, one micro-batch after the other."""
+    def _accumulate(
+        self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
+    ) -> torch.Tensor:
+        """Gradients of the weighted loss of the batch, one micro-batch after the other."""
         self.optimiser.zero_grad()
-        weight = self.class_weights
+        weight, smoothing = self.class_weights, self.spec.hyperparameters.label_smoothing
         mass = len(targets) if weight is None else weight[targets].sum()
         loss = torch.zeros((), device=self.device)
-        for part, y in zip(batch.split(self.micro_batch), targets.split(self.micro_batch), strict=True):
-            logits = self.model(part if gathered else self._gather(part))
-            smoothing = self.spec.hyperparameters.label_smoothing
-            share = F.cross_entropy(logits, y, weight, reduction="sum", label_smoothing=smoothing) / mass
+        for a in range(0, len(targets), self.micro_batch):
+            rows = slice(a, a + self.micro_batch)
+            logits = self.model(batch[rows] if gathered else self._gather(batch[rows]))
+            share = loss_sum(logits, targets[rows], weight, smoothing, _part(sample_weights, rows)) / mass
             share.backward()
             loss += share.detach()
         return loss
@@ -309,6 +327,10 @@ class TrainingRun:
         self.micro_batch = state["micro_batch"]
         self.outcome = Outcome.from_dict(state["outcome"]) if state["outcome"] else None
         self.validation_logits = state["validation_logits"]
+
+
+def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    return None if values is None else values[rows]
 
 
 def _batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
