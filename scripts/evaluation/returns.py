@@ -269,8 +269,8 @@ def returns_by_ticker(
 ) -> dict[int, ReturnSummary]:
     """Summary of each ticker traded by itself, with the whole capital of an account of its own.
 
-    Positions are limited as on the panel, where a ticker shares the capital with others; so for a ticker that has a row
-    on every date the mean of its net returns over the number of tickers is what it adds to the panel's.
+    Positions are limited as on the panel, where the ticker shares the capital with others; on a date with n_t tickers
+    the panel's net return is the mean of theirs.
 
     Parameters
     ----------
