@@ -65,6 +65,9 @@ class DataConfig(Model):
     )
     max_weight: float = Field(1.0, gt=0, le=1, description="largest share of the capital in one ticker")
     periods_per_year: int = Field(252, ge=1, le=1_000_000, description="bars a year, for yearly Sharpe ratios")
+    cost_matrix: list[list[float]] | None = Field(
+        None, description="tables: cost of each decision; a row per true class, a column per predicted one"
+    )
     synthetic: SyntheticConfig = SyntheticConfig()
     placebo: int | None = Field(None, ge=0, description="permute the labels in blocks of dates: placebo number K")
 
@@ -85,6 +88,19 @@ class DataConfig(Model):
             raise ValueError("label: column needs `label_column`")
         if self.label == "next_direction" and self.horizon != 1:
             raise ValueError("next_direction looks one bar ahead; use k_bar_direction for a longer horizon")
+        return self
+
+    @field_validator("cost_matrix")
+    @classmethod
+    def _check_cost_matrix(cls, costs: list[list[float]] | None) -> list[list[float]] | None:
+        if costs is not None and (len(costs) < 2 or any(len(row) != len(costs) for row in costs)):
+            raise ValueError("a cost matrix has as many columns as rows, at least two: one for each class")
+        return costs
+
+    @model_validator(mode="after")
+    def _check_costs_of_source(self) -> DataConfig:
+        if self.cost_matrix is not None and self.source != "table":
+            raise ValueError(f"cost_matrix is for tables; source {self.source} has simulated returns after cost_bps")
         return self
 
 

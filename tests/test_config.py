@@ -29,6 +29,9 @@ def test_defaults_are_those_of_the_guide():
     assert (final.epochs, final.early_stopping_patience) == (200, 15)
 
 
+TABLE = "data: {source: table, path: x.csv, label: column, label_column: target, "
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -53,6 +56,12 @@ def test_defaults_are_those_of_the_guide():
         ("data: {source: market}", "needs `path`"),
         ("data: {source: table, path: x.csv}", "does not go with label"),
         ("- 1\n- 2\n", "no mapping"),
+        (TABLE + "cost_matrix: [[0, 1], [5]]}", "line 1, data.cost_matrix: a cost matrix has as many columns as rows"),
+        (TABLE + "cost_matrix: [[0]]}", "at least two"),
+        (TABLE + "cost_matrix: [[0, .inf], [5, 0]]}", "finite"),
+        ("data: {cost_matrix: [[0, 1], [5, 0]]}", "cost_matrix is for tables"),
+        ("data: {position: half}", "'sign' or 'proportional'"),
+        ("data: {max_weight: 0.0}", "greater than 0"),
         ("tuning: {n_random_trials: 0, n_bayesian_trials: 0, n_fine_tune_trials: 0}", "no trial is planned"),
     ],
 )

@@ -20,6 +20,9 @@ from scripts.evaluation.returns import (
     drawdown,
     equity_curve,
     positions,
+    returns_by_label,
+    returns_by_ticker,
+    rule_positions,
     summarise,
     total_return,
 )
@@ -271,3 +274,56 @@ def test_the_limit_holds_on_every_date_and_leaves_smaller_positions_alone(seed: 
 def test_the_config_makes_the_trading_rules() -> None:
     config = DataConfig(cost_bps=2.0, margin=0.1, position="proportional", max_weight=0.25)
     assert config.trading == TradingRules(2.0, 0.1, "proportional", 0.25)
+
+
+def panel_positions() -> np.ndarray:
+    return positions(both(panel_rows(PANEL["p_up"])[2]), (-1, 1), TradingRules(margin=PANEL["margin"]))
+
+
+def test_parts_by_label_of_date_agree_with_the_table_worked_by_hand() -> None:
+    label = np.where(np.arange(1, 13) <= 5, 2019, 2020)
+    parts = returns_by_label(simulator().run(panel_positions()), label, 252)
+    first, second = parts["2019"], parts["2020"]
+    assert list(parts) == ["2019", "2020"]
+    assert (first.n_dates, second.n_dates) == (5, 7)
+    assert (1 + first.net, 1 + second.net) == pytest.approx((1.0024866674, 1.01410048796 / 1.0024866674))
+    assert 1 + first.gross == pytest.approx(1.002 * 1.003 * 1.002 * 1.001 * 0.996)
+    assert (first.turnover, second.turnover) == pytest.approx((3 / 5, (4.5 + 1 / 3) / 7))
+    assert (first.hit_rate, second.hit_rate) == pytest.approx((8 / 14, 9 / 17))
+    # Net returns in basis points: 16 2/3, 28 1/3, 16 2/3, 6 2/3, -43 1/3, so mean 5 and variance 28400 / 9 / 4.
+    assert first.sharpe == pytest.approx(5 / math.sqrt(28400 / 36) * math.sqrt(252))
+    assert (first.max_drawdown, second.max_drawdown) == pytest.approx((0.00433333333333, 0.00466591666667))
+
+
+def test_a_ticker_by_itself_agrees_with_its_row_of_the_table_worked_by_hand() -> None:
+    alone = returns_by_ticker(simulator(), panel_positions(), 252)
+    assert list(alone) == [0, 1, 2]
+    gross_bp = np.array([-30, 90, 60, 60, -120, 90, -30, -60, 90, 120, -45])
+    turnover = np.array([1, 0, 2, 0, 0, 0, 2, 0, 0, 2, 0])
+    net = (gross_bp - 5 * turnover) * 1e-4
+    b = alone[1]
+    assert (b.n_dates, b.hit_rate, b.exposure) == (11, 6 / 11, 1.0)
+    assert (b.turnover, b.break_even_cost_bps) == pytest.approx((7 / 11, 225 / 7))
+    assert (b.gross, b.net) == pytest.approx((np.prod(1 + gross_bp * 1e-4) - 1, np.prod(1 + net) - 1))
+    # Net returns sum to 190 basis points, their squares to 65350.
+    assert b.sharpe == pytest.approx((190 / 11) / math.sqrt((65350 - 190**2 / 11) / 10) * math.sqrt(252))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 100_000))
+def test_parts_make_up_the_whole(seed: int) -> None:
+    date, ticker, forward, position = random_panel(seed)
+    trading = ReturnSimulator(date, ticker, forward, TradingRules(7.0, max_weight=0.3))
+    series = trading.run(position)
+    years = returns_by_label(series, series.dates // 5, 252)
+    assert math.prod(1 + part.net for part in years.values()) == pytest.approx(1 + summarise(series, 252).net)
+    each = trading.run_each_ticker(position)
+    net = np.zeros(len(series.dates))
+    for alone in each.values():
+        net[np.searchsorted(series.dates, alone.dates)] += alone.net
+    np.testing.assert_allclose(net / series.rows, series.net, atol=1e-15)
+    assert sum(alone.hits.sum() for alone in each.values()) == series.hits.sum()
+
+
+def test_a_rule_holds_the_position_of_the_class_it_says_and_nothing_where_it_says_none() -> None:
+    assert rule_positions(np.array([0, 2, -1, 1]), (-1.0, 0.5, 1.0)).tolist() == [-1.0, 1.0, 0.0, 0.5]

@@ -227,6 +227,7 @@ def _build_table(
     text = frame[config.label_column].map(_class_name)
     classes = like.classes if like else tuple(sorted(set(text), key=_class_order))
     y = pd.Categorical(text, categories=list(classes)).codes.astype(np.int64)
+    _check_cost_matrix(config, classes)
     unknown = int((y < 0).sum())
     notes = (*raw.notes, f"{unknown} rows left out: their label is none of the known classes") if unknown else raw.notes
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
@@ -251,6 +252,17 @@ def _build_table(
         "ordered": ordered,
         "notes": notes,
     }
+
+
+def _check_cost_matrix(config: DataConfig, classes: tuple[str, ...]) -> None:
+    """Raise InputError if there is a cost matrix for another number of classes."""
+    if config.cost_matrix is not None and len(config.cost_matrix) != len(classes):
+        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        raise InputError(
+            f"has {len(config.cost_matrix)} rows for {len(classes)} classes",
+            "data.cost_matrix",
+            f"give a row and a column for each class in this order: {shown}",
+        )
 
 
 def _label_ends(

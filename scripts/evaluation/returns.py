@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -62,6 +63,19 @@ def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules
     return np.where(decided, wished, 0.0)
 
 
+def rule_positions(predicted: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
+    """Position of each row by a rule that says a class, such as a naive one, float64 of shape (n,).
+
+    Parameters
+    ----------
+    predicted : ndarray of int, shape (n,)
+        Class the rule says; -1 where it says none, and nothing is held.
+    class_positions : sequence of float
+        Position held for each class.
+    """
+    return np.append(np.asarray(class_positions, dtype=np.float64), 0.0)[predicted]
+
+
 @dataclass(frozen=True)
 class ReturnSeries:
     """Simulated returns per date, ascending; all of shape (n_dates,).
@@ -102,11 +116,12 @@ class ReturnSimulator:
         order = np.lexsort((date, ticker))
         self._order = order[np.isfinite(forward_return[order])]
         self._returns = np.asarray(forward_return, dtype=np.float64)[self._order]
-        by_ticker = ticker[self._order]
-        self._first = np.ones(len(by_ticker), dtype=bool)
-        self._first[1:] = by_ticker[1:] != by_ticker[:-1]
+        self._ticker = ticker[self._order]
+        self._first = np.ones(len(self._ticker), dtype=bool)
+        self._first[1:] = self._ticker[1:] != self._ticker[:-1]
         self.dates, self._date = np.unique(date[self._order], return_inverse=True)
         self._rows_per_date = np.bincount(self._date, minlength=len(self.dates))
+        self._cost = rules.cost_bps * 1e-4
         self._limit = rules.max_weight * self._tickers_of_each_date(date)
 
     def positions(self, probabilities: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
@@ -119,22 +134,43 @@ class ReturnSimulator:
 
     def run(self, position: np.ndarray) -> ReturnSeries:
         """Returns of holding `position`, shape (n,), in the order of the rows given at the start, once limited."""
-        held = self.limited(position)[self._order]
-        earned = held * self._returns
-        before = np.zeros_like(held)
-        before[1:] = held[:-1]
-        before[self._first] = 0.0
+        held, earned, changed = self._trade(position)
         gross = self._sum_by_date(earned) / self._rows_per_date
-        turnover = self._sum_by_date(np.abs(held - before)) / self._rows_per_date
+        turnover = self._sum_by_date(changed) / self._rows_per_date
         return ReturnSeries(
             dates=self.dates,
             gross=gross,
-            net=gross - self.rules.cost_bps * 1e-4 * turnover,
+            net=gross - self._cost * turnover,
             turnover=turnover,
             rows=self._rows_per_date,
             active=self._count_by_date(held != 0.0),
             hits=self._count_by_date(earned > 0.0),
         )
+
+    def run_each_ticker(self, position: np.ndarray) -> dict[int, ReturnSeries]:
+        """As `run`, each ticker by itself on an account of its own: the series of its rows, by ticker ascending."""
+        held, earned, changed = self._trade(position)
+        bounds = [*np.flatnonzero(self._first), len(held)]
+        series = {}
+        for a, b in pairwise(bounds):
+            series[int(self._ticker[a])] = ReturnSeries(
+                dates=self.dates[self._date[a:b]],
+                gross=earned[a:b],
+                net=earned[a:b] - self._cost * changed[a:b],
+                turnover=changed[a:b],
+                rows=np.ones(b - a, dtype=np.int64),
+                active=(held[a:b] != 0.0).astype(np.int64),
+                hits=(earned[a:b] > 0.0).astype(np.int64),
+            )
+        return series
+
+    def _trade(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position held, return earned and change of position of each row with a known return, by ticker and date."""
+        held = self.limited(position)[self._order]
+        before = np.zeros_like(held)
+        before[1:] = held[:-1]
+        before[self._first] = 0.0
+        return held, held * self._returns, np.abs(held - before)
 
     def _tickers_of_each_date(self, date: np.ndarray) -> np.ndarray:
         """Rows with a known forward return on the date of each row, at least 1: shape (n,)."""
@@ -207,6 +243,54 @@ def summarise(series: ReturnSeries, periods_per_year: int) -> ReturnSummary:
         exposure=_ratio(series.active.sum(), series.rows.sum()),
         n_dates=len(series.dates),
     )
+
+
+def returns_by_label(
+    series: ReturnSeries, label_of_date: np.ndarray, periods_per_year: int
+) -> dict[str, ReturnSummary]:
+    """Summary of the dates of each label, such as their year; labels ascending, as text.
+
+    The capital starts from 1 in each part, and its first date pays for the change from the position before it, so that
+    the returns of parts that follow each other compound to that of the whole.
+
+    Parameters
+    ----------
+    series : ReturnSeries
+    label_of_date : ndarray, shape (n_dates,)
+        Label of each date of `series.dates`.
+    periods_per_year : int
+    """
+    parts = {str(label): _dates_of(series, label_of_date == label) for label in np.unique(label_of_date)}
+    return {name: summarise(part, periods_per_year) for name, part in parts.items()}
+
+
+def returns_by_ticker(
+    simulator: ReturnSimulator, position: np.ndarray, periods_per_year: int
+) -> dict[int, ReturnSummary]:
+    """Summary of each ticker traded by itself, with the whole capital of an account of its own.
+
+    Positions are limited as on the panel, where the ticker shares the capital with others; on a date with n_t tickers
+    the panel's net return is the mean of theirs.
+
+    Parameters
+    ----------
+    simulator : ReturnSimulator
+    position : ndarray of float64, shape (n,)
+        In the order of the rows of the simulator; ones for buy and hold.
+    periods_per_year : int
+
+    Returns
+    -------
+    dict
+        Ticker, ascending, to its summary; tickers without a known forward return are absent.
+    """
+    each = simulator.run_each_ticker(position)
+    return {ticker: summarise(series, periods_per_year) for ticker, series in each.items()}
+
+
+def _dates_of(series: ReturnSeries, chosen: np.ndarray) -> ReturnSeries:
+    """The chosen dates of a series."""
+    return ReturnSeries(**{f.name: getattr(series, f.name)[chosen] for f in fields(series)})
 
 
 def total_return(returns: np.ndarray) -> float:
