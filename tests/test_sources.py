@@ -183,14 +183,6 @@ def test_exact_copies_are_dropped_with_a_note(tmp_path):
     assert any("1 rows are exact copies" in note and "line 7" in note and "2020-01-03" in note for note in data.notes)
 
 
-def test_short_histories_are_left_out_unless_all_are_short(tmp_path):
-    text = HEADER + long_bars(wavy(120), "LONG") + long_bars(wavy(60), "NEW")
-    data = market(write(tmp_path, text))
-    assert data.frame["ticker"].unique().tolist() == ["LONG"]
-    assert any("NEW (60)" in note and "left out" in note for note in data.notes)
-    assert len(market(write(tmp_path, HEADER + long_bars(wavy(60)))).frame) == 60
-
-
 @pytest.mark.parametrize("ratio", [2, 1 / 10])
 def test_jump_like_a_split_is_noted_and_kept(tmp_path, ratio):
     closes = np.concatenate([wavy(60), wavy(60) * ratio * 50 / wavy(60)[0]])
@@ -425,19 +417,12 @@ TIMED = {"time_column": "when", "group_column": "who"}
 
 def test_table_columns_get_their_types(tmp_path):
     data = table(write(tmp_path, TABLE), **TIMED)
-    assert data.frame.columns.tolist() == ["when", "who", "x", "kind", "y"]
+    assert data.frame.columns.tolist() == ["when", "who", "x", "kind", "flat", "y"]
     assert data.frame["when"].dtype == "datetime64[ns]" and data.frame["when"].is_monotonic_increasing
     assert data.frame["who"].unique().tolist() == ["007", "b"]
     assert data.frame["x"].dtype == "float64"
     assert set(data.frame["kind"]) == {"NA", "k0", "k1"}
     assert set(data.frame["y"]) == {"up", "down"}
-    assert any("constant columns dropped: flat" in note for note in data.notes)
-
-
-def test_constant_columns_of_another_file_are_kept(tmp_path):
-    path = write(tmp_path, TABLE)
-    config = DataConfig(source="table", path=str(path), label="column", label_column="y", **TIMED)
-    assert "flat" in read_data(config, path).frame.columns
 
 
 def test_missing_cells_of_numeric_columns_are_nan_and_of_text_columns_empty_ones(tmp_path):
@@ -470,7 +455,6 @@ def test_copies_are_dropped_with_time_and_kept_without(tmp_path):
         ("x,z\n1,0\n2,1\n", {}, ["'y' is missing", "line 1"]),
         ("x,lable\n1,0\n2,1\n", {"label_column": "label"}, ["'label' is missing", "'lable'"]),
         ("y\n0\n1\n", {}, ["no feature column"]),
-        ("x,y\n1,0\n1,1\n", {}, ["every feature column is constant"]),
         ("x,y\n1,0\n2,1\n$3,1\n4,0\n", {}, ["'$3'", "column x", "line 4"]),
         ("x,y\n1,0\n2,1\ninf,1\n4,0\n", {}, ["not finite", "column x", "line 4"]),
         ("x,y\n1,0\n2,1\n1e13,1\n4,0\n", {}, ["beyond 1e+12", "column x", "line 4"]),

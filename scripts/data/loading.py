@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from scripts.data.dataset import Dataset
 from scripts.data.features import index_bars, market_features
 from scripts.data.labels import market_labels
 from scripts.data.placebo import permute_labels
-from scripts.data.sources import RawData, read_data
+from scripts.data.seal import CutTable, class_order, cut, feature_columns, row_hashes, uncut
+from scripts.data.sources import read_data
 from scripts.errors import InputError
 
 
@@ -34,9 +34,8 @@ def load_development(config: DataConfig, longest_window: int, seed: int) -> Data
     seed : int
         Seed of the sealed sample of a table without time.
     """
-    raw = read_data(config)
-    sealed = _sealed_mask(raw.frame, config, seed)
-    dataset = _build(raw, raw.frame[~sealed], config, longest_window, _fingerprints(raw.frame, sealed))
+    table = cut(read_data(config), config, seed)
+    dataset = _build(table, table.frame[~table.sealed], config, longest_window)
     if dataset.has_time:
         # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo is
         # counted from the first sealed date, which has the position after the last development date.
@@ -50,10 +49,9 @@ def load_sealed(config: DataConfig, longest_window: int, development: Dataset, s
 
     `development` is what `load_development` gave for the same arguments: its classes and vocabularies are taken over.
     """
-    raw = read_data(config)
-    sealed = _sealed_mask(raw.frame, config, seed)
-    frame = raw.frame if development.has_time else raw.frame[sealed]
-    dataset = _build(raw, frame, config, longest_window, _fingerprints(raw.frame, sealed), like=development)
+    table = cut(read_data(config), config, seed)
+    frame = table.frame if development.has_time else table.frame[table.sealed]
+    dataset = _build(table, frame, config, longest_window, like=development)
     if development.has_time:
         dataset = _with_rows(dataset, dataset.rows[dataset.date[dataset.rows] >= development.n_dates])
     return _as_placebo(dataset, config, development.n_dates)
@@ -69,19 +67,18 @@ def load_other(
     tuple
         The data set; how many of the file's rows are development rows (left out), how many are sealed ones.
     """
-    raw, own = read_data(config, path), read_data(config)
-    sealed = _sealed_mask(own.frame, config, seed)
-    columns = [name for name in own.frame.columns if name in raw.frame.columns]
-    known, mine = (_row_hashes(frame[columns]) for frame in (raw.frame, own.frame))
-    trained = np.isin(known, mine[~sealed])
-    nothing = np.zeros(len(raw.frame), dtype=bool)
-    dataset = _build(raw, raw.frame, config, longest_window, _fingerprints(raw.frame, nothing), like=like)
+    own = cut(read_data(config), config, seed)
+    other = uncut(read_data(config, path), config.model_copy(update={"path": str(path)}))
+    columns = [name for name in own.frame.columns if name in other.frame.columns]
+    known, mine = (row_hashes(table.frame[columns]) for table in (other, own))
+    trained = np.isin(known, mine[~own.sealed])
+    dataset = _build(other, other.frame, config, longest_window, like=like)
     # A table's rows may have been put into another order, so its rows are compared again in that order.
-    order = _order_of_rows(raw.frame, config)
+    order = _order_of_rows(other.frame, config)
     rows = dataset.rows[~trained[order][dataset.rows]]
     if not len(rows):
         raise InputError("holds no usable row beyond the development data", str(path), "give newer or other data")
-    return _with_rows(dataset, rows), int(trained.sum()), int(np.isin(known, mine[sealed]).sum())
+    return _with_rows(dataset, rows), int(trained.sum()), int(np.isin(known, mine[own.sealed]).sum())
 
 
 def data_sha256(path: Path) -> str:
@@ -101,59 +98,19 @@ def _as_placebo(dataset: Dataset, config: DataConfig, first_sealed: int) -> Data
     return dataset if config.placebo is None else permute_labels(dataset, config.placebo, first_sealed)
 
 
-def _sealed_mask(frame: pd.DataFrame, config: DataConfig, seed: int) -> np.ndarray:
-    """True for the rows of the sealed test set: the last dates, cut between dates."""
-    time = "date" if config.source != "table" else config.time_column
-    if time is None:
-        y = pd.factorize(frame[config.label_column], sort=True)[0]
-        groups = None if config.group_column is None else pd.factorize(frame[config.group_column])[0]
-        from scripts.data.table_splits import table_split_end
-
-        sealed = np.zeros(len(frame), dtype=bool)
-        sealed[table_split_end(y, groups, config.test_fraction, seed)[1]] = True
-        return sealed
-    dates, counts = np.unique(frame[time].to_numpy(), return_counts=True)
-    rows_from = counts[::-1].cumsum()[::-1]
-    first = int(np.searchsorted(-rows_from, -config.test_fraction * len(frame)))
-    if first in (0, len(dates)):
-        raise InputError(
-            f"{len(dates)} dates leave nothing on one side of a sealed fraction of {config.test_fraction}",
-            f"{config.path or config.source}",
-            "give more dates or change data.test_fraction",
-        )
-    return np.asarray(frame[time].to_numpy() >= dates[first])
-
-
-def _row_hashes(frame: pd.DataFrame) -> np.ndarray:
-    """A 64-bit hash of the content of each row."""
-    return np.asarray(pd.util.hash_pandas_object(frame, index=False))
-
-
-def _fingerprints(frame: pd.DataFrame, sealed: np.ndarray) -> tuple[str, str]:
-    """SHA-256 of the content of the development rows and of the sealed rows."""
-    hashes = _row_hashes(frame)
-    names = ",".join(map(str, frame.columns)).encode()
-    development, closed = (hashlib.sha256(names + hashes[part].tobytes()).hexdigest() for part in (~sealed, sealed))
-    return development, closed
-
-
 def _build(
-    raw: RawData,
-    frame: pd.DataFrame,
-    config: DataConfig,
-    longest_window: int,
-    fingerprints: tuple[str, str],
-    like: Dataset | None = None,
+    table: CutTable, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None = None
 ) -> Dataset:
-    """Data set of all rows of `frame`; classes and vocabularies from `like` where given."""
+    """Data set of `frame`, rows of `table`; classes and vocabularies from `like` where given."""
     build = _build_table if config.source == "table" else _build_market
-    columns = build(raw, frame, config, longest_window, like)
+    columns = build(table, frame, config, longest_window, like)
+    fingerprint, sealed_fingerprint = table.fingerprints
     dataset = Dataset(
         **columns,
         horizon=config.horizon,
         embargo=config.embargo,
-        fingerprint=fingerprints[0],
-        sealed_fingerprint=fingerprints[1],
+        fingerprint=fingerprint,
+        sealed_fingerprint=sealed_fingerprint,
     )
     if like is not None and dataset.feature_names != like.feature_names:
         odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))
@@ -163,9 +120,9 @@ def _build(
 
 
 def _build_market(
-    raw: RawData, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
+    table: CutTable, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
 ) -> dict[str, Any]:
-    truth = None if raw.truth is None else raw.truth[frame.index.to_numpy()]
+    truth = None if table.truth is None else table.truth[frame.index.to_numpy()]
     frame = frame.reset_index(drop=True)
     bars = index_bars(frame)
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
@@ -193,7 +150,7 @@ def _build_market(
         "groups": False,
         "ordered": True,
         "truth": truth,
-        "notes": (*raw.notes, *labels.notes, *(f"left out: {name}" for name in features.left_out)),
+        "notes": (*table.notes, *labels.notes, *(f"left out: {name}" for name in features.left_out)),
     }
 
 
@@ -206,7 +163,7 @@ def _order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:
 
 
 def _build_table(
-    raw: RawData, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
+    table: CutTable, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
 ) -> dict[str, Any]:
     time, group = config.time_column, config.group_column
     frame = frame.iloc[_order_of_rows(frame, config)].reset_index(drop=True)
@@ -219,17 +176,16 @@ def _build_table(
     first_row = np.searchsorted(ticker, ticker) if ordered else row
     window = longest_window if ordered else 1
     label_end, complete = _label_ends(date, ticker, config.horizon, ordered, time is not None)
-    special = {config.label_column, time, group, config.forward_return_column}
-    features = frame.drop(columns=[c for c in special if c])
+    features = frame[feature_columns(list(frame.columns), config)]
     if like is not None:  # of another file, the columns that the model knows
         features = features[[name for name in like.feature_names if name in features]]
     x, names, categorical, vocabularies = _table_columns(features, like)
-    text = frame[config.label_column].map(_class_name)
-    classes = like.classes if like else tuple(sorted(set(text), key=_class_order))
-    y = pd.Categorical(text, categories=list(classes)).codes.astype(np.int64)
+    labels = frame[config.label_column]
+    classes = like.classes if like else tuple(sorted(set(labels), key=class_order))
+    y = pd.Index(classes, dtype=object).get_indexer(labels).astype(np.int64)
     _check_cost_matrix(config, classes)
     unknown = int((y < 0).sum())
-    notes = (*raw.notes, f"{unknown} rows left out: their label is none of the known classes") if unknown else raw.notes
+    left_out = (f"{unknown} rows left out: their label is none of the known classes",) if unknown else ()
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
     return {
         "x": x,
@@ -250,7 +206,7 @@ def _build_table(
         "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),
         "groups": group is not None,
         "ordered": ordered,
-        "notes": notes,
+        "notes": (*table.notes, *left_out),
     }
 
 
@@ -301,23 +257,10 @@ def _table_columns(
         if text:
             vocabulary = known.get(str(name), tuple(sorted(set(values.dropna().astype(str)))))
             vocabularies[str(name)] = vocabulary
-            values = pd.Series(pd.Categorical(values.astype("object"), categories=list(vocabulary)).codes)
+            values = pd.Series(pd.Index(vocabulary, dtype=object).get_indexer(values.astype("object")))
         columns.append(values.to_numpy(dtype=np.float32))
         categorical.append(text)
     return np.column_stack(columns), tuple(map(str, frame.columns)), np.array(categorical), vocabularies
-
-
-def _class_name(value: Any) -> str:
-    """Label value as text; whole numbers without `.0`."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _class_order(name: str) -> tuple[int, float, str]:
-    """Numbers by value, then text."""
-    try:
-        return (0, float(name), name)
-    except ValueError:
-        return (1, 0.0, name)
 
 
 def _ordered_positions(n_classes: int) -> tuple[float, ...]:

@@ -17,7 +17,6 @@ from scripts.errors import InputError
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("date", "ticker", *PRICES, "volume")
-MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
 KEY = ("ticker", "date")
 ROUNDING = 1e-4  # relative; adjusted prices are often rounded to four decimals
 
@@ -55,8 +54,7 @@ def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str
     bars, copy_notes = drop_copies(bars, KEY)
     refuse_conflicts(bars, KEY)
     bars, order_notes = sort_rows(bars, "date", "ticker", group_first=True)
-    bars, short_notes = _leave_out_short(bars)
-    notes += [*ticker_notes, *date_notes, *range_notes, *copy_notes, *order_notes, *short_notes]
+    notes += [*ticker_notes, *date_notes, *range_notes, *copy_notes, *order_notes]
     return bars.frame, (*notes, *series_notes(bars.frame, lambda row: bars.place(row, KEY), table.path))
 
 
@@ -133,15 +131,3 @@ def _refuse_contradictions(bars: LocatedRows) -> None:
             bad = values[upper] < values[lower] * (1 - ROUNDING)
             what = f"{upper} {{{upper}}} is below {lower} {{{lower}}}"
             _refuse(bars, bad, what, "mend or remove the row")
-
-
-def _leave_out_short(bars: LocatedRows) -> tuple[LocatedRows, list[str]]:
-    counts = bars.frame["ticker"].value_counts(sort=False)
-    short = counts[counts < MIN_BARS]
-    if short.empty:
-        return bars, []
-    shown = listed([f"{ticker} ({count})" for ticker, count in short.items()])
-    if len(short) == len(counts):
-        return bars, [f"{bars.source.path}: all tickers have fewer than {MIN_BARS} bars: {shown}"]
-    kept = np.flatnonzero(~bars.frame["ticker"].isin(short.index).to_numpy())
-    return bars.take(kept), [f"{bars.source.path}: tickers with fewer than {MIN_BARS} bars left out: {shown}"]

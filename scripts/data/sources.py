@@ -50,8 +50,7 @@ def read_data(config: DataConfig, where: Path | None = None) -> RawData:
     ----------
     config : DataConfig
     where : Path, optional
-        Another file of the same schema to be read in place of `config.path`. Its constant columns are kept, since
-        they need not be constant in the first file.
+        Another file of the same schema to be read in place of `config.path`.
 
     Raises
     ------
@@ -62,14 +61,11 @@ def read_data(config: DataConfig, where: Path | None = None) -> RawData:
         return _synthetic(config.synthetic)
     name = str(where if where is not None else config.path)
     if config.source == "table" and name.startswith(BUNDLED_PREFIX):
-        frame, notes, digest = read_bundled(name.removeprefix(BUNDLED_PREFIX), config, where is None)
-        return RawData(frame, notes, file_sha256=digest)
+        frame, digest = read_bundled(name.removeprefix(BUNDLED_PREFIX), config)
+        return RawData(frame, (), file_sha256=digest)
     path = Path(name)
     digest = file_digest(path)
-    if config.source == "table":
-        frame, notes = read_features(path, config, where is None)
-    else:
-        frame, notes = read_market(path, config)
+    frame, notes = read_features(path, config) if config.source == "table" else read_market(path, config)
     return RawData(frame, notes, file_sha256=digest)
 
 

@@ -1,4 +1,4 @@
-"""Tables of features and labels: types of columns, missing cells, labels, constants; bundled tables of scikit-learn."""
+"""Tables of features and labels: types of columns, missing cells, labels; bundled tables of scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from scripts.config import DataConfig
 from scripts.data.cells import MISSING, Numbers, checked_numbers, read_dates, read_numbers
-from scripts.data.located_rows import LocatedRows, drop_copies, listed, refuse_conflicts, sort_rows
+from scripts.data.located_rows import LocatedRows, drop_copies, refuse_conflicts, sort_rows
 from scripts.data.raw_tables import RawTable, missing_column, read_table
 from scripts.errors import InputError
 
@@ -19,7 +19,7 @@ MAX_CLASSES = 1000
 BUNDLED = ("breast_cancer", "digits")
 
 
-def read_features(path: Path, config: DataConfig, drop_constants: bool = True) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def read_features(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a table of features and labels.
 
     Parameters
@@ -28,8 +28,6 @@ def read_features(path: Path, config: DataConfig, drop_constants: bool = True) -
         CSV (plain or gzipped) or Parquet.
     config : DataConfig
         Names the label column and, if they exist, those of time, group and forward return.
-    drop_constants : bool
-        Whether feature columns with one value are left out.
 
     Returns
     -------
@@ -56,20 +54,17 @@ def read_features(path: Path, config: DataConfig, drop_constants: bool = True) -
     rows = LocatedRows(pd.DataFrame(columns), table)
     rows, label_notes = _drop_unlabelled(rows, config)
     rows, order_notes = _order(rows, config)
-    frame, constant_notes = _finish(rows.frame, config, drop_constants, table.path)
-    return frame, (*notes, *label_notes, *order_notes, *constant_notes)
+    _check(rows.frame, config, table.path)
+    return rows.frame, (*notes, *label_notes, *order_notes)
 
 
-def read_bundled(
-    name: str, config: DataConfig, drop_constants: bool = True
-) -> tuple[pd.DataFrame, tuple[str, ...], str]:
+def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
     """Read one of scikit-learn's bundled tables, `sklearn:breast_cancer` or `sklearn:digits`.
 
     Returns
     -------
     frame : DataFrame
         Features and the label in column "target", all float64.
-    notes : tuple of str
     digest : str
         SHA-256 of the values.
     """
@@ -86,8 +81,8 @@ def read_bundled(
         if column is not None and column not in frame:
             raise missing_column(column, list(frame.columns)[::-1], place, "the label column is 'target'")
     digest = hashlib.sha256(np.ascontiguousarray(frame.to_numpy()).tobytes()).hexdigest()
-    frame, notes = _finish(frame, config, drop_constants, place)
-    return frame, tuple(notes), digest
+    _check(frame, config, place)
+    return frame, digest
 
 
 def _column(table: RawTable, name: str, config: DataConfig) -> np.ndarray | pd.Series:
@@ -140,19 +135,12 @@ def _order(rows: LocatedRows, config: DataConfig) -> tuple[LocatedRows, list[str
     return rows, copy_notes + order_notes
 
 
-def _finish(frame: pd.DataFrame, config: DataConfig, drop_constants: bool, path: str) -> tuple[pd.DataFrame, list[str]]:
-    """Check the classes and leave out constant feature columns."""
+def _check(frame: pd.DataFrame, config: DataConfig, path: str) -> None:
+    """Raise InputError unless there are classes and features."""
     _check_classes(frame[config.label_column], path, str(config.label_column))
     named = {config.label_column, config.time_column, config.group_column, config.forward_return_column}
-    features = [name for name in frame.columns if name not in named]
-    if not features:
+    if named.issuperset(frame.columns):
         raise InputError("there is no feature column", path, "give at least one column beside the label")
-    constant = [name for name in features if frame[name].nunique(dropna=False) <= 1] if drop_constants else []
-    if not constant:
-        return frame, []
-    if len(constant) == len(features):
-        raise InputError("every feature column is constant", path, "give a column whose values differ")
-    return frame.drop(columns=constant), [f"{path}: constant columns dropped: {listed(constant)}"]
 
 
 def _check_classes(labels: pd.Series, path: str, name: str) -> None:
