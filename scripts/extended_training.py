@@ -17,7 +17,7 @@ from scripts.data.dataset import Dataset, Split
 from scripts.errors import InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
-from scripts.out_of_fold import judge, n_duplicates, prediction_table
+from scripts.out_of_fold import choose_decision, judge, n_duplicates, prediction_table
 from scripts.search_space import Hyperparameters
 from scripts.selection import best_by_mean, rank
 from scripts.training.spec import Outcome, RunSpec
@@ -94,6 +94,7 @@ class ExtendedTrainer:
             "n_duplicates": n_duplicates(work.dataset, work.folds),
             "configurations": [{"rank": position} | c for position, c in enumerate(ranked, 1)],
             "reason": reason,
+            "decision": work.decision(ranked[0]["trial_number"]),
             "files": {self.run_dir.out_of_fold.name: file_sha256(self.run_dir.out_of_fold)},
         }
         write_json(self.run_dir.extended_results, self._results)
@@ -156,6 +157,11 @@ class CrossValidation:
         for configuration in configurations:
             configuration |= found[configuration["trial_number"]]
         return name
+
+    def decision(self, trial_number: int) -> dict[str, Any]:
+        """Threshold and margin for the chosen configuration, from its out-of-fold predictions."""
+        logits = [self._done[_name(trial_number, fold)][2].numpy() for fold in range(len(self.folds))]
+        return choose_decision(self.dataset, [test for _, test in self.folds], logits, self.experiment)
 
     def _spec(self, trial: dict[str, Any], fold: int) -> RunSpec:
         experiment, config = self.experiment, self.experiment.extended
@@ -235,6 +241,7 @@ def write_best_config(
             "best_constant_accuracy": results["best_constant_accuracy"],
             "skill": best["skill"],
             "skill_se": best["skill_se"],
+            "decision": results["decision"],
         },
         "epochs_spent": {
             "tuning": read_json(run_dir.trials, "run_hyperparameter_tuning.py")["epochs_spent"],

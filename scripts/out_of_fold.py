@@ -1,4 +1,4 @@
-"""What the models of phase 2 say of rows that they have not seen: one table, and how sure their accuracies are."""
+"""What the models of phase 2 say of rows that they have not seen: a table, how sure it is, what to decide by it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scripts.config import DataConfig, Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.splits import Split
 from scripts.evaluation.baselines import best_naive
+from scripts.evaluation.decisions import NetReturns, simulated_net
+from scripts.evaluation.metrics import fit_calibration
+from scripts.evaluation.policy_choice import choose_policy
+from scripts.evaluation.returns import ReturnSimulator
 from scripts.evaluation.shift import n_rows_in_both
 from scripts.evaluation.statistics import mean_intervals
 from scripts.random_keys import numpy_generator
@@ -89,3 +94,50 @@ def judge(
 def n_duplicates(dataset: Dataset, folds: Sequence[Split]) -> int:
     """Tested rows, over all folds, that have exactly the features of a row of their training set."""
     return sum(n_rows_in_both(dataset.x[train], dataset.x[test]) for train, test in folds)
+
+
+def choose_decision(
+    dataset: Dataset, tested: Sequence[np.ndarray], logits: Sequence[np.ndarray], experiment: Experiment
+) -> dict[str, Any]:
+    """Threshold and margin of the decisions, chosen on predictions of unseen rows, as plain values with the reason.
+
+    The logits of each fold are calibrated on those of the other folds, as the final model's are on its hold-out: a
+    threshold must not mend what the calibration mends already.
+
+    Parameters
+    ----------
+    tested : sequence of ndarray of int64
+        Tested rows of each fold.
+    logits : sequence of ndarray, shape (n_tested, n_classes)
+    experiment : Experiment
+    """
+    probabilities = []
+    for k, own in enumerate(logits):
+        others = [j for j in range(len(logits)) if j != k]
+        y = np.concatenate([dataset.y[tested[j]] for j in others])
+        probabilities.append(fit_calibration(np.concatenate([logits[j] for j in others]), y).probabilities(own))
+    rows, config = np.concatenate(tested), experiment.data
+    chosen = choose_policy(
+        dataset.y[rows],
+        np.concatenate(probabilities),
+        dataset.date[rows] if dataset.has_time else None,
+        dataset.horizon,
+        numpy_generator(experiment.seed, "decision"),
+        margin=config.margin,
+        net_returns=_net_returns(dataset, rows, config),
+    )
+    return {"threshold": chosen.policy.threshold, "margin": chosen.policy.margin, "reason": chosen.reason}
+
+
+def _net_returns(dataset: Dataset, rows: np.ndarray, config: DataConfig) -> NetReturns | None:
+    """Net return by date of given answers; None where a margin decides nothing: without returns, or unsigned positions.
+
+    A row that several folds test (combinatorial folds) has several answers, but can be traded only once.
+    """
+    traded_once = len(np.unique(rows)) == len(rows)
+    if dataset.class_positions is None or config.position != "sign" or not traded_once:
+        return None
+    if not np.isfinite(dataset.forward_return[rows]).any():
+        return None
+    simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows], config.trading)
+    return simulated_net(simulator, dataset.class_positions)

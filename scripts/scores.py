@@ -1,4 +1,4 @@
-"""All figures of an evaluation: accuracy with its uncertainty, skill against the naive rules, returns, calibration."""
+"""All figures of an evaluation: accuracy with its uncertainty, skill against the naive rules, probabilities, parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from scripts.caveats import caveats
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
-from scripts.evaluation.baselines import best_naive, naive_accuracies
+from scripts.data.sample_weights import effective_labels
+from scripts.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
 from scripts.evaluation.comparisons import diebold_mariano, mcnemar
 from scripts.evaluation.metrics import (
     auc_by_row,
@@ -24,10 +25,9 @@ from scripts.evaluation.metrics import (
     mcc,
     reliability,
 )
-from scripts.evaluation.returns import ReturnSeries, ReturnSimulator, equity_curve, summarise
 from scripts.evaluation.shift import feature_drift, n_rows_in_both
-from scripts.evaluation.statistics import Interval, accuracy_interval, mean_intervals, verdict
-from scripts.random_keys import numpy_generator
+from scripts.evaluation.statistics import accuracy_interval, verdict
+from scripts.judged_rows import JudgedRows
 
 _PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
 _PART_RESAMPLES = 200
@@ -77,23 +77,6 @@ class Scores:
     curves: dict[str, list[float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """The judged rows of a data set and what was right on them."""
-
-    dataset: Dataset
-    y: np.ndarray
-    hits: np.ndarray
-    naive_name: str
-    naive_hits: np.ndarray
-    date: np.ndarray | None
-    address: tuple[int | str, ...]
-
-    def intervals(self, values: Mapping[str, np.ndarray], purpose: str) -> dict[str, Interval]:
-        """Means over the judged rows, by blocks of dates."""
-        return mean_intervals(values, self.date, self.dataset.horizon, numpy_generator(*self.address, purpose))
-
-
 def score(
     development: Dataset,
     dataset: Dataset,
@@ -110,50 +93,43 @@ def score(
     dataset : Dataset
     predictions : Predictions
     promised : mapping
-        What phase 2 said of the model: `skill` and `skill_se`, out of fold.
+        What phase 2 said of the model: `skill` and `skill_se`, out of fold, and `decision`, the policy chosen there.
     experiment : Experiment
     """
-    y, predicted = dataset.y[dataset.rows], predictions.model.argmax(axis=1)
-    majority = int(np.bincount(development.y[development.rows]).argmax())
-    rules = {name: rule[dataset.rows] for name, rule in dataset.naive.items()}
-    naive_name, naive_hits = best_naive(y, majority, rules)
-    judged = _Judged(
-        dataset=dataset,
-        y=y,
-        hits=(predicted == y).astype(np.float64),
-        naive_name=naive_name,
-        naive_hits=naive_hits.astype(np.float64),
-        date=dataset.date[dataset.rows] if dataset.has_time else None,
-        address=(experiment.seed, "evaluation"),
-    )
+    judged = JudgedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed)
     shares = np.bincount(development.y[development.rows], minlength=dataset.n_classes) / len(development.rows)
+    trading = trading_scores(judged, predictions.model, experiment.data)
     fields: dict[str, Any] = {
         **_span(dataset),
         **_accuracy_fields(judged),
-        "naive": naive_accuracies(y, majority, rules),
-        "references": {name: float((p.argmax(axis=1) == y).mean()) for name, p in predictions.references.items()},
+        "naive": judged.naive,
+        "references": {
+            name: float((p.argmax(axis=1) == judged.y).mean()) for name, p in predictions.references.items()
+        },
         "ceiling": _ceiling(dataset),
-        "expected_accuracy": _expected_accuracy(dataset, predicted),
+        "expected_accuracy": _expected_accuracy(judged),
         **_probability_fields(judged, predictions.model, shares),
         "tests": _tests(judged),
         "versus_reference": _versus_reference(judged, predictions.references),
         "promised": {name: promised.get(name) for name in ("skill", "skill_se")},
-        "by_seed": [float((p.argmax(axis=1) == y).mean()) for p in predictions.members],
-        "by_group": _by_group(judged),
-        "by_year": _by_year(judged),
-        "class_shares": (np.bincount(y, minlength=dataset.n_classes) / len(y)).tolist(),
+        "by_seed": [float((p.argmax(axis=1) == judged.y).mean()) for p in predictions.members],
+        "by_group": _parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
+        "by_year": {} if judged.year is None else _parts(judged, *_numbered(judged.year)),
+        "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
         **_shift_fields(development, dataset),
+        "returns": trading.fields,
+        "costs": cost_fields(judged, predictions.model, experiment.data),
+        "decision": policy_fields(judged, predictions.model, promised["decision"], experiment.data),
+        "decay": decay_fields(judged, development),
     }
-    returns, position, dates, curves = _returns(judged, predictions.model, experiment)
-    fields["returns"] = returns
     fields["warnings"] = caveats(fields)
     return Scores(
         fields,
-        position,
-        [asdict(b) for b in reliability(y, predictions.model)],
-        confusion(y, predicted, dataset.n_classes).tolist(),
-        dates,
-        curves,
+        trading.position,
+        [asdict(b) for b in reliability(judged.y, predictions.model)],
+        confusion(judged.y, judged.predicted, dataset.n_classes).tolist(),
+        trading.dates,
+        trading.curves,
     )
 
 
@@ -165,10 +141,12 @@ def _span(dataset: Dataset) -> dict[str, Any]:
     return {"n_rows": len(dataset.rows), "first_date": first, "last_date": last}
 
 
-def _accuracy_fields(judged: _Judged) -> dict[str, Any]:
+def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
     """Accuracy and skill, each with its interval, and the verdict."""
-    right = judged.intervals({"": judged.hits}, "accuracy")[""]
-    skill = judged.intervals({"": judged.hits - judged.naive_hits}, "skill")[""]
+    right = judged.interval(judged.hits, "accuracy")
+    skill = judged.interval(judged.hits - judged.naive_hits, "skill")
+    dataset = judged.dataset
+    spans = (part[dataset.rows] for part in (dataset.date, dataset.label_end, dataset.ticker))
     return {
         "accuracy": right.estimate,
         "accuracy_se": right.se,
@@ -179,13 +157,14 @@ def _accuracy_fields(judged: _Judged) -> dict[str, Any]:
         "skill_ci95": [skill.low, skill.high],
         "skill_p_value": skill.p_value,
         "verdict": verdict(skill.low, skill.high),
-        "n_dates": skill.n_dates if judged.dataset.has_time else None,
+        "n_dates": skill.n_dates if dataset.has_time else None,
         "block_length_dates": skill.block_length,
         "n_effective": right.n_effective,
+        "n_effective_labels": effective_labels(*spans) if dataset.has_time else None,
     }
 
 
-def _probability_fields(judged: _Judged, probabilities: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
+def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
     """Metrics beside accuracy; those that are means over rows with intervals.
 
     `log_loss_skill` is what the log loss lies below that of always giving the development classes' shares.
@@ -208,7 +187,7 @@ def _probability_fields(judged: _Judged, probabilities: np.ndarray, shares: np.n
     }
 
 
-def _tests(judged: _Judged) -> dict[str, Any]:
+def _tests(judged: JudgedRows) -> dict[str, Any]:
     """Classical tests against the best naive rule, beside the interval that decides."""
     rows = mcnemar(
         int(((judged.hits == 1) & (judged.naive_hits == 0)).sum()),
@@ -224,11 +203,11 @@ def _tests(judged: _Judged) -> dict[str, Any]:
     return tests
 
 
-def _versus_reference(judged: _Judged, references: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _versus_reference(judged: JudgedRows, references: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Paired difference in accuracy to the better reference model: whether a network was worth it."""
     right = {name: (p.argmax(axis=1) == judged.y).astype(np.float64) for name, p in references.items()}
     name = max(right, key=lambda model: right[model].mean())
-    lead = judged.intervals({"": judged.hits - right[name]}, "reference")[""]
+    lead = judged.interval(judged.hits - right[name], "reference")
     return {"name": name, "difference": lead.estimate, "se": lead.se, "ci95": [lead.low, lead.high]}
 
 
@@ -239,11 +218,11 @@ def _ceiling(dataset: Dataset) -> float | None:
     return float(np.maximum(p, 1 - p).mean())
 
 
-def _expected_accuracy(dataset: Dataset, predicted: np.ndarray) -> float | None:
+def _expected_accuracy(judged: JudgedRows) -> float | None:
     """Accuracy that these predictions have in expectation, where the market's probabilities are known."""
-    if (p := _probability_of_up(dataset)) is None:
+    if (p := _probability_of_up(judged.dataset)) is None:
         return None
-    return float(np.where(predicted == 1, p, 1 - p).mean())
+    return float(np.where(judged.predicted == 1, p, 1 - p).mean())
 
 
 def _probability_of_up(dataset: Dataset) -> np.ndarray | None:
@@ -252,30 +231,24 @@ def _probability_of_up(dataset: Dataset) -> np.ndarray | None:
     return np.asarray(dataset.truth[dataset.rows])
 
 
-def _by_group(judged: _Judged) -> dict[str, dict[str, Any]]:
-    if len(judged.dataset.tickers) < 2:
-        return {}
-    return _parts(judged, judged.dataset.ticker[judged.dataset.rows], judged.dataset.tickers)
+def _numbered(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Number of each row's name, and the names."""
+    distinct, number = np.unique(names, return_inverse=True)
+    return number, [str(name) for name in distinct]
 
 
-def _by_year(judged: _Judged) -> dict[str, dict[str, Any]]:
-    if judged.dataset.dates is None:
-        return {}
-    year = judged.dataset.dates[judged.dataset.date[judged.dataset.rows]].astype("datetime64[Y]")
-    years, part = np.unique(year, return_inverse=True)
-    return _parts(judged, part, [str(value) for value in years])
-
-
-def _parts(judged: _Judged, part: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Accuracy of each part of the rows; by blocks of dates where there are not too many parts."""
+def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each part of the rows; by blocks of dates where there are not too many parts. Empty for one part."""
     found: dict[str, dict[str, Any]] = {}
+    if len(names) < 2:
+        return found
     for k in np.unique(part):
         chosen = part == k
         hits, date = judged.hits[chosen], None if judged.date is None else judged.date[chosen]
         found[names[k]] = {"accuracy": float(hits.mean()), "n_rows": len(hits)}
         n_dates = len(hits) if date is None else len(np.unique(date))
         if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
-            generator = numpy_generator(*judged.address, "part", names[k])
+            generator = judged.generator("part", names[k])
             interval = accuracy_interval(hits, date, judged.dataset.horizon, generator, _PART_RESAMPLES)
             found[names[k]]["accuracy_ci95"] = [interval.low, interval.high]
     return found
@@ -289,27 +262,3 @@ def _shift_fields(development: Dataset, dataset: Dataset) -> dict[str, Any]:
         "drift": [asdict(feature) for feature in drift[:_DRIFT_SHOWN]],
         "n_duplicates": n_rows_in_both(before, after),
     }
-
-
-def _returns(
-    judged: _Judged, probabilities: np.ndarray, experiment: Experiment
-) -> tuple[dict[str, Any] | None, np.ndarray | None, list[str], dict[str, list[float]]]:
-    """Summary, positions, and the dates and curves of equity."""
-    dataset, config, rows = judged.dataset, experiment.data, judged.dataset.rows
-    if dataset.class_positions is None or not np.isfinite(dataset.forward_return[rows]).any():
-        return None, None, [], {}
-    simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows], config.trading)
-    position = simulator.positions(probabilities, dataset.class_positions)
-    series, hold = simulator.run(position), simulator.run(np.ones(len(rows)))
-    summary = asdict(summarise(series, config.periods_per_year))
-    summary["buy_and_hold"] = summarise(hold, config.periods_per_year).net
-    summary["cost_bps"] = config.cost_bps
-    if dataset.dates is None:
-        return summary, position, [], {}
-    dates = [str(d)[:10] for d in dataset.dates[series.dates]]
-    return summary, position, dates, {"model after costs": _curve(series), "buy and hold": _curve(hold)}
-
-
-def _curve(series: ReturnSeries) -> list[float]:
-    curve: list[float] = equity_curve(series.net).tolist()
-    return curve

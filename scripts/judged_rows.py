@@ -1,0 +1,85 @@
+"""The rows that a model is judged on: what is right there, by the model and by the best naive rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.data.dataset import Dataset
+from scripts.evaluation.baselines import naive_accuracies, naive_predictions
+from scripts.evaluation.statistics import Interval, mean_intervals
+from scripts.random_keys import numpy_generator
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Usable rows of a data set with answers; every array of shape (n,).
+
+    Attributes
+    ----------
+    dataset : Dataset
+    y, predicted : ndarray of int64
+        True and predicted class.
+    naive : dict of str to float
+        Accuracy of each naive rule.
+    naive_name : str
+        The most accurate of them.
+    naive_predicted : ndarray of int64
+        What it says.
+    seed : int
+    """
+
+    dataset: Dataset
+    y: np.ndarray
+    predicted: np.ndarray
+    naive: dict[str, float]
+    naive_name: str
+    naive_predicted: np.ndarray
+    seed: int
+
+    @classmethod
+    def of(cls, development: Dataset, dataset: Dataset, predicted: np.ndarray, seed: int) -> JudgedRows:
+        """Usable rows of `dataset`; the majority class is that of the development rows."""
+        rows = dataset.rows
+        y = dataset.y[rows]
+        majority = int(np.bincount(development.y[development.rows]).argmax())
+        rules = {name: rule[rows] for name, rule in dataset.naive.items()}
+        accuracies = naive_accuracies(y, majority, rules)
+        best = max(accuracies, key=lambda name: accuracies[name])
+        return cls(dataset, y, predicted, accuracies, best, naive_predictions(y, majority, rules)[best], seed)
+
+    @property
+    def hits(self) -> np.ndarray:
+        """1 where the model is right, else 0."""
+        return (self.predicted == self.y).astype(np.float64)
+
+    @property
+    def naive_hits(self) -> np.ndarray:
+        """1 where the best naive rule is right, else 0."""
+        return (self.naive_predicted == self.y).astype(np.float64)
+
+    @property
+    def date(self) -> np.ndarray | None:
+        """Position of each row's date; None without time."""
+        return self.dataset.date[self.dataset.rows] if self.dataset.has_time else None
+
+    @property
+    def year(self) -> np.ndarray | None:
+        """Year of each row as text; None without time."""
+        if self.dataset.dates is None:
+            return None
+        return self.dataset.dates[self.dataset.date[self.dataset.rows]].astype("datetime64[Y]").astype(str)
+
+    def generator(self, *purpose: str) -> np.random.Generator:
+        """Generator for the resamples of one figure."""
+        return numpy_generator(self.seed, "evaluation", *purpose)
+
+    def intervals(self, values: Mapping[str, np.ndarray], purpose: str) -> dict[str, Interval]:
+        """Means over the judged rows, by blocks of dates."""
+        return mean_intervals(values, self.date, self.dataset.horizon, self.generator(purpose))
+
+    def interval(self, values: np.ndarray, purpose: str) -> Interval:
+        """Mean over the judged rows, by blocks of dates."""
+        return self.intervals({purpose: values}, purpose)[purpose]
