@@ -109,17 +109,16 @@ def _best_threshold(
     n_resamples: int,
 ) -> Candidate | None:
     """The threshold with the best accuracy if every row is answered, among quantiles of the probability."""
-    usual, _ = DecisionPolicy().decide(probabilities)
+    usual = DecisionPolicy().decide(probabilities)[0] == y
     levels = np.arange(1, _N_THRESHOLDS) / _N_THRESHOLDS
     values = np.unique(np.quantile(probabilities[:, 1].astype(np.float64), levels))
     values = values[(values > 0.0) & (values < 1.0)]
-    answers = np.array([DecisionPolicy(value).decide(probabilities)[0] for value in values.tolist()]).reshape(
-        -1, len(y)
-    )
-    compared = (answers != usual).mean(axis=1) >= _LEAST_CHANGED
+    right = np.array([DecisionPolicy(value).decide(probabilities)[0] == y for value in values.tolist()])
+    # Of two classes, another answer is one that is right where the usual one is wrong, or the reverse.
+    compared = (right.reshape(-1, len(y)) != usual).mean(axis=1) >= _LEAST_CHANGED
     if not compared.any():
         return None
-    gains = (answers[compared] == y).astype(np.int64) - (usual == y)
+    gains = right[compared].astype(np.int8) - usual.astype(np.int8)
     return _best_candidate(values[compared], *sums_by_date(gains.T, date), horizon, rng, n_resamples)
 
 
