@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
-from scripts.evaluation.baselines import reference_models
+from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.random_keys import key
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
@@ -29,6 +31,7 @@ from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"
 _RECORDED = ("accuracy", "skill", "skill_ci95", "verdict")  # of a result, in the ledger of openings
+MAX_REFERENCE_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,11 @@ def _judge(
     development, dataset = judged.development, judged.dataset
     model.check_schema(dataset)
     openings = _count_openings(run_dir, opened, judged.opens_seal)
+    references = _references(development, dataset, experiment)
     predictions = Predictions(
         model=model.predict_probabilities(dataset, dataset.rows),
         members=model.predict_by_network(dataset, dataset.rows),
-        references=_references(development, dataset, key(experiment.seed, "references")),
+        references={name: reference.probabilities for name, reference in references.items()},
     )
     scores = score(development, dataset, predictions, model.content["selection"], experiment)
     table = _prediction_table(dataset, predictions.model, scores.position)
@@ -87,6 +91,7 @@ def _judge(
     body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     body |= fields | {
         "warnings": warnings,
+        "reference_tuning": {name: asdict(reference.record) for name, reference in references.items()},
         "epochs_spent_total": sum(model.content["epochs_spent"].values()),
         "epochs_spent": model.content["epochs_spent"],
         "test_openings": openings,
@@ -144,16 +149,27 @@ def _record(run_dir: RunDir, entry: dict[str, Any]) -> None:
     append_line(run_dir.openings, json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds")} | entry))
 
 
-def _references(development: Dataset, dataset: Dataset, seed: int) -> dict[str, np.ndarray]:
-    """Probabilities of logistic regression and boosted trees, fitted on the development rows."""
+def _references(development: Dataset, dataset: Dataset, experiment: Experiment) -> dict[str, ReferenceModel]:
+    """Logistic regression and boosted trees, tuned on the folds of phase 2 and fitted on the development rows."""
     preprocessor = Preprocessor.fit(development.x[development.rows], development.categorical)
     return reference_models(
+        _reference_folds(development, experiment),
         preprocessor.transform(development.x[development.rows]),
         development.y[development.rows],
         preprocessor.transform(dataset.x[dataset.rows]),
-        seed % 2**32,
+        key(experiment.seed, "references") % 2**32,
         development.n_classes,
     )
+
+
+def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[Fold]:
+    """The folds of phase 2, evenly chosen ones where there are many, each preprocessed by its own training rows."""
+    config = experiment.extended
+    splits = development.folds(config.cv, config.cross_validation_folds, experiment.seed)
+    for train, test in splits[:: math.ceil(len(splits) / MAX_REFERENCE_FOLDS)]:
+        preprocessor = Preprocessor.fit(development.x[train], development.categorical)
+        inputs = preprocessor.transform(development.x[train]), preprocessor.transform(development.x[test])
+        yield Fold(inputs[0], development.y[train], inputs[1], development.y[test])
 
 
 def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.ndarray | None) -> pd.DataFrame:

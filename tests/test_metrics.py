@@ -11,7 +11,7 @@ from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from scripts.evaluation.baselines import best_naive, naive_accuracies, naive_predictions, reference_models
+from scripts.evaluation.baselines import best_naive, naive_accuracies, naive_predictions
 from scripts.evaluation.metrics import (
     accuracy,
     auc,
@@ -252,27 +252,6 @@ def test_no_constant_beats_the_best_constant(seed: int, n: int, said: int) -> No
     y = np.random.default_rng(seed).integers(3, size=n)
     naive = naive_accuracies(y, said, {})
     assert naive["best_constant"] >= naive["majority"] == np.mean(y == said)
-
-
-def test_reference_models_learn_a_signal_and_repeat_themselves() -> None:
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=(1500, 4))
-    y = (x[:, 0] + 0.5 * rng.normal(size=1500) > 0).astype(int)
-    first, second = (reference_models(x[:1000], y[:1000], x[1000:], 7) for _ in range(2))
-    assert set(first) == {"logistic_regression", "gradient_boosting"}
-    for name, probabilities in first.items():
-        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
-        np.testing.assert_array_equal(probabilities, second[name])
-        assert accuracy(y[1000:], probabilities) > 0.75
-
-
-def test_reference_models_give_a_class_without_training_rows_no_probability() -> None:
-    rng = np.random.default_rng(6)
-    x, y = rng.normal(size=(200, 2)), 2 * rng.integers(2, size=200)
-    for probabilities in reference_models(x, y, x[:10], 0, n_classes=4).values():
-        assert probabilities.shape == (10, 4)
-        assert (probabilities[:, [1, 3]] == 0).all()
-        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
 
 
 def test_calibration_recovers_temperature_and_bias():
