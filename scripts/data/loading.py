@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,55 @@ from scripts.data.sources import RawData, read_data
 from scripts.errors import InputError
 
 
-def load_development(config: DataConfig, longest_window: int, seed: int) -> Dataset:
-    """The data set without its sealed rows.
+@dataclass(frozen=True)
+class Development:
+    """The development rows as they were read, none of the sealed ones among them.
 
-    Parameters
+    Attributes
     ----------
     config : DataConfig
-    longest_window : int
-        Rows of history that the longest window of any configuration reads.
-    seed : int
-        Seed of the sealed sample of a table without time.
+    raw : RawData
+        Without its sealed rows.
+    fingerprints : tuple of str
+        SHA-256 of the content of the development rows and of the sealed rows.
     """
+
+    config: DataConfig
+    raw: RawData
+    fingerprints: tuple[str, str]
+
+    def dataset(self, longest_window: int, frame: pd.DataFrame | None = None) -> Dataset:
+        """The data set of these rows, or of other values or fewer of them in `frame`.
+
+        Parameters
+        ----------
+        longest_window : int
+            Rows of history that the longest window of any configuration reads.
+        frame : DataFrame, optional
+            Columns and index labels as in `raw.frame`.
+        """
+        config, frame = self.config, self.raw.frame if frame is None else frame
+        dataset = _build(self.raw, frame, config, longest_window, self.fingerprints)
+        if dataset.has_time:
+            # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo
+            # is counted from the first sealed date, which has the position after the last development date.
+            rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
+            dataset = _with_rows(dataset, rows)
+        return _as_placebo(dataset, config, dataset.n_dates)
+
+
+def read_development(config: DataConfig, seed: int) -> Development:
+    """Read the data and keep the development rows; `seed` draws the sealed sample of a table without time."""
     raw = read_data(config)
     sealed = _sealed_mask(raw.frame, config, seed)
-    dataset = _build(raw, raw.frame[~sealed], config, longest_window, _fingerprints(raw.frame, sealed))
-    if dataset.has_time:
-        # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo is
-        # counted from the first sealed date, which has the position after the last development date.
-        rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
-        dataset = _with_rows(dataset, rows)
-    return _as_placebo(dataset, config, dataset.n_dates)
+    fingerprints = _fingerprints(raw.frame, sealed)
+    truth = None if raw.truth is None else raw.truth[~sealed]
+    return Development(config, replace(raw, frame=raw.frame[~sealed].reset_index(drop=True), truth=truth), fingerprints)
+
+
+def load_development(config: DataConfig, longest_window: int, seed: int) -> Dataset:
+    """The data set without its sealed rows; arguments as `read_development` and `Development.dataset`."""
+    return read_development(config, seed).dataset(longest_window)
 
 
 def load_sealed(config: DataConfig, longest_window: int, development: Dataset, seed: int) -> Dataset:
