@@ -14,6 +14,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-trial-time", type=parse_duration, metavar="10m", help="end a trial after this much training time"
     )
+    parser.add_argument(
+        "--check-leaks", action="store_true", help="look for leaks in data, features and models; train nothing"
+    )
+    parser.add_argument("--strict", action="store_true", help="end with code 2 for anything that may be a leak")
 
 
 def run(session: Session) -> None:

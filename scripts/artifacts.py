@@ -50,6 +50,7 @@ class RunDir:
         self.config = self.tuning / "config.yaml"
         self.study = self.tuning / "study.db"
         self.trials = self.tuning / "trials.json"
+        self.leak_check = self.tuning / "leak_check.json"
         self.ledger = self.tuning / "validation_by_date.parquet"
         self.extended = self.path / "extended_training_results"
         self.extended_results = self.extended / "extended_training_results.json"

@@ -14,7 +14,7 @@ from scripts.cli import Session
 from scripts.config import Experiment, config_hash, differing_keys
 from scripts.config_files import dump_yaml, load_experiment, nearest
 from scripts.data.dataset import Dataset
-from scripts.data.loading import load_development
+from scripts.data.loading import Development, read_development
 from scripts.errors import InputError
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
@@ -84,9 +84,10 @@ def yaml_file(session: Session) -> Path | None:
     return files[0] if files else None
 
 
-def load_data(session: Session, experiment: Experiment) -> Dataset:
-    """The development data, with what was noticed while reading."""
-    dataset = load_development(experiment.data, longest_window(experiment.search_space), experiment.seed)
+def load_data(session: Session, experiment: Experiment, development: Development | None = None) -> Dataset:
+    """The development data, of `development` if they were read before, with what was noticed while reading."""
+    development = development or read_development(experiment.data, experiment.seed)
+    dataset = development.dataset(longest_window(experiment.search_space))
     for note in dataset.notes:
         session.say(f"note: {note}")
     return dataset
@@ -185,19 +186,26 @@ def executing(session: Session, dataset: Dataset, most_runs: int) -> Iterator[Ex
 
 def tune(session: Session) -> None:
     """Phase 1."""
+    from scripts.leak_check import check_leaks, leak_warnings
     from scripts.tuning.search import Setting, planned_epochs, run_search
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
-    dataset = load_data(session, experiment)
+    development = read_development(experiment.data, experiment.seed)
+    dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
     config, total = experiment.tuning, planned_epochs(experiment.tuning)
     if session.arguments.dry_run:
         files = [run_dir.trials, run_dir.study]
         show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, files, config.proposal_lag)
         return
-    make_fresh(session, run_dir.tuning, run_dir.tensorboard)
     origin = provenance(TUNING, experiment, dataset, [])
+    if session.arguments.check_leaks:
+        check_leaks(session, experiment, development, origin)
+        return
+    make_fresh(session, run_dir.tuning, run_dir.tensorboard)
+    # Before the claim: once a run is claimed, its plan holds what the check found.
+    origin["warnings"] = leak_warnings(session, experiment, development, origin)
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
         trials = read_json(run_dir.trials, TUNING)

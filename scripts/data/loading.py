@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,55 @@ from scripts.data.sources import read_data
 from scripts.errors import InputError
 
 
-def load_development(config: DataConfig, longest_window: int, seed: int) -> Dataset:
-    """The data set without its sealed rows.
+@dataclass(frozen=True)
+class Development:
+    """The development rows as they were read, none of the sealed ones among them.
 
-    Parameters
+    Attributes
     ----------
     config : DataConfig
-    longest_window : int
-        Rows of history that the longest window of any configuration reads.
-    seed : int
-        Seed of the sealed sample of a table without time.
+    table : CutTable
+        Without its sealed rows.
+    fingerprints : tuple of str
+        SHA-256 of the content of the development rows and of the sealed rows.
     """
+
+    config: DataConfig
+    table: CutTable
+    fingerprints: tuple[str, str]
+
+    def dataset(self, longest_window: int, frame: pd.DataFrame | None = None) -> Dataset:
+        """The data set of these rows, or of other values or fewer of them in `frame`.
+
+        Parameters
+        ----------
+        longest_window : int
+            Rows of history that the longest window of any configuration reads.
+        frame : DataFrame, optional
+            Columns and index labels as in `table.frame`.
+        """
+        config, frame = self.config, self.table.frame if frame is None else frame
+        dataset = _build(self.table, frame, config, longest_window, self.fingerprints)
+        if dataset.has_time:
+            # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo
+            # is counted from the first sealed date, which has the position after the last development date.
+            rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
+            dataset = _with_rows(dataset, rows)
+        return _as_placebo(dataset, config, dataset.n_dates)
+
+
+def read_development(config: DataConfig, seed: int) -> Development:
+    """Read the data and keep the development rows; `seed` draws the sealed sample of a table without time."""
     table = cut(read_data(config), config, seed)
-    dataset = _build(table, table.frame[~table.sealed], config, longest_window)
-    if dataset.has_time:
-        # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo is
-        # counted from the first sealed date, which has the position after the last development date.
-        rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
-        dataset = _with_rows(dataset, rows)
-    return _as_placebo(dataset, config, dataset.n_dates)
+    frame = table.frame[~table.sealed]
+    truth = None if table.truth is None else table.truth[frame.index.to_numpy()]
+    alone = replace(table, frame=frame.reset_index(drop=True), sealed=np.zeros(len(frame), dtype=bool), truth=truth)
+    return Development(config, alone, table.fingerprints)
+
+
+def load_development(config: DataConfig, longest_window: int, seed: int) -> Dataset:
+    """The data set without its sealed rows; arguments as `read_development` and `Development.dataset`."""
+    return read_development(config, seed).dataset(longest_window)
 
 
 def load_sealed(config: DataConfig, longest_window: int, development: Dataset, seed: int) -> Dataset:
@@ -51,7 +81,7 @@ def load_sealed(config: DataConfig, longest_window: int, development: Dataset, s
     """
     table = cut(read_data(config), config, seed)
     frame = table.frame if development.has_time else table.frame[table.sealed]
-    dataset = _build(table, frame, config, longest_window, like=development)
+    dataset = _build(table, frame, config, longest_window, table.fingerprints, like=development)
     if development.has_time:
         dataset = _with_rows(dataset, dataset.rows[dataset.date[dataset.rows] >= development.n_dates])
     return _as_placebo(dataset, config, development.n_dates)
@@ -72,7 +102,7 @@ def load_other(
     columns = [name for name in own.frame.columns if name in other.frame.columns]
     known, mine = (row_hashes(table.frame[columns]) for table in (other, own))
     trained = np.isin(known, mine[~own.sealed])
-    dataset = _build(other, other.frame, config, longest_window, like=like)
+    dataset = _build(other, other.frame, config, longest_window, other.fingerprints, like=like)
     # A table's rows may have been put into another order, so its rows are compared again in that order.
     order = _order_of_rows(other.frame, config)
     rows = dataset.rows[~trained[order][dataset.rows]]
@@ -99,18 +129,22 @@ def _as_placebo(dataset: Dataset, config: DataConfig, first_sealed: int) -> Data
 
 
 def _build(
-    table: CutTable, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None = None
+    table: CutTable,
+    frame: pd.DataFrame,
+    config: DataConfig,
+    longest_window: int,
+    fingerprints: tuple[str, str],
+    like: Dataset | None = None,
 ) -> Dataset:
     """Data set of `frame`, rows of `table`; classes and vocabularies from `like` where given."""
     build = _build_table if config.source == "table" else _build_market
     columns = build(table, frame, config, longest_window, like)
-    fingerprint, sealed_fingerprint = table.fingerprints
     dataset = Dataset(
         **columns,
         horizon=config.horizon,
         embargo=config.embargo,
-        fingerprint=fingerprint,
-        sealed_fingerprint=sealed_fingerprint,
+        fingerprint=fingerprints[0],
+        sealed_fingerprint=fingerprints[1],
     )
     if like is not None and dataset.feature_names != like.feature_names:
         odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))
