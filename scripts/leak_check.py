@@ -182,7 +182,7 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
     def build(frame: pd.DataFrame) -> Dataset:
         return development.dataset(window, frame)
 
-    part = part_of(whole, time, group, min(scope.max_rows, scope.max_cells // whole.shape[1]))
+    part = part_of(whole, time, group, min(scope.max_rows, max(1000, scope.max_cells // whole.shape[1])))
     try:
         frame, dataset = part, build(part)
         train = dataset.tail_split(experiment.tuning.validation_fraction, seed)[0]

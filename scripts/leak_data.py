@@ -90,7 +90,7 @@ def moved_past(
     """
     base, notes = build(frame), []
     found: dict[Key, Finding] = {}
-    other_values = other_bars if {"close", "ticker"} <= set(frame.columns) else other_cells
+    other_values = other_bars if {"close", "ticker"} <= set(frame.columns) else other_rows
     for cut in cuts:
         after = frame[keys[0]].to_numpy() > cut
         changed = other_values(frame, after, keys, numpy_generator(seed, "leak check", str(cut)))
@@ -140,16 +140,13 @@ def other_bars(
     return frame.assign(**changed, **({"volume": volume} if "volume" in frame else {}))
 
 
-def other_cells(
+def other_rows(
     frame: pd.DataFrame, after: np.ndarray, keys: Sequence[str], generator: np.random.Generator
 ) -> pd.DataFrame:
-    """The cells of every other column than `keys` in another order after the cut; arguments as `other_bars`."""
-    changed, rows = frame.copy(), np.flatnonzero(after)
-    for name in frame.columns.difference(list(keys), sort=False):
-        source = np.arange(len(frame))
-        source[rows] = generator.permutation(rows)
-        changed[name] = frame[name].iloc[source].to_numpy()
-    return changed
+    """What the rows after the cut hold beside their keys, in another order; arguments as `other_bars`."""
+    source, future = np.arange(len(frame)), np.flatnonzero(after)
+    source[future] = generator.permutation(future)
+    return frame.iloc[source].set_axis(frame.index).assign(**{name: frame[name] for name in keys})
 
 
 def moment(date: np.datetime64) -> str:
@@ -264,57 +261,62 @@ def telling_columns(dataset: Dataset, rows: np.ndarray, with_leads: bool) -> tup
         Column with the highest AUC, and that AUC.
     """
     rows = rows[:: 1 + len(rows) * len(dataset.feature_names) // RANKED_VALUES]
-    areas = {name: separation(dataset, rows, number) for number, name in enumerate(dataset.feature_names)}
-    findings = []
-    for number, (name, area) in enumerate(areas.items()):
-        if area >= SUSPICIOUS_AUC:
-            proven = area > 1 - 1e-9
-            says = (
-                "separates all classes: it holds the label"
-                if proven
-                else f"has an AUC of {area:.3f}: may hold the label"
-            )
-            findings.append(Finding("column", name, proven, f"column {name} alone {says}", amount=area))
-        elif with_leads:
-            findings += _lead(dataset, rows, number)
-    strongest = max(areas, key=lambda name: areas[name])
-    return findings, (strongest, areas[strongest])
+    shifts = [k for ahead in range(LEADS + 1) for k in (ahead, -dataset.horizon - ahead)] if with_leads else [0]
+    labels = {shift: _labels_at(dataset, rows, shift) for shift in shifts}
+    findings, strongest = [], ("", 0.0)
+    for number, name in enumerate(dataset.feature_names):
+        column, is_code = dataset.x[:, number].astype(np.float64), bool(dataset.categorical[number])
+        areas = {shift: separation(column[own], y, is_code) for shift, (own, y) in labels.items()}
+        if areas[0] > strongest[1]:
+            strongest = (name, areas[0])
+        findings += _telling(name, areas)
+    return findings, strongest
 
 
-def _lead(dataset: Dataset, rows: np.ndarray, number: int) -> list[Finding]:
-    """A finding if a column matches labels that its date cannot know better than those that it can."""
-    ahead = [separation(dataset, rows, number, k) for k in range(LEADS + 1)]
-    known = max(separation(dataset, rows, number, -dataset.horizon - k) for k in range(LEADS + 1))
-    lead, name = int(np.argmax(ahead)), dataset.feature_names[number]
-    if ahead[lead] < LEAD_AUC or ahead[lead] < known + LEAD_MARGIN:
+def _labels_at(dataset: Dataset, rows: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """Those of `rows` whose ticker has a label `shift` rows later, and these labels."""
+    rows = rows[(rows + shift >= 0) & (rows + shift < len(dataset.y))]
+    rows = rows[(dataset.ticker[rows] == dataset.ticker[rows + shift]) & (dataset.y[rows + shift] >= 0)]
+    return rows, dataset.y[rows + shift]
+
+
+def _telling(name: str, areas: dict[int, float]) -> list[Finding]:
+    """What the AUC at each shift of the label says against a column: nothing or one finding."""
+    if areas[0] > 1 - 1e-9:
+        words = f"column {name} alone separates all classes: it holds the label"
+        return [Finding("column", name, True, words, amount=areas[0])]
+    if areas[0] >= SUSPICIOUS_AUC:
+        words = f"column {name} alone has an AUC of {areas[0]:.3f}: it may hold the label"
+        return [Finding("column", name, False, words, amount=areas[0])]
+    lead = max((shift for shift in areas if shift >= 0), key=lambda shift: areas[shift])
+    known = max((area for shift, area in areas.items() if shift < 0), default=1.0)
+    if areas[lead] < max(LEAD_AUC, known + LEAD_MARGIN):
         return []
     words = (
-        f"column {name} matches the label {lead} rows later (AUC {ahead[lead]:.3f}) better than any label known by "
+        f"column {name} matches the label {lead} rows later (AUC {areas[lead]:.3f}) better than any label known by "
         f"then ({known:.3f}): make sure that it is known on its date"
     )
-    return [Finding("column", name, False, words, amount=ahead[lead])]
+    return [Finding("column", name, False, words, amount=areas[lead])]
 
 
-def separation(dataset: Dataset, rows: np.ndarray, number: int, shift: int = 0) -> float:
+def separation(values: np.ndarray, y: np.ndarray, is_code: bool) -> float:
     """How well one column tells classes apart: AUC from 0.5 to 1, the mean over pairs (Hand and Till 2001).
 
     Parameters
     ----------
-    number : int
-        Position of the column.
-    shift : int
-        The label is that of the row `shift` later of the same ticker.
+    values : ndarray of float64, shape (n,)
+        Numbers, NaN where missing, or codes from -1 on.
+    y : ndarray of int64, shape (n,)
+    is_code : bool
     """
-    rows = rows[(rows + shift >= 0) & (rows + shift < len(dataset.y))]
-    rows = rows[(dataset.ticker[rows] == dataset.ticker[rows + shift]) & (dataset.y[rows + shift] >= 0)]
-    values, y = dataset.x[rows, number].astype(np.float64), dataset.y[rows + shift]
-    area = _code_auc if dataset.categorical[number] else _value_auc
-    frequent = np.argsort(-np.bincount(y, minlength=dataset.n_classes), kind="stable")[:COMPARED_CLASSES]
+    area = _code_auc if is_code else _value_auc
+    classes, counts = np.unique(y, return_counts=True)
+    frequent = classes[np.argsort(-counts, kind="stable")[:COMPARED_CLASSES]]
     areas = []
     for a, b in itertools.combinations(frequent, 2):
         pair = (y == a) | (y == b)
         areas.append(area(values[pair], y[pair] == b))
-    return float(np.mean(areas))
+    return float(np.mean(areas)) if areas else 0.5
 
 
 def _value_auc(values: np.ndarray, positive: np.ndarray) -> float:

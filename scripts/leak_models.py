@@ -113,11 +113,11 @@ def _distances(
 
 
 def _with_other_future(run: TrainingRun, dataset: Dataset, cut: np.datetime64) -> TrainingRun:
-    """The same weights and scaling, on data whose rows after the cut have changed places."""
+    """The same model and scaling, on data whose rows after the cut have changed places."""
     x, later = dataset.x.copy(), np.setdiff1d(np.arange(len(dataset.x)), past_rows(dataset, cut))
     x[later] = x[numpy_generator(*run.spec.address, "rows").permutation(later)]
     other = TrainingRun(run.spec, replace(dataset, x=x), run.preprocessor)
-    other.load_state_dict(run.state_dict())
+    other.model = run.model
     return other
 
 

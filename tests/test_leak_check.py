@@ -14,7 +14,7 @@ from scripts.data.loading import read_development
 from scripts.data.market_files import PRICES
 from scripts.data.synthetic import generate
 from scripts.leak_check import FULL, QUICK, compare_folds, leak_report, part_of
-from scripts.leak_data import cut_dates, moved_past, other_bars
+from scripts.leak_data import cut_dates, moved_past, other_bars, separation
 from scripts.leak_models import peeking_models
 from tests.conftest import TRIALS, artifact, run
 
@@ -199,6 +199,11 @@ def test_a_column_that_holds_the_label_is_named(tmp_path, name, make, proven):
     assert (found.kind, found.name, found.proven) == ("column", name, proven)
 
 
+@pytest.mark.parametrize(("y", "area"), [([0, 2] * 50, 1.0), ([0, 1, 3] * 40, 1.0), ([1] * 9, 0.5)])
+def test_a_copy_of_the_label_separates_the_classes_that_are_there(y, area):
+    assert separation(np.array(y, dtype=float), np.array(y), is_code=False) == area
+
+
 def test_a_column_that_knows_later_labels_better_than_earlier_ones_is_named(tmp_path):
     def later(label, rng):
         ahead = np.roll(label, -2 * 3)  # two dates later of the same group
@@ -211,6 +216,10 @@ def test_a_column_that_knows_later_labels_better_than_earlier_ones_is_named(tmp_
 def test_a_column_that_knows_past_labels_is_clean(tmp_path):
     past = {"late": lambda label, rng: np.roll(label, 2 * 3)}
     assert report(table(tmp_path / "table.csv", past)).findings == ()
+
+
+def test_a_placebo_is_judged_by_the_labels_it_was_made_from():
+    assert report(DataConfig(synthetic=MARKET, placebo=1)).warnings == []
 
 
 class OwnModel(nn.Module):
@@ -234,8 +243,13 @@ batch_norm = own(lambda h: nn.functional.batch_norm(h, None, None, training=True
 attention = own(lambda h: h + torch.softmax(h @ h.T, dim=1) @ h)
 reads_ahead = own(lambda h: h + h.roll(-1, dims=0))
 dropout_on = own(lambda h: nn.functional.dropout(h))
-one_row_fails = own(lambda h: h.squeeze() + 0 * h if len(h) > 1 else h.no_such_thing)
-starts_at_zero = own(lambda h: h)
+one_row_fails = own(lambda h: h if len(h) > 1 else h.no_such_thing)
+
+
+def zero_head(hyperparameters, n_features, n_classes, window):
+    head = nn.Linear(n_classes, n_classes)
+    nn.init.zeros_(head.weight)
+    return nn.Sequential(batch_statistics(hyperparameters, n_features, n_classes, window), head)
 
 
 def peeks(development, name, window=1):
@@ -245,7 +259,7 @@ def peeks(development, name, window=1):
     return peeking_models(dataset, space, factories, cut_dates(dataset, 1)[0], 0)
 
 
-@pytest.mark.parametrize("name", ["batch_statistics", "batch_norm", "attention", "reads_ahead"])
+@pytest.mark.parametrize("name", ["batch_statistics", "batch_norm", "attention", "reads_ahead", "zero_head"])
 def test_a_model_whose_answer_depends_on_other_rows_is_named(market, name):
     (found,) = peeks(market, name)
     assert (found.kind, found.name, found.proven) == ("model", "mine", True)
