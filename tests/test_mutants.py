@@ -34,11 +34,12 @@ class Mutant:
     test: str
 
 
-FEATURES = "test_features.py::test_bars_after_a_row_never_change_it"
 OWN_INPUTS = "test_development.py::test_inputs_and_naive_rules_do_not_depend_on_later_bars"
 WINDOWS = "test_development.py::test_windows_read_no_bar_before_the_one_they_name"
 COLUMN = "test_development.py::test_a_column_of_a_table_is_judged_by_its_development_rows_alone"
 SEAL = "test_seal.py::test_no_development_label_reads_a_sealed_bar_and_no_sealed_row_is_in_development"
+DEVELOPMENT = "test_seal.py::test_development_data_do_not_depend_on_sealed_rows"
+HOURS = "test_development.py::test_bars_within_the_day_with_missing_hours_load_split_and_purge[kfold]"
 NAIVE = "test_labels.py::test_naive_rules_and_offered_features_do_not_look_ahead"
 FOLDS = "test_splits.py::test_purged_folds_equal_the_reference"
 KINDS = "test_splits.py::test_every_kind_of_folds_keeps_dates_labels_and_features_apart"
@@ -244,12 +245,11 @@ MUTANTS = (
         "return np.clip(score / np.nanstd(score), -MAX_SCORE, MAX_SCORE)",
         f"{OWN_INPUTS}[next_direction-1]",
     ),
-    Mutant("bars after a row", "data/features.py", "_shifted(x, k), np.nan)", "_shifted(x, k - 2), np.nan)", FEATURES),
     Mutant(
         "label among the features of a market",
         "data/loading.py",
-        '"x": x,',
-        '"x": np.where(np.arange(x.shape[1]) == 0, labels.y[:, None], x),',
+        "if labels.features else features.values",
+        "if labels.features else np.column_stack([labels.y, features.values[:, 1:]])",
         f"{OWN_INPUTS}[next_direction-1]",
     ),
     Mutant(
@@ -292,7 +292,7 @@ MUTANTS = (
         "data/labels.py",
         "row + config.horizon, bars.last_row",
         "row + config.horizon - 1, bars.last_row",
-        SEAL,
+        HOURS,
     ),
     Mutant(
         "label spans of tables of one bar",
@@ -307,14 +307,14 @@ MUTANTS = (
         "data/loading.py",
         "table.frame[~table.sealed]",
         "table.frame",
-        "test_seal.py::test_development_data_do_not_depend_on_sealed_rows",
+        DEVELOPMENT,
     ),
     Mutant(
         "sealed by position in the file",
         "data/seal.py",
         "return np.asarray(frame[time].to_numpy() >= dates[first])",
         "return np.arange(len(frame)) >= (1 - config.test_fraction) * len(frame)",
-        SEAL,
+        DEVELOPMENT,
     ),
     Mutant(
         "no embargo before the seal",
@@ -420,8 +420,8 @@ MUTANTS = (
 )
 
 
-# Imports what the tests need once and forks for each of them, since the libraries take longer to import than a test runs;
-# the sources are imported by the child alone, from the folder that it is given.
+# Imports libraries once and forks for each test, since they take longer to import than a test runs; the sources are
+# imported by the child alone, from the folder that it is given.
 RUNNER = """
 import os, sys
 import arch.bootstrap, hypothesis, optuna, pandas, pytest, scipy.stats, sklearn.ensemble, torch
