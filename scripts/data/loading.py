@@ -182,7 +182,7 @@ def _build_table(
     x, names, categorical, vocabularies = _table_columns(features, like)
     labels = frame[config.label_column]
     classes = like.classes if like else tuple(sorted(set(labels), key=class_order))
-    y = pd.Index(classes, dtype=object).get_indexer(labels).astype(np.int64)
+    y = pd.Index(list(classes), dtype=object).get_indexer(pd.Index(labels, dtype=object)).astype(np.int64)
     unknown = int((y < 0).sum())
     left_out = (f"{unknown} rows left out: their label is none of the known classes",) if unknown else ()
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
@@ -245,7 +245,7 @@ def _table_columns(
         if text:
             vocabulary = known.get(str(name), tuple(sorted(set(values.dropna().astype(str)))))
             vocabularies[str(name)] = vocabulary
-            values = pd.Series(pd.Index(vocabulary, dtype=object).get_indexer(values.astype("object")))
+            values = pd.Series(pd.Index(list(vocabulary), dtype=object).get_indexer(pd.Index(values, dtype=object)))
         columns.append(values.to_numpy(dtype=np.float32))
         categorical.append(text)
     return np.column_stack(columns), tuple(map(str, frame.columns)), np.array(categorical), vocabularies
