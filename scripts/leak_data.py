@@ -336,5 +336,6 @@ def _code_auc(codes: np.ndarray, positive: np.ndarray) -> float:
 
 
 def _auc(score: np.ndarray, positive: np.ndarray) -> float:
-    area = auc(np.asarray(positive, dtype=np.int64), np.column_stack([-score, score]))
+    shares = np.asarray(score, dtype=np.float64)
+    area = auc(np.asarray(positive, dtype=np.int64), np.column_stack([-shares, shares]))
     return 0.5 if area is None else max(area, 1 - area)

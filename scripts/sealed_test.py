@@ -121,7 +121,9 @@ def _load(experiment: Experiment, model: FinalModel, other: Path | None) -> Judg
     development = load_development(experiment.data, window, experiment.seed)
     check_data(development, model.content, FINAL)
     if other is None:
-        return Judged(development, load_sealed(experiment.data, window, development, experiment.seed), opens_seal=True)
+        sealed = load_sealed(experiment.data, window, development, experiment.seed)
+        new = tuple(note for note in sealed.notes if note not in development.notes)
+        return Judged(development, sealed, opens_seal=True, notes=new)
     dataset, n_trained, n_sealed = load_other(experiment.data, window, other, development, experiment.seed)
     notes = [note for note in dataset.notes if note not in development.notes]
     if n_trained:

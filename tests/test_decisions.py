@@ -15,7 +15,7 @@ from scripts.evaluation.decisions import (
     simulated_net,
 )
 from scripts.evaluation.policy_choice import choose_policy
-from scripts.evaluation.returns import ReturnSimulator, positions
+from scripts.evaluation.returns import ReturnSimulator, TradingRules, positions
 from scripts.random_keys import numpy_generator
 
 
@@ -37,7 +37,7 @@ class Market:
         self.y = (generator.random(len(z)) < sigmoid(signal * z)).astype(np.int64)
         self.probabilities = both(sigmoid((signal or 1.0) * z + shift))
         forward = np.where(self.y == 1, 0.01, -0.01) * np.abs(generator.standard_normal(len(z)))
-        self.simulator = ReturnSimulator(self.date, ticker, forward, cost_bps)
+        self.simulator = ReturnSimulator(self.date, ticker, forward, TradingRules(cost_bps))
         self.rng = numpy_generator(seed, "test resamples")
 
     def rows(self):
@@ -59,7 +59,9 @@ class Market:
 def test_at_a_threshold_of_a_half_the_answers_are_the_simulated_positions(p, margin, dtype):
     probabilities = both(p).astype(dtype)
     answers = DecisionPolicy(0.5, margin).answers(probabilities)
-    assert np.array_equal(answer_positions(answers, (-1.0, 1.0)), positions(probabilities, (-1.0, 1.0), margin))
+    assert np.array_equal(
+        answer_positions(answers, (-1.0, 1.0)), positions(probabilities, (-1.0, 1.0), TradingRules(margin=margin))
+    )
 
 
 @given(arrays(np.float64, (20, 3), elements=st.floats(0.015625, 1, width=16)))
@@ -67,7 +69,7 @@ def test_without_a_margin_three_classes_are_answered_as_the_simulated_positions(
     probabilities = weights / weights.sum(axis=1, keepdims=True)
     answers = DecisionPolicy.default(3).answers(probabilities)
     held = (-1.0, 0.5, 1.0)
-    assert np.array_equal(answer_positions(answers, held), positions(probabilities, held))
+    assert np.array_equal(answer_positions(answers, held), positions(probabilities, held, TradingRules()))
 
 
 def test_class_1_is_answered_above_the_threshold_and_the_margin_is_twice_the_distance():
@@ -105,7 +107,7 @@ def test_a_worked_curve():
     y = np.array([1, 1, 0, 0])
     probabilities = both(np.array([0.9, 0.6, 0.3, 0.8]))  # leads 0.8, 0.2, 0.4, 0.6; the last is wrong
     date, ticker = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    simulator = ReturnSimulator(date, ticker, np.array([0.02, 0.01, -0.03, -0.05]), 0.0)
+    simulator = ReturnSimulator(date, ticker, np.array([0.02, 0.01, -0.03, -0.05]), TradingRules())
     curve = coverage_curve(
         y,
         probabilities,
@@ -228,7 +230,7 @@ def test_three_classes_have_no_threshold_but_may_have_a_margin():
     probabilities = generator.dirichlet([2.0, 2.0, 2.0], 3000)
     y = np.array([generator.choice(3, p=p) for p in probabilities])
     date = np.repeat(np.arange(300), 10)
-    simulator = ReturnSimulator(date, np.tile(np.arange(10), 300), 0.01 * (y - 1.0), 60.0)
+    simulator = ReturnSimulator(date, np.tile(np.arange(10), 300), 0.01 * (y - 1.0), TradingRules(60.0))
     net = simulated_net(simulator, (-1.0, 0.0, 1.0))
     choice = choose_policy(y, probabilities, date, 1, generator, net_returns=net)
     assert (choice.policy.threshold, choice.threshold) == (None, None)

@@ -16,7 +16,7 @@ from scripts.execution.serial import SerialExecutor
 from scripts.extended_training import CrossValidation
 from scripts.final_training import FinalTraining, run_final_training
 from scripts.reporting.monitoring import Progress, TensorBoardLog
-from scripts.scores import score
+from scripts.scores import Predictions, score
 from scripts.sealed_test import _references
 from scripts.search_space import Hyperparameters
 from scripts.training.run import TrainingRun
@@ -145,10 +145,13 @@ def final(data, tmp_path_factory):
 
 def test_the_calibration_of_the_final_model_comes_from_rows_that_are_held_out(data, final):
     work, content = final
-    run = TrainingRun(FinalTraining(EXPERIMENT, BEST, data, "cpu").next_spec(), data)
-    while not run.finished:
-        run.advance()
-    expected = fit_calibration(run.predict(work.holdout).numpy(), data.y[work.holdout])
+    again, logits = FinalTraining(EXPERIMENT, BEST, data, "cpu"), []
+    for _ in range(EXPERIMENT.final.n_seeds):
+        run = TrainingRun(again.next_spec(), data)
+        while not run.finished:
+            run.advance()
+        logits.append(run.predict(work.holdout).double().numpy())
+    expected = fit_calibration(np.mean(logits, axis=0), data.y[work.holdout])
     assert content["temperature"] == pytest.approx(expected.temperature)
     assert content["bias"] == pytest.approx(expected.bias.tolist())
 
@@ -163,9 +166,10 @@ def test_the_final_model_gets_its_inputs_as_it_was_trained_on_them(data, final):
 def test_reference_models_do_not_see_the_rows_they_are_judged_on(data, sealed):
     first = sealed.rows[:1]
     other = changed_outside(sealed, first)
-    said = [_references(data, d, 0) for d in (sealed, other)]
-    for name, probabilities in said[0].items():
-        assert probabilities[0].tolist() == said[1][name][0].tolist()
+    said = [_references(data, d, EXPERIMENT) for d in (sealed, other)]
+    for name, model in said[0].items():
+        assert model.probabilities[0].tolist() == said[1][name].probabilities[0].tolist()
+        assert model.record == said[1][name].record
 
 
 def test_the_majority_class_is_that_of_the_development_rows(data, sealed):
@@ -175,7 +179,9 @@ def test_the_majority_class_is_that_of_the_development_rows(data, sealed):
     development, test = dataclasses.replace(data, y=mostly_down), dataclasses.replace(sealed, y=mostly_up)
     up = np.random.default_rng(0).uniform(0.3, 0.7, len(test.rows))
     probabilities = np.column_stack([1 - up, up])
-    fields = score(development, test, probabilities, {"reference": probabilities}, EXPERIMENT).fields
+    predictions = Predictions(probabilities, [probabilities], {"reference": probabilities})
+    promised = {"skill": 0.0, "skill_se": 0.01, "decision": {"threshold": 0.5, "margin": 0.0, "reason": ""}}
+    fields = score(development, test, predictions, promised, EXPERIMENT).fields
     share = (test.y[test.rows] == 1).mean()
     assert fields["naive"]["majority"] == pytest.approx(1 - share)
     assert fields["naive"]["best_constant"] == pytest.approx(share)

@@ -23,3 +23,4 @@ def test_a_signal_that_turns_around_where_the_test_begins_is_judged_worse_than_n
     results = artifact(folder, "evaluation/evaluation_results.json")
     assert results["skill_ci95"][1] < 0
     assert results["verdict"] == "worse than naive"
+    assert results["warnings"][0].startswith("regime break: cross-validation and test disagree")
