@@ -66,7 +66,15 @@ def analyse(session: Session) -> None:
     words = in_words(search, choice)
     for sentence in words:
         session.say(sentence)
-    content = AnalysisReport(trials=trials, extended=extended, best=best, importance=importance, credibility=words)
+    content = AnalysisReport(
+        trials=trials,
+        extended=extended,
+        best=best,
+        importance=importance,
+        credibility=words,
+        confidence_set=choice["confidence_set"],
+        warnings=trials["warnings"],
+    )
     write_analysis_report(run_dir.analysis / "report.html", content)
     write_figures(run_dir.analysis, content)
     session.say(f"report in {run_dir.analysis / 'report.html'}; next: {FINAL}")

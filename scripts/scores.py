@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.caveats import caveats
+from scripts.caveats import caveats, is_imbalanced
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.sample_weights import effective_labels
@@ -122,7 +122,7 @@ def score(
         "decision": policy_fields(judged, predictions.model, promised["decision"], experiment.data),
         "decay": decay_fields(judged, development),
     }
-    fields["warnings"] = caveats(fields)
+    fields |= {"imbalanced": is_imbalanced(fields), "warnings": caveats(fields)}
     return Scores(
         fields,
         trading.position,

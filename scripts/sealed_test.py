@@ -221,7 +221,7 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
     session.say(f"chosen        {selection['reason']}")
     session.say(
         f"test          accuracy {results['accuracy']:.4f} (s.e. {results['accuracy_se']:.4f}, 95 % {low:.4f} to "
-        f"{high:.4f}) on {results['n_rows']} rows{ceiling}"
+        f"{high:.4f}) on {results['n_rows']} rows worth {results['n_effective'] or 0:.0f} independent ones{ceiling}"
     )
     session.say(f"beside it     {naive}; {references}")
     skill_low, skill_high = results["skill_ci95"]

@@ -52,6 +52,8 @@ class AnalysisReport:
         Share of the explained variation per hyperparameter, from 0 to 1.
     credibility : sequence of str
         How much of the result may be luck, in sentences.
+    confidence_set : sequence of int
+        Trials among which the best one is with 90 % probability.
     warnings : sequence of str
         What the reader must know before believing anything.
     """
@@ -61,6 +63,7 @@ class AnalysisReport:
     best: Mapping[str, Any]
     importance: Mapping[str, float] = field(default_factory=dict)
     credibility: Sequence[str] = ()
+    confidence_set: Sequence[int] = ()
     warnings: Sequence[str] = ()
 
 
@@ -84,8 +87,8 @@ def analysis_page(content: AnalysisReport) -> Page:
         Section("What it cost", _cost_notes(), (_cost_table(trials, extended),)),
         Section(
             "Why this configuration",
-            _reasons(best, extended.get("n_failed_configurations") or 0),
-            (_candidate_table(candidates, chosen, constant),),
+            _reasons(best, extended),
+            (_candidate_table(candidates, chosen, constant, content.confidence_set),),
         ),
         Section("How much of it is luck", tuple(content.credibility)),
         Section("The candidates' settings", tables=(_settings_table(candidates, chosen),)),
@@ -149,7 +152,7 @@ def _numbers(
         Number(
             "Validation accuracy",
             percent(chosen.get("avg_accuracy")),
-            f"standard error {points(error, signed=False)} over the folds",
+            f"standard error {points(error, signed=False)}",
         ),
         Number("Always one class", percent(constant), "the baseline, on the same rows"),
         Number(
@@ -165,20 +168,32 @@ def _seconds(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> float | 
     return sum(known) if known else None
 
 
-def _reasons(best: Mapping[str, Any], n_failed: int) -> tuple[str, ...]:
-    reason = (best.get("selection") or {}).get("reason")
-    told = (f"The choice fell on {reason}." if reason else "The reason of the choice is not recorded.",)
-    return (*told, f"{n_failed} further candidates failed in a fold and were left out.") if n_failed else told
+def _reasons(best: Mapping[str, Any], extended: Mapping[str, Any]) -> tuple[str, ...]:
+    selection = best.get("selection") or {}
+    reason, failed = selection.get("reason"), extended.get("n_failed_configurations") or 0
+    told = [f"The choice fell on {reason}." if reason else "The reason of the choice is not recorded."]
+    if decision := selection.get("decision"):
+        told.append(f"How its probabilities become decisions: {decision['reason']}.")
+    if failed:
+        told.append(f"{failed} further candidates failed in a fold and were left out.")
+    if copies := extended.get("n_duplicates"):
+        told.append(f"{copies:,} tested rows have exactly the features of a row that the same fold trained on.")
+    return tuple(told)
 
 
 def _candidate_table(
-    candidates: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], constant: float | None
+    candidates: Sequence[Mapping[str, Any]],
+    chosen: Mapping[str, Any],
+    constant: float | None,
+    confidence_set: Sequence[int],
 ) -> Table:
     columns = (
         Column("rank"), Column("trial"), Column("model", numeric=False), Column("accuracy", "mean of folds"),
-        Column("standard error"), Column("spread", "s.d. of folds"), Column("lowest fold"), Column("highest fold"),
-        Column("lead", "over one class"), Column("validation loss", "nats"), Column("training loss", "nats"),
-        Column("return", "net of costs"), Column("parameters"), Column("training"), Column("inference", "µs per row"),
+        Column("standard error"), Column("behind the best", "paired"), Column("s.e. of it"),
+        Column("may be the best", "90 % set", numeric=False), Column("spread", "s.d. of folds"), Column("lowest fold"),
+        Column("highest fold"), Column("lead", "over one class"), Column("validation loss", "nats"),
+        Column("training loss", "nats"), Column("return", "net of costs"), Column("parameters"),
+        Column("operations", "per row"), Column("training"), Column("inference", "µs per row"),
     )  # fmt: skip
     rows = []
     for c in candidates:
@@ -188,11 +203,14 @@ def _candidate_table(
         cells = (
             number_cell(c.get("rank"), "d"), number_cell(c.get("trial_number"), "d"),
             Cell(str((c.get("config") or {}).get("family", "-"))), percent_cell(accuracy, 2),
-            percent_cell(_standard_error(c), 2), percent_cell(c.get("std_accuracy"), 2),
+            percent_cell(_standard_error(c), 2), Cell(points(c.get("behind"), signed=False), c.get("behind")),
+            percent_cell(c.get("behind_se"), 2), Cell("yes" if c.get("trial_number") in confidence_set else "no"),
+            percent_cell(c.get("std_accuracy"), 2),
             percent_cell(min(folds, default=None), 2), percent_cell(max(folds, default=None), 2),
             Cell(points(lead), lead), number_cell(c.get("avg_val_loss"), ".4f"),
             number_cell(c.get("avg_train_loss"), ".4f"), percent_cell(c.get("avg_simulated_return")),
-            number_cell(c.get("n_parameters"), ",d"), Cell(duration(seconds), seconds),
+            number_cell(c.get("n_parameters"), ",d"), number_cell(c.get("operations_per_row"), ",d"),
+            Cell(duration(seconds), seconds),
             number_cell(c.get("inference_us_per_row"), ".2f"),
         )  # fmt: skip
         rows.append(TableRow(cells, chosen=c is chosen))

@@ -188,3 +188,66 @@ def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None
     )
     reading += " The dashed line is the best naive rule on the whole test set." if naive is not None else ""
     return Figure(name, title, reading, (Panel("", specification(layers, title)),))
+
+
+def coverage_figure(curve: Sequence[Row]) -> Figure | None:
+    """Accuracy, and net return where there are any, against the share of rows that are answered.
+
+    Parameters
+    ----------
+    curve : sequence of mappings
+        coverage, accuracy, accuracy_se, mean_net, mean_net_se.
+    """
+    measures = {"accuracy": ("accuracy of the answered rows", ".1%"), "mean_net": ("net return per date", ".2%")}
+    panels = []
+    for name, (title, form) in measures.items():
+        rows = [
+            {"coverage": p["coverage"], "value": p[name], "low": p[name] - 1.96 * p[f"{name}_se"],
+             "high": p[name] + 1.96 * p[f"{name}_se"]}
+            for p in curve
+            if p.get("coverage") and p.get(name) is not None and p.get(f"{name}_se") is not None
+        ]  # fmt: skip
+        if len(rows) > 1:
+            panels.append(Panel(title, _band_chart(rows, "coverage:Q", "share of rows answered", title, form)))
+    if not panels:
+        return None
+    reading = (
+        "From right to left fewer rows are answered, those with the largest lead. A curve that rises to the left means "
+        "that the model knows where it knows; the band is a 95 % interval at each point, not for the whole curve."
+    )
+    return Figure("coverage", "Coverage against accuracy and return", reading, tuple(panels))
+
+
+def decay_figure(bins: Sequence[Row]) -> Figure | None:
+    """Skill against dates since training.
+
+    Parameters
+    ----------
+    bins : sequence of mappings
+        first_age, last_age, skill, skill_ci95.
+    """
+    rows = [
+        {"age": (p["first_age"] + p["last_age"]) / 2, "value": p["skill"], "low": bounds[0], "high": bounds[1]}
+        for p in bins
+        if p.get("skill") is not None and (bounds := p.get("skill_ci95"))
+    ]
+    if len(rows) < 2:
+        return None
+    reading = (
+        "Skill is accuracy less that of the best naive rule; bars are 95 % intervals by blocks of dates. A fall from "
+        "left to right would mean that the model ages; one bar alone means nothing."
+    )
+    x = alt.X("age:Q", title="dates since training", scale=alt.Scale(zero=True))
+    y = alt.Y("value:Q", title="skill", axis=alt.Axis(format="+.1%"))
+    points = chart(rows).mark_point(color=BLUE, size=80).encode(x, y, tooltip=["age:Q", percent_tooltip("value")])
+    bars = chart(rows).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
+    panel = Panel("", specification([bars, points, *rule(0.0)], "Skill by age of the model"))
+    return Figure("decay", "Skill since training", reading, (panel,))
+
+
+def _band_chart(rows: Sequence[Row], field: str, x_title: str, y_title: str, form: str) -> dict[str, Any]:
+    x = alt.X(field, title=x_title, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
+    axis, scale = alt.Axis(format=form), alt.Scale(zero=False)
+    band = chart(rows).mark_area(color=BLUE, opacity=0.2).encode(x, alt.Y("low:Q", scale=scale), alt.Y2("high:Q"))
+    line = chart(rows).mark_line(color=BLUE, point=True).encode(x, alt.Y("value:Q", title=y_title, axis=axis))
+    return specification([band, line], y_title)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.reporting.evaluation_figures import comparison_figure, equity_figure, group_figure, reliability_figure
-from scripts.reporting.figures import Figure, wilson
+from scripts.reporting.comparison_section import comparison_section
+from scripts.reporting.decision_sections import decision_sections, return_part_tables
+from scripts.reporting.evaluation_figures import equity_figure, group_figure, reliability_figure
+from scripts.reporting.figures import Figure, wilson, words
 from scripts.reporting.page import (
     Cell,
     Column,
@@ -34,6 +36,8 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "gross": ("return before costs", percent),
     "net": ("return after costs", percent),
     "buy_and_hold": ("return of buy and hold", percent),
+    "naive": ("return of the best naive rule after costs", percent),
+    "probabilistic_sharpe": ("probability that the Sharpe ratio is above zero", percent),
     "mean_net": ("mean return per date after costs", functools.partial(percent, digits=3)),
     "cost_bps": ("cost per unit of turnover (basis points)", number),
     "sharpe": ("Sharpe ratio after costs (yearly)", number),
@@ -84,16 +88,10 @@ def evaluation_page(content: EvaluationReport) -> Page:
     """Put the evaluation report together; whatever is missing is left out."""
     e = plain(content.evaluation)
     naive = max((v for v in (e.get("naive") or {}).values() if v is not None), default=None)
-    compared = _compared(e)
     equity = equity_figure([str(d) for d in content.dates], content.curves)
     years, groups = _parts(e.get("by_year"), "year"), _parts(e.get("by_group"), "group")
     sections = (
-        Section(
-            "Beside naive rules and reference models",
-            _skill_notes(e),
-            (_comparison_table(compared),),
-            present([comparison_figure(compared)]),
-        ),
+        comparison_section(e),
         Section("Simulated returns", _return_notes(e), _return_tables(e), present([equity])),
         Section("Probabilities", (), _probability_tables(e), present([reliability_figure(plain(content.reliability))])),
         Section("Which classes are confused", (), _confusion_tables(plain(content.confusion), content.class_names)),
@@ -101,6 +99,7 @@ def evaluation_page(content: EvaluationReport) -> Page:
         Section(
             "By group", (), _part_tables("group", groups), present([_part_figure("by_group", "group", groups, naive)])
         ),
+        *decision_sections(e),
         Section("Openings of the sealed test set", _opening_notes(e)),
         Section("Notes", tuple(str(note) for note in e.get("notes") or ())),
     )
@@ -128,18 +127,18 @@ def _best_naive(e: Mapping[str, Any]) -> tuple[str, float] | None:
 
 
 def _verdict(e: Mapping[str, Any]) -> str:
-    words = {
+    sentences = {
         "skill": "The model has skill",
         "no skill": "No skill could be shown",
         "worse than naive": "The model is worse than a naive rule",
     }
-    text = words.get(str(e.get("verdict")), "The verdict is not recorded")
+    text = sentences.get(str(e.get("verdict")), "The verdict is not recorded")
     text += (
         f": {percent(e.get('accuracy'))} of {number(e.get('n_rows'), ',')} {_kind(e)} rows right "
         f"(95 % interval {interval(e.get('accuracy_ci95'))})"
     )
     if (best := _best_naive(e)) is not None:
-        text += f", against {percent(best[1])} for the best naive rule ({_words(best[0])})"
+        text += f", against {percent(best[1])} for the best naive rule ({words(best[0])})"
     if e.get("skill") is not None:
         text += f"; the difference is {points(e['skill'])} (95 % interval {interval(e.get('skill_ci95'), signed=True)})"
     ceiling = e.get("ceiling")
@@ -151,63 +150,21 @@ def _numbers(e: Mapping[str, Any]) -> tuple[Number, ...]:
     returns = e.get("returns") or {}
     numbers = [
         Number("Accuracy", percent(e.get("accuracy")), f"95 %: {interval(e.get('accuracy_ci95'))}"),
-        Number("Best naive rule", percent(best[1] if best else None), _words(best[0]) if best else "not recorded"),
+        Number("Best naive rule", percent(best[1] if best else None), words(best[0]) if best else "not recorded"),
         Number("Difference", points(e.get("skill")), f"95 %: {interval(e.get('skill_ci95'), signed=True)} points"),
         Number("Return after costs", percent(returns.get("net")), f"before costs {percent(returns.get('gross'))}"),
         Number("Epochs spent", number(e.get("epochs_spent_total"), ",d"), "over all phases and folds"),
     ]
+    if e.get("imbalanced"):
+        numbers[:0] = [
+            Number("Balanced accuracy", percent(e.get("balanced_accuracy")), "mean over the classes"),
+            Number("MCC", number(e.get("mcc"), ".3f"), "0 is chance, 1 is perfect"),
+            Number("Average precision", number(e.get("average_precision"), ".3f"), "the rarer class's share is chance"),
+        ]
     if e.get("first_date") is not None:
         rows = f"{e['first_date']} to {e.get('last_date')}"
         numbers.insert(0, Number(f"{_kind(e).capitalize()} rows", number(e.get("n_rows"), ",d"), rows))
     return tuple(numbers)
-
-
-def _compared(e: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Model, naive rules, reference models and ceiling, the best first."""
-    rows = [_entry("this model", "model", {"accuracy": e.get("accuracy"), "accuracy_ci95": e.get("accuracy_ci95")})]
-    rows += [_entry(_words(name), "naive rule", value) for name, value in (e.get("naive") or {}).items()]
-    rows += [_entry(_words(name), "reference model", value) for name, value in (e.get("references") or {}).items()]
-    rows.append(_entry("best possible", "ceiling", e.get("ceiling")))
-    return sorted((r for r in rows if r["accuracy"] is not None), key=lambda r: -r["accuracy"])
-
-
-def _entry(name: str, kind: str, value: Any) -> dict[str, Any]:
-    record = value if isinstance(value, Mapping) else {"accuracy": value}
-    low, high = record.get("accuracy_ci95") or (None, None)
-    return {"name": name, "kind": kind, "accuracy": record.get("accuracy"), "low": low, "high": high}
-
-
-def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    columns = (
-        Column("name", numeric=False),
-        Column("kind", numeric=False),
-        Column("accuracy"),
-        Column("95 % interval"),
-    )
-    body = tuple(
-        TableRow(
-            (
-                Cell(r["name"]),
-                Cell(r["kind"]),
-                percent_cell(r["accuracy"], 2),
-                Cell(interval((r["low"], r["high"])), r["low"]),
-            ),
-            chosen=r["kind"] == "model",
-        )
-        for r in rows
-    )
-    return Table("Accuracy on the same rows, the model shaded.", columns, body)
-
-
-def _skill_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
-    if e.get("skill") is None:
-        return ()
-    bounds = interval(e.get("skill_ci95"), signed=True)
-    return (
-        f"The test that counts is paired, on the same rows: model minus best naive rule {points(e['skill'])}, "
-        f"standard error {points(e.get('skill_se'), signed=False)}, 95 % interval {bounds} points. "
-        "The intervals treat rows of one date as one observation, because prices move together.",
-    )
 
 
 def _return_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
@@ -223,30 +180,42 @@ def _return_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
 def _return_tables(e: Mapping[str, Any]) -> tuple[Table, ...]:
     rows = []
     for name, value in (e.get("returns") or {}).items():
-        title, write = _RETURNS.get(name, (_words(name), number))
+        title, write = _RETURNS.get(name, (words(name), number))
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not isinstance(value, Mapping | list):
             rows.append(TableRow((Cell(title), Cell(write(value), value) if is_number else value_cell(value))))
     columns = (Column("quantity", numeric=False), Column("value"))
-    return (Table("Simulated returns over the test period.", columns, tuple(rows)),)
+    whole = Table("Simulated returns over the test period.", columns, tuple(rows))
+    return (whole, *return_part_tables(e.get("returns") or {}))
 
 
 def _probability_tables(e: Mapping[str, Any]) -> tuple[Table, ...]:
     known = (
         ("auc", "area under the ROC curve", "0.5 is chance, 1 is perfect"),
+        ("average_precision", "average precision", "the share of the rarer class is chance, 1 is perfect"),
         ("log_loss", "log loss (nats)", "lower is better; ln 2 = 0.693 is a coin for two classes"),
+        ("log_loss_skill", "log loss below that of the classes' shares (nats)", "0 is no better than the shares"),
         ("balanced_accuracy", "balanced accuracy", "mean over the classes; 1 / number of classes is chance"),
         ("mcc", "Matthews correlation coefficient", "0 is chance, 1 is perfect"),
         ("brier", "Brier score", "lower is better; 0 is perfect"),
         ("ece", "expected calibration error", "mean gap between probability and frequency; 0 is perfect"),
     )
     rows = tuple(
-        TableRow((Cell(title), number_cell(e[name]), Cell(reading)))
+        TableRow((Cell(title), number_cell(e[name]), Cell(_plain_bounds(e.get(f"{name}_ci95"))), Cell(reading)))
         for name, title, reading in known
         if e.get(name) is not None
     )
-    columns = (Column("measure", numeric=False), Column("value"), Column("how to read it", numeric=False))
+    columns = (
+        Column("measure", numeric=False),
+        Column("value"),
+        Column("95 % interval", numeric=False),
+        Column("how to read it", numeric=False),
+    )
     return (Table("Quality of the probabilities and of the answers, beside accuracy.", columns, rows),)
+
+
+def _plain_bounds(bounds: Sequence[float] | None) -> str:
+    return f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"
 
 
 def _confusion_tables(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> tuple[Table, ...]:
@@ -323,7 +292,3 @@ def _opening_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
         f"The sealed test set has been opened {count} times. If a choice was made after an earlier look, these numbers "
         "are too good: the more looks, the more likely one of them was lucky.",
     )
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
