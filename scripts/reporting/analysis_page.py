@@ -132,7 +132,7 @@ def _verdict(chosen: Mapping[str, Any], constant: float | None) -> str:
         return f"{text}; its accuracy is not recorded."
     text += (
         f": validation accuracy {percent(chosen['avg_accuracy'])} with a standard error of "
-        f"{points(_standard_error(chosen), signed=False)} over {len(chosen.get('folds') or ())} folds"
+        f"{points(_standard_error(chosen), signed=False)} (by blocks of dates, {len(chosen.get('folds') or ())} folds)"
     )
     if constant is None:
         return f"{text}; the accuracy of always answering one class is not recorded."
@@ -190,7 +190,7 @@ def _candidate_table(
     columns = (
         Column("rank"), Column("trial"), Column("model", numeric=False), Column("accuracy", "mean of folds"),
         Column("standard error"), Column("behind the best", "paired"), Column("s.e. of it"),
-        Column("may be the best", "90 % set", numeric=False), Column("spread", "s.d. of folds"), Column("lowest fold"),
+        Column("tied", "90 % set", numeric=False), Column("spread", "s.d. of folds"), Column("lowest fold"),
         Column("highest fold"), Column("lead", "over one class"), Column("validation loss", "nats"),
         Column("training loss", "nats"), Column("return", "net of costs"), Column("parameters"),
         Column("operations", "per row"), Column("training"), Column("inference", "µs per row"),
@@ -216,8 +216,9 @@ def _candidate_table(
         rows.append(TableRow(cells, chosen=c is chosen))
     baseline = "not recorded" if constant is None else percent(constant, 2)
     caption = (
-        f"Cross-validated candidates, the chosen one shaded. Always answering one class: {baseline}. The folds share "
-        "training rows, so the standard errors are rather too small."
+        f"Cross-validated candidates, the chosen one shaded. Always answering one class: {baseline}. Standard errors "
+        "are by blocks of dates; that of being behind counts what both models share. Tied: it may be the best by log "
+        "loss."
     )
     return Table(caption, columns, tuple(rows))
 

@@ -28,6 +28,7 @@ from scripts.reporting.figures import (
 
 _KINDS = {"model": BLUE, "naive rule": ORANGE, "reference model": PURPLE, "ceiling": GREEN}
 _BOUNDS = ("accuracy", "low", "high")
+_FEW = 5  # rows of a calibration bin below which its mark says nothing and stretches the axes
 
 
 def comparison_figure(rows: Sequence[Row]) -> Figure | None:
@@ -124,6 +125,7 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
         confidence (mean probability of the answer given), accuracy (share of them right), count (rows).
     """
     rows = [b for b in bins if b.get("confidence") is not None and b.get("accuracy") is not None]
+    rows = [b for b in rows if b.get("count") is None or b["count"] >= _FEW] or rows
     if not rows:
         return None
     intervals = [{**row, **wilson(row["accuracy"], row.get("count"))} for row in rows]
@@ -140,7 +142,8 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
     dots = dots.encode(x, y, tooltip=[percent_tooltip("confidence"), percent_tooltip("accuracy"), count])
     reading = (
         "Marks on the dashed line are honest probabilities: of the answers given with 60 %, 60 % were right. Marks "
-        "below it mean overconfidence. Bars are 95 % intervals as if rows were independent, so they are rather short."
+        "below it mean overconfidence. Bars are 95 % intervals as if rows were independent, so they are rather short; "
+        f"bins of fewer than {_FEW} rows are left out."
     )
     layers = [diagonal, *([bars] if known else []), dots]
     panel = Panel("", specification(layers, "Reliability of the predicted probabilities"))

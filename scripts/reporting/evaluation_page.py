@@ -47,6 +47,7 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "break_even_cost_bps": ("cost at which nothing is left (basis points)", number),
     "hit_rate": ("positions that earned something", percent),
     "exposure": ("rows with a position", percent),
+    "n_dates": ("dates", number),
 }
 _MAX_PARTS = 60
 

@@ -1,0 +1,58 @@
+"""Warnings beside the verdict: each is there when its figures ask for it, and not otherwise."""
+
+import pytest
+
+from scripts.caveats import caveats, is_imbalanced, openings_caveat
+
+SOUND = {
+    "n_rows": 5000, "n_dates": 500, "block_length_dates": 2.0, "n_effective": 4000.0,
+    "skill": 0.05, "skill_se": 0.01, "skill_ci95": [0.03, 0.07], "skill_p_value": 0.001, "verdict": "skill",
+    "promised": {"skill": 0.055, "skill_se": 0.01},
+    "versus_reference": {"name": "logistic_regression", "difference": 0.02, "ci95": [0.01, 0.03]},
+    "returns": {"net": 0.1}, "ece": 0.01, "class_shares": [0.48, 0.52], "balanced_accuracy": 0.55, "mcc": 0.1,
+    "average_precision": 0.5, "drift": [{"feature": "a", "psi": 0.05}], "n_duplicates": 0,
+}  # fmt: skip
+
+
+def test_sound_figures_need_no_warning():
+    assert caveats(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"promised": {"skill": 0.15, "skill_se": 0.01}}, "regime break: cross-validation and test disagree"),
+        ({"verdict": "no skill", "skill_ci95": [-0.01, 0.02]}, "5,000 rows, worth 4,000 independent ones, can tell"),
+        ({"n_dates": 20}, "20 dates in 10 blocks are too few"),
+        ({"block_length_dates": 100.0}, "500 dates in 5 blocks are too few"),
+        ({"skill_se": 0.0}, "same answers as the best naive rule"),
+        ({"versus_reference": SOUND["versus_reference"] | {"ci95": [-0.01, 0.05]}}, "not clearly better than logistic"),
+        ({"returns": {"net": -0.02}}, "not profitable after costs"),
+        ({"ece": 0.09}, "not calibrated (expected calibration error 0.090)"),
+        ({"class_shares": [0.1, 0.9]}, "classes are imbalanced (the rarest 10.0%)"),
+        ({"drift": [{"feature": "volatility", "psi": 0.9}]}, "drift between development and test: 1 features"),
+        ({"n_duplicates": 7}, "7 of 5,000 test rows have exactly the features of a development row"),
+    ],
+)
+def test_each_weakness_is_named(changed, words):
+    said = caveats(SOUND | changed)
+    assert len(said) == 1
+    assert words in said[0]
+
+
+def test_what_is_unknown_is_not_warned_of():
+    unknown = {"promised": {"skill": None, "skill_se": None}, "returns": None, "n_dates": None, "n_effective": None}
+    assert caveats(SOUND | unknown) == []
+
+
+def test_imbalance_depends_on_the_number_of_classes():
+    assert is_imbalanced({"class_shares": [0.3, 0.7]})
+    assert not is_imbalanced({"class_shares": [0.3, 0.3, 0.4]})
+
+
+def test_a_second_opening_widens_the_interval_and_multiplies_the_p_value():
+    assert openings_caveat(SOUND, 1) == []
+    (said,) = openings_caveat(SOUND | {"skill_p_value": 0.02}, 3)
+    assert "opened 3 times" in said
+    assert "between +0.0261 and +0.0739" in said
+    assert "p-value 0.060 in place of 0.020" in said
