@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare phases 1 and 2: ranking, importance, agreement of the phases, epochs spent; writes analysis/report.html."""
 
-from scripts.cli import Session, command
+from scripts.cli import Session, add_select, command
 
 
 def run(session: Session) -> None:
@@ -12,4 +12,4 @@ def run(session: Session) -> None:
 
 
 if __name__ == "__main__":
-    command(__doc__, "./analyze_results.py --run-dir runs/first", run)
+    command(__doc__, "./analyze_results.py --run-dir runs/first --select size", run, add_select)

@@ -18,6 +18,7 @@ from scripts.errors import InputError, MissingInputError
 from scripts.extended_training import write_best_config
 from scripts.phases import EXTENDED, FINAL, TUNING, load_later
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
+from scripts.selection import PREFERENCES, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.tuning.study import TrialStudy
 
@@ -37,9 +38,13 @@ def analyse(session: Session) -> None:
     if session.arguments.dry_run:
         session.say(f"reads {run_dir.trials} and {run_dir.extended_results}, writes {run_dir.analysis}")
         return
-    if not run_dir.best_config.exists():
+    preference = session.arguments.select
+    if preference is not None:
+        extended = _chosen_again(extended, preference)
+    if preference is not None or not run_dir.best_config.exists():
         origin = {k: extended[k] for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
         write_best_config(run_dir, experiment, extended, origin)
+        session.say(f"chosen: {extended['reason']}")
     best = read_json(run_dir.best_config, EXTENDED)
     if not run_dir.study.exists():
         raise MissingInputError("is missing", str(run_dir.study), f"make it with {TUNING}")
@@ -63,7 +68,7 @@ def analyse(session: Session) -> None:
     suggestions = suggested_space(experiment.search_space, values, importance)
     write_bytes(run_dir.analysis / "suggested_search_space.yaml", to_yaml(suggestions).encode())
     search, choice = _credibility(session, experiment, trials, extended)
-    words = in_words(search, choice)
+    words = [*in_words(search, choice), _tradeoff(extended["configurations"])]
     for sentence in words:
         session.say(sentence)
     content = AnalysisReport(
@@ -78,6 +83,21 @@ def analyse(session: Session) -> None:
     write_analysis_report(run_dir.analysis / "report.html", content)
     write_figures(run_dir.analysis, content)
     session.say(f"report in {run_dir.analysis / 'report.html'}; next: {FINAL}")
+
+
+def _chosen_again(extended: dict[str, Any], preference: str) -> dict[str, Any]:
+    """The results of phase 2 with another configuration first."""
+    ranked, reason = rank(extended["configurations"], PREFERENCES[preference])
+    return extended | {"configurations": [c | {"rank": k} for k, c in enumerate(ranked, 1)], "reason": reason}
+
+
+def _tradeoff(configurations: list[dict[str, Any]]) -> str:
+    """The Pareto set as a sentence."""
+    numbers = ", ".join(map(str, pareto_set(configurations)))
+    return (
+        f"In accuracy, simulated return, parameters and time a row at once, no other configuration beats these trials "
+        f"(Pareto set): {numbers}. Another of them is taken with --select accuracy, return, size or latency."
+    )
 
 
 def _credibility(

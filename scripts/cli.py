@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from scripts.errors import HyperError, InputError, Interrupted
+from scripts.selection import PREFERENCES
 
 if TYPE_CHECKING:
     from scripts.artifacts import RunDir
@@ -62,6 +63,8 @@ class Session:
         """All `key=value` pairs, those of flags that stand for a key last."""
         keys = {"seed": "seed", "top_n": "extended.top_n", "epochs": self.arguments.epochs_key}
         given = [(key, getattr(self.arguments, flag, None)) for flag, key in keys.items()]
+        if (preference := getattr(self.arguments, "select", None)) is not None:
+            given.append(("extended.selection_order", f"[{', '.join(PREFERENCES[preference])}]"))
         return [*self.arguments.set, *(f"{key}={value}" for key, value in given if value is not None)]
 
     @property
@@ -127,6 +130,15 @@ def command(
     with contextlib.suppress(OSError, AttributeError):  # a closed terminal changes no result
         sys.stdout.flush()
     sys.exit(code)
+
+
+def add_select(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of the commands that choose a configuration."""
+    parser.add_argument(
+        "--select",
+        choices=PREFERENCES,
+        help="what decides among configurations that cannot be told from the best (default: rule, the settable order)",
+    )
 
 
 def parse_duration(text: str) -> float:

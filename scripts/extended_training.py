@@ -92,9 +92,11 @@ class ExtendedTrainer:
             "best_naive": best_naive,
             "n_failed_configurations": len(work.trials) - len(usable),
             "n_duplicates": n_duplicates(work.dataset, work.folds),
-            "configurations": [{"rank": position} | c for position, c in enumerate(ranked, 1)],
+            "configurations": [
+                {"rank": position} | c | {"decision": work.decision(c["trial_number"])}
+                for position, c in enumerate(ranked, 1)
+            ],
             "reason": reason,
-            "decision": work.decision(ranked[0]["trial_number"]),
             "files": {self.run_dir.out_of_fold.name: file_sha256(self.run_dir.out_of_fold)},
         }
         write_json(self.run_dir.extended_results, self._results)
@@ -159,7 +161,7 @@ class CrossValidation:
         return name
 
     def decision(self, trial_number: int) -> dict[str, Any]:
-        """Threshold and margin for the chosen configuration, from its out-of-fold predictions."""
+        """Threshold and margin for a configuration, from its out-of-fold predictions."""
         logits = [self._done[_name(trial_number, fold)][2].numpy() for fold in range(len(self.folds))]
         return choose_decision(self.dataset, [test for _, test in self.folds], logits, self.experiment)
 
@@ -241,7 +243,7 @@ def write_best_config(
             "best_constant_accuracy": results["best_constant_accuracy"],
             "skill": best["skill"],
             "skill_se": best["skill_se"],
-            "decision": results["decision"],
+            "decision": best["decision"],
         },
         "epochs_spent": {
             "tuning": read_json(run_dir.trials, "run_hyperparameter_tuning.py")["epochs_spent"],

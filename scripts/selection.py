@@ -23,6 +23,15 @@ Criterion = Literal[
     "duration_s",
 ]
 DEFAULT_ORDER: tuple[Criterion, ...] = ("std_accuracy", "avg_simulated_return", "n_parameters", "operations_per_row")
+# What a user may ask for by one word; each decides among what cannot be told from the best mean accuracy.
+PREFERENCES: dict[str, tuple[Criterion, ...]] = {
+    "rule": DEFAULT_ORDER,
+    "accuracy": ("avg_accuracy",),
+    "return": ("avg_simulated_return",),
+    "size": ("n_parameters", "operations_per_row"),
+    "latency": ("inference_us_per_row",),
+}
+_OBJECTIVES = ("avg_accuracy", "avg_simulated_return", "n_parameters", "inference_us_per_row")
 _HIGHER_IS_BETTER = {"avg_accuracy", "avg_simulated_return"}
 _IN_WORDS: dict[str, str] = {
     "std_accuracy": "the lowest spread over the folds",
@@ -63,11 +72,28 @@ def rank(
     return ranked, _reason(candidates, best, order)
 
 
+def pareto_set(configurations: Sequence[Record]) -> list[int]:
+    """Trial numbers of the configurations that no other beats in one objective without losing in another.
+
+    Objectives are mean accuracy, simulated return, parameters and time a row; one that a configuration does not know is
+    the worst.
+    """
+    places = {c["trial_number"]: [_worth(c, name) for name in _OBJECTIVES] for c in configurations}
+
+    def beaten(own: list[float]) -> bool:
+        return any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in places.values())
+
+    return [number for number, own in places.items() if not beaten(own)]
+
+
+def _worth(configuration: Record, name: str) -> float:
+    """Value of a criterion such that lower is better."""
+    value = configuration[name]
+    return float("inf") if value is None else -value if name in _HIGHER_IS_BETTER else value
+
+
 def _place(configuration: Record, order: Sequence[str]) -> tuple[float, ...]:
-    keys = []
-    for name in (*order, "avg_accuracy"):
-        value = configuration[name]
-        keys.append(float("inf") if value is None else -value if name in _HIGHER_IS_BETTER else value)
+    keys = [_worth(configuration, name) for name in (*order, "avg_accuracy")]
     return (*keys, configuration["trial_number"])
 
 

@@ -142,7 +142,7 @@ MUTANTS = (
         "hold-out run trained on everything",
         "final_training.py",
         "train_rows=self.train,",
-        "train_rows=dataset.rows,",
+        "train_rows=self.dataset.rows,",
         HOLDOUT,
     ),
     # What is fitted on rows that it must not see

@@ -1,12 +1,15 @@
 """The choice among configurations: candidates by paired error, the order that decides, the reason it gives."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from scripts.config import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development
 from scripts.out_of_fold import judge, n_duplicates
-from scripts.selection import DEFAULT_ORDER, rank
+from scripts.selection import DEFAULT_ORDER, PREFERENCES, pareto_set, rank
+from tests.conftest import EXTENDED, artifact, run
 
 
 def candidate(number, accuracy, behind=0.0, behind_se=0.01, **values):
@@ -53,6 +56,30 @@ def test_complete_equals_are_ordered_by_trial_in_any_order_of_input():
         assert [c["trial_number"] for c in rank(order, DEFAULT_ORDER)[0]] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("preference", "wins"), [("accuracy", 1), ("return", 2), ("size", 3), ("latency", 4), ("rule", 5)]
+)
+def test_a_word_names_what_decides(preference, wins):
+    common = {"behind": 0.001, "inference_us_per_row": 2.0}
+    records = [
+        candidate(1, 0.560, inference_us_per_row=2.0),
+        candidate(2, 0.559, **common, avg_simulated_return=0.5),
+        candidate(3, 0.559, **common, n_parameters=5),
+        candidate(4, 0.559, **(common | {"inference_us_per_row": 1.0})),
+        candidate(5, 0.559, **common, std_accuracy=0.001),
+    ]
+    assert rank(records, PREFERENCES[preference])[0][0]["trial_number"] == wins
+
+
+def test_the_pareto_set_leaves_out_what_is_beaten_everywhere():
+    small = candidate(1, 0.52, n_parameters=10, inference_us_per_row=1.0)
+    accurate = candidate(2, 0.56, n_parameters=100, inference_us_per_row=2.0)
+    beaten = candidate(3, 0.55, n_parameters=200, inference_us_per_row=2.0)
+    unknown = candidate(4, 0.56, n_parameters=100, inference_us_per_row=None)
+    equal = candidate(5, 0.56, n_parameters=100, inference_us_per_row=2.0)
+    assert pareto_set([small, accurate, beaten, unknown, equal]) == [1, 2, 5]
+
+
 def test_error_of_being_behind_is_paired_and_skill_is_held_against_the_best_naive_rule():
     dataset = load_development(DataConfig(synthetic=SyntheticConfig(n_tickers=6, n_days=700)), 1, 0)
     rows, rng = dataset.rows, np.random.default_rng(0)
@@ -75,3 +102,18 @@ def test_rows_that_a_fold_tests_and_trains_on_as_copies_are_counted():
     train, test = folds[0]
     dataset.x[test[:5]] = dataset.x[train[:5]]
     assert n_duplicates(dataset, folds[:1]) == 5
+
+
+def test_the_analysis_chooses_again_on_request_and_phase_3_takes_it(finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    records = artifact(folder, EXTENDED)["configurations"]
+    done = run("analyze_results.py", folder, "--select", "size")
+    assert done.returncode == 0, done.stderr
+    chosen, reason = rank(records, PREFERENCES["size"])
+    selection = artifact(folder, "best_config.json")["selection"]
+    assert selection["trial_number"] == chosen[0]["trial_number"]
+    assert selection["reason"] == reason
+    assert selection["decision"] == chosen[0]["decision"]
+    assert "Pareto set" in done.stdout
+    assert run("analyze_results.py", folder, "--select", "beauty").returncode == 2
