@@ -76,14 +76,6 @@ def _independence(fields: Fields) -> Iterator[str]:
         yield f"these {fields['n_rows']:,} rows{worth} can tell a skill of {least:.3f} or more (with 80 % power)"
 
 
-def _worth_it(fields: Fields) -> Iterator[str]:
-    reference = fields["versus_reference"]
-    if fields["verdict"] == "skill" and reference["ci95"][0] <= 0:
-        name, (low, high) = reference["name"].replace("_", " "), reference["ci95"]
-        lead = f"{reference['difference']:+.4f} (95 % {low:+.4f} to {high:+.4f})"
-        yield f"the network is not clearly better than {name}: {lead}"
-
-
 def _profit(fields: Fields) -> Iterator[str]:
     returns = fields["returns"]
     if fields["verdict"] == "skill" and returns is not None and returns["net"] <= 0:
@@ -126,7 +118,6 @@ def _duplicates(fields: Fields) -> Iterator[str]:
 _FINDERS: tuple[Callable[[Fields], Iterator[str]], ...] = (
     _regime_break,
     _independence,
-    _worth_it,
     _profit,
     _balance,
     _calibration,

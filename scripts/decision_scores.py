@@ -23,6 +23,7 @@ from scripts.evaluation.returns import (
     summarise,
 )
 from scripts.evaluation.sharpe import probabilistic_sharpe_ratio, sharpe_moments
+from scripts.evaluation.statistics import mean_intervals
 from scripts.judged_rows import JudgedRows
 
 _PARTS = 500  # tickers beyond which returns by ticker are left out
@@ -54,6 +55,7 @@ def trading_scores(judged: JudgedRows, probabilities: np.ndarray, config: DataCo
         "buy_and_hold": summarise(hold, config.periods_per_year).net,
         "naive": summarise(naive, config.periods_per_year).net,
         "cost_bps": config.cost_bps,
+        **_return_intervals(judged, series, hold),
         "by_group": _by_ticker(simulator, position, judged.dataset, config),
     }
     if judged.dataset.dates is None:
@@ -68,6 +70,18 @@ def trading_scores(judged: JudgedRows, probabilities: np.ndarray, config: DataCo
         [str(date)[:10] for date in dates],
         {name: _curve(own) for name, own in curves.items()},
     )
+
+
+def _return_intervals(judged: JudgedRows, series: ReturnSeries, hold: ReturnSeries) -> dict[str, Any]:
+    """Mean net return per date, and what it lies above buy-and-hold, by blocks of dates; empty for a single date."""
+    if len(series.dates) < 2:
+        return {}
+    values = {"mean_net": series.net, "mean_excess": series.net - hold.net}
+    found = mean_intervals(values, series.dates, judged.dataset.horizon, judged.generator("returns"))
+    return {
+        "mean_excess": found["mean_excess"].estimate,
+        **{f"{name}_ci95": [interval.low, interval.high] for name, interval in found.items()},
+    }
 
 
 def cost_fields(judged: JudgedRows, probabilities: np.ndarray, config: DataConfig) -> dict[str, Any] | None:

@@ -229,6 +229,12 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
         f"verdict       {results['verdict']}: {results['skill']:+.4f} (95 % {skill_low:+.4f} to {skill_high:+.4f}) "
         "against the best naive rule"
     )
+    versus = results["versus_reference"]
+    low, high = versus["ci95"]
+    session.say(
+        f"              {'clearly' if low > 0 else 'not clearly'} better than tuned {versus['name'].replace('_', ' ')}: "
+        f"{versus['difference']:+.4f} (95 % {low:+.4f} to {high:+.4f})"
+    )
     if (returns := results["returns"]) is not None:
         cost = "-" if returns["break_even_cost_bps"] is None else f"{returns['break_even_cost_bps']:.1f}"
         session.say(

@@ -60,6 +60,10 @@ def test_naive_rule_members_and_curves_are_those_of_the_same_rows(market):
     assert scores.fields["by_seed"][0] == scores.fields["accuracy"]
     assert set(scores.curves) == {"model after costs", "best naive rule", "buy and hold"}
     assert all(len(curve) == len(scores.dates) for curve in scores.curves.values())
+    low, high = scores.fields["returns"]["mean_net_ci95"]
+    assert low < scores.fields["returns"]["mean_net"] < high
+    low, high = scores.fields["returns"]["mean_excess_ci95"]
+    assert low < scores.fields["returns"]["mean_excess"] < high
     assert scores.fields["returns"]["net"] == pytest.approx(scores.curves["model after costs"][-1] - 1)
 
 

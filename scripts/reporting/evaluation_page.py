@@ -39,6 +39,7 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "naive": ("return of the best naive rule after costs", percent),
     "probabilistic_sharpe": ("probability that the Sharpe ratio is above zero", percent),
     "mean_net": ("mean return per date after costs", functools.partial(percent, digits=3)),
+    "mean_excess": ("mean return per date above buy and hold", functools.partial(percent, digits=3)),
     "cost_bps": ("cost per unit of turnover (basis points)", number),
     "sharpe": ("Sharpe ratio after costs (yearly)", number),
     "sharpe_se": ("standard error of the Sharpe ratio", number),
@@ -143,7 +144,12 @@ def _verdict(e: Mapping[str, Any]) -> str:
     if e.get("skill") is not None:
         text += f"; the difference is {points(e['skill'])} (95 % interval {interval(e.get('skill_ci95'), signed=True)})"
     ceiling = e.get("ceiling")
-    return text + (f"; the best possible is {percent(ceiling)}." if ceiling is not None else ".")
+    text += f"; the best possible is {percent(ceiling)}." if ceiling is not None else "."
+    if versus := e.get("versus_reference"):
+        worth = "Clearly" if versus["ci95"][0] > 0 else "Not clearly"
+        bounds = interval(versus["ci95"], signed=True)
+        text += f" {worth} better than {words(versus['name'])}: {points(versus['difference'])} (95 % {bounds})."
+    return text
 
 
 def _numbers(e: Mapping[str, Any]) -> tuple[Number, ...]:
@@ -173,6 +179,12 @@ def _return_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
     if not returns:
         return ()
     text = "Each prediction is turned into a position and filled at the configured price; costs are paid on turnover."
+    if (bounds := returns.get("mean_net_ci95")) is not None:
+        text += (
+            f" The mean net return per date lies between {percent(bounds[0], 3)} and {percent(bounds[1], 3)} (95 %), "
+            f"what it earns above buy and hold between {percent(returns['mean_excess_ci95'][0], 3)} and "
+            f"{percent(returns['mean_excess_ci95'][1], 3)}."
+        )
     if returns.get("break_even_cost_bps") is not None:
         text += f" Nothing would be left at a cost of {number(returns['break_even_cost_bps'], '.1f')} basis points."
     return (text,)
