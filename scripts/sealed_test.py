@@ -231,10 +231,9 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
     )
     versus = results["versus_reference"]
     low, high = versus["ci95"]
-    session.say(
-        f"              {'clearly' if low > 0 else 'not clearly'} better than tuned {versus['name'].replace('_', ' ')}: "
-        f"{versus['difference']:+.4f} (95 % {low:+.4f} to {high:+.4f})"
-    )
+    worth, reference = "clearly" if low > 0 else "not clearly", versus["name"].replace("_", " ")
+    lead = f"{versus['difference']:+.4f} (95 % {low:+.4f} to {high:+.4f})"
+    session.say(f"              {worth} better than tuned {reference}: {lead}")
     if (returns := results["returns"]) is not None:
         cost = "-" if returns["break_even_cost_bps"] is None else f"{returns['break_even_cost_bps']:.1f}"
         session.say(
