@@ -17,7 +17,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(session: Session) -> None:
     """Evaluate."""
-    from scripts.sealed_test import evaluate
+    from scripts.judging.sealed_test import evaluate
 
     evaluate(session)
 

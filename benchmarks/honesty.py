@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 # The phases import these themselves; here they are loaded once, before the forks.
 import scripts.extended_training
 import scripts.final_training
-import scripts.sealed_test
+import scripts.judging.sealed_test
 import scripts.tuning.search  # noqa: F401
 from benchmarks.common import Result, show
 from scripts.config import DataConfig, SyntheticConfig

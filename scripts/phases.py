@@ -186,7 +186,7 @@ def executing(session: Session, dataset: Dataset, most_runs: int) -> Iterator[Ex
 
 def tune(session: Session) -> None:
     """Phase 1."""
-    from scripts.leak_check import check_leaks, leak_warnings
+    from scripts.leaks.check import check_leaks, leak_warnings
     from scripts.tuning.search import Setting, planned_epochs, run_search
     from scripts.tuning.study import TrialStudy
 

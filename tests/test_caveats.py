@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.caveats import caveats, is_imbalanced, openings_caveat
+from scripts.judging.caveats import caveats, is_imbalanced, openings_caveat
 
 SOUND = {
     "n_rows": 5000, "n_dates": 500, "block_length_dates": 2.0, "n_effective": 4000.0,

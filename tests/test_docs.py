@@ -12,11 +12,8 @@ from scripts.config_files import load_experiment
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-FOLDERS = (
-    "scripts",
-    *(f"scripts/{name}" for name in ["data", "models", "training", "tuning", "execution", "evaluation", "reporting"]),
-    "benchmarks",
-)
+PARTS = ("data", "leaks", "models", "training", "tuning", "execution", "evaluation", "judging", "reporting")
+FOLDERS = ("scripts", *(f"scripts/{name}" for name in PARTS), "benchmarks")
 
 
 def expected_map():

@@ -9,8 +9,8 @@ import pytest
 from scripts.artifacts import RunDir
 from scripts.config import DataConfig, Experiment, SyntheticConfig
 from scripts.data.loading import load_development, load_sealed
-from scripts.scores import Predictions, score
-from scripts.sealed_test import _count_openings, _record
+from scripts.judging.scores import Predictions, score
+from scripts.judging.sealed_test import _count_openings, _record
 from tests.conftest import artifact
 
 EXPERIMENT = Experiment(data=DataConfig(synthetic=SyntheticConfig(n_tickers=6, n_days=900, rho=0.4)))

@@ -197,14 +197,14 @@ MUTANTS = (
     ),
     Mutant(
         "reference models fitted on the test rows",
-        "sealed_test.py",
+        "judging/sealed_test.py",
         "        development.y[development.rows],",
         "        np.resize(dataset.y[dataset.rows], len(development.rows)),",
         "test_leaks.py::test_reference_models_do_not_see_the_rows_they_are_judged_on",
     ),
     Mutant(
         "reference models scaled by the test rows",
-        "sealed_test.py",
+        "judging/sealed_test.py",
         "Preprocessor.fit(development.x[development.rows]",
         "Preprocessor.fit(dataset.x[dataset.rows]",
         "test_leaks.py::test_reference_models_do_not_see_the_rows_they_are_judged_on",
@@ -377,14 +377,14 @@ MUTANTS = (
     ),
     Mutant(
         "majority class of the test rows",
-        "judged_rows.py",
+        "judging/judged_rows.py",
         "np.bincount(development.y[development.rows])",
         "np.bincount(y)",
         "test_leaks.py::test_the_majority_class_is_that_of_the_development_rows",
     ),
     Mutant(
         "measured against the worst naive rule",
-        "judged_rows.py",
+        "judging/judged_rows.py",
         "best = max(accuracies",
         "best = min(accuracies",
         "test_leaks.py::test_the_majority_class_is_that_of_the_development_rows",

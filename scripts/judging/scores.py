@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from scripts.caveats import caveats, is_imbalanced
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.sample_weights import effective_labels
-from scripts.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
 from scripts.evaluation.comparisons import diebold_mariano, mcnemar
 from scripts.evaluation.metrics import (
     auc_by_row,
@@ -27,7 +25,9 @@ from scripts.evaluation.metrics import (
 )
 from scripts.evaluation.shift import feature_drift, n_rows_in_both
 from scripts.evaluation.statistics import accuracy_interval, verdict
-from scripts.judged_rows import JudgedRows
+from scripts.judging.caveats import caveats, is_imbalanced
+from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
+from scripts.judging.judged_rows import JudgedRows
 
 _PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
 _PART_RESAMPLES = 200

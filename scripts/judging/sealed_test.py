@@ -15,7 +15,6 @@ import pandas as pd
 
 from scripts.analysis import GUIDE_EPOCHS
 from scripts.artifacts import RunDir, append_line, file_sha256, read_json, read_tensors, write_bytes, write_json
-from scripts.caveats import openings_caveat
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
@@ -23,10 +22,11 @@ from scripts.data.loading import data_sha256, load_development, load_other, load
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
+from scripts.judging.caveats import openings_caveat
+from scripts.judging.scores import Predictions, score
 from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.random_keys import key
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
-from scripts.scores import Predictions, score
 from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"

@@ -21,8 +21,8 @@ from scripts.data.loading import Development
 from scripts.data.preprocessing import Preprocessor
 from scripts.data.splits import Split
 from scripts.errors import InputError
-from scripts.leak_data import Finding, cut_dates, moment, moved_past, telling_columns
-from scripts.leak_models import families, peeking_models
+from scripts.leaks.changed_future import Finding, cut_dates, moment, moved_past, telling_columns
+from scripts.leaks.peeking_models import families, peeking_models
 from scripts.models.registry import applicable_space
 from scripts.random_keys import numpy_generator
 from scripts.search_space import longest_window

@@ -24,7 +24,7 @@ from scripts.evaluation.returns import (
 )
 from scripts.evaluation.sharpe import probabilistic_sharpe_ratio, sharpe_moments
 from scripts.evaluation.statistics import mean_intervals
-from scripts.judged_rows import JudgedRows
+from scripts.judging.judged_rows import JudgedRows
 
 _PARTS = 500  # tickers beyond which returns by ticker are left out
 _SHOWN = ("gross", "net", "sharpe", "turnover", "hit_rate", "exposure", "n_dates")  # of a part

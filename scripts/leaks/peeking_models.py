@@ -13,7 +13,7 @@ import torch
 from scripts.config import TuningConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import HyperError
-from scripts.leak_data import Finding, moment, past_rows
+from scripts.leaks.changed_future import Finding, moment, past_rows
 from scripts.random_keys import numpy_generator, torch_generator
 from scripts.search_space import Hyperparameters, SearchSpace
 from scripts.training.run import TrainingRun

@@ -1,0 +1,1 @@
+"""Leak check of the user's own data, features and models."""
