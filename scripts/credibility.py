@@ -124,7 +124,7 @@ def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: in
     return {
         "avg_accuracy": float(scores[0].mean()),
         "expected_accuracy": float(scores[0].mean()) - bias,
-        "nadeau_bengio_ci95": [spread.low, spread.high],
+        "nadeau_bengio_ci95": [max(0.0, spread.low), min(1.0, spread.high)],
         "skill": skill.estimate,
         "skill_ci95": [skill.low, skill.high],
         "confidence_set": [numbers[k] for k in confidence.included],

@@ -166,6 +166,8 @@ def _reason(name: str, given: float, other: Candidate | None, measure: str, need
     """In words: what was chosen, what it gains, and what luck alone would."""
     if other is None:
         return f"{name} kept at {given:g}: no other one {needed} over at least {LEAST_BLOCKS} blocks of dates"
+    if other.gain <= 0.0:
+        return f"{name} kept at {given:g}: no other one is better out of fold"
     gain = f"{other.gain:+.3g} {measure} out of fold (standard error {other.gain_se:.2g}; {other.required:.1f} needed)"
     if other.accepted:
         return f"{name} {other.value:.3g} instead of {given:g}: {gain}"

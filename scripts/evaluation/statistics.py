@@ -47,6 +47,11 @@ class Interval:
     n_effective: float | None = None
 
     @property
+    def share_bounds(self) -> list[float]:
+        """The 95 % interval of a share, such as an accuracy: inside [0, 1]."""
+        return [max(0.0, self.low), min(1.0, self.high)]
+
+    @property
     def p_value(self) -> float | None:
         """Two-sided p of a mean of 0, by Student's distribution with the blocks' degrees of freedom."""
         if self.se == 0.0:

@@ -150,7 +150,7 @@ def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
     return {
         "accuracy": right.estimate,
         "accuracy_se": right.se,
-        "accuracy_ci95": [right.low, right.high],
+        "accuracy_ci95": right.share_bounds,
         "best_naive": judged.naive_name,
         "skill": skill.estimate,
         "skill_se": skill.se,
@@ -177,7 +177,8 @@ def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: n
     found = judged.intervals(values, "probabilities")
     fields: dict[str, Any] = {"auc": None, "auc_ci95": None}
     for name, interval in found.items():
-        fields |= {name: interval.estimate, f"{name}_ci95": [interval.low, interval.high]}
+        bounds = interval.share_bounds if name == "auc" else [interval.low, interval.high]
+        fields |= {name: interval.estimate, f"{name}_ci95": bounds}
     return fields | {
         "brier": brier(y, probabilities),
         "ece": ece(y, probabilities),
@@ -250,7 +251,7 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
         if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
             generator = judged.generator("part", names[k])
             interval = accuracy_interval(hits, date, judged.dataset.horizon, generator, _PART_RESAMPLES)
-            found[names[k]]["accuracy_ci95"] = [interval.low, interval.high]
+            found[names[k]]["accuracy_ci95"] = interval.share_bounds
     return found
 
 
