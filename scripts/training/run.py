@@ -26,6 +26,8 @@ from scripts.models.layers import redraw_dropout
 from scripts.models.registry import build_model, operations_per_row, window_offsets
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
+from scripts.training.explicit_backward import ExplicitBackward
+from scripts.training.flat_parameters import FlatParameters
 from scripts.training.optimisation import learning_rate_share, loss_sum, make_optimiser, update_average
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
@@ -60,13 +62,18 @@ class TrainingRun:
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.parameters, spec.hyperparameters)
+        self._place_data(dataset)
+        self.flat: FlatParameters | None = None
+        if ExplicitBackward.serves(self.model):
+            self.flat = FlatParameters(self.parameters, self.optimiser)
+            smoothing = spec.hyperparameters.label_smoothing
+            self.explicit = ExplicitBackward(self.model, self.class_weights, smoothing)
         self.average = [p.detach().clone() for p in self.parameters] if spec.ema_decay else []
         self.stopping = EarlyStopping(spec.patience, spec.min_delta)
         self.best_weights: dict[str, torch.Tensor] = {}
         self.history: list[EpochReport] = []
         self.outcome: Outcome | None = None
         self.validation_logits = torch.empty(0)
-        self._place_data(dataset)
         self.micro_batch = min(spec.hyperparameters.batch_size, len(spec.train_rows))
 
     # --- data -------------------------------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ class TrainingRun:
         weights = None if self.sample_weights is None else self.sample_weights[order]
         inputs = self._gather(rows) if self.offsets is None else None
         bounds = _batch_bounds(n, self.spec.hyperparameters.batch_size)
-        total = torch.zeros((), device=self.device)
+        losses: list[torch.Tensor] = []
         self.model.train()
         with torch.random.fork_rng():
             torch.manual_seed(key(*self.spec.address, epoch, "dropout"))
@@ -179,11 +186,11 @@ class TrainingRun:
                 self._check_time(start)
                 self._set_learning_rate((epoch - 1) * len(bounds) + step, len(bounds))
                 batch = (rows if inputs is None else inputs)[a:b], targets[a:b], _part(weights, slice(a, b))
-                total += self._step(*batch, gathered=inputs is not None) * (b - a)
+                losses.append(self._step(*batch, gathered=inputs is not None))
                 if self.average:
                     step_number = (epoch - 1) * len(bounds) + step
                     update_average(self.average, self.parameters, self.spec.ema_decay, step_number)
-        return float(total) / n
+        return float(torch.stack(losses) @ torch.tensor([b - a for a, b in bounds], device=self.device).float()) / n
 
     def _step(
         self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
@@ -197,18 +204,24 @@ class TrainingRun:
                 if self.micro_batch <= 1:
                     raise
                 self.micro_batch = max(1, min(self.micro_batch, len(targets)) // 2)
-        if self.spec.hyperparameters.gradient_clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.spec.hyperparameters.gradient_clip)
+        largest_norm = self.spec.hyperparameters.gradient_clip
+        if self.flat:
+            self.flat.step(largest_norm)
+            return loss
+        if largest_norm:
+            nn.utils.clip_grad_norm_(self.parameters, largest_norm)
         self.optimiser.step()
         return loss
 
     def _accumulate(
         self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
     ) -> torch.Tensor:
-        """Gradients of the weighted loss of the batch, one micro-batch after the other."""
-        self.optimiser.zero_grad()
+        """Gradients of the weighted loss of the batch, by autograd one micro-batch after the other."""
         weight, smoothing = self.class_weights, self.spec.hyperparameters.label_smoothing
         mass = len(targets) if weight is None else weight[targets].sum()
+        if self.flat and len(targets) <= self.micro_batch:
+            return self.explicit.loss(batch, targets, sample_weights, mass)
+        self.optimiser.zero_grad(set_to_none=self.flat is None)
         loss = torch.zeros((), device=self.device)
         for a in range(0, len(targets), self.micro_batch):
             rows = slice(a, a + self.micro_batch)
@@ -262,7 +275,9 @@ class TrainingRun:
 
     def _swap(self) -> None:
         for parameter, average in zip(self.parameters, self.average, strict=False):
-            parameter.data, average.data = average.data, parameter.data
+            kept = parameter.detach().clone()  # by value: parameters may be views of a buffer
+            parameter.data.copy_(average)
+            average.copy_(kept)
 
     def _evaluated_weights(self) -> dict[str, torch.Tensor]:
         with self._averaged():
@@ -320,6 +335,8 @@ class TrainingRun:
         """Inverse of `state_dict`, for a run made with the same spec and data set."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.flat and self.optimiser.state:
+            self.flat.adopt_state()
         self.average = [a.to(self.device) for a in state["average"]]
         self.best_weights = state["best_weights"]
         self.stopping.load_state_dict(state["stopping"])
