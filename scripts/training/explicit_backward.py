@@ -1,9 +1,13 @@
-"""Gradients of the row families written out: on the CPU, autograd costs as much as the matrix products themselves."""
+"""Gradients of the row families written out: on the CPU, autograd costs a small network as much as half its products.
+
+Each layer has an operation: `forward` gives its output and may overwrite its input, `backward` takes the gradient by
+the output, which it may overwrite, leaves those of its parameters in their `grad` and gives that by the input.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,70 +15,52 @@ from torch import nn
 from scripts.models.layers import PooledDropout
 from scripts.models.mlp import MLP
 from scripts.models.resnet import ResidualBlock, ResNet
+from scripts.training.flat_parameters import FlatParameters
 
-_backward = torch.ops.aten
-
-
-class _Operation(Protocol):
-    """One layer; `backward` takes the gradient of its output, may overwrite it, and returns that of its input."""
-
-    def forward(self, h: torch.Tensor) -> torch.Tensor: ...
-
-    def backward(self, gradient: torch.Tensor) -> torch.Tensor: ...
+_aten = torch.ops.aten
 
 
 class _Linear:
     def __init__(self, layer: nn.Linear) -> None:
-        self.weight, self.bias = layer.weight, layer.bias
-        self.transposed = layer.weight.detach().t()
-        self.input = torch.empty(0)
-        # Kept from step to step: fresh memory would be cold.
-        self.outputs = self.weight.new_empty(0, layer.out_features)
-        self.gradients = self.weight.new_empty(0, layer.in_features)
+        self.layer = layer
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        if len(self.outputs) < len(h):
-            self.outputs = h.new_empty(len(h), self.outputs.shape[1])
         self.input = h
-        return torch.addmm(self.bias, h, self.transposed, out=self.outputs[: len(h)])
+        return nn.functional.linear(h, self.layer.weight, self.layer.bias)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         self.backward_to_parameters(gradient)
-        if len(self.gradients) < len(gradient):
-            self.gradients = gradient.new_empty(len(gradient), self.gradients.shape[1])
-        return torch.mm(gradient, self.weight, out=self.gradients[: len(gradient)])
+        return torch.mm(gradient, self.layer.weight)
 
     def backward_to_parameters(self, gradient: torch.Tensor) -> None:
-        torch.mm(gradient.t(), self.input, out=self.weight.grad)
-        torch.sum(gradient, 0, out=self.bias.grad)
+        torch.mm(gradient.t(), self.input, out=self.layer.weight.grad)
+        torch.sum(gradient, 0, out=self.layer.bias.grad)
 
 
 class _Relu:
     def __init__(self, layer: nn.ReLU) -> None:
-        self.output = torch.empty(0)
+        pass
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        # Dropout overwrites it with zeros, for which the gradient that comes back is zero as well.
+        # Dropout may overwrite it with zeros, where the gradient that comes back is zero as well.
         self.output = torch.relu_(h)
         return h
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
-        return _backward.threshold_backward.grad_input(gradient, self.output, 0, grad_input=gradient)
+        return _aten.threshold_backward.grad_input(gradient, self.output, 0, grad_input=gradient)
 
 
 class _Smooth:
-    """An activation whose gradient is a function of its input."""
-
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.GELU | nn.SiLU) -> None:
         self.layer = layer
-        self.slope = _backward.gelu_backward if isinstance(layer, nn.GELU) else _backward.silu_backward
+        self.derivative = _aten.gelu_backward if isinstance(layer, nn.GELU) else _aten.silu_backward
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h
         return self.layer(h)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
-        return self.slope.grad_input(gradient, self.input, grad_input=gradient)
+        return self.derivative.grad_input(gradient, self.input, grad_input=gradient)
 
 
 class _Dropout:
@@ -91,42 +77,34 @@ class _Dropout:
 
 class _LayerNorm:
     def __init__(self, layer: nn.LayerNorm) -> None:
-        self.layer = layer
+        self.layer: Any = layer
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         norm = self.layer
+        out, *self.statistics = torch.native_layer_norm(h, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         self.input = h
-        out, self.mean, self.scale = torch.native_layer_norm(h, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return out
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
-        norm, wanted = self.layer, [True, True, True]
-        back, norm.weight.grad[:], norm.bias.grad[:] = _backward.native_layer_norm_backward(
-            gradient, self.input, norm.normalized_shape, self.mean, self.scale, norm.weight, norm.bias, wanted
+        norm = self.layer
+        back, norm.weight.grad[:], norm.bias.grad[:] = _aten.native_layer_norm_backward(
+            gradient, self.input, norm.normalized_shape, *self.statistics, norm.weight, norm.bias, [True] * 3
         )
         return back
 
 
 class _Residual:
-    """First and last operation of a branch, norm and linear, leave input and gradient as they are."""
-
-    def __init__(self, layer: ResidualBlock) -> None:
-        self.branch = _operations(layer.branch)
+    def __init__(self, block: ResidualBlock) -> None:
+        self.branch = _operations(block.branch)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        out = h
-        for operation in self.branch:
-            out = operation.forward(out)
-        return out.add_(h)
+        return _forward(self.branch, h).add_(h)  # the branch begins with a norm, which leaves h as it is
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
-        back = gradient
-        for operation in reversed(self.branch):
-            back = operation.backward(back)
-        return back.add_(gradient)
+        return _backward(self.branch, gradient).add_(gradient)  # and ends in a linear layer, which leaves the gradient
 
 
-_OPERATIONS: dict[type[nn.Module], Callable[[Any], _Operation]] = {
+_OPERATIONS: dict[type[nn.Module], Any] = {
     nn.Linear: _Linear,
     nn.ReLU: _Relu,
     nn.GELU: _Smooth,
@@ -137,9 +115,21 @@ _OPERATIONS: dict[type[nn.Module], Callable[[Any], _Operation]] = {
 }
 
 
-def _operations(layers: Iterable[nn.Module]) -> list[_Operation]:
-    idle = (layer for layer in layers if not (isinstance(layer, PooledDropout) and layer.p == 0.0))
-    return [_OPERATIONS[type(layer)](layer) for layer in idle]
+def _operations(layers: Iterable[nn.Module]) -> list[Any]:
+    active = (layer for layer in layers if not (isinstance(layer, PooledDropout) and layer.p == 0.0))
+    return [_OPERATIONS[type(layer)](layer) for layer in active]
+
+
+def _forward(operations: list[Any], h: torch.Tensor) -> torch.Tensor:
+    for operation in operations:
+        h = operation.forward(h)
+    return h
+
+
+def _backward(operations: list[Any], gradient: torch.Tensor) -> torch.Tensor:
+    for operation in reversed(operations):
+        gradient = operation.backward(gradient)
+    return gradient
 
 
 class ExplicitBackward:
@@ -148,40 +138,53 @@ class ExplicitBackward:
     Parameters
     ----------
     model : MLP or ResNet
-        The gradients go where those of its parameters lie; parameters and gradients must stay in their places.
+    flat : FlatParameters
+        Of this model.
     class_weights : Tensor, shape (n_classes,), or None
     label_smoothing : float
     """
 
-    def __init__(self, model: MLP | ResNet, class_weights: torch.Tensor | None, label_smoothing: float) -> None:
-        self._operations = _operations(model.layers)
-        last_bias = list(model.parameters())[-1].detach()
-        smoothed = (1.0 - label_smoothing) * torch.eye(len(last_bias)) + label_smoothing / len(last_bias)
+    def __init__(
+        self, model: MLP | ResNet, flat: FlatParameters, class_weights: torch.Tensor | None, label_smoothing: float
+    ) -> None:
+        self.flat = flat
+        self._first, *self._others = _operations(model.layers)
+        bias = list(model.parameters())[-1].detach()
+        smoothed = (1.0 - label_smoothing) * torch.eye(len(bias), dtype=bias.dtype) + label_smoothing / len(bias)
         # Row y holds what the loss of a row of class y multiplies its log-probabilities by.
-        self._factors = -(smoothed if class_weights is None else smoothed * class_weights).to(last_bias.dtype)
+        self._factors = -smoothed if class_weights is None else -smoothed * class_weights
 
-    @staticmethod
-    def serves(model: nn.Module) -> bool:
-        """Whether the model is a family of our own, on the CPU."""
-        return type(model) in (MLP, ResNet) and all(p.device.type == "cpu" for p in model.parameters())
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        class_weights: torch.Tensor | None,
+        label_smoothing: float,
+    ) -> ExplicitBackward | None:
+        """For a family of our own on the CPU, whose parameters move into flat buffers; None for every other model."""
+        parameters = list(model.parameters())
+        on_cpu = all(p.device.type == "cpu" for p in parameters)
+        if on_cpu and (type(model) is MLP or type(model) is ResNet):
+            return cls(model, FlatParameters(parameters, optimiser), class_weights, label_smoothing)
+        return None
 
     @torch.no_grad()
     def loss(
-        self, inputs: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, mass: float | torch.Tensor
+        self,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        sample_weights: torch.Tensor | None,
+        mass: int | torch.Tensor,
     ) -> torch.Tensor:
-        """`optimisation.loss_sum` of a batch divided by `mass`; its gradients replace those of the step before.
+        """`optimisation.loss_sum` of a batch divided by `mass`; leaves its gradients with the parameters.
 
-        With p the softmax of a row and t its factors, the gradient by its logits is p sum(t) - t.
+        With p the softmax of a row and -t its factors, the gradient by its logits is p sum(t) - t.
         """
-        h = inputs
-        for operation in self._operations:
-            h = operation.forward(h)
+        logarithms = torch.log_softmax(_forward(self._others, self._first.forward(inputs)), 1)
         factors = self._factors.index_select(0, targets).div_(mass)
         if sample_weights is not None:
             factors *= sample_weights[:, None]
-        logarithms = torch.log_softmax(h, 1)
-        gradient = torch._log_softmax_backward_data(factors, logarithms, 1, h.dtype)
-        for operation in reversed(self._operations[1:]):
-            gradient = operation.backward(gradient)
-        self._operations[0].backward_to_parameters(gradient)
+        gradient = torch._log_softmax_backward_data(factors, logarithms, 1, logarithms.dtype)
+        self._first.backward_to_parameters(_backward(self._others, gradient))
         return torch.dot(factors.view(-1), logarithms.view(-1))

@@ -41,17 +41,19 @@ class FlatParameters:
 
     def adopt_state(self) -> None:
         """Move the optimiser's state into buffers, as must be done when it is new or was loaded."""
-        state = self._optimiser.state
-        names = ["momentum_buffer"] if isinstance(self._optimiser, torch.optim.SGD) else ["exp_avg", "exp_avg_sq"]
+        counts_steps = not isinstance(self._optimiser, torch.optim.SGD)
+        states = [self._optimiser.state[p] for p in self._parameters]
+        # One count each, all equal, since the framework counts by parameter.
+        self._steps = torch.stack([state.get("step", torch.zeros(())) for state in states])
         self._moments = []
-        self._steps = state[self._parameters[0]].get("step", torch.zeros(())).clone()
-        for name in names:
-            moment = self._joined([state[p].get(name, torch.zeros_like(p.detach())) for p in self._parameters])
-            self._moments.append(moment)
-            for parameter, part in zip(self._parameters, self._parts(moment), strict=True):
-                state[parameter][name] = part
-                if len(names) == 2:  # plain SGD counts no steps
-                    state[parameter]["step"] = self._steps
+        for name in ("exp_avg", "exp_avg_sq") if counts_steps else ("momentum_buffer",):
+            moments = zip(states, self._parameters, strict=True)
+            self._moments.append(self._joined([state.get(name, torch.zeros_like(p.detach())) for state, p in moments]))
+            for state, part in zip(states, self._parts(self._moments[-1]), strict=True):
+                state[name] = part
+        if counts_steps:
+            for state, step in zip(states, self._steps, strict=True):
+                state["step"] = step
 
     def _parts(self, flat: torch.Tensor) -> list[torch.Tensor]:
         pairs = zip(self._starts[:-1], self._parameters, strict=True)
@@ -69,15 +71,37 @@ class FlatParameters:
         if largest_norm:
             norm = torch.linalg.vector_norm(self._gradient)
             self._gradient.mul_((largest_norm / (norm + 1e-6)).clamp_(max=1.0))
-        group, buffers = self._optimiser.param_groups[0], ([self._values], [self._gradient])
-        rates = {"lr": group["lr"], "weight_decay": group["weight_decay"], "maximize": False}
+        group, values, gradients = self._optimiser.param_groups[0], [self._values], [self._gradient]
+        rate, decay = group["lr"], group["weight_decay"]
         if isinstance(self._optimiser, torch.optim.SGD):
-            momentum = {"momentum": group["momentum"], "dampening": 0.0, "nesterov": True, "is_first_step": False}
-            torch._fused_sgd_(*buffers, self._moments, **momentum, **rates)
+            torch._fused_sgd_(
+                values,
+                gradients,
+                self._moments,
+                lr=rate,
+                weight_decay=decay,
+                momentum=group["momentum"],
+                dampening=0.0,
+                nesterov=True,
+                maximize=False,
+                is_first_step=False,  # a buffer of zeros gives the same
+            )
             return
         fused = torch._fused_adamw_ if isinstance(self._optimiser, torch.optim.AdamW) else torch._fused_adam_
+        (beta1, beta2), (first, second) = group["betas"], self._moments
         self._steps += 1
-        first, second = self._moments
-        beta1, beta2 = group["betas"]
-        options = {"beta1": beta1, "beta2": beta2, "eps": group["eps"], "amsgrad": False}
-        fused(*buffers, [first], [second], [], [self._steps], **options, **rates)
+        fused(
+            values,
+            gradients,
+            [first],
+            [second],
+            [],
+            [self._steps[0]],
+            lr=rate,
+            weight_decay=decay,
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,7 @@ from scripts.models.registry import build_model, operations_per_row, window_offs
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.explicit_backward import ExplicitBackward
-from scripts.training.flat_parameters import FlatParameters
-from scripts.training.optimisation import learning_rate_share, loss_sum, make_optimiser, update_average
+from scripts.training.optimisation import clipped_step, learning_rate_share, loss_sum, make_optimiser, update_average
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
@@ -63,11 +63,8 @@ class TrainingRun:
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.parameters, spec.hyperparameters)
         self._place_data(dataset)
-        self.flat: FlatParameters | None = None
-        if ExplicitBackward.serves(self.model):
-            self.flat = FlatParameters(self.parameters, self.optimiser)
-            smoothing = spec.hyperparameters.label_smoothing
-            self.explicit = ExplicitBackward(self.model, self.class_weights, smoothing)
+        smoothing = spec.hyperparameters.label_smoothing
+        self.explicit = ExplicitBackward.of(self.model, self.optimiser, self.class_weights, smoothing)
         self.average = [p.detach().clone() for p in self.parameters] if spec.ema_decay else []
         self.stopping = EarlyStopping(spec.patience, spec.min_delta)
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -184,11 +181,11 @@ class TrainingRun:
             redraw_dropout(self.model)
             for step, (a, b) in enumerate(bounds):
                 self._check_time(start)
-                self._set_learning_rate((epoch - 1) * len(bounds) + step, len(bounds))
+                step_number = (epoch - 1) * len(bounds) + step
+                self._set_learning_rate(step_number, len(bounds))
                 batch = (rows if inputs is None else inputs)[a:b], targets[a:b], _part(weights, slice(a, b))
                 losses.append(self._step(*batch, gathered=inputs is not None))
                 if self.average:
-                    step_number = (epoch - 1) * len(bounds) + step
                     update_average(self.average, self.parameters, self.spec.ema_decay, step_number)
         return float(torch.stack(losses) @ torch.tensor([b - a for a, b in bounds], device=self.device).float()) / n
 
@@ -204,13 +201,8 @@ class TrainingRun:
                 if self.micro_batch <= 1:
                     raise
                 self.micro_batch = max(1, min(self.micro_batch, len(targets)) // 2)
-        largest_norm = self.spec.hyperparameters.gradient_clip
-        if self.flat:
-            self.flat.step(largest_norm)
-            return loss
-        if largest_norm:
-            nn.utils.clip_grad_norm_(self.parameters, largest_norm)
-        self.optimiser.step()
+        step = self.explicit.flat.step if self.explicit else partial(clipped_step, self.optimiser, self.parameters)
+        step(self.spec.hyperparameters.gradient_clip)
         return loss
 
     def _accumulate(
@@ -219,9 +211,9 @@ class TrainingRun:
         """Gradients of the weighted loss of the batch, by autograd one micro-batch after the other."""
         weight, smoothing = self.class_weights, self.spec.hyperparameters.label_smoothing
         mass = len(targets) if weight is None else weight[targets].sum()
-        if self.flat and len(targets) <= self.micro_batch:
+        if self.explicit and len(targets) <= self.micro_batch + 1:  # a merged last row splits nothing
             return self.explicit.loss(batch, targets, sample_weights, mass)
-        self.optimiser.zero_grad(set_to_none=self.flat is None)
+        self.optimiser.zero_grad(set_to_none=self.explicit is None)
         loss = torch.zeros((), device=self.device)
         for a in range(0, len(targets), self.micro_batch):
             rows = slice(a, a + self.micro_batch)
@@ -335,8 +327,6 @@ class TrainingRun:
         """Inverse of `state_dict`, for a run made with the same spec and data set."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        if self.flat and self.optimiser.state:
-            self.flat.adopt_state()
         self.average = [a.to(self.device) for a in state["average"]]
         self.best_weights = state["best_weights"]
         self.stopping.load_state_dict(state["stopping"])
@@ -344,6 +334,8 @@ class TrainingRun:
         self.micro_batch = state["micro_batch"]
         self.outcome = Outcome.from_dict(state["outcome"]) if state["outcome"] else None
         self.validation_logits = state["validation_logits"]
+        if self.explicit and not self.finished:
+            self.explicit.flat.adopt_state()
 
 
 def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
