@@ -36,9 +36,13 @@ class PooledDropout(nn.Module):
             return h
         if h.device.type != "cpu":
             return nn.functional.dropout(h, self.p)
-        return h * self._mask(h.numel(), h.dtype).view(h.shape)
+        return h * self.mask(h)
 
-    def _mask(self, size: int, dtype: torch.dtype) -> torch.Tensor:
+    def mask(self, h: torch.Tensor) -> torch.Tensor:
+        """What to multiply `h` by in training, on the CPU: 0 with probability p, else 1 / (1 - p)."""
+        return self._slice(h.numel(), h.dtype).view(h.shape)
+
+    def _slice(self, size: int, dtype: torch.dtype) -> torch.Tensor:
         if len(self._pool) < size + _ALIGNMENT:
             length = int(size * _SPARE) + 1024 * _ALIGNMENT
             keep = 1.0 - self.p

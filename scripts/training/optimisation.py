@@ -25,6 +25,13 @@ def make_optimiser(parameters: Iterable[nn.Parameter], hyperparameters: Hyperpar
     return kind(parameters, hp.learning_rate, weight_decay=hp.weight_decay, fused=True)
 
 
+def clipped_step(optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], largest_norm: float) -> None:
+    """Take a step with the gradients scaled to at most `largest_norm` in all; 0 leaves them as they are."""
+    if largest_norm:
+        nn.utils.clip_grad_norm_(parameters, largest_norm)
+    optimiser.step()
+
+
 def learning_rate_share(step: int, n_steps: int, warmup_steps: int, schedule: str) -> float:
     """Share of the peak learning rate at `step` of `n_steps`: linear warm-up, then constant or half a cosine."""
     if step < warmup_steps:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from scripts.models.layers import redraw_dropout
 from scripts.models.registry import build_model, operations_per_row, window_offsets
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
-from scripts.training.optimisation import learning_rate_share, loss_sum, make_optimiser, update_average
+from scripts.training.explicit_backward import ExplicitBackward
+from scripts.training.optimisation import clipped_step, learning_rate_share, loss_sum, make_optimiser, update_average
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
@@ -60,13 +62,15 @@ class TrainingRun:
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.parameters, spec.hyperparameters)
+        self._place_data(dataset)
+        smoothing = spec.hyperparameters.label_smoothing
+        self.explicit = ExplicitBackward.of(self.model, self.optimiser, self.class_weights, smoothing)
         self.average = [p.detach().clone() for p in self.parameters] if spec.ema_decay else []
         self.stopping = EarlyStopping(spec.patience, spec.min_delta)
         self.best_weights: dict[str, torch.Tensor] = {}
         self.history: list[EpochReport] = []
         self.outcome: Outcome | None = None
         self.validation_logits = torch.empty(0)
-        self._place_data(dataset)
         self.micro_batch = min(spec.hyperparameters.batch_size, len(spec.train_rows))
 
     # --- data -------------------------------------------------------------------------------------------------------
@@ -170,20 +174,20 @@ class TrainingRun:
         weights = None if self.sample_weights is None else self.sample_weights[order]
         inputs = self._gather(rows) if self.offsets is None else None
         bounds = _batch_bounds(n, self.spec.hyperparameters.batch_size)
-        total = torch.zeros((), device=self.device)
+        losses: list[torch.Tensor] = []
         self.model.train()
         with torch.random.fork_rng():
             torch.manual_seed(key(*self.spec.address, epoch, "dropout"))
             redraw_dropout(self.model)
             for step, (a, b) in enumerate(bounds):
                 self._check_time(start)
-                self._set_learning_rate((epoch - 1) * len(bounds) + step, len(bounds))
+                step_number = (epoch - 1) * len(bounds) + step
+                self._set_learning_rate(step_number, len(bounds))
                 batch = (rows if inputs is None else inputs)[a:b], targets[a:b], _part(weights, slice(a, b))
-                total += self._step(*batch, gathered=inputs is not None) * (b - a)
+                losses.append(self._step(*batch, gathered=inputs is not None))
                 if self.average:
-                    step_number = (epoch - 1) * len(bounds) + step
                     update_average(self.average, self.parameters, self.spec.ema_decay, step_number)
-        return float(total) / n
+        return float(torch.stack(losses) @ torch.tensor([b - a for a, b in bounds], device=self.device).float()) / n
 
     def _step(
         self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
@@ -197,18 +201,19 @@ class TrainingRun:
                 if self.micro_batch <= 1:
                     raise
                 self.micro_batch = max(1, min(self.micro_batch, len(targets)) // 2)
-        if self.spec.hyperparameters.gradient_clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.spec.hyperparameters.gradient_clip)
-        self.optimiser.step()
+        step = self.explicit.flat.step if self.explicit else partial(clipped_step, self.optimiser, self.parameters)
+        step(self.spec.hyperparameters.gradient_clip)
         return loss
 
     def _accumulate(
         self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
     ) -> torch.Tensor:
-        """Gradients of the weighted loss of the batch, one micro-batch after the other."""
-        self.optimiser.zero_grad()
+        """Gradients of the weighted loss of the batch, by autograd one micro-batch after the other."""
         weight, smoothing = self.class_weights, self.spec.hyperparameters.label_smoothing
         mass = len(targets) if weight is None else weight[targets].sum()
+        if self.explicit and len(targets) <= self.micro_batch + 1:  # a merged last row splits nothing
+            return self.explicit.loss(batch, targets, sample_weights, mass)
+        self.optimiser.zero_grad(set_to_none=self.explicit is None)
         loss = torch.zeros((), device=self.device)
         for a in range(0, len(targets), self.micro_batch):
             rows = slice(a, a + self.micro_batch)
@@ -262,7 +267,9 @@ class TrainingRun:
 
     def _swap(self) -> None:
         for parameter, average in zip(self.parameters, self.average, strict=False):
-            parameter.data, average.data = average.data, parameter.data
+            kept = parameter.detach().clone()  # by value: parameters may be views of a buffer
+            parameter.data.copy_(average)
+            average.copy_(kept)
 
     def _evaluated_weights(self) -> dict[str, torch.Tensor]:
         with self._averaged():
@@ -327,6 +334,8 @@ class TrainingRun:
         self.micro_batch = state["micro_batch"]
         self.outcome = Outcome.from_dict(state["outcome"]) if state["outcome"] else None
         self.validation_logits = state["validation_logits"]
+        if self.explicit and not self.finished:
+            self.explicit.flat.adopt_state()
 
 
 def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
