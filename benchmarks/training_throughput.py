@@ -1,106 +1,44 @@
-"""Milliseconds of a training epoch: Hyper's run beside a plain PyTorch loop with a DataLoader, in turns, on one thread.
+"""Milliseconds of a training epoch: Hyper's run beside a plain PyTorch loop and other tools, in turns, on one thread.
 
 MLP 40-128-128-3 with dropout 0.1, batch 256, 60,000 rows and 12,000 validation rows, AdamW. Contenders take turns
 epoch by epoch, so that a change in the machine's speed meets all of them; the validation accuracy at the end shows
-that none is fast by not working.
+that none is fast by not working. Lightning and skorch take part where they are installed. scikit-learn's MLP has no
+dropout and Adam's weight decay. The floor is the matrix products of the same epoch, at their own shapes, alone.
+The same model through autograd is compared over seeds as well, since faster must not mean worse.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, arguments, show, summarised
+from benchmarks.contenders import (
+    CLASSES,
+    FEATURES,
+    ROWS,
+    VALIDATION,
+    Contender,
+    HyperRun,
+    LightningFit,
+    PlainLoop,
+    Products,
+    ScikitLearn,
+    SkorchNet,
+)
 from scripts.data.dataset import Dataset
-from scripts.search_space import Hyperparameters
-from scripts.training.run import TrainingRun
-from scripts.training.spec import RunSpec
+from scripts.models.registry import ROW_FAMILIES
 
-ROWS, VALIDATION, FEATURES, CLASSES, BATCH, RATE = 60_000, 12_000, 40, 3, 256, 1e-3
-
-
-class Contender(Protocol):
-    """Something that trains one epoch at a time."""
-
-    def epoch(self) -> None:
-        """Train and validate one epoch."""
-
-    def accuracy(self) -> float:
-        """Validation accuracy now."""
-
-
-class HyperRun:
-    """The training run of all three phases."""
-
-    def __init__(self, data: Dataset, epochs: int, family: str, device: str) -> None:
-        hyperparameters = Hyperparameters(
-            family=family, width=128, depth=2, dropout=0.1, batch_size=BATCH, learning_rate=RATE, gradient_clip=0.0
-        )
-        rows = np.arange(ROWS + VALIDATION)
-        spec = RunSpec("run", (0,), hyperparameters, rows[:ROWS], rows[ROWS:], epochs + 1, device=device)
-        self.run = TrainingRun(spec, data)
-
-    def epoch(self) -> None:
-        """One epoch with validation."""
-        self.run.advance()
-
-    def accuracy(self) -> float:
-        """Of the last epoch."""
-        return float(self.run.history[-1].val_accuracy or 0.0)
-
-
-class PlainLoop:
-    """What a tutorial writes: TensorDataset, DataLoader, model, AdamW."""
-
-    def __init__(self, data: Dataset, family: str, device: str) -> None:
-        x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
-        mean, scale = x[:ROWS].mean(0), x[:ROWS].std(0)
-        x = (x - mean) / scale
-        self.device = device
-        self.train = torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(x[:ROWS], y[:ROWS]), batch_size=BATCH, shuffle=True
-        )
-        self.validation = torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(x[ROWS:], y[ROWS:]), batch_size=1024
-        )
-        torch.manual_seed(0)
-        self.model = nn.Sequential(
-            nn.Linear(FEATURES, 128),
-            nn.ReLU(),
-            nn.Dropout(0.1),
-            nn.Linear(128, 128),
-            nn.ReLU(),
-            nn.Dropout(0.1),
-            nn.Linear(128, CLASSES),
-        ).to(device)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), RATE, weight_decay=1e-2)
-        self.loss = nn.CrossEntropyLoss()
-        self.hits = 0
-
-    def epoch(self) -> None:
-        """One epoch with validation."""
-        self.model.train()
-        for x, y in self.train:
-            self.optimiser.zero_grad()
-            self.loss(self.model(x.to(self.device)), y.to(self.device)).backward()
-            self.optimiser.step()
-        self.model.eval()
-        self.hits = 0
-        with torch.no_grad():
-            for x, y in self.validation:
-                self.hits += int((self.model(x.to(self.device)).argmax(1).cpu() == y).sum())
-
-    def accuracy(self) -> float:
-        """Of the last epoch."""
-        return self.hits / VALIDATION
+SEED_ROWS, SEED_EPOCHS = 20_000, 10  # of the comparison over seeds
 
 
 def make_data() -> Dataset:
@@ -137,35 +75,74 @@ def make_data() -> Dataset:
     )
 
 
+def contenders(data: Dataset, family: str, device: str, epochs: int) -> Iterator[tuple[str, Contender]]:
+    """Those that can train the family, the reference first."""
+    if family in ROW_FAMILIES:
+        yield "plain loop", PlainLoop(data, family, device)
+        yield "hyper, autograd", HyperRun(data, epochs, f"autograd_{family}", device)
+    yield "hyper", HyperRun(data, epochs, family, device)
+    if family != "mlp" or device != "cpu":
+        return
+    for name, make in (("lightning", LightningFit), ("skorch", SkorchNet)):
+        if importlib.util.find_spec(name):
+            yield name, make(data, epochs)
+        else:
+            print(f"{name} is not installed and does not take part", file=sys.stderr)
+    yield "scikit-learn, no dropout", ScikitLearn(data)
+    yield "matrix products alone", Products()
+
+
+def measured(data: Dataset, family: str, device: str, epochs: int) -> list[Result]:
+    """Times and accuracies of all contenders; the first epoch warms up."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    found, results = dict(contenders(data, family, device, epochs + 1)), list[Result]()
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(epochs + 1):
+        for name, contender in found.items():
+            start = clock()
+            contender.epoch()
+            times[name].append((clock() - start) * 1e3)
+    reference = next(iter(found))
+    for name, contender in found.items():
+        ratios = [a / b for a, b in zip(times[reference][1:], times[name][1:], strict=True)]
+        results.append(summarised(f"{family} {name}", "ms per epoch", times[name][1:]))
+        results.append(summarised(f"{family} {name}", f"times the {reference}", ratios))
+        if (accuracy := contender.accuracy()) is not None:
+            results.append(Result(f"{family} {name}", "validation accuracy", accuracy, None, 1))
+    return results
+
+
+def over_seeds(data: Dataset, family: str, device: str, seeds: int) -> list[Result]:
+    """Mean validation accuracy over seeds, explicit and by autograd, and their difference with its standard error."""
+    accuracies: dict[str, list[float]] = {family: [], f"autograd_{family}": []}
+    for seed in range(seeds):
+        for name, values in accuracies.items():
+            contender = HyperRun(data, SEED_EPOCHS, name, device, seed, SEED_ROWS)
+            contender.run.advance(SEED_EPOCHS)
+            values.append(contender.accuracy())
+    explicit, autograd = (np.array(values) for values in accuracies.values())
+    columns = {f"{family}": explicit, f"{family} by autograd": autograd, "difference": explicit - autograd}
+    return [
+        Result(name, "mean validation accuracy", float(v.mean()), float(v.std(ddof=1) / len(v) ** 0.5), len(v))
+        for name, v in columns.items()
+    ]
+
+
 def main() -> None:
     """Measure and print."""
-    given = arguments(__doc__, models="mlp", device="cpu", epochs=9)
+    given = arguments(__doc__, models="mlp", device="cpu", epochs=9, seeds=10)
     torch.set_num_threads(1)
-    data, results = make_data(), list[Result]()
-    for family in given.models.split(","):
-        contenders: dict[str, Contender] = {
-            f"{family} plain loop": PlainLoop(data, family, given.device),
-            f"{family} hyper": HyperRun(data, given.epochs, family, given.device),
-        }
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for epoch in range(given.epochs + 1):
-            for name, contender in contenders.items():
-                start = time.process_time() if given.device == "cpu" else time.perf_counter()
-                contender.epoch()
-                end = time.process_time() if given.device == "cpu" else time.perf_counter()
-                if epoch:  # the first epoch warms up
-                    times[name].append((end - start) * 1e3)
-        reference = times[f"{family} plain loop"]
-        for name, contender in contenders.items():
-            ratios = [a / b for a, b in zip(reference, times[name], strict=True)]
-            results.append(summarised(name, "ms per epoch", times[name]))
-            results.append(summarised(name, "times the plain loop", ratios))
-            results.append(Result(name, "validation accuracy", contender.accuracy(), None, 1))
-    show(
-        "Training throughput, CPU time on one thread" if given.device == "cpu" else "Training throughput",
-        results,
-        given.json,
-    )
+    data, results, compared = make_data(), list[Result](), list[Result]()
+    with threadpool_limits(1):
+        for family in given.models.split(","):
+            results += measured(data, family, given.device, given.epochs)
+            if family in ROW_FAMILIES and given.seeds > 1:
+                compared += over_seeds(data, family, given.device, given.seeds)
+    title = "Training throughput, CPU time on one thread" if given.device == "cpu" else "Training throughput"
+    show(title, results, given.json)
+    if compared:
+        rows = f"{given.seeds} seeds, {SEED_ROWS:,} rows, {SEED_EPOCHS} epochs"
+        show(f"Validation accuracy, {rows}", compared, given.json and given.json.with_suffix(".seeds.json"))
 
 
 if __name__ == "__main__":

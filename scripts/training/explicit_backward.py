@@ -1,4 +1,4 @@
-"""Gradients of the row families written out: on the CPU, autograd costs a small network as much as half its products.
+"""Gradients of the row families written out: on the CPU, autograd costs a small network half as much as its products.
 
 Each layer has an operation: `forward` gives its output and may overwrite its input, `backward` takes the gradient by
 the output, which it may overwrite, leaves those of its parameters in their `grad` and gives that by the input.
