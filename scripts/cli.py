@@ -152,6 +152,7 @@ def parse_duration(text: str) -> float:
 
 def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
     from scripts.artifacts import RunDir
+    from scripts.file_systems import file_system_note
 
     started = time.monotonic()
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
@@ -164,6 +165,8 @@ def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
         run(session)
         return 0
     with session.run_dir.locked():
+        if note := file_system_note(session.run_dir.path):
+            session.say(f"note: {note}")
         run(session)
     return 0
 
