@@ -156,11 +156,12 @@ def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
 
     started = time.monotonic()
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
+    run_dir = RunDir(arguments.run_dir)
     try:
-        str(arguments.run_dir).encode("utf-8")
+        str(run_dir.path).encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError("is no UTF-8 path", ascii(str(arguments.run_dir)), "choose another --run-dir") from None
-    session = Session(arguments, RunDir(arguments.run_dir), deadline, started)
+        raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
+    session = Session(arguments, run_dir, deadline, started)
     if arguments.dry_run:
         run(session)
         return 0
