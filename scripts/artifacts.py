@@ -29,6 +29,7 @@ import torch
 
 from scripts import __version__
 from scripts.errors import EnvironmentFailed, InputError, MissingInputError
+from scripts.nesting import check_nesting
 
 SCHEMA_VERSION = 1
 MAX_JSON_BYTES = 256 * 2**20
@@ -94,10 +95,17 @@ class RunDir:
                 os.ftruncate(descriptor, 0)
                 since = datetime.now(UTC).isoformat(timespec="seconds")
                 os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+            self._refuse_links()
             self._remove_leftovers()
             yield
         finally:
             os.close(descriptor)
+
+    def _refuse_links(self) -> None:
+        """Raise InputError if one of the files is a symbolic link; a link to a folder, on another disk, is fine."""
+        for path in vars(self).values():
+            if path.is_symlink() and not path.is_dir():
+                raise InputError("is a symbolic link", str(path), "put the file itself there, or remove the link")
 
     def _remove_leftovers(self) -> None:
         """Remove temporary files that a killed command left; only the holder of the lock may."""
@@ -210,9 +218,19 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
         raise InputError("is no complete artifact of Hyper", str(path), again)
     if sha256(content[: tail.start()]) != tail[1].decode():
         raise InputError("its SHA-256 does not fit: damaged or edited by hand", str(path), again)
-    body: dict[str, Any] = json.loads(content)
+    try:
+        body = json.loads(content, parse_constant=_refuse_constant)
+        check_nesting(body, len(content))
+    except (ValueError, RecursionError) as error:  # whoever can edit the file can also make its digest
+        raise InputError(f"is no artifact of Hyper: {error}", str(path), again) from error
+    if not isinstance(body, dict):
+        raise InputError("is no artifact of Hyper: its content is no mapping", str(path), again)
     _check_schema(path, body, kind or path.stem, again)
     return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def read_listed(path: Path, files: dict[str, str], made_by: str) -> bytes:
@@ -250,6 +268,7 @@ def unpack_tensors(content: bytes) -> dict[str, Any]:
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > len(body):
             raise ValueError("its archive would unpack to more than its size")
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        check_nesting(state, len(content))
     except ValueError:
         raise
     except Exception as error:  # the reader raises a different class for each kind of damage

@@ -152,18 +152,22 @@ def parse_duration(text: str) -> float:
 
 def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
     from scripts.artifacts import RunDir
+    from scripts.file_systems import file_system_note
 
     started = time.monotonic()
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
+    run_dir = RunDir(arguments.run_dir)
     try:
-        str(arguments.run_dir).encode("utf-8")
+        str(run_dir.path).encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError("is no UTF-8 path", ascii(str(arguments.run_dir)), "choose another --run-dir") from None
-    session = Session(arguments, RunDir(arguments.run_dir), deadline, started)
+        raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
+    session = Session(arguments, run_dir, deadline, started)
     if arguments.dry_run:
         run(session)
         return 0
     with session.run_dir.locked():
+        if note := file_system_note(session.run_dir.path):
+            session.say(f"note: {note}")
         run(session)
     return 0
 

@@ -19,7 +19,7 @@ from scripts.config import Experiment, resolve_path
 from scripts.errors import InputError
 from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange
 
-MAX_YAML_BYTES = 2**20
+MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
 MAX_YAML_DEPTH = 50
 Location = tuple[str | int, ...]
 
@@ -79,11 +79,10 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """
     if not path.is_file():
         raise InputError("there is no such file", str(path), "check --config")
-    content = path.read_bytes()
-    if len(content) > MAX_YAML_BYTES:
+    if path.stat().st_size > MAX_YAML_BYTES:
         raise InputError(f"is larger than {MAX_YAML_BYTES} bytes", str(path), "a config is a small file")
     try:
-        text = content.decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 at byte {error.start}", str(path), "save it as UTF-8") from error
     return _parse(text, str(path))
@@ -176,6 +175,10 @@ def _resolve_data_path(values: dict[str, Any], base: Path) -> None:
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str) and not data["path"].startswith("sklearn:"):
         data["path"] = resolve_path(data["path"], base)
+        try:
+            data["path"].encode("utf-8")
+        except UnicodeEncodeError:  # artifacts record it
+            raise InputError("is no UTF-8 path", ascii(data["path"]), "rename the file or its folder") from None
 
 
 def _explain(error: ValidationError, values: dict[str, Any], source: str, lines: dict[Location, int]) -> InputError:

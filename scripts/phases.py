@@ -15,6 +15,7 @@ from scripts.config import Experiment, config_hash, differing_keys
 from scripts.config_files import dump_yaml, load_experiment, nearest
 from scripts.data.dataset import Dataset
 from scripts.data.loading import Development, read_development
+from scripts.disk_room import Workload, check_room
 from scripts.errors import InputError
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
@@ -187,6 +188,7 @@ def executing(session: Session, dataset: Dataset, most_runs: int) -> Iterator[Ex
 def tune(session: Session) -> None:
     """Phase 1."""
     from scripts.leaks.check import check_leaks, leak_warnings
+    from scripts.tuning.database_errors import database_errors
     from scripts.tuning.search import Setting, planned_epochs, run_search
     from scripts.tuning.study import TrialStudy
 
@@ -214,9 +216,15 @@ def tune(session: Session) -> None:
     if note:
         session.say(f"note: {note}")
     session.say(f"phase 1: {config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}")
-    study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
+    n_validated = len(dataset.tail_split(config.validation_fraction, experiment.seed)[1])
+    table_rows = config.n_trials * min(n_validated, dataset.n_dates)
+    size = (config.n_trials, session.workers, total, n_validated, table_rows)
+    check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
+    with database_errors(run_dir.study):
+        study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
     setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time)
     with (
+        database_errors(run_dir.study),
         watching(session, "phase 1: search", total) as watch,
         executing(session, dataset, config.proposal_lag) as executor,
     ):
@@ -259,6 +267,10 @@ def extend(session: Session) -> None:
     what = f"{len(chosen)} configurations on {len(work.folds)} folds"
     means = _means(session, len(chosen) * len(work.folds))
     session.say(f"phase 2: {what}, at most {work.epochs_planned} epochs, {means}")
+    tested = [len(test) for _, test in work.folds]
+    n_runs, n_rows = len(chosen) * len(tested), len(chosen) * sum(tested)
+    size = (n_runs, session.workers, work.epochs_planned, max(tested), n_rows)
+    check_room(run_dir.extended, Workload.of(experiment.search_space, dataset, *size))
     with (
         watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
         executing(session, dataset, len(chosen) * len(work.folds)) as executor,
@@ -297,6 +309,8 @@ def finalise(session: Session) -> None:
         f"phase 3: {n_runs} seeds, at most {most} epochs on the hold-out's split, then on all rows, "
         f"{_means(session, n_runs)}"
     )
+    size = (2 * n_runs, session.workers, most, len(work.holdout), 0)
+    check_room(run_dir.final, Workload.of(experiment.search_space, dataset, *size))
     with (
         watching(session, "phase 3: final training", most) as watch,
         executing(session, dataset, n_runs) as executor,

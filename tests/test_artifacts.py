@@ -1,5 +1,6 @@
 """Artifacts: digests, atomic writes, generations of checkpoints, the lock."""
 
+import io
 import os
 import random
 import subprocess
@@ -15,6 +16,7 @@ from scripts.artifacts import (
     read_json,
     read_tensors,
     set_aside,
+    sha256,
     unpack_tensors,
     write_bytes,
     write_json,
@@ -66,6 +68,42 @@ def test_another_schema_is_refused_by_name(tmp_path, monkeypatch):
         read_json(path, "make.py")
 
 
+def signed(path, text):
+    """A JSON artifact made by hand, with a digest that fits."""
+    content = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes(content + b',\n"sha256": "' + sha256(content).encode() + b'"\n}\n')
+
+
+START = '{"schema_version": 1, "artifact": "a", "x": '
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        START + "[" * 100_000 + "]" * 100_000,
+        START + "[" * 60 + "]" * 60,
+        START + "9" * 5000,
+        START + "NaN",
+        START + "nope",
+        (START + '"\xff"').encode("latin-1"),
+        "[1",
+        '{"schema_version": 1, "artifact": "b"',
+    ],
+    ids=["very deep", "deep", "digits", "NaN", "word", "Latin-1", "list", "another"],
+)
+def test_an_artifact_that_was_made_by_hand_is_refused_with_one_line(tmp_path, text):
+    path = tmp_path / "a.json"
+    signed(path, text)
+    with pytest.raises(InputError, match=r"a\.json") as caught:
+        read_json(path, "make.py")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_honest_artifact_made_by_hand_is_read(tmp_path):
+    signed(tmp_path / "a.json", START + "[" * 40 + "]" * 40)
+    assert read_json(tmp_path / "a.json", "make.py")["artifact"] == "a"
+
+
 def test_nan_never_reaches_a_file(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
@@ -109,6 +147,66 @@ def test_code_in_a_file_is_never_run(tmp_path):
     assert not canary.exists()
 
 
+def nested(levels):
+    content = []
+    for _ in range(levels):
+        content = [content]
+    return content
+
+
+def doubled(levels):
+    """Small in a pickle, which holds each list once; endless for whoever walks it."""
+    content = [1.5]
+    for _ in range(levels):
+        content = [content, content]
+    return content
+
+
+def repacked(compression, change=lambda name, content: content):
+    """The archive of a million zeros made again by other means, with the digest that belongs to it."""
+    buffer, packed = io.BytesIO(), io.BytesIO()
+    torch.save({"w": torch.zeros(10**6)}, buffer)
+    with zipfile.ZipFile(buffer) as given, zipfile.ZipFile(packed, "w", compression) as archive:
+        for entry in given.infolist():
+            archive.writestr(entry.filename, change(entry.filename, given.read(entry)))
+    body = packed.getvalue()[:-2] + (71).to_bytes(2, "little")
+    return body + b"sha256:" + sha256(body).encode()
+
+
+def very_deep(name, content):
+    """A pickle of 200,000 lists in each other, which no honest writer could make."""
+    lists = b"]" * 200_000 + b"a" * 199_999
+    return b"\x80\x02}X\x01\x00\x00\x00x" + lists + b"s." if name.endswith("data.pkl") else content
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: pack_tensors({"x": nested(60)}), "nested deeper than 50"),
+        (lambda: repacked(zipfile.ZIP_STORED, very_deep), "nested deeper than 50"),
+        (lambda: pack_tensors({"x": doubled(40)}), "larger than its file"),
+        (lambda: pack_tensors({"x": torch.zeros(1).expand(10**12)}), "larger than its data"),
+        (lambda: pack_tensors({"x": torch.zeros(10**6).to_sparse()}), "larger than its data"),
+        (lambda: pack_tensors([1, 2]), "no mapping"),
+        (lambda: repacked(zipfile.ZIP_DEFLATED), "would unpack to more"),
+    ],
+    ids=["deep", "very deep", "doubled", "expanded", "sparse", "list", "compressed"],
+)
+def test_a_file_that_holds_more_than_its_size_is_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        unpack_tensors(make())
+
+
+def test_an_archive_that_is_only_packed_anew_is_read():
+    assert unpack_tensors(repacked(zipfile.ZIP_STORED))["w"].shape == (10**6,)
+
+
+def test_views_of_one_tensor_are_no_bomb():
+    whole = torch.arange(12.0).reshape(3, 4)
+    again = unpack_tensors(pack_tensors({"a": whole, "b": whole.T, "c": whole[1:], "d": torch.empty(0)}))
+    assert torch.equal(again["b"], whole.T)
+
+
 def test_checkpoints_fall_back_to_the_generation_before(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     first, second = pack_tensors(state(1)), pack_tensors(state(2))
@@ -128,6 +226,28 @@ def test_a_link_is_not_replaced(tmp_path):
     with pytest.raises(InputError, match="symbolic link"):
         write_bytes(tmp_path / "link", b"new")
     assert (tmp_path / "target").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["study.db", "trials.json", "openings", "final_model"])
+def test_a_run_directory_with_a_linked_file_is_refused(tmp_path, name):
+    """What would follow the link writes into a file that is not the run's."""
+    run_dir = RunDir(tmp_path / "run")
+    path = {"study.db": run_dir.study, "trials.json": run_dir.trials}.get(name) or getattr(run_dir, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="symbolic link"), run_dir.locked():
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_links_to_folders_are_followed_also_that_to_the_run_directory(tmp_path):
+    (tmp_path / "disk" / "results").mkdir(parents=True)
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "hyperparameter_tuning_results").symlink_to(tmp_path / "disk" / "results")
+    with (run_dir := RunDir(tmp_path / "run")).locked():
+        write_json(run_dir.trials, {})
+    assert (tmp_path / "disk" / "results" / "trials.json").is_file()
+    assert (tmp_path / "run").is_symlink()
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path):

@@ -52,6 +52,9 @@ TABLE = "data: {source: table, path: x.csv, label: column, label_column: target,
         ("search_space: {window: {type: int, low: 2, high: 3, when: {nothing: [1]}}}", "names nothing"),
         ("a: &x [*x]", "alias"),
         ("x: " + "[" * 200, "deeper than 50"),
+        ("x: " + "{a: " * 20_000, "deeper than 50"),
+        ("- " * 40_000, "deeper than 50"),
+        ("".join(" " * k + "a:\n" for k in range(300)), "deeper than 50"),
         ("seed: " + "9" * 5000, "digits"),
         ("data: {source: market}", "needs `path`"),
         ("data: {source: table, path: x.csv}", "does not go with label"),
@@ -89,9 +92,22 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 def test_a_large_file_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("#" * (2**20 + 1))
+    path.write_text("#" * (2**17 + 1))
     with pytest.raises(InputError, match="larger"):
         read_yaml(path)
+
+
+@pytest.mark.parametrize("key", ["a." * 3000 + "b", "data." + "a." * 3000 + "b"])
+def test_an_endless_key_is_refused(key):
+    with pytest.raises(InputError, match="unknown key"):
+        load_experiment(None, [f"{key}=1"])
+
+
+def test_a_data_path_that_no_artifact_can_record_is_refused(tmp_path):
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    with pytest.raises(InputError, match="no UTF-8 path"):
+        experiment_of(folder, "data: {source: market, path: prices.csv}")
 
 
 def test_assignments_come_last_and_nest(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import zipfile
 from datetime import datetime
@@ -302,6 +303,24 @@ def test_absent_file_and_folder_are_refused(tmp_path):
     assert "is a folder" in refusal(market, tmp_path)
 
 
+def test_a_million_columns_are_refused_by_their_number(tmp_path):
+    names = ",".join(f"c{k}" for k in range(10**6)) + "\n"
+    assert "1000000 columns are more than 10000" in refusal(market, write(tmp_path, names + "1\n"))
+    assert "has 1000000 fields" in refusal(market, write(tmp_path, HEADER + "1," * 999_999 + "1\n"))
+    path = tmp_path / "wide.parquet"
+    pd.DataFrame(np.zeros((1, 10_001)), columns=[f"c{k}" for k in range(10_001)]).to_parquet(path)
+    assert "10001 columns are more than 10000" in refusal(market, path)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "pipe"])
+def test_what_is_no_regular_file_is_refused_unread(tmp_path, name):
+    """A device gives bytes for ever, and a pipe waits for a writer."""
+    path = Path(name)
+    if name == "pipe":
+        os.mkfifo(path := tmp_path / name)
+    assert "is no regular file" in refusal(market, path)
+
+
 def test_offset_of_bad_bytes_holds_beyond_the_first_block(tmp_path):
     # A block ends inside the two-byte character, so that what is pending must be counted.
     filler = HEADER + BARS * 8000
@@ -316,6 +335,12 @@ def test_gzip_bomb_is_refused_while_streaming(tmp_path):
     member = gzip.compress(b"2020-01-02,A,10,11,9,10.5,100\n" * 350_000)
     message = refusal(market, write(tmp_path, gzip.compress(HEADER.encode()) + member * 100, "bomb.csv.gz"))
     assert "bomb.csv.gz" in message and "unpack to more than" in message
+
+
+def test_a_packed_file_of_one_endless_line_is_refused_early(tmp_path):
+    path = write(tmp_path, gzip.compress(HEADER.encode() + b"0" * 2**27), "line.csv.gz")
+    assert path.stat().st_size < 2**18
+    assert "line 2: is longer than" in refusal(market, path)
 
 
 def test_line_without_end_is_refused(tmp_path):

@@ -49,6 +49,8 @@ def file_digest(path: Path) -> str:
         If there is no such file, or it may not be read.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError("is no regular file", str(path), "write it into a file: it is read several times")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError):

@@ -35,7 +35,7 @@ class Watch:
 
     def started(self, spec: RunSpec, state: bytes | None) -> None:
         """A run begins, or goes on after the epochs in its packed state."""
-        history = unpack_tensors(state)["history"] if state is not None else []
+        history = unpack_tensors(state).get("history", []) if state is not None else []
         self.tensorboard.start(spec.name, history)
 
     def updated(self, spec: RunSpec, update: Update) -> None:

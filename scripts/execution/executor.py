@@ -14,7 +14,7 @@ import torch
 
 from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.data.dataset import Dataset
-from scripts.errors import HyperError
+from scripts.errors import HyperError, InputError
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
@@ -71,7 +71,7 @@ class Carrier:
             if self.run is None:
                 self.run = TrainingRun(self.task.spec, self.dataset)
                 if self.task.state is not None:
-                    self.run.load_state_dict(unpack_tensors(self.task.state))
+                    self._load(self.run, self.task.state)
             report = self.run.advance()
         except (MemoryError, RuntimeError) as error:
             return self._failed(error)
@@ -83,6 +83,19 @@ class Carrier:
             return self._failed(error)
         history = tuple(r.values() for r in self.run.history) if self.run.outcome else ()
         return Update(self.name, report, pack_tensors(self.run.state_dict()), self.run.outcome, history)
+
+    def _load(self, run: TrainingRun, state: bytes) -> None:
+        try:
+            run.load_state_dict(unpack_tensors(state))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"the checkpoint of {self.name} does not fit this run: {reason}",
+                "checkpoints",
+                "remove it, or start the phase anew with --fresh, which keeps it aside",
+            ) from error
 
     def _failed(self, error: Exception) -> Update:
         """Outcome of a run that ran out of memory, or whose user-supplied model raised; anything else is a defect."""

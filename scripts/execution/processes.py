@@ -1,7 +1,7 @@
 """Executor that trains in local worker processes of one thread each.
 
 Workers are forked from a server process that has imported torch once. They compute and report through a pipe; they
-end when their parent does, and one that dies is replaced and its run goes on from the last reported state.
+end when their parent does, and one that dies or hangs is replaced and its run goes on from the last reported state.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import statistics
 import threading
+import time
 import traceback
+from collections import deque
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -22,7 +25,8 @@ from scripts.data.dataset import Dataset
 from scripts.execution.executor import Carrier, Task, Update
 from scripts.training.spec import Outcome
 
-_RETRIES = 2  # of a run whose worker died
+_RETRIES = 2  # of a run whose worker died or hung
+_POLL_S = 1.0
 
 
 @dataclass
@@ -32,13 +36,30 @@ class _Worker:
     task: Task | None = None
     deaths: int = 0
     epochs: int = 0  # reported of the present task
+    epoch_s: float = 0.0  # the longest of the present task
+    silent_s: float = 0.0  # waited for the next report
 
 
 class ProcessExecutor:
-    """Up to `workers` runs at a time."""
+    """Up to `workers` runs at a time.
 
-    def __init__(self, dataset: Dataset, workers: int) -> None:
+    A worker hangs if it has not reported for the longest of `least_epoch_s`, ten times the median of all epochs, ten
+    times the longest epoch of its own run, and a millisecond for each training row (so that the first epochs on much
+    data are not taken for a hang); each retry of a run doubles this. It is killed and its pipe closed, so that a late
+    report cannot arrive.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    workers : int
+    least_epoch_s : float
+        Seconds of silence that are never taken for a hang.
+    """
+
+    def __init__(self, dataset: Dataset, workers: int, least_epoch_s: float = 60.0) -> None:
         self.capacity = workers
+        self._least_epoch_s = least_epoch_s
+        self._epoch_s: deque[float] = deque(maxlen=1000)
         self._dataset = dataset
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["scripts.execution.processes"])
@@ -50,12 +71,20 @@ class ProcessExecutor:
         self._give(worker, task)
 
     def next_update(self) -> Update:
-        """Wait for a report or for the death of a worker."""
+        """Wait for a report, for the death of a worker, or until one must be taken for hung."""
         while True:
             busy = [w for w in self._workers if w.task is not None]
-            ready = connection.wait([w.pipe for w in busy])
+            start = time.monotonic()
+            ready = connection.wait([w.pipe for w in busy], _POLL_S)
+            # Time in which this process was itself stopped, such as by Ctrl-Z, is nobody's silence.
+            waited = min(time.monotonic() - start, _POLL_S)
+            for worker in busy:
+                worker.silent_s += waited
             for worker in busy:
                 if worker.pipe in ready and (update := self._receive(worker)) is not None:
+                    return update
+            for worker in busy:
+                if worker.pipe not in ready and (update := self._end_if_hung(worker)) is not None:
                     return update
 
     def close(self) -> None:
@@ -74,7 +103,7 @@ class ProcessExecutor:
         return _Worker(process, ours)
 
     def _give(self, worker: _Worker, task: Task) -> None:
-        worker.task = task
+        worker.task, worker.silent_s = task, 0.0
         try:
             worker.pipe.send(task)
         except OSError:
@@ -85,32 +114,55 @@ class ProcessExecutor:
         try:
             update = worker.pipe.recv()
         except (EOFError, OSError):
-            return self._replace(worker)
+            worker.process.join()
+            code = worker.process.exitcode or 0
+            why = f"killed by signal {-code} (memory?)" if code < 0 else f"worker ended with code {code}"
+            return self._replace(worker, why)
         if isinstance(update, BaseException):
             raise update
         if worker.task is None:
             raise RuntimeError("a worker without a task reported")
         worker.task = None if update.outcome else Task(worker.task.spec, update.state)
-        worker.epochs = update.report.epoch if update.report else worker.epochs
+        worker.silent_s = 0.0
+        if update.report:
+            self._epoch_s.append(update.report.duration_s)
+            worker.epochs, worker.epoch_s = update.report.epoch, max(worker.epoch_s, update.report.duration_s)
         if update.outcome:
-            worker.deaths = worker.epochs = 0
+            _forget_run(worker)
         return update
 
-    def _replace(self, worker: _Worker) -> Update | None:
+    def _end_if_hung(self, worker: _Worker) -> Update | None:
+        """Kill the worker if its silence is too long; as `_receive`."""
+        if worker.task is None or worker.silent_s < (limit := self._longest_silence_s(worker, worker.task)):
+            return None
+        worker.process.kill()
+        return self._replace(worker, f"no epoch within {limit:.3g} s (hung?)")
+
+    def _longest_silence_s(self, worker: _Worker, task: Task) -> float:
+        median = statistics.median(self._epoch_s) if self._epoch_s else 0.0
+        by_rows = len(task.spec.train_rows) / 1000
+        return float(max(self._least_epoch_s, 10 * median, 10 * worker.epoch_s, by_rows) * 2**worker.deaths)
+
+    def _replace(self, worker: _Worker, why: str) -> Update | None:
+        """Start a new worker in the place of a dead one; it goes on with the task, unless that failed too often."""
         worker.process.join()
-        task, deaths, code = worker.task, worker.deaths + 1, worker.process.exitcode or 0
         worker.pipe.close()
-        new = self._start()
-        worker.process, worker.pipe, worker.task, worker.deaths = new.process, new.pipe, None, deaths
+        new, task = self._start(), worker.task
+        worker.process, worker.pipe, worker.task = new.process, new.pipe, None
+        worker.deaths += 1
         if task is None:
             return None
-        if deaths <= _RETRIES:
+        if worker.deaths <= _RETRIES:
             self._give(worker, task)
             return None
         epochs = worker.epochs
-        worker.deaths = worker.epochs = 0
-        why = f"killed by signal {-code} (memory?)" if code < 0 else f"worker ended with code {code}"
+        _forget_run(worker)
         return Update(task.spec.name, None, None, Outcome.failed(why, epochs))
+
+
+def _forget_run(worker: _Worker) -> None:
+    worker.deaths = worker.epochs = 0
+    worker.epoch_s = 0.0
 
 
 def _work(pipe: Connection, dataset: Dataset) -> None:

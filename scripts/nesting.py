@@ -1,0 +1,35 @@
+"""Limits of what a file may hold once it is parsed: no endless nesting, no tensor larger than its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+MAX_DEPTH = 50
+
+
+def check_nesting(content: Any, most: int) -> None:
+    """Raise ValueError unless lists and mappings are nested sanely and tensors are no larger than what backs them.
+
+    A pickle can hold one list many times in another, and that one many times in a third: small on disk, endless for
+    whoever walks it. An honest one has at most a part for each of its `most` bytes. A tensor without strides can be
+    of any size over a single number.
+    """
+    level, depth, seen = [content], 0, 0
+    while level:
+        depth, seen = depth + 1, seen + len(level)
+        if depth > MAX_DEPTH or seen > most:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels, or larger than its file")
+        below: list[Any] = []
+        for part in level:
+            if isinstance(part, torch.Tensor):
+                if part.layout != torch.strided or part.numel() * part.element_size() > part.untyped_storage().nbytes():
+                    raise ValueError("a tensor is larger than its data")
+            elif isinstance(part, dict):
+                below += part.values()
+            elif isinstance(part, list | tuple | set | frozenset):
+                below += part
+            if len(below) > most:
+                raise ValueError("larger than its file")
+        level = below

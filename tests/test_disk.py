@@ -1,0 +1,198 @@
+"""The disk under a run directory: too small before the start, full in the middle, on another host."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from argparse import Namespace
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scripts.cli import _run
+from scripts.config_files import load_experiment
+from scripts.data.loading import load_development
+from scripts.disk_room import Workload, check_room, largest_model
+from scripts.errors import EnvironmentFailed, InputError
+from scripts.file_systems import file_system, file_system_note
+from scripts.models.registry import build_model
+from scripts.search_space import Choices, Hyperparameters, IntRange
+from scripts.tuning.database_errors import database_errors
+from scripts.tuning.stages import Proposal
+from scripts.tuning.study import TrialStudy
+from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, run, without_times
+
+
+@contextmanager
+def small_disk(folder, megabytes):
+    """A file system in memory on `folder`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "small", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_config):
+    experiment = load_experiment(tiny_config, [])
+    return experiment, load_development(experiment.data, 3, 0)
+
+
+# --- room before the start ------------------------------------------------------------------------------------------
+
+
+def test_a_phase_that_does_not_fit_is_refused_before_it_starts(tmp_path, tiny_config):
+    with small_disk(tmp_path, 3):
+        done = run(SCRIPTS[0], tmp_path, "--config", tiny_config, "--workers", 1)
+        assert done.returncode == 5, done.stderr
+        assert "needs up to" in done.stderr and "3.0 MB are free" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("study.db"))
+
+
+def test_a_phase_needs_no_more_room_than_was_estimated(finished_run, tiny):
+    """Phase 1 of the finished run, whatever is in its folder."""
+    experiment, dataset = tiny
+    n_validated = len(dataset.tail_split(0.2, 0)[1])
+    estimate = Workload.of(experiment.search_space, dataset, 7, 1, 7 * 4, n_validated, 7 * n_validated).bytes_on_disk
+    folder = finished_run.folder
+    files = [*folder.glob("hyperparameter_tuning_results/**/*"), *folder.glob("tensorboard_logs/trial_*/*")]
+    used = sum(p.stat().st_size for p in files if p.is_file())
+    assert 0.02 * estimate < used <= estimate
+
+
+def test_what_is_there_already_counts(tmp_path):
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    large = Workload(1, 1, 0, free // 4, 0, 0, 2)  # needs 18 copies of as many numbers of 4 bytes
+    with pytest.raises(EnvironmentFailed, match="needs up to"):
+        check_room(tmp_path, large)
+    with open(tmp_path / "there", "wb") as file:
+        file.truncate(large.bytes_on_disk)  # sparse: large by name alone
+    check_room(tmp_path, large)
+
+
+def test_the_largest_model_of_a_search_space_is_counted(tiny):
+    _, dataset = tiny
+    space = {
+        "family": Choices(choices=("mlp", "gru")),
+        "width": Choices(choices=(8, 64)),
+        "depth": IntRange(low=1, high=3),
+    }
+    counts = []
+    for family in ("mlp", "gru"):
+        for width in (8, 64):
+            for depth in (1, 2, 3):
+                hyperparameters = Hyperparameters(family=family, width=width, depth=depth)
+                model = build_model(hyperparameters, dataset.x.shape[1], dataset.n_classes, {})
+                counts.append(sum(p.numel() for p in model.parameters()))
+    assert largest_model(space, dataset) == max(counts)
+
+
+# --- full in the middle ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("script", "earlier"), [(SCRIPTS[0], ()), (SCRIPTS[1], ("hyperparameter_tuning_results",))])
+def test_a_disk_that_fills_up_ends_a_phase_with_one_line_and_it_goes_on_with_room(
+    tmp_path, finished_run, script, earlier
+):
+    """A limit on the size of a file stands for the full disk: phase 1 meets it in its database, phase 2 in a state."""
+    folder = tmp_path / "run"
+    for name in earlier:
+        shutil.copytree(finished_run.folder / name, folder / name)
+    flags = ["--config", finished_run.config, "--workers", 1]
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+    done = run(script, folder, *flags, preexec_fn=limit)
+    assert done.returncode == 5, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and str(folder) in done.stderr
+    assert not [p.name for p in folder.rglob("*.tmp")]
+    done = run(script, folder, *flags)
+    assert done.returncode == 0, done.stderr
+    name = EXTENDED if earlier else TRIALS
+    assert without_times(artifact(folder, name)) == without_times(artifact(finished_run.folder, name))
+
+
+def test_a_study_on_a_full_disk_keeps_its_trials_and_goes_on_with_room(tmp_path):
+    path = tmp_path / "study.db"
+    with small_disk(tmp_path, 1):
+        study, n_trials = TrialStudy(path, {}), 0
+        with pytest.raises(EnvironmentFailed, match="database cannot be written") as caught, database_errors(path):
+            while n_trials < 1000:
+                study.start(Proposal({}, {"note": "x" * 10_000}, {}), "random")
+                n_trials += 1
+        assert caught.value.where == str(path)
+        study.close()
+        subprocess.run(["mount", "-o", "remount,size=8m", str(tmp_path)], check=True)
+        study = TrialStudy(path, {})
+        assert 0 < n_trials == len(study.trials())
+        assert study.start(Proposal({}, {"note": "more"}, {}), "random") == n_trials
+        study.close()
+
+
+def test_only_what_the_disk_did_to_the_database_is_called_its_failure(tmp_path):
+    path = tmp_path / "study.db"
+    path.write_bytes(b"no database at all, but not empty either")
+    with pytest.raises(InputError, match="no readable study"), database_errors(path):
+        TrialStudy(path, {})
+
+
+# --- file systems ---------------------------------------------------------------------------------------------------
+
+MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 22 0:40 / /data rw,relatime shared:5 - nfs4 server:/export rw,vers=4.2
+31 30 8:1 / /data/local rw - xfs /dev/sda1 rw
+32 22 0:41 / /mnt/with\040blank rw - fuse.sshfs host:/ rw
+33 22 8:2 / /twice rw - ext4 /dev/sdb1 rw
+34 33 0:42 / /twice rw - cifs //server/share rw
+"""
+
+
+@pytest.fixture
+def mounts(tmp_path, monkeypatch):
+    table = tmp_path / "mountinfo"
+    table.write_text(MOUNTS)
+    monkeypatch.setattr("scripts.file_systems.MOUNTS", table)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "warned"),
+    [
+        ("/home/me/run", "ext4", False),
+        ("/data/run", "nfs4", True),
+        ("/database/run", "ext4", False),
+        ("/data/local/run", "xfs", False),
+        ("/mnt/with blank/run", "fuse.sshfs", True),
+        ("/twice", "cifs", True),
+    ],
+)
+def test_the_file_system_of_a_path_is_that_of_its_innermost_mount(mounts, path, kind, warned):
+    assert file_system(Path(path)) == kind
+    note = file_system_note(Path(path))
+    assert bool(note) == warned
+    assert not warned or (kind in note and path in note and "local --run-dir" in note)
+
+
+def test_the_file_system_found_is_the_one_that_the_system_names(tmp_path):
+    done = subprocess.run(["df", "--output=fstype", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert file_system(tmp_path.resolve()) == done.stdout.split()[-1]
+
+
+def test_a_command_on_a_network_file_system_says_so_and_runs(tmp_path, monkeypatch, capsys):
+    table = tmp_path / "mountinfo"
+    table.write_text(f"1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / {tmp_path.resolve()} rw - nfs server:/ rw\n")
+    monkeypatch.setattr("scripts.file_systems.MOUNTS", table)
+    arguments = Namespace(run_dir=tmp_path / "run", time_budget=None, dry_run=False, quiet=False)
+    assert _run(arguments, lambda session: session.say(f"ran in {session.run_dir.path.name}")) == 0
+    said = capsys.readouterr().out
+    assert "file system of type nfs" in said and "ran in run" in said
