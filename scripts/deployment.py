@@ -93,8 +93,9 @@ def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str
         preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
         networks = []
         for weights in content["weights"]:
-            network = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories).eval()
+            network = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories)
             network.load_state_dict(weights)
+            network.train(False)
             networks.append(network)
         if not networks:
             raise ValueError("no weights")

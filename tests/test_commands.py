@@ -252,7 +252,8 @@ def test_every_opening_of_the_test_set_counts_also_with_fresh(finished_run, tmp_
     results = artifact(folder, "evaluation/evaluation_results.json")
     assert results["test_openings"] == 2
     assert any("opened 2 times" in warning for warning in results["warnings"])
-    assert len((folder / "test_openings.jsonl").read_text().splitlines()) == 2
+    events = [json.loads(line)["event"] for line in (folder / "test_openings.jsonl").read_text().splitlines()]
+    assert events == ["opening", "result"] * 2
 
 
 def test_flags_without_effect_on_an_evaluation_are_refused(finished_run, tmp_path):

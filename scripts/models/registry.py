@@ -70,7 +70,7 @@ def operations_per_row(model: nn.Module, row: torch.Tensor) -> int:
     Matrix products, convolutions and attention count, two operations for each multiply-add; element-wise work does not.
     """
     training = model.training
-    model.eval()
+    model.train(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(row)
     model.train(training)
