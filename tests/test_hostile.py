@@ -147,6 +147,7 @@ def test_hostile_tickers_change_no_figure(hostile_run, plain_run):
     traded = [results["returns"].pop("by_group") for results in (theirs, ours)]
     assert ours["returns"] == theirs["returns"]
     assert list(traded[1].values()) == [traded[0][ticker] for ticker in TICKERS]
+    assert list(ours["by_group"].values()) == [theirs["by_group"][ticker] for ticker in TICKERS]
 
 
 def test_no_cell_of_the_predictions_begins_like_a_formula(hostile_run):

@@ -249,7 +249,7 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
         found[names[k]] = {"accuracy": float(hits.mean()), "n_rows": len(hits)}
         n_dates = len(hits) if date is None else len(np.unique(date))
         if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
-            generator = judged.generator("part", names[k])
+            generator = judged.generator("part", str(k))
             interval = accuracy_interval(hits, date, judged.dataset.horizon, generator, _PART_RESAMPLES)
             found[names[k]]["accuracy_ci95"] = interval.share_bounds
     return found
