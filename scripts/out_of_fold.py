@@ -15,10 +15,10 @@ from scripts.evaluation.baselines import best_naive
 from scripts.evaluation.decisions import NetReturns, simulated_net
 from scripts.evaluation.metrics import fit_calibration
 from scripts.evaluation.policy_choice import choose_policy
-from scripts.evaluation.returns import ReturnSimulator
 from scripts.evaluation.shift import n_rows_in_both
 from scripts.evaluation.statistics import mean_intervals
 from scripts.random_keys import numpy_generator
+from scripts.training.simulated_trading import SimulatedTrading
 
 
 def prediction_table(
@@ -71,12 +71,13 @@ def judge(
         much the accuracy lies below that of `best`) and behind_se; all by blocks of dates.
     """
     majority = int(np.bincount(dataset.y[dataset.rows]).argmax())
-    name, naive = best_naive(dataset.y[rows], majority, {key: rule[rows] for key, rule in dataset.naive.items()})
+    y = dataset.y[rows]
+    name, said = best_naive(y, majority, {key: rule[rows] for key, rule in dataset.naive.items()})
     date = dataset.date[rows] if dataset.has_time else None
     found: dict[int, dict[str, Any]] = {}
     for number, hits in correct.items():
         own = hits.astype(np.float64)
-        values = {"accuracy": own, "skill": own - naive, "behind": correct[best] - own}
+        values = {"accuracy": own, "skill": own - (said == y), "behind": correct[best] - own}
         generator = numpy_generator(seed, "out of fold", number)
         interval = mean_intervals(values, date, dataset.horizon, generator)
         found[number] = {
@@ -135,9 +136,7 @@ def _net_returns(dataset: Dataset, rows: np.ndarray, config: DataConfig) -> NetR
     A row that several folds test (combinatorial folds) has several answers, but can be traded only once.
     """
     traded_once = len(np.unique(rows)) == len(rows)
-    if dataset.class_positions is None or config.position != "sign" or not traded_once:
+    trading = SimulatedTrading.of(dataset, rows, config.trading)
+    if trading is None or config.position != "sign" or not traded_once:
         return None
-    if not np.isfinite(dataset.forward_return[rows]).any():
-        return None
-    simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows], config.trading)
-    return simulated_net(simulator, dataset.class_positions)
+    return simulated_net(trading.simulator, trading.class_positions)

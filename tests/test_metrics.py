@@ -241,8 +241,8 @@ def test_naive_rules_fall_back_to_the_majority_class_where_they_know_nothing() -
 
 def test_best_naive_rule_is_the_most_accurate_and_the_first_on_a_tie() -> None:
     y = np.array([1, 1, 1, 0])
-    name, hits = best_naive(y, 1, {"persistence": y})
-    assert (name, hits.tolist()) == ("persistence", [True] * 4)
+    name, said = best_naive(y, 1, {"persistence": y})
+    assert (name, said.tolist()) == ("persistence", y.tolist())
     assert best_naive(y, 1, {"persistence": np.array([1, 1, 1, 1])})[0] == "best_constant"
 
 

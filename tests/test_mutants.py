@@ -384,9 +384,9 @@ MUTANTS = (
     ),
     Mutant(
         "measured against the worst naive rule",
-        "judging/judged_rows.py",
-        "best = max(accuracies",
-        "best = min(accuracies",
+        "evaluation/baselines.py",
+        "name = max(said",
+        "name = min(said",
         "test_leaks.py::test_the_majority_class_is_that_of_the_development_rows",
     ),
     Mutant(

@@ -291,6 +291,7 @@ def test_preprocessing_knows_training_rows_alone():
     train = x[:30].copy()
     train[train[:, 2] == 2, 2] = 1
     fitted = Preprocessor.fit(train, categorical)
+    assert Preprocessor.count_outputs(train, categorical) == fitted.n_outputs
     out = fitted.transform(x)
     assert out.shape == (50, 2 + 1 + 2)
     assert np.isfinite(out).all()

@@ -64,8 +64,7 @@ class Preprocessor:
         values = np.where(missing, median, values)
         mean, scale = values.mean(axis=0), values.std(axis=0)
         constant = scale <= 1e-12 * np.maximum(1.0, np.abs(mean))
-        pairs = [(c, code) for c in np.flatnonzero(categorical) for code in np.unique(train[:, c]) if code >= 0]
-        columns, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        columns, codes = _categories(train, categorical)
         return cls(
             numeric=numeric,
             median=median.astype(np.float32),
@@ -75,6 +74,12 @@ class Preprocessor:
             category_column=columns,
             category_code=codes,
         )
+
+    @staticmethod
+    def count_outputs(train: np.ndarray, categorical: np.ndarray) -> int:
+        """Number of network inputs of a preprocessor fitted on these rows, without fitting it; arguments as `fit`."""
+        n_indicators = sum(bool(np.isnan(train[:, c]).any()) for c in np.flatnonzero(~categorical))
+        return int((~categorical).sum()) + n_indicators + len(_categories(train, categorical)[0])
 
     def transform(self, x: np.ndarray) -> np.ndarray:
         """Network inputs, float32 of shape (n_rows, n_outputs), all finite."""
@@ -97,3 +102,10 @@ class Preprocessor:
     def from_state_dict(cls, state: dict[str, Any]) -> Preprocessor:
         """Inverse of `state_dict`."""
         return cls(**{f.name: state[f.name].numpy() for f in fields(cls)})
+
+
+def _categories(train: np.ndarray, categorical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Raw column and code of each category that is seen in training, each of shape (n_categories,)."""
+    pairs = [(c, code) for c in np.flatnonzero(categorical) for code in np.unique(train[:, c]) if code >= 0]
+    columns, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return columns, codes

@@ -40,10 +40,10 @@ def naive_accuracies(y: np.ndarray, majority_class: int, rules: Mapping[str, np.
 
 
 def best_naive(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    """Name of the most accurate naive rule, the first on a tie, and its hits, bool of shape (n,).
+    """Name of the most accurate naive rule, the first on a tie, and what it says, int of shape (n,).
 
-    Arguments as `naive_predictions`; the hits go into a paired comparison with the model's.
+    Arguments as `naive_predictions`.
     """
-    hits = {name: said == y for name, said in naive_predictions(y, majority_class, rules).items()}
-    name = max(hits, key=lambda rule: hits[rule].mean())
-    return name, hits[name]
+    said = naive_predictions(y, majority_class, rules)
+    name = max(said, key=lambda rule: (said[rule] == y).mean())
+    return name, said[name]

@@ -25,6 +25,7 @@ from scripts.evaluation.returns import (
 from scripts.evaluation.sharpe import probabilistic_sharpe_ratio, sharpe_moments
 from scripts.evaluation.statistics import mean_intervals
 from scripts.judging.judged_rows import JudgedRows
+from scripts.training.simulated_trading import SimulatedTrading
 
 _PARTS = 500  # tickers beyond which returns by ticker are left out
 _SHOWN = ("gross", "net", "sharpe", "turnover", "hit_rate", "exposure", "n_dates")  # of a part
@@ -40,11 +41,13 @@ class TradingScores:
     curves: dict[str, list[float]] = field(default_factory=dict)
 
 
-def trading_scores(judged: JudgedRows, probabilities: np.ndarray, config: DataConfig) -> TradingScores:
+def trading_scores(
+    judged: JudgedRows, trading: SimulatedTrading | None, probabilities: np.ndarray, config: DataConfig
+) -> TradingScores:
     """Returns of trading the predictions, beside buy-and-hold and the best naive rule; no fields without returns."""
-    simulator, held = _simulator(judged.dataset, config), judged.dataset.class_positions
-    if simulator is None or held is None:
+    if trading is None:
         return TradingScores(None)
+    simulator, held = trading.simulator, trading.class_positions
     position = simulator.positions(probabilities, held)
     series = simulator.run(position)
     naive = simulator.run(rule_positions(judged.naive_predicted, held))
@@ -101,7 +104,11 @@ def cost_fields(judged: JudgedRows, probabilities: np.ndarray, config: DataConfi
 
 
 def policy_fields(
-    judged: JudgedRows, probabilities: np.ndarray, decision: Mapping[str, Any], config: DataConfig
+    judged: JudgedRows,
+    trading: SimulatedTrading | None,
+    probabilities: np.ndarray,
+    decision: Mapping[str, Any],
+    periods_per_year: int,
 ) -> dict[str, Any]:
     """What the policy that was chosen out of fold does on the judged rows, and the curve of coverage.
 
@@ -114,8 +121,6 @@ def policy_fields(
     answers = policy.answers(probabilities)
     answered = answers != ABSTAINS
     right = answers == judged.y
-    simulator, held = _simulator(judged.dataset, config), judged.dataset.class_positions
-    net = None if simulator is None or held is None else simulated_net(simulator, held)
     curve = coverage_curve(
         judged.y,
         probabilities,
@@ -123,7 +128,7 @@ def policy_fields(
         judged.dataset.horizon,
         judged.generator("coverage"),
         threshold=policy.threshold,
-        net_returns=net,
+        net_returns=None if trading is None else simulated_net(trading.simulator, trading.class_positions),
     )
     fields = dict(decision) | {
         "coverage": float(answered.mean()),
@@ -131,9 +136,9 @@ def policy_fields(
         "net": None,
         "curve": [asdict(point) for point in curve],
     }
-    if simulator is not None and held is not None:
-        series = simulator.run(answer_positions(answers, held))
-        fields["net"] = summarise(series, config.periods_per_year).net
+    if trading is not None:
+        series = trading.simulator.run(answer_positions(answers, trading.class_positions))
+        fields["net"] = summarise(series, periods_per_year).net
     return fields
 
 
@@ -163,13 +168,6 @@ def decay_fields(judged: JudgedRows, development: Dataset) -> dict[str, Any] | N
         "retrain_after": found.retrain_after,
         "advice": found.advice,
     }
-
-
-def _simulator(dataset: Dataset, config: DataConfig) -> ReturnSimulator | None:
-    rows = dataset.rows
-    if dataset.class_positions is None or not np.isfinite(dataset.forward_return[rows]).any():
-        return None
-    return ReturnSimulator(dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows], config.trading)
 
 
 def _by_ticker(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from scripts.data.dataset import Dataset
-from scripts.evaluation.baselines import naive_accuracies, naive_predictions
+from scripts.evaluation.baselines import best_naive, naive_accuracies
 from scripts.evaluation.statistics import Interval, mean_intervals
 from scripts.random_keys import numpy_generator
 
@@ -46,26 +47,25 @@ class JudgedRows:
         y = dataset.y[rows]
         majority = int(np.bincount(development.y[development.rows]).argmax())
         rules = {name: rule[rows] for name, rule in dataset.naive.items()}
-        accuracies = naive_accuracies(y, majority, rules)
-        best = max(accuracies, key=lambda name: accuracies[name])
-        return cls(dataset, y, predicted, accuracies, best, naive_predictions(y, majority, rules)[best], seed)
+        name, said = best_naive(y, majority, rules)
+        return cls(dataset, y, predicted, naive_accuracies(y, majority, rules), name, said, seed)
 
-    @property
+    @cached_property
     def hits(self) -> np.ndarray:
         """1 where the model is right, else 0."""
         return (self.predicted == self.y).astype(np.float64)
 
-    @property
+    @cached_property
     def naive_hits(self) -> np.ndarray:
         """1 where the best naive rule is right, else 0."""
         return (self.naive_predicted == self.y).astype(np.float64)
 
-    @property
+    @cached_property
     def date(self) -> np.ndarray | None:
         """Position of each row's date; None without time."""
         return self.dataset.date[self.dataset.rows] if self.dataset.has_time else None
 
-    @property
+    @cached_property
     def year(self) -> np.ndarray | None:
         """Year of each row as text; None without time."""
         if self.dataset.dates is None:

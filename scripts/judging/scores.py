@@ -28,6 +28,7 @@ from scripts.evaluation.statistics import accuracy_interval, verdict
 from scripts.judging.caveats import caveats, is_imbalanced
 from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
 from scripts.judging.judged_rows import JudgedRows
+from scripts.training.simulated_trading import SimulatedTrading
 
 _PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
 _PART_RESAMPLES = 200
@@ -98,7 +99,8 @@ def score(
     """
     judged = JudgedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed)
     shares = np.bincount(development.y[development.rows], minlength=dataset.n_classes) / len(development.rows)
-    trading = trading_scores(judged, predictions.model, experiment.data)
+    trading = SimulatedTrading.of(dataset, dataset.rows, experiment.data.trading)
+    traded = trading_scores(judged, trading, predictions.model, experiment.data)
     fields: dict[str, Any] = {
         **_span(dataset),
         **_accuracy_fields(judged),
@@ -117,19 +119,21 @@ def score(
         "by_year": {} if judged.year is None else _parts(judged, *_numbered(judged.year)),
         "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
         **_shift_fields(development, dataset),
-        "returns": trading.fields,
+        "returns": traded.fields,
         "costs": cost_fields(judged, predictions.model, experiment.data),
-        "decision": policy_fields(judged, predictions.model, promised["decision"], experiment.data),
+        "decision": policy_fields(
+            judged, trading, predictions.model, promised["decision"], experiment.data.periods_per_year
+        ),
         "decay": decay_fields(judged, development),
     }
     fields |= {"imbalanced": is_imbalanced(fields), "warnings": caveats(fields)}
     return Scores(
         fields,
-        trading.position,
+        traded.position,
         [asdict(b) for b in reliability(judged.y, predictions.model)],
         confusion(judged.y, judged.predicted, dataset.n_classes).tolist(),
-        trading.dates,
-        trading.curves,
+        traded.dates,
+        traded.curves,
     )
 
 
@@ -243,8 +247,9 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
     found: dict[str, dict[str, Any]] = {}
     if len(names) < 2:
         return found
-    for k in np.unique(part):
-        chosen = part == k
+    order = np.argsort(part, kind="stable")
+    numbers, starts = np.unique(part[order], return_index=True)
+    for k, chosen in zip(numbers, np.split(order, starts[1:]), strict=True):
         hits, date = judged.hits[chosen], None if judged.date is None else judged.date[chosen]
         found[names[k]] = {"accuracy": float(hits.mean()), "n_rows": len(hits)}
         n_dates = len(hits) if date is None else len(np.unique(date))

@@ -27,11 +27,12 @@ class SimulatedTrading:
 
     @classmethod
     def of(cls, dataset: Dataset, rows: np.ndarray, rules: TradingRules) -> SimulatedTrading | None:
-        """Trading on `rows`; None where there are none, or the classes of the data set have no positions."""
-        if dataset.class_positions is None or not len(rows):
+        """Trading on `rows`; None where no return is known, or the classes of the data set have no positions."""
+        earned = dataset.forward_return[rows]
+        if dataset.class_positions is None or not np.isfinite(earned).any():
             return None
-        date, ticker, earned = dataset.date[rows], dataset.ticker[rows], dataset.forward_return[rows]
-        return cls(ReturnSimulator(date, ticker, earned, rules), dataset.class_positions)
+        simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], earned, rules)
+        return cls(simulator, dataset.class_positions)
 
     def returns(self, logits: torch.Tensor) -> ReturnSeries:
         """Returns of trading the class probabilities of `logits`, shape (n_rows, n_classes) on the CPU."""
