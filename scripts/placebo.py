@@ -70,6 +70,7 @@ def _commands(session: Session, k: int) -> list[list[str]]:
     arguments = session.arguments
     flags = ["--run-dir", str(session.run_dir.placebo / str(k)), "--workers", "1", "--device", arguments.device]
     flags += ["--no-progress", "--quiet", *(f"--config={path}" for path in arguments.config)]
+    flags += [f"--keep-checkpoints={arguments.keep_checkpoints}"]
     flags += [f"--set={assignment}" for assignment in (*session.assignments, f"data.placebo={k}")]
     with_parent = [sys.executable, "-IS", str(ROOT / "scripts" / "execution" / "with_parent.py"), str(os.getpid())]
     return [[*with_parent, sys.executable, str(ROOT / script), *flags] for script in PHASES]
