@@ -19,7 +19,7 @@ from scripts.execution.serial import SerialExecutor
 from scripts.search_space import Hyperparameters
 from scripts.training.spec import RunSpec
 
-OWN_MODELS = {"endless": "tests.test_hung_workers:endless", "endless_once": "tests.test_hung_workers:endless_once"}
+OWN_MODELS = {name: f"tests.test_hung_workers:{name}" for name in ("endless", "endless_once", "hungry")}
 
 
 class Endless(nn.Module):
@@ -36,6 +36,17 @@ class Endless(nn.Module):
             while True:
                 time.sleep(0.01)
         return self.linear(rows)
+
+
+class Hungry(Endless):
+    """Asks for more memory than there is."""
+
+    def forward(self, rows):
+        return self.linear(rows) + torch.empty(10**15).sum()
+
+
+def hungry(hyperparameters, n_features, n_classes, window):
+    return Hungry(n_features, n_classes)
 
 
 def endless(hyperparameters, n_features, n_classes, window):
@@ -125,3 +136,11 @@ def test_a_model_that_always_hangs_fails_after_two_retries_and_the_other_runs_go
     assert not outcomes["hung"].is_environment
     again = updates(processes, Task(spec(dataset, "after", epochs=1), None))
     assert again[-1].outcome.state == "complete"
+
+
+def test_a_run_that_needs_more_memory_than_there_is_fails_and_is_the_machines_matter(dataset):
+    found = updates(SerialExecutor(dataset), Task(spec(dataset, family="hungry"), None))
+    assert found[-1].outcome.state == "failed"
+    assert found[-1].outcome.failure == "out of memory"
+    assert found[-1].outcome.is_environment
+    assert len(found) == 1
