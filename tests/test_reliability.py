@@ -50,3 +50,12 @@ def test_no_decision_reads_the_clock_on_the_wall():
 
 def test_the_locale_is_never_set():
     assert not calls("locale.setlocale")
+
+
+def test_the_lock_holds_every_requirement_with_hashes_and_nothing_without():
+    wanted = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.M)
+    text = re.sub(r"^ *#.*$\n?", "", (ROOT / "requirements.lock").read_text(), flags=re.M)
+    entries = [entry for entry in re.split(r"^(?=\S)", text, flags=re.M) if entry.strip()]
+    locked = {tuple(re.match(r"([\w.-]+)==(\S+)", entry).groups()) for entry in entries}
+    assert {(name.lower().replace(".", "-").replace("_", "-"), version) for name, version in wanted} <= locked
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
