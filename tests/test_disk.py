@@ -186,7 +186,7 @@ def mounts(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "kind", "warned"),
     [
-        ("/home/me/run", "ext4", False),
+        ("/srv/run", "ext4", False),
         ("/data/run", "nfs4", True),
         ("/database/run", "ext4", False),
         ("/data/local/run", "xfs", False),
