@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from pathlib import Path
 
@@ -40,6 +41,13 @@ class Checkpoints:
     def drop_earlier(self, name: str) -> None:
         """Remove the second generation once a run has finished."""
         self._earlier(name).unlink(missing_ok=True)
+
+    def keep_only(self, *patterns: str) -> None:
+        """Remove the checkpoints of all runs whose names match none of the `patterns`, such as "trial_0007"."""
+        for path in self.folder.glob("*.pt"):
+            if not any(fnmatch.fnmatchcase(path.name.removesuffix(".pt"), pattern) for pattern in patterns):
+                with environment_errors(path):
+                    path.unlink()
 
     def _earlier(self, name: str) -> Path:
         return self.folder / f"{name}.earlier.pt"

@@ -189,6 +189,7 @@ def _parser(description: str, example: str) -> argparse.ArgumentParser:
     add("--time-budget", type=parse_duration, metavar="2h30m", help="end, resumable, after this time (exit code 4)")
     add("--dry-run", action="store_true", help="print the plan and do nothing")
     add("--fresh", action="store_true", help="move earlier results of this phase aside and start anew")
+    add("--keep-checkpoints", choices=("all", "best"), default="all", help="of a finished phase (default: all)")
     add("-v", "--verbose", action="store_true", help="say more")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     add("--no-progress", action="store_true", help="no progress display")

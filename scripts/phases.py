@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
 from scripts.config import Experiment, config_hash, differing_keys
 from scripts.config_files import dump_yaml, load_experiment, nearest
@@ -155,6 +156,12 @@ def make_fresh(session: Session, *paths: Path) -> None:
                 session.say(f"kept aside: {aside}")
 
 
+def _keep(session: Session, folder: Path, *patterns: str) -> None:
+    """With --keep-checkpoints best, keep only those of a finished phase whose names match; nothing needs the others."""
+    if session.arguments.keep_checkpoints == "best":
+        Checkpoints(folder / "checkpoints").keep_only(*patterns)
+
+
 @contextlib.contextmanager
 def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]:
     """Progress display and TensorBoard logs of a phase."""
@@ -189,7 +196,7 @@ def tune(session: Session) -> None:
     """Phase 1."""
     from scripts.leaks.check import check_leaks, leak_warnings
     from scripts.tuning.database_errors import database_errors
-    from scripts.tuning.search import Setting, planned_epochs, run_search
+    from scripts.tuning.search import Setting, planned_epochs, run_name, run_search
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
@@ -211,6 +218,7 @@ def tune(session: Session) -> None:
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
         trials = read_json(run_dir.trials, TUNING)
+        _keep(session, run_dir.tuning, run_name(_best(trials)["number"]))
         session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
         return
     if note:
@@ -230,10 +238,17 @@ def tune(session: Session) -> None:
     ):
         body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
-    best = max((t for t in body["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
+    best = _best(body)
+    _keep(session, run_dir.tuning, run_name(best["number"]))
     session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
     session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
     session.say(f"results in {run_dir.trials}; next: {EXTENDED}")
+
+
+def _best(trials: dict[str, Any]) -> dict[str, Any]:
+    """The first of the usable trials with the best accuracy."""
+    best: dict[str, Any] = max((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
+    return best
 
 
 def extend(session: Session) -> None:
@@ -259,7 +274,7 @@ def extend(session: Session) -> None:
     claim(session, run_dir.extended, EXTENDED, experiment, origin)
     trainer = ExtendedTrainer(run_dir.path)
     if run_dir.extended_results.exists() and run_dir.best_config.exists():
-        trainer.load_extended_results()
+        _keep(session, run_dir.extended, f"extended_{trainer.get_best_configuration()['trial_number']:04d}_*")
         session.say(f"phase 2 is finished: {run_dir.extended_results}")
         return
     if len(chosen) < experiment.extended.top_n:
@@ -276,6 +291,7 @@ def extend(session: Session) -> None:
         executing(session, dataset, len(chosen) * len(work.folds)) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
+    _keep(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
     session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")
@@ -303,6 +319,7 @@ def finalise(session: Session) -> None:
     origin = provenance(FINAL, experiment, dataset, [source])
     claim(session, run_dir.final, FINAL, experiment, origin)
     if run_dir.final_results.exists() and run_dir.final_model.exists():
+        _keep(session, run_dir.final, "final_all_*")
         session.say(f"phase 3 is finished: {run_dir.final_model}")
         return
     session.say(
@@ -316,6 +333,7 @@ def finalise(session: Session) -> None:
         executing(session, dataset, n_runs) as executor,
     ):
         body = run_final_training(work, best, executor, run_dir, watch, session.deadline, origin)
+    _keep(session, run_dir.final, "final_all_*")
     by_seed = ", ".join(f"{seed['holdout_accuracy']:.4f}" for seed in body["seeds"])
     session.say(
         f"phase 3: {body['epochs_spent']} epochs, {session.took}; hold-out accuracy {body['holdout_accuracy']:.4f} on "

@@ -6,6 +6,7 @@ resumes as any run does. The p-value of the real run counts selection in, since 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -65,12 +66,14 @@ def summary(real: dict[str, Any], placebos: Sequence[dict[str, Any]]) -> dict[st
 
 
 def _commands(session: Session, k: int) -> list[list[str]]:
-    """Command lines of the phases of placebo `k`."""
+    """Command lines of the phases of placebo `k`, each of which ends with this process, however that ends."""
     arguments = session.arguments
     flags = ["--run-dir", str(session.run_dir.placebo / str(k)), "--workers", "1", "--device", arguments.device]
     flags += ["--no-progress", "--quiet", *(f"--config={path}" for path in arguments.config)]
+    flags += [f"--keep-checkpoints={arguments.keep_checkpoints}"]
     flags += [f"--set={assignment}" for assignment in (*session.assignments, f"data.placebo={k}")]
-    return [[sys.executable, str(ROOT / script), *flags] for script in PHASES]
+    with_parent = [sys.executable, "-IS", str(ROOT / "scripts" / "execution" / "with_parent.py"), str(os.getpid())]
+    return [[*with_parent, sys.executable, str(ROOT / script), *flags] for script in PHASES]
 
 
 def _advance(session: Session, running: dict[int, tuple[subprocess.Popen[bytes], list[list[str]]]]) -> None:

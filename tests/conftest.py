@@ -48,6 +48,33 @@ SCRIPTS = (
 )
 
 
+# Loaded by every Python process, workers included: connections are noted and refused. Sockets between processes of
+# this machine have a path.
+GUARD = """
+import os, sys
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+LOCAL = {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"}
+NAMES = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"}
+
+def refuse(event, arguments):
+    if event in NAMES or (event in LOCAL and not isinstance(arguments[1], (str, bytes, type(None)))):
+        with open(FOLDER + "/connections", "a") as file:
+            file.write(f"{event} {arguments[-1]}\\n")
+        raise OSError("there is no network")
+
+sys.addaudithook(refuse)
+with open(FOLDER + "/processes", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+"""
+
+
+def guard_connections(folder):
+    """Environment in which every Python process is guarded; `folder` then lists the processes and what they tried."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(GUARD)
+    return {"PYTHONPATH": str(folder)}
+
+
 def command(script, folder, *arguments):
     """Argument list of one of the commands."""
     return [sys.executable, str(ROOT / script), "--run-dir", str(folder), "--no-progress", *map(str, arguments)]
@@ -61,10 +88,10 @@ def run(script, folder, *arguments, **options):
     )
 
 
-def finish(folder, *arguments, scripts=SCRIPTS):
+def finish(folder, *arguments, scripts=SCRIPTS, **options):
     """Run the commands one after the other; all must succeed."""
     for script in scripts:
-        done = run(script, folder, *arguments)
+        done = run(script, folder, *arguments, **options)
         assert done.returncode == 0, f"{script}: {done.stderr}{done.stdout}"
 
 
@@ -90,10 +117,11 @@ EXTENDED = "extended_training_results/extended_training_results.json"
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run directory with all artifacts, and the config it was made with."""
+    """A run directory with all artifacts, the config it was made with, and the guard of its connections."""
 
     folder: Path
     config: Path
+    guard: Path
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +135,6 @@ def tiny_config(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, tiny_config):
     """A finished pipeline, for tests that only read."""
-    folder = tmp_path_factory.mktemp("run")
-    finish(folder, "--config", tiny_config, "--workers", 1)
-    return FinishedRun(folder, tiny_config)
+    folder, guard = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("guard") / "guard"
+    finish(folder, "--config", tiny_config, "--workers", 1, environment=guard_connections(guard))
+    return FinishedRun(folder, tiny_config, guard)

@@ -140,6 +140,24 @@ def test_a_study_on_a_full_disk_keeps_its_trials_and_goes_on_with_room(tmp_path)
         study.close()
 
 
+def test_a_read_only_disk_is_named_before_anything_is_done(tmp_path, tiny_config):
+    with small_disk(tmp_path, 1):
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        done = run(SCRIPTS[0], tmp_path, "--config", tiny_config, "--workers", 1)
+    assert done.returncode == 5, done.stderr
+    assert "Read-only file system" in done.stderr and str(tmp_path) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_database_that_was_left_half_made_is_made_again(tmp_path):
+    """Killed while SQLite makes its tables, only the file under the temporary name is spoilt."""
+    (tmp_path / "study.db.new").write_bytes(b"SQLite format 3\0 and then nothing")
+    study = TrialStudy(tmp_path / "study.db", {"config_hash": "a"})
+    assert study.attributes["config_hash"] == "a" and study.trials() == []
+    study.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
+
+
 def test_only_what_the_disk_did_to_the_database_is_called_its_failure(tmp_path):
     path = tmp_path / "study.db"
     path.write_bytes(b"no database at all, but not empty either")
@@ -168,7 +186,7 @@ def mounts(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "kind", "warned"),
     [
-        ("/opt/me/run", "ext4", False),
+        ("/srv/run", "ext4", False),
         ("/data/run", "nfs4", True),
         ("/database/run", "ext4", False),
         ("/data/local/run", "xfs", False),
@@ -196,3 +214,46 @@ def test_a_command_on_a_network_file_system_says_so_and_runs(tmp_path, monkeypat
     assert _run(arguments, lambda session: session.say(f"ran in {session.run_dir.path.name}")) == 0
     said = capsys.readouterr().out
     assert "file system of type nfs" in said and "ran in run" in said
+
+
+# --- checkpoints of a finished phase --------------------------------------------------------------------------------
+
+PHASES = {
+    SCRIPTS[0]: "hyperparameter_tuning_results",
+    SCRIPTS[1]: "extended_training_results",
+    SCRIPTS[3]: "final_training_results",
+}
+
+
+def kept(folder, script):
+    """Runs that have a checkpoint, and what the results of the phase call best."""
+    names = sorted(p.stem for p in (folder / PHASES[script] / "checkpoints").iterdir())
+    if script == SCRIPTS[0]:
+        usable = [t for t in artifact(folder, TRIALS)["trials"] if t["state"] != "failed"]
+        return names, [f"trial_{max(usable, key=lambda t: t['val_accuracy'])['number']:04d}"]
+    if script == SCRIPTS[1]:
+        best = artifact(folder, EXTENDED)["configurations"][0]["trial_number"]
+        return names, [f"extended_{best:04d}_fold_{k}" for k in range(3)]
+    return names, [f"final_all_seed_{k}" for k in range(3)]
+
+
+@pytest.mark.parametrize("script", PHASES)
+def test_all_checkpoints_stay_unless_only_the_best_are_asked_for(finished_run, tmp_path, script):
+    """Also when it is asked for only after the phase has finished; the results do not change."""
+    shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
+    before, best = kept(tmp_path, script)
+    assert set(best) < set(before)
+    done = run(script, tmp_path, "--config", finished_run.config, "--keep-checkpoints", "best")
+    assert done.returncode == 0, done.stderr
+    assert kept(tmp_path, script)[0] == best
+    for path in (tmp_path / PHASES[script]).glob("*.*"):
+        assert path.read_bytes() == (finished_run.folder / PHASES[script] / path.name).read_bytes()
+
+
+def test_a_phase_that_keeps_the_best_checkpoints_alone_says_the_same(finished_run, tmp_path):
+    flags = ["--config", finished_run.config, "--workers", 1, "--keep-checkpoints", "best"]
+    done = run(SCRIPTS[0], tmp_path, *flags)
+    assert done.returncode == 0, done.stderr
+    names, best = kept(tmp_path, SCRIPTS[0])
+    assert names == best
+    assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(finished_run.folder, TRIALS))

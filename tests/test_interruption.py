@@ -5,12 +5,13 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 import torch
 
-from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
+from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
 
 # Epochs long enough that a signal finds the command in the middle of training.
 LONG = ["--set", "tuning.epochs_per_trial_random=60", "--set", "tuning.early_stopping_patience=60"]
@@ -104,6 +105,34 @@ def test_workers_end_with_their_parent(finished_run, tmp_path):
     assert not _session_members(session)
     done = run("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--time-budget", "1s")
     assert done.returncode == 4, done.stderr  # the lock is free, the work goes on
+
+
+def test_placebos_end_with_their_parent(finished_run, tmp_path):
+    """Killed, it leaves nobody at work; the same command goes on."""
+    shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
+    arguments = command("run_placebo.py", tmp_path, "--config", finished_run.config, "--n", 2, *LONG, "--workers", 2)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    for k in (1, 2):
+        wait_for(tmp_path / "placebo" / str(k) / "hyperparameter_tuning_results" / "study.db")
+    assert len(_session_members(process.pid)) == 3
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while _session_members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _session_members(process.pid)
+    done = run("run_placebo.py", tmp_path, "--config", finished_run.config, "--n", 1, *LONG, "--time-budget", "1s")
+    assert done.returncode == 4, done.stderr
+
+
+def test_a_command_whose_parent_is_gone_already_does_not_start(tmp_path):
+    launcher = ROOT / "scripts" / "execution" / "with_parent.py"
+    arguments = [sys.executable, "-c", "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()", tmp_path / "ran"]
+    for parent, code in ((os.getpid(), 0), (2**22 + 1, 1)):
+        (tmp_path / "ran").unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, "-IS", launcher, str(parent), *arguments], check=False)
+        assert done.returncode == code
+        assert (tmp_path / "ran").exists() == (code == 0)
 
 
 def _session_members(session):

@@ -1,0 +1,61 @@
+"""docs/reliability.md names a test for every fault, or says why there is none; and what no single test could show."""
+
+import ast
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+DOCUMENT = (ROOT / "docs" / "reliability.md").read_text()
+ROWS = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", DOCUMENT, re.M)
+# Where the time of day is written down for people to read; nothing is decided by it.
+RECORDS_TIME = {"scripts/artifacts.py", "scripts/judging/sealed_test.py", "scripts/reporting/monitoring.py"}
+
+
+def functions(name):
+    tree = ast.parse((ROOT / "tests" / name).read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def calls(attribute):
+    """Source files of the package that use an attribute such as `time.time`."""
+    files = [*(ROOT / "scripts").rglob("*.py"), *ROOT.glob("*.py")]
+    found = set()
+    for path in files:
+        used = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        if any(name == attribute or name.endswith(f".{attribute}") for name in used):
+            found.add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_the_faults_are_numbered_without_a_gap():
+    assert [int(number) for number, *_ in ROWS] == list(range(1, 61))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_every_named_test_exists(row):
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row[3])
+    assert named or row[3].startswith("no test: "), "name a test, or say why there is none"
+    assert len(named) == row[3].count("::")
+    for file, function in named:
+        assert function in functions(file), f"{file} has no {function}"
+
+
+def test_no_decision_reads_the_clock_on_the_wall():
+    assert calls("time.time") | calls("datetime.now") == RECORDS_TIME
+    assert not calls("datetime.today") | calls("datetime.utcnow") | calls("time.localtime") | calls("Timestamp.now")
+    assert "scripts/execution/driver.py" in calls("time.monotonic")
+
+
+def test_the_locale_is_never_set():
+    assert not calls("locale.setlocale")
+
+
+def test_the_lock_holds_every_requirement_with_hashes_and_nothing_without():
+    wanted = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.M)
+    text = re.sub(r"^ *#.*$\n?", "", (ROOT / "requirements.lock").read_text(), flags=re.M)
+    entries = [entry for entry in re.split(r"^(?=\S)", text, flags=re.M) if entry.strip()]
+    locked = {tuple(re.match(r"([\w.-]+)==(\S+)", entry).groups()) for entry in entries}
+    assert {(name.lower().replace(".", "-").replace("_", "-"), version) for name, version in wanted} <= locked
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
