@@ -72,7 +72,7 @@ def propose(
     visible = n_visible(number, config)
     finished = [t for t in history[:visible] if t.state == TrialState.COMPLETE]
     if stage == "random" or not finished:
-        return _proposal(space, _draw(space, seed, number))
+        return _proposal(space, draw(space, seed, number))
     pending = [t for t in history if t.number >= visible]
     around = space
     if stage == "fine_tune":
@@ -82,8 +82,8 @@ def propose(
     return _proposal(space, _ask(around, sampler, finished, pending))
 
 
-def _draw(space: SearchSpace, seed: int, number: int) -> dict[str, Scalar]:
-    """Random proposal, each parameter from its own address."""
+def draw(space: SearchSpace, seed: int, number: int) -> dict[str, Scalar]:
+    """Random configuration with the number `number`, each parameter from its own address."""
     values: dict[str, Scalar] = {}
     for name, dimension in space.items():
         if not isinstance(dimension, Range):
