@@ -25,12 +25,13 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Result, show
 from benchmarks.lcbench import LCBench, Problem
+from benchmarks.search_hyper import hyper
 from benchmarks.search_opponents import BUDGET, OPPONENTS, Contender, Steps, regret_at
 from scripts.artifacts import write_bytes
 from scripts.errors import InputError
 
 MILESTONES = (150, 300, 600, 1000, 1500, BUDGET)
-CONTENDERS: dict[str, Contender] = OPPONENTS
+CONTENDERS: dict[str, Contender] = {"hyper": hyper, **OPPONENTS}
 
 
 @dataclass(frozen=True)
