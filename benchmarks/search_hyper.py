@@ -29,6 +29,6 @@ def hyper(problem: Problem, start: Sequence[Values], config: RungConfig | None =
         run = runs.setdefault(key, RecordedRun(problem, trials[action.trial], action.split))
         scores = run.advance(action.epochs - run.epoch)
         trace.epochs += len(scores)
-        scheduler.record(scheduler.n_decisions - 1, Result(tuple(scores), ended=run.epoch >= config.rungs[-1]))
+        scheduler.record(len(scheduler.actions) - 1, Result(tuple(scores), ended=run.epoch >= config.rungs[-1]))
         trace.ship(trials[(scheduler.ranking() or [action.trial])[0]])
     return trace

@@ -185,7 +185,8 @@ def executing(session: Session, dataset: Dataset, most_runs: int) -> Iterator[Ex
 
 def tune(session: Session) -> None:
     """Phase 1."""
-    from scripts.tuning.search import Setting, planned_epochs, run_search
+    from scripts.tuning.search import planned_epochs, run_search
+    from scripts.tuning.setting import Setting
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
@@ -205,7 +206,10 @@ def tune(session: Session) -> None:
         return
     if note:
         session.say(f"note: {note}")
-    session.say(f"phase 1: {config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}")
+    up_to = "up to " if config.scheduler == "rungs" else ""
+    session.say(
+        f"phase 1: {up_to}{config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}"
+    )
     study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
     setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time)
     with (
@@ -216,6 +220,8 @@ def tune(session: Session) -> None:
     study.close()
     best = max((t for t in body["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
     session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
+    if config.scheduler == "rungs":
+        session.say(f"phase 1 ended because {body['stopped_because']}")
     session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
     session.say(f"results in {run_dir.trials}; next: {EXTENDED}")
 

@@ -2,9 +2,10 @@
 
 The score of configuration x on split s after rung t is modelled as
 
-    m + f(x) + g(x, t) + h(t) + [s > 0] u(s) + v(x, s) + e
+    m + f(x) + g(x, t) - b(x) (1 - t) + h(t) + [s > 0] u(s) + v(x, s) + e
 
-with f a process over configurations, g one over configurations and rungs, h the common course of the curves, u what a
+with t the logarithm of the epochs, 1 at the last rung, f a process over configurations, g one over configurations and
+rungs, b the slope of a configuration's curve (a slow learner is not a bad one), h the common course, u what a
 repeat split shares, v the offset of a configuration on a split and e the error of a mean over epochs (compare the
 freeze-thaw model of Swersky, Snoek and Adams 2014 and DyHPO, Wistuba, Kadra and Grabocka 2022). Kernels are Matern 5/2;
 parameters are the most probable ones under log-normal priors.
@@ -22,9 +23,9 @@ from scipy.optimize import minimize
 _JITTER = 1e-6
 _MOST_STEPS = 25
 # Means and standard deviations of the logarithms of, in this order: variance of f, g, h, length in log-epochs, variance
-# of u, v, e. Scores are standardised before.
-_PRIOR_MEAN = np.array([0.0, -1.5, -1.0, math.log(0.5), -3.0, -3.0, -4.0])
-_PRIOR_SD = np.array([1.0, 1.0, 1.5, 0.7, 1.5, 1.5, 1.5])
+# of u, v, e, b. Scores are standardised before.
+_PRIOR_MEAN = np.array([0.0, -1.5, -1.0, math.log(0.5), -3.0, -3.0, -4.0, -1.0])
+_PRIOR_SD = np.array([1.0, 1.0, 1.5, 0.7, 1.5, 1.5, 1.5, 1.5])
 _LENGTH_MEAN, _LENGTH_SD = math.log(1.5), 1.0
 
 
@@ -70,13 +71,13 @@ class _Parameters:
     u: float
     v: float
     e: float
+    b: float
 
     @classmethod
     def from_logs(cls, logs: np.ndarray, column_of: np.ndarray) -> _Parameters:
         """Inverse of the logarithms that the fit works with."""
         n = column_of.max() + 1
-        f, g, h, length, u, v, e = np.exp(logs[n:])
-        return cls(np.exp(-logs[:n])[column_of], f, g, h, length, u, v, e)
+        return cls(np.exp(-logs[:n])[column_of], *np.exp(logs[n:]))
 
 
 def _matern(distance: np.ndarray) -> np.ndarray:
@@ -127,17 +128,20 @@ class _Objective:
         self.same_repeat = ((data.split[:, None] == data.split[None, :]) & (data.split > 0)[:, None]).astype(float)
         self.scores = _standardised(data.scores)[0]
         self.pairs = data.configuration[:, None] * len(data.inputs) + data.configuration[None, :]
+        left = 1.0 - data.log_epochs[data.rung]
+        self.slopes = np.outer(left, left)
         self.rungs = (data.rung[:, None], data.rung[None, :])
 
     def __call__(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
         n = len(self.squared)
         weights = np.exp(-2.0 * logs[:n])
-        f, g, h, length, u, v, e = np.exp(logs[n:])
+        f, g, h, length, u, v, e, b = np.exp(logs[n:])
         distance = np.sqrt(np.tensordot(weights, self.squared, axes=1))
         configurations = _matern(distance).ravel()[self.pairs]
         courses = _matern(self.gaps / length)[self.rungs]
         noise = e / self.data.n_epochs
-        covariance = configurations * (f + g * courses) + h * courses + u * self.same_repeat + v * self.same_run
+        own = f + g * courses + b * self.slopes
+        covariance = configurations * own + h * courses + u * self.same_repeat + v * self.same_run
         covariance[np.diag_indices(len(noise))] += noise + _JITTER
         lower = cholesky(covariance, lower=True, check_finite=False)
         solved = cho_solve((lower, True), self.scores, check_finite=False)
@@ -145,21 +149,22 @@ class _Objective:
         value = 0.5 * self.scores @ solved + np.log(np.diag(lower)).sum() + 0.5 * away @ away
         inverse = cho_solve((lower, True), np.eye(len(noise)), check_finite=False)
         outer = 0.5 * (inverse - np.outer(solved, solved))  # derivative of the value by the covariance
-        slopes = _matern_slope(self.gaps / length) * -2.0 * (self.gaps / length) ** 2
+        stretch = _matern_slope(self.gaps / length) * -2.0 * (self.gaps / length) ** 2
         gradient = np.array(
             [
                 f * (outer * configurations).sum(),
                 g * (outer * configurations * courses).sum(),
                 h * (outer * courses).sum(),
-                (outer * (g * configurations + h) * slopes[self.rungs]).sum(),
+                (outer * (g * configurations + h) * stretch[self.rungs]).sum(),
                 u * (outer * self.same_repeat).sum(),
                 v * (outer * self.same_run).sum(),
                 np.diag(outer) @ noise,
+                b * (outer * configurations * self.slopes).sum(),
             ]
         )
         # The length scales act on pairs of configurations; all their scores are added up first.
         size = len(self.data.inputs) ** 2
-        by_pair = np.bincount(self.pairs.ravel(), (outer * (f + g * courses)).ravel(), minlength=size)
+        by_pair = np.bincount(self.pairs.ravel(), (outer * own).ravel(), minlength=size)
         by_pair *= _matern_slope(distance).ravel()
         lengths = -2.0 * weights * (self.squared.reshape(n, -1) @ by_pair)
         return float(value), np.concatenate([lengths, gradient]) + away / self.prior_sd
@@ -248,7 +253,8 @@ class CurveModel:
             data.configuration[:, None], data.configuration[None, :]
         ]
         courses = self._courses[data.rung[:, None], data.rung[None, :]]
-        covariance = configurations * (p.f + p.g * courses) + p.h * courses
+        left = 1.0 - data.log_epochs[data.rung]
+        covariance = configurations * (p.f + p.g * courses + p.b * np.outer(left, left)) + p.h * courses
         covariance += p.v * (data.run[:, None] == data.run[None, :])
         covariance += p.u * ((data.split[:, None] == data.split[None, :]) & (data.split > 0)[:, None])
         covariance[np.diag_indices(len(covariance))] += p.e / data.n_epochs + _JITTER
@@ -260,7 +266,7 @@ class CurveModel:
         return inputs * self.parameters.inverse_lengths
 
     def _cross(self, inputs: np.ndarray) -> np.ndarray:
-        """Covariance of the noise-free scores at the last rung with the observations."""
+        """Covariance of the noise-free scores at the last rung, where the slope has no part, with the observations."""
         p = self.parameters
         near = _matern(_distances(self._scale(inputs), self._scaled))[:, self.data.configuration]
         courses = self._courses[-1][self.data.rung]

@@ -10,12 +10,17 @@ from scripts.tuning.stages import Stage
 
 @dataclass(frozen=True)
 class Start:
-    """Begin trial `trial` on split 0 and pause it after `epochs` epochs."""
+    """Begin trial `trial` on split 0 and pause it after `epochs` epochs.
+
+    `gain` is what the model expects of it beyond the best trial so far, in standard deviations of the noise between
+    splits; None for a random trial.
+    """
 
     trial: int
     stage: Stage
     values: dict[str, Scalar]
     epochs: int
+    gain: float | None = None
 
     split = 0
 

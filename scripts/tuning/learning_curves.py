@@ -36,6 +36,12 @@ class LearningCurves:
     ----------
     rungs : tuple of int
         Epochs at which runs pause, ascending.
+    cube : UnitCube
+
+    Attributes
+    ----------
+    n_rows : int
+        Scores at rungs so far.
     """
 
     def __init__(self, rungs: tuple[int, ...], cube: UnitCube) -> None:
@@ -44,12 +50,8 @@ class LearningCurves:
         self.runs: dict[tuple[int, int], Run] = {}
         self.epochs_spent = 0
         # One row per rung that a run has reached: trial, rung, run, split, epochs of the mean, score.
-        self._rows: list[tuple[int, int, int, int, int, float]] = []
-
-    @property
-    def n_rows(self) -> int:
-        """Scores at rungs so far."""
-        return len(self._rows)
+        self._rows = np.empty((64, 6))
+        self.n_rows = 0
 
     def add_trial(self, point: np.ndarray) -> None:
         """A further trial, at a point of the unit cube."""
@@ -83,11 +85,14 @@ class LearningCurves:
         if n:
             run.best = max(run.best, float(np.mean(run.waiting)))
         run.rung, run.waiting = rung, []
-        self._rows.append((run.trial, rung, run.number, run.split, max(1, n), run.best))
+        if self.n_rows == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        self._rows[self.n_rows] = (run.trial, rung, run.number, run.split, max(1, n), run.best)
+        self.n_rows += 1
 
     def observations(self, n_rows: int) -> tuple[Observations, np.ndarray]:
         """The first `n_rows` rows for the model, and the trial of each of its configurations."""
-        rows = np.array(self._rows[:n_rows], dtype=float)
+        rows = self._rows[:n_rows]
         trial, score = rows[:, 0].astype(int), _comparable(rows[:, 2].astype(int), rows[:, 5])
         known = _selected(trial, score)
         kept = np.isin(trial, known)

@@ -28,6 +28,7 @@ from scripts.tuning.unit_cube import UnitCube, stacked
 _REFIT_GROWTH = 1.15  # the kernel parameters are fitted again once there are so many times as many scores
 _N_LEADERS = 6
 _N_LATEST = 64
+_LEAST_GAIN, _MOST_IDLE = 0.02, 9
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class RungConfig:
         Splits there are, split 0 included.
     max_trials, max_epochs : int
         The search ends when either is reached.
+    stop_auto : bool
+        The search also ends once the model has expected next to nothing of several proposals in a row.
     lag : int
         Decision k sees the results of decisions 0 to k - lag: same search for 1 to `lag` workers.
     """
@@ -68,6 +71,7 @@ class RungConfig:
     n_splits: int = 5
     max_trials: int = 10**9
     max_epochs: int = 10**9
+    stop_auto: bool = False
     lag: int = 1
 
 
@@ -88,10 +92,11 @@ class Scheduler:
         self.portfolio = list(portfolio)
         self.cube = UnitCube(space)
         self.curves = LearningCurves(config.rungs, self.cube)
-        self._actions: list[Action] = []
+        self.actions: list[Action] = []  # all decisions so far, in their order
         self._results: list[Result | None] = []
         self._n_visible = 0
         self._n_trials = 0
+        self._n_idle = 0  # proposals in a row from which next to nothing was expected
         self._n_modelled = 0  # trials that the model proposed
         self._epochs_planned = 0  # of all decisions, as if none ended early
         self._epochs_replicated = 0
@@ -110,7 +115,7 @@ class Scheduler:
             self._see()
             self._submit(entry.action)
             if entry.result is not None:
-                self.record(len(self._actions) - 1, entry.result)
+                self.record(len(self.actions) - 1, entry.result)
 
     def record(self, number: int, result: Result) -> None:
         """The result of decision `number`."""
@@ -125,11 +130,6 @@ class Scheduler:
             self._submit(action)
         return action
 
-    @property
-    def n_decisions(self) -> int:
-        """Decisions made so far."""
-        return len(self._actions)
-
     def ranking(self) -> list[int]:
         """Trials that the model knows, the best first, by the score expected at the last rung on a split like any."""
         if not self.curves.n_rows:
@@ -137,13 +137,24 @@ class Scheduler:
         _, known, mean = self._fitted()
         return [int(known[k]) for k in np.argsort(-mean, kind="stable")]
 
+    def conclude(self) -> None:
+        """Take in all results, once no further decision is to be made."""
+        self._take_in(len(self.actions))
+
     def _see(self) -> bool:
         """Take in the results that the next decision may know; False if one of them is not there yet."""
-        while self._n_visible < len(self._actions) - self.config.lag + 1:
+        complete = self._take_in(len(self.actions) - self.config.lag + 1)
+        if self.curves.n_rows >= self._fit_rows * _REFIT_GROWTH + 3:
+            self._fit_rows, self._logs = self.curves.n_rows, None
+        return complete
+
+    def _take_in(self, n: int) -> bool:
+        """Take in the results of the first `n` decisions; False if one of them is not there yet."""
+        while self._n_visible < n:
             result = self._results[self._n_visible]
             if result is None:
                 return False
-            action = self._actions[self._n_visible]
+            action = self.actions[self._n_visible]
             self.curves.add_result(action.trial, action.split, result)
             run = self.curves.run(action.trial, action.split)
             short = action.epochs - run.epochs
@@ -152,13 +163,11 @@ class Scheduler:
             if action.split == 0 and not run.ended and run.rung < len(self.config.rungs) - 1:
                 self._paused[run.rung][action.trial] = None
             self._n_visible += 1
-        if self.curves.n_rows >= self._fit_rows * _REFIT_GROWTH + 3:
-            self._fit_rows, self._logs = self.curves.n_rows, None
         return True
 
     def _submit(self, action: Action) -> None:
         """Note that a decision was made."""
-        self._actions.append(action)
+        self.actions.append(action)
         self._results.append(None)
         key = (action.trial, action.split)
         new = action.epochs - self._target.get(key, 0)
@@ -167,6 +176,8 @@ class Scheduler:
         if isinstance(action, Start):
             self._n_trials += 1
             self._n_modelled += action.stage != "random"
+            if action.gain is not None:
+                self._n_idle = self._n_idle + 1 if action.gain < _LEAST_GAIN else 0
             self.curves.add_trial(self.cube.point(action.values))
         if isinstance(action, Replicate):
             self._epochs_replicated += new
@@ -182,6 +193,10 @@ class Scheduler:
             return Stop(f"the budget of {self.config.max_epochs} epochs is spent")
         if self._n_trials < self._n_first():
             return self._start_random()
+        if self.config.stop_auto and self._n_idle >= _MOST_IDLE:
+            return Stop(
+                f"the last {_MOST_IDLE} proposals promised less than {_LEAST_GAIN:g} of the noise between splits"
+            )
         promotion = self._promotion() or self._replicate()
         if promotion is not None:
             return promotion
@@ -236,8 +251,8 @@ class Scheduler:
         if not usable or generator.uniform() < self.config.random_share:
             return self._start_random()
         stage: Stage = "fine_tune" if (self._n_modelled + 1) % self.config.fine_tune_every == 0 else "bayesian"
-        point, _ = self._proposal(stage == "fine_tune")
-        return Start(self._n_trials, stage, self.cube.values(point), self.config.rungs[0])
+        point, gain = self._proposal(stage == "fine_tune")
+        return Start(self._n_trials, stage, self.cube.values(point), self.config.rungs[0], gain)
 
     def _start_random(self) -> Start:
         number = self._n_trials
@@ -245,7 +260,7 @@ class Scheduler:
         return Start(number, "random", values, self.config.rungs[0])
 
     def _proposal(self, near_only: bool) -> tuple[np.ndarray, float]:
-        """Where the model expects the largest gain, once what was started has gone as it expects."""
+        """Where the model expects most, once what was started has gone as it expects, and the gain in noise units."""
         model, known, mean = self._fitted()
         data = model.data
         last = len(self.config.rungs) - 1
@@ -260,7 +275,8 @@ class Scheduler:
         leaders = stacked([self.curves.points[t] for t in known[order]], len(self.cube))
         margin = 0.0 if near_only else model.offset_sd
         tried = stacked(nearby, len(self.cube))
-        return propose_point(model, self.cube, leaders, tried, margin, near_only, generator)
+        point, gain = propose_point(model, self.cube, leaders, tried, margin, near_only, generator)
+        return point, gain / model.offset_sd
 
     def _fitted(self) -> tuple[CurveModel, np.ndarray, np.ndarray]:
         """The curve model of what is visible, the trials it knows, and the scores it expects at the last rung."""
