@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,6 +129,16 @@ class TuningConfig(Model):
         le=1024,
         description="trial k is proposed from the results of trials 0..k-lag: same search for 1..lag workers",
     )
+    scheduler: Literal["guide", "rungs"] = Field(
+        "guide", description="guide: fixed epochs per stage; rungs: runs pause, and the promising ones go on"
+    )
+    rungs: Annotated[tuple[int, ...], Field(strict=False, min_length=2)] = Field(
+        (4, 8, 16, 32, 50), description="epochs at which runs pause under `scheduler: rungs`, ascending"
+    )
+    epoch_budget: int = Field(500, ge=1, le=10**9, description="epochs that `scheduler: rungs` spends at most")
+    stop: Literal["budget", "auto"] = Field(
+        "budget", description="auto: rungs also end once the expected gain is far below the noise between splits"
+    )
     fine_tune_top: int = Field(5, ge=1, le=1000, description="best trials that span the fine-tune bounds")
     fine_tune_widen: float = Field(0.1, ge=0, le=10, description="share of the old width added on each side")
 
@@ -140,6 +151,8 @@ class TuningConfig(Model):
     def _check(self) -> TuningConfig:
         if self.n_trials < 1:
             raise ValueError("no trial is planned: n_random_trials, n_bayesian_trials and n_fine_tune_trials are all 0")
+        if self.rungs[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.rungs)):
+            raise ValueError(f"rungs {self.rungs} do not ascend from 1 or more")
         return self
 
 

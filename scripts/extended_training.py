@@ -219,10 +219,14 @@ class CrossValidation:
 
 
 def top_trials(trials: Sequence[dict[str, Any]], top_n: int) -> list[dict[str, Any]]:
-    """The best `top_n` trials with distinct hyperparameters; fewer if there are no more."""
+    """The best `top_n` trials with distinct hyperparameters; fewer if there are no more.
+
+    By the rank that a search with rungs gave them, else by the accuracy on the one split.
+    """
+    last = len(trials) + 1
     usable = [t for t in trials if t["state"] != "failed"]
     chosen: dict[str, dict[str, Any]] = {}
-    for trial in sorted(usable, key=lambda t: (-t["val_accuracy"], t["number"])):
+    for trial in sorted(usable, key=lambda t: (t.get("rank") or last, -t["val_accuracy"], t["number"])):
         chosen.setdefault(json.dumps(trial["hyperparameters"], sort_keys=True), trial)
     return list(chosen.values())[:top_n]
 

@@ -196,7 +196,8 @@ def tune(session: Session) -> None:
     """Phase 1."""
     from scripts.leaks.check import check_leaks, leak_warnings
     from scripts.tuning.database_errors import database_errors
-    from scripts.tuning.search import Setting, planned_epochs, run_name, run_search
+    from scripts.tuning.search import planned_epochs, run_search
+    from scripts.tuning.setting import Setting, run_name
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
@@ -223,7 +224,10 @@ def tune(session: Session) -> None:
         return
     if note:
         session.say(f"note: {note}")
-    session.say(f"phase 1: {config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}")
+    up_to = "up to " if config.scheduler == "rungs" else ""
+    session.say(
+        f"phase 1: {up_to}{config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}"
+    )
     n_validated = len(dataset.tail_split(config.validation_fraction, experiment.seed)[1])
     table_rows = config.n_trials * min(n_validated, dataset.n_dates)
     size = (config.n_trials, session.workers, total, n_validated, table_rows)
@@ -241,6 +245,8 @@ def tune(session: Session) -> None:
     best = _best(body)
     _keep(session, run_dir.tuning, run_name(best["number"]))
     session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
+    if config.scheduler == "rungs":
+        session.say(f"phase 1 ended because {body['stopped_because']}")
     session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
     session.say(f"results in {run_dir.trials}; next: {EXTENDED}")
 

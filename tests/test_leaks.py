@@ -21,7 +21,8 @@ from scripts.reporting.monitoring import Progress, TensorBoardLog
 from scripts.search_space import Hyperparameters
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
-from scripts.tuning.search import Search, Setting
+from scripts.tuning.search import Search
+from scripts.tuning.setting import Setting
 from scripts.tuning.study import TrialStudy
 
 HYPERPARAMETERS = {"width": 8, "depth": 1, "batch_size": 64, "class_weights": "balanced"}

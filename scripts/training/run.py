@@ -285,13 +285,20 @@ class TrainingRun:
             return
         if not evaluated:
             self.best_weights = self._evaluated_weights()
+        paused = {}
+        if self.spec.pauses and state == "complete":
+            paused = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        average, self.average = self.average, []
         self.model.load_state_dict(self.best_weights)
-        self.average = []
-        self.optimiser.state.clear()  # a finished run takes no further step
         best = self.history[(self.stopping.best_epoch or self.epoch) - 1]
         start = time.perf_counter()
         self.validation_logits = self.predict(self.spec.validation_rows) if evaluated else torch.empty(0)
         latency = (time.perf_counter() - start) / max(1, len(self.spec.validation_rows)) * 1e6
+        if paused:
+            self.model.load_state_dict(paused)
+            self.average = average
+        else:
+            self.optimiser.state.clear()  # a finished run takes no further step
         self.outcome = Outcome(
             "stopped" if state == "stopped" else "complete",
             self.epoch,
@@ -333,6 +340,8 @@ class TrainingRun:
         self.history = [EpochReport(**values) for values in state["history"]]
         self.micro_batch = state["micro_batch"]
         self.outcome = Outcome.from_dict(state["outcome"]) if state["outcome"] else None
+        if self.spec.pauses and self.outcome and self.outcome.state == "complete" and self.epoch < self.spec.epochs:
+            self.outcome = None  # it was paused, and goes on
         self.validation_logits = state["validation_logits"]
         if self.explicit and not self.finished:
             self.explicit.flat.adopt_state()

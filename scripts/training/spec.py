@@ -41,6 +41,8 @@ class RunSpec:
         The user's own model families.
     max_duration_s : float or None
         The run is stopped after this many seconds of training.
+    pauses : bool
+        After `epochs` epochs the run keeps its state beside its outcome, and goes on under a spec with more epochs.
     """
 
     name: str
@@ -60,6 +62,7 @@ class RunSpec:
     factories: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
     max_duration_s: float | None = None
+    pauses: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,27 +10,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from scripts.artifacts import RunDir, file_sha256, write_bytes, write_json
 from scripts.checkpoints import Checkpoints
-from scripts.config import Experiment, TuningConfig
-from scripts.data.dataset import Dataset
-from scripts.errors import EnvironmentFailed, InputError
+from scripts.config import TuningConfig
+from scripts.errors import InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
-from scripts.search_space import Hyperparameters, SearchSpace
+from scripts.search_space import Hyperparameters
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.ledger import validation_ledger
+from scripts.tuning.rung_search import RungSearch
+from scripts.tuning.setting import Setting, check_failures, run_name
 from scripts.tuning.stages import n_visible, propose, stage_of
 from scripts.tuning.study import TrialStudy
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What does not change during the search."""
-
-    experiment: Experiment
-    dataset: Dataset
-    space: SearchSpace
-    device: str
-    max_trial_time_s: float | None
 
 
 class Search:
@@ -70,18 +59,9 @@ class Search:
             raise ValueError(f"{spec.name} has no outcome")
         number = int(spec.name.removeprefix("trial_"))
         self.study.finish(number, update.outcome, update.history)
-        self._check_failures(stage_of(number, self.setting.experiment.tuning)[0])
-
-    def _check_failures(self, stage: str) -> None:
-        """End when workers die again and again: that is the machine, not the configurations."""
-        trials = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and t.state.is_finished()]
-        killed = [t for t in trials if Outcome.from_dict(t.user_attrs["outcome"]).is_environment]
-        if len(trials) >= 4 and len(killed) > len(trials) / 2:
-            raise EnvironmentFailed(
-                f"{len(killed)} of {len(trials)} {stage} trials were killed or ran out of memory",
-                "workers",
-                "use fewer --workers",
-            )
+        stage = stage_of(number, self.setting.experiment.tuning)[0]
+        of_stage = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and t.state.is_finished()]
+        check_failures(stage, [Outcome.from_dict(t.user_attrs["outcome"]) for t in of_stage])
 
     def _spec(self, trial: FrozenTrial) -> RunSpec:
         experiment, config = self.setting.experiment, self.setting.experiment.tuning
@@ -121,9 +101,17 @@ def run_search(
     BudgetEnded
         The time budget ended first.
     """
-    search = Search(setting, study)
-    execute(search, executor, Checkpoints(run_dir.tuning / "checkpoints"), watch, deadline)
-    body = provenance | trial_table(study.trials(), setting.experiment.seed)
+    checkpoints = Checkpoints(run_dir.tuning / "checkpoints")
+    search: Search | RungSearch
+    if setting.experiment.tuning.scheduler == "rungs":
+        search = RungSearch(setting, study)
+        execute(search, executor, checkpoints, watch, deadline)
+        search.settle()
+        body = provenance | with_rungs(trial_table(study.trials(), setting.experiment.seed), search.summary())
+    else:
+        search = Search(setting, study)
+        execute(search, executor, checkpoints, watch, deadline)
+        body = provenance | trial_table(study.trials(), setting.experiment.seed)
     if all(t["state"] == "failed" for t in body["trials"]):
         reason = body["trials"][0]["failure"]
         raise InputError(
@@ -146,13 +134,10 @@ def _ledger(setting: Setting, rows: np.ndarray, trials: list[dict[str, Any]], ru
     )
 
 
-def run_name(number: int) -> str:
-    """Name of a trial's run."""
-    return f"trial_{number:04d}"
-
-
 def planned_epochs(config: TuningConfig) -> int:
     """Most epochs that phase 1 can spend."""
+    if config.scheduler == "rungs":
+        return config.epoch_budget
     return sum(stage_of(number, config)[1] for number in range(config.n_trials))
 
 
@@ -164,6 +149,25 @@ def trial_table(trials: list[FrozenTrial], seed: int) -> dict[str, Any]:
         "epochs_spent": sum(r["epochs"] for r in records),
         "duration_s": sum(r["duration_s"] for r in records),
         "trials": records,
+    }
+
+
+def with_rungs(table: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """Content of trials.json with ranks and replicates; their epochs and seconds count as all others do."""
+    rank = {number: position for position, number in enumerate(summary["ranking"], 1)}
+    trials = [
+        record | {"rank": rank.get(record["number"]), "replicates": summary["replicates"].get(record["number"], [])}
+        for record in table["trials"]
+    ]
+    repeated = [replicate for record in trials for replicate in record["replicates"]]
+    return table | {
+        "epochs_spent": table["epochs_spent"] + sum(r["epochs"] for r in repeated),
+        "duration_s": table["duration_s"] + sum(r["duration_s"] for r in repeated),
+        "epoch_ledger": summary["epoch_ledger"],
+        "rungs": summary["rungs"],
+        "stopped_because": summary["stopped_because"],
+        "decisions": summary["decisions"],
+        "trials": trials,
     }
 
 

@@ -72,18 +72,18 @@ def propose(
     visible = n_visible(number, config)
     finished = [t for t in history[:visible] if t.state == TrialState.COMPLETE]
     if stage == "random" or not finished:
-        return _proposal(space, _draw(space, seed, number))
+        return proposal_of(space, draw(space, seed, number))
     pending = [t for t in history if t.number >= visible]
     around = space
     if stage == "fine_tune":
         best = sorted(finished, key=lambda t: (-_score(t), t.number))[: config.fine_tune_top]
         around = narrow(space, [t.params for t in best], config.fine_tune_widen)
     sampler = _sampler(config, key(seed, "trial", number, "sampler"))
-    return _proposal(space, _ask(around, sampler, finished, pending))
+    return proposal_of(space, _ask(around, sampler, finished, pending))
 
 
-def _draw(space: SearchSpace, seed: int, number: int) -> dict[str, Scalar]:
-    """Random proposal, each parameter from its own address."""
+def draw(space: SearchSpace, seed: int, number: int) -> dict[str, Scalar]:
+    """Random configuration with the number `number`, each parameter from its own address."""
     values: dict[str, Scalar] = {}
     for name, dimension in space.items():
         if not isinstance(dimension, Range):
@@ -190,7 +190,7 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Range) -> Scalar:
     raise TypeError(type(dimension))
 
 
-def _proposal(space: SearchSpace, values: Values) -> Proposal:
+def proposal_of(space: SearchSpace, values: Values) -> Proposal:
     """Split into searched and fixed values, with the distributions of the whole space, as the study needs them."""
     searched: dict[str, Scalar] = {}
     distributions: dict[str, BaseDistribution] = {}

@@ -62,14 +62,18 @@ class TrialStudy:
         """All trials in the order of their numbers."""
         return self._study.get_trials(deepcopy=False)
 
-    def start(self, proposal: Proposal, stage: str) -> int:
-        """Store a running trial with its parameters in one transaction; its number."""
+    def note(self, name: str, value: Any) -> None:
+        """Store an attribute of the study in one transaction."""
+        self._study.set_user_attr(name, value)
+
+    def start(self, proposal: Proposal, stage: str, **attributes: Any) -> int:
+        """Store a running trial with its parameters and attributes in one transaction; its number."""
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
                 params=proposal.parameters,
                 distributions=proposal.distributions,
-                user_attrs={"stage": stage, "values": proposal.values},
+                user_attrs={"stage": stage, "values": proposal.values} | attributes,
             )
         )
         return len(self._study.get_trials(deepcopy=False)) - 1

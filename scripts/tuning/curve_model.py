@@ -1,0 +1,277 @@
+"""A Gaussian process over configuration and epoch that knows the noise of splits and epochs.
+
+The score of configuration x on split s after rung t is modelled as
+
+    m + f(x) + g(x, t) - b(x) (1 - t) + h(t) + [s > 0] u(s) + v(x, s) + e
+
+with t the logarithm of the epochs, 1 at the last rung, f a process over configurations, g one over configurations and
+rungs, b the slope of a configuration's curve (a slow learner is not a bad one), h the common course, u what a
+repeat split shares, v the offset of a configuration on a split and e the error of a mean over epochs (compare the
+freeze-thaw model of Swersky, Snoek and Adams 2014 and DyHPO, Wistuba, Kadra and Grabocka 2022). Kernels are Matern 5/2;
+parameters are the most probable ones under log-normal priors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+_JITTER = 1e-6
+_MOST_STEPS = 25
+# Means and standard deviations of the logarithms of, in this order: variance of f, g, h, length in log-epochs, variance
+# of u, v, e, b. Scores are standardised before.
+_PRIOR_MEAN = np.array([0.0, -1.5, -1.0, math.log(0.5), -3.0, -3.0, -4.0, -1.0])
+_PRIOR_SD = np.array([1.0, 1.0, 1.5, 0.7, 1.5, 1.5, 1.5, 1.5])
+_LENGTH_MEAN, _LENGTH_SD = math.log(1.5), 1.0
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Scores, each the mean over some epochs of one run.
+
+    Attributes
+    ----------
+    inputs : ndarray of shape (n_configurations, n_columns)
+        Encoded configurations.
+    column_of : ndarray of int, shape (n_columns,)
+        Hyperparameter of each column; the columns of one hyperparameter share a length scale.
+    log_epochs : ndarray of shape (n_rungs,)
+        Logarithms of the rungs' epochs, scaled so that the last is 1.
+    configuration, rung, run, split : ndarray of int, shape (n,)
+        Of each score; `run` tells the runs apart.
+    n_epochs : ndarray of shape (n,)
+        Epochs that each score is the mean of.
+    scores : ndarray of shape (n,)
+    """
+
+    inputs: np.ndarray
+    column_of: np.ndarray
+    log_epochs: np.ndarray
+    configuration: np.ndarray
+    rung: np.ndarray
+    run: np.ndarray
+    split: np.ndarray
+    n_epochs: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """Kernel parameters on their natural scale."""
+
+    inverse_lengths: np.ndarray
+    f: float
+    g: float
+    h: float
+    length_epochs: float
+    u: float
+    v: float
+    e: float
+    b: float
+
+    @classmethod
+    def from_logs(cls, logs: np.ndarray, column_of: np.ndarray) -> _Parameters:
+        """Inverse of the logarithms that the fit works with."""
+        n = column_of.max() + 1
+        return cls(np.exp(-logs[:n])[column_of], *np.exp(logs[n:]))
+
+
+def _matern(distance: np.ndarray) -> np.ndarray:
+    """Matern 5/2 correlation (Rasmussen and Williams 2006, equation 4.17)."""
+    s = math.sqrt(5.0) * distance
+    return (1.0 + s + s * s / 3.0) * np.exp(-s)
+
+
+def _matern_slope(distance: np.ndarray) -> np.ndarray:
+    """Derivative of the correlation by the squared distance."""
+    s = math.sqrt(5.0) * distance
+    return -5.0 / 6.0 * (1.0 + s) * np.exp(-s)
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2.0 * a @ b.T
+    return np.sqrt(np.maximum(squared, 0.0))
+
+
+def default_parameters(data: Observations) -> np.ndarray:
+    """Logarithms of the kernel parameters before anything was fitted."""
+    return np.concatenate([np.full(int(data.column_of.max()) + 1, _LENGTH_MEAN), _PRIOR_MEAN])
+
+
+def fit_parameters(data: Observations) -> np.ndarray:
+    """Logarithms of the most probable kernel parameters, by L-BFGS from the prior's mean."""
+    objective = _Objective(data)
+    start = objective.prior_mean
+    bounds = [(m - 3.0 * s, m + 3.0 * s) for m, s in zip(start, objective.prior_sd, strict=True)]
+    options = {"maxiter": _MOST_STEPS, "gtol": 1e-2}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return np.asarray(found.x)
+
+
+class _Objective:
+    """Negative log posterior density of the kernel parameters, with its gradient."""
+
+    def __init__(self, data: Observations) -> None:
+        self.data = data
+        n = int(data.column_of.max()) + 1
+        self.prior_mean = default_parameters(data)
+        self.prior_sd = np.concatenate([np.full(n, _LENGTH_SD), _PRIOR_SD])
+        # Squared differences of each hyperparameter, its columns added up.
+        squared = (data.inputs[:, None, :] - data.inputs[None, :, :]) ** 2
+        self.squared = np.stack([squared[:, :, data.column_of == k].sum(axis=2) for k in range(n)])
+        self.gaps = np.abs(data.log_epochs[:, None] - data.log_epochs[None, :])
+        self.same_run = (data.run[:, None] == data.run[None, :]).astype(float)
+        self.same_repeat = ((data.split[:, None] == data.split[None, :]) & (data.split > 0)[:, None]).astype(float)
+        self.scores = _standardised(data.scores)[0]
+        self.pairs = data.configuration[:, None] * len(data.inputs) + data.configuration[None, :]
+        left = 1.0 - data.log_epochs[data.rung]
+        self.slopes = np.outer(left, left)
+        self.rungs = (data.rung[:, None], data.rung[None, :])
+
+    def __call__(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
+        n = len(self.squared)
+        weights = np.exp(-2.0 * logs[:n])
+        f, g, h, length, u, v, e, b = np.exp(logs[n:])
+        distance = np.sqrt(np.tensordot(weights, self.squared, axes=1))
+        configurations = _matern(distance).ravel()[self.pairs]
+        courses = _matern(self.gaps / length)[self.rungs]
+        noise = e / self.data.n_epochs
+        own = f + g * courses + b * self.slopes
+        covariance = configurations * own + h * courses + u * self.same_repeat + v * self.same_run
+        covariance[np.diag_indices(len(noise))] += noise + _JITTER
+        lower = cholesky(covariance, lower=True, check_finite=False)
+        solved = cho_solve((lower, True), self.scores, check_finite=False)
+        away = (logs - self.prior_mean) / self.prior_sd
+        value = 0.5 * self.scores @ solved + np.log(np.diag(lower)).sum() + 0.5 * away @ away
+        inverse = cho_solve((lower, True), np.eye(len(noise)), check_finite=False)
+        outer = 0.5 * (inverse - np.outer(solved, solved))  # derivative of the value by the covariance
+        stretch = _matern_slope(self.gaps / length) * -2.0 * (self.gaps / length) ** 2
+        gradient = np.array(
+            [
+                f * (outer * configurations).sum(),
+                g * (outer * configurations * courses).sum(),
+                h * (outer * courses).sum(),
+                (outer * (g * configurations + h) * stretch[self.rungs]).sum(),
+                u * (outer * self.same_repeat).sum(),
+                v * (outer * self.same_run).sum(),
+                np.diag(outer) @ noise,
+                b * (outer * configurations * self.slopes).sum(),
+            ]
+        )
+        # The length scales act on pairs of configurations; all their scores are added up first.
+        size = len(self.data.inputs) ** 2
+        by_pair = np.bincount(self.pairs.ravel(), (outer * own).ravel(), minlength=size)
+        by_pair *= _matern_slope(distance).ravel()
+        lengths = -2.0 * weights * (self.squared.reshape(n, -1) @ by_pair)
+        return float(value), np.concatenate([lengths, gradient]) + away / self.prior_sd
+
+
+def _standardised(scores: np.ndarray) -> tuple[np.ndarray, float, float]:
+    mean, sd = float(scores.mean()), float(scores.std()) or 1.0
+    return (scores - mean) / sd, mean, sd
+
+
+class CurveModel:
+    """The process given what was observed; all scores it takes and gives are standardised by the observations.
+
+    Parameters
+    ----------
+    data : Observations
+    logs : ndarray
+        Logarithms of the kernel parameters, from `fit_parameters` on these or earlier observations.
+    """
+
+    def __init__(self, data: Observations, logs: np.ndarray) -> None:
+        self.data = data
+        self.parameters = _Parameters.from_logs(logs, data.column_of)
+        self.scores, self.mean, self.sd = _standardised(data.scores)
+        self._courses = _matern(
+            np.abs(data.log_epochs[:, None] - data.log_epochs[None, :]) / self.parameters.length_epochs
+        )
+        self._scaled = data.inputs * self.parameters.inverse_lengths
+        self._solve()
+
+    @property
+    def offset_sd(self) -> float:
+        """Standard deviation of the offset of a configuration on a split: the noise between splits."""
+        return math.sqrt(self.parameters.v)
+
+    def posterior(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the noise-free score at the last rung, each of shape (len(inputs),)."""
+        cross = self._cross(inputs)
+        reduced = self._whiten(cross)
+        variance = self._prior_variance - (reduced * reduced).sum(axis=0)
+        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
+
+    def gain(self, inputs: np.ndarray, incumbent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the lead over `incumbent` at the last rung.
+
+        The two scores share their uncertainty where they are close, so nothing is to be gained right beside it.
+        """
+        both = np.concatenate([inputs, incumbent[None]])
+        cross = self._cross(both)
+        reduced = self._whiten(cross)
+        variance = self._prior_variance - (reduced * reduced).sum(axis=0)
+        near = _matern(_distances(self._scale(inputs), self._scale(incumbent[None])))[:, 0]
+        p = self.parameters
+        shared = (p.f + p.g) * near + p.h - reduced[:, :-1].T @ reduced[:, -1]
+        means = cross @ self._weights
+        lead = np.maximum(variance[:-1] + variance[-1] - 2.0 * shared, 1e-12)
+        return means[:-1] - means[-1], np.sqrt(lead)
+
+    def believing(self, runs: np.ndarray) -> CurveModel:
+        """The model once the given runs (numbers as in `data.run`) are at the last rung with the expected scores."""
+        data, last = self.data, len(self.data.log_epochs) - 1
+        first = np.array([np.flatnonzero(data.run == run)[0] for run in runs], dtype=int)
+        configuration, split = data.configuration[first], data.split[first]
+        cross = self._cross(data.inputs[configuration])
+        cross += self.parameters.v * (runs[:, None] == data.run[None, :])
+        cross += self.parameters.u * ((split[:, None] == data.split[None, :]) & (split > 0)[:, None])
+        expected = (cross @ self._weights) * self.sd + self.mean
+        new = CurveModel.__new__(CurveModel)
+        new.__dict__.update(self.__dict__)
+        new.data = replace(
+            data,
+            configuration=np.concatenate([data.configuration, configuration]),
+            rung=np.concatenate([data.rung, np.full(len(runs), last)]),
+            run=np.concatenate([data.run, runs]),
+            split=np.concatenate([data.split, split]),
+            n_epochs=np.concatenate([data.n_epochs, np.full(len(runs), 10.0)]),
+            scores=np.concatenate([data.scores, expected]),
+        )
+        new.scores = (new.data.scores - self.mean) / self.sd
+        new._solve()
+        return new
+
+    def _solve(self) -> None:
+        data, p = self.data, self.parameters
+        configurations = _matern(_distances(self._scaled, self._scaled))[
+            data.configuration[:, None], data.configuration[None, :]
+        ]
+        courses = self._courses[data.rung[:, None], data.rung[None, :]]
+        left = 1.0 - data.log_epochs[data.rung]
+        covariance = configurations * (p.f + p.g * courses + p.b * np.outer(left, left)) + p.h * courses
+        covariance += p.v * (data.run[:, None] == data.run[None, :])
+        covariance += p.u * ((data.split[:, None] == data.split[None, :]) & (data.split > 0)[:, None])
+        covariance[np.diag_indices(len(covariance))] += p.e / data.n_epochs + _JITTER
+        self._lower = cholesky(covariance, lower=True, check_finite=False)
+        self._weights = cho_solve((self._lower, True), self.scores, check_finite=False)
+        self._prior_variance = p.f + p.g + p.h
+
+    def _scale(self, inputs: np.ndarray) -> np.ndarray:
+        return inputs * self.parameters.inverse_lengths
+
+    def _cross(self, inputs: np.ndarray) -> np.ndarray:
+        """Covariance of the noise-free scores at the last rung, where the slope has no part, with the observations."""
+        p = self.parameters
+        near = _matern(_distances(self._scale(inputs), self._scaled))[:, self.data.configuration]
+        courses = self._courses[-1][self.data.rung]
+        return near * (p.f + p.g * courses) + p.h * courses
+
+    def _whiten(self, cross: np.ndarray) -> np.ndarray:
+        whitened: np.ndarray = solve_triangular(self._lower, cross.T, lower=True, check_finite=False)
+        return whitened

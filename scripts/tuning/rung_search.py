@@ -1,0 +1,207 @@
+"""Phase 1 with rungs: the scheduler's decisions as runs for the driver, each on disk before it is begun."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from optuna.trial import TrialState
+from threadpoolctl import threadpool_limits
+
+from scripts.config import Experiment
+from scripts.data.dataset import Split
+from scripts.execution.executor import Update
+from scripts.search_space import Hyperparameters
+from scripts.training.spec import Outcome, RunSpec
+from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
+from scripts.tuning.scheduler import RungConfig, Scheduler
+from scripts.tuning.setting import Setting, check_failures, run_name
+from scripts.tuning.stages import proposal_of
+from scripts.tuning.study import TrialStudy
+
+_MOST_INITIAL = 8  # random trials before the model proposes
+
+
+def rung_config(experiment: Experiment, n_splits: int) -> RungConfig:
+    """The scheduler's configuration."""
+    config = experiment.tuning
+    return RungConfig(
+        rungs=config.rungs,
+        n_initial=max(1, min(config.n_random_trials, _MOST_INITIAL)),
+        replicate_epochs=config.rungs[len(config.rungs) // 2],
+        n_splits=n_splits,
+        max_trials=config.n_trials,
+        max_epochs=config.epoch_budget,
+        stop_auto=config.stop == "auto",
+        lag=config.proposal_lag,
+    )
+
+
+class RungSearch:
+    """The decisions of the scheduler as work for the driver.
+
+    The journal lies in the study: a start with its trial, every other decision and every result as an attribute of its
+    own. A decision without a result is carried out first when the search goes on.
+    """
+
+    def __init__(self, setting: Setting, study: TrialStudy) -> None:
+        self.setting, self.study = setting, study
+        experiment = setting.experiment
+        self._splits: list[Split] = [
+            setting.dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed),
+            *setting.dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed),
+        ]
+        self.config = rung_config(experiment, len(self._splits))
+        self.scheduler = Scheduler(setting.space, self.config, experiment.seed)
+        self.stopped_because = ""
+        self._numbers: dict[str, int] = {}  # decision that a run carries out now
+        self._epochs: dict[str, int] = {}  # that each run has trained
+        self._outcomes: dict[str, tuple[Outcome, list[Any]]] = {}  # latest of each run
+        journal = _stored_journal(study, self.config.rungs[-1])
+        self.scheduler.replay(entry for entry, _ in journal)
+        for number, (entry, body) in enumerate(journal):
+            if entry.result is not None:
+                self._remember(_name(entry.action), body)
+            else:
+                self._numbers[_name(entry.action)] = number
+        self._left = [entry.action for entry, _ in journal if entry.result is None]
+
+    @property
+    def validation_rows(self) -> np.ndarray:
+        """Rows of split 0."""
+        return self._splits[0][1]
+
+    def next_spec(self) -> RunSpec | None:
+        """A decision that was cut short first, then the next one as soon as what it depends on is known."""
+        if self._left:
+            return self._spec(self._left.pop(0))
+        with threadpool_limits(1):  # another number of threads rounds otherwise
+            action = self.scheduler.next_action()
+        if action is None:
+            return None
+        if isinstance(action, Stop):
+            self.stopped_because = action.reason
+            return None
+        number = len(self.scheduler.actions) - 1
+        self._numbers[_name(action)] = number
+        if isinstance(action, Start):
+            proposal = proposal_of(self.setting.space, action.values)
+            self.study.start(proposal, action.stage, decision=number, epochs=action.epochs, gain=action.gain)
+        else:
+            self.study.note(f"decision_{number:06d}", described(action))
+        return self._spec(action)
+
+    def finished(self, spec: RunSpec, update: Update) -> None:
+        """Store the result of a decision."""
+        if update.outcome is None:
+            raise ValueError(f"{spec.name} has no outcome")
+        number = self._numbers.pop(spec.name)
+        body: dict[str, Any] = {"outcome": asdict(update.outcome), "history": [dict(h) for h in update.history]}
+        body["before"] = self._epochs.get(spec.name, 0)
+        self.study.note(f"result_{number:06d}", body)
+        self.scheduler.record(number, _result(body, self.config.rungs[-1]))
+        self._remember(spec.name, body)
+        check_failures("finished", [outcome for outcome, _ in self._outcomes.values()])
+
+    def settle(self) -> None:
+        """End all trials in the study with the outcome of their run on split 0."""
+        self.scheduler.conclude()
+        for trial in self.study.trials():
+            if trial.state == TrialState.RUNNING:
+                outcome, history = self._outcomes[run_name(trial.number)]
+                self.study.finish(trial.number, outcome, history)
+
+    def summary(self) -> dict[str, Any]:
+        """What trials.json says beside the trials: decisions, ranks, replicates and the epochs of each split."""
+        replicates: dict[int, list[dict[str, Any]]] = {}
+        epochs = {f"split_{k}": 0 for k in range(len(self._splits))}
+        for trial, split in sorted(self.scheduler.curves.runs):
+            outcome, _ = self._outcomes[run_name(trial, split)]
+            epochs[f"split_{split}"] += outcome.epochs
+            if split:
+                score = {"split": split, "epochs": outcome.epochs, "val_accuracy": outcome.val_accuracy}
+                replicates.setdefault(trial, []).append(score | {"duration_s": outcome.duration_s})
+        return {
+            "rungs": list(self.config.rungs),
+            "stopped_because": self.stopped_because,
+            "epoch_ledger": epochs,
+            "ranking": self.scheduler.ranking(),
+            "replicates": replicates,
+            "decisions": [described(action) for action in self.scheduler.actions],
+        }
+
+    def _remember(self, name: str, body: dict[str, Any]) -> None:
+        outcome = Outcome.from_dict(body["outcome"])
+        self._outcomes[name] = (outcome, body["history"])
+        self._epochs[name] = outcome.epochs
+
+    def _spec(self, action: Action) -> RunSpec:
+        experiment, config = self.setting.experiment, self.setting.experiment.tuning
+        train, validation = self._splits[action.split]
+        values = self.study.trials()[action.trial].user_attrs["values"]
+        replicate = ("split", action.split) if action.split else ()
+        return RunSpec(
+            name=_name(action),
+            address=(experiment.seed, "trial", action.trial, *replicate),
+            hyperparameters=Hyperparameters(**values),
+            train_rows=train,
+            validation_rows=validation,
+            epochs=action.epochs,
+            schedule_epochs=self.config.rungs[-1],
+            patience=config.early_stopping_patience,
+            min_delta=config.early_stopping_min_delta,
+            monitor=config.monitor,
+            trading=experiment.data.trading,
+            factories=experiment.models,
+            device=self.setting.device,
+            max_duration_s=self.setting.max_trial_time_s,
+            pauses=True,
+        )
+
+
+def _name(action: Action) -> str:
+    return run_name(action.trial, action.split)
+
+
+def described(action: Action) -> dict[str, Any]:
+    """A decision as plain values."""
+    kind = "start" if isinstance(action, Start) else "continue" if isinstance(action, Continue) else "replicate"
+    return {"kind": kind, "trial": action.trial, "split": action.split, "epochs": action.epochs}
+
+
+def _result(body: dict[str, Any], last_rung: int) -> Result:
+    """What the scheduler needs to know of a stored result."""
+    outcome = Outcome.from_dict(body["outcome"])
+    failed = outcome.state == "failed"
+    scores = tuple(
+        math.nan if report["val_accuracy"] is None else float(report["val_accuracy"])
+        for report in body["history"][body["before"] :]
+    )
+    # A failure without a history still cost its epochs.
+    missing = outcome.epochs - body["before"] - len(scores)
+    return Result(
+        scores + (math.nan,) * max(0, missing),
+        ended=failed or outcome.state == "stopped" or outcome.epochs >= last_rung,
+        failed=failed,
+    )
+
+
+def _stored_journal(study: TrialStudy, last_rung: int) -> list[tuple[Entry, dict[str, Any]]]:
+    """Decisions in their order, each with its stored result (empty if there is none)."""
+    attributes = study.attributes
+    actions: dict[int, Action] = {}
+    for trial in study.trials():
+        a = trial.user_attrs
+        actions[a["decision"]] = Start(trial.number, a["stage"], a["values"], a["epochs"], a["gain"])
+    for name, value in attributes.items():
+        if name.startswith("decision_"):
+            run = value["trial"], value["split"], value["epochs"]
+            action = Continue(*run) if value["kind"] == "continue" else Replicate(*run)
+            actions[int(name.removeprefix("decision_"))] = action
+    journal = []
+    for number in range(len(actions)):
+        body = attributes.get(f"result_{number:06d}", {})
+        journal.append((Entry(actions[number], _result(body, last_rung) if body else None), body))
+    return journal

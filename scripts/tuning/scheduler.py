@@ -1,0 +1,300 @@
+"""Rungs with pause and promotion: which run is carried on, which trial starts next, which leader is repeated.
+
+Terms: a *rung* is a number of epochs at which every run pauses; a *promotion* carries a paused run on to the next one;
+a *replicate* is a run of a leading trial on another split; a trial *starts* on split 0 and pauses at the first rung.
+One in `reduction` of the runs at a rung is promoted, as in asynchronous successive halving (Li et al. 2020), but by the
+score that the curve model expects at the last rung, and continued, never started again.
+
+Every decision is a function of the seed, the configuration and the journal, in the order in which the work was handed
+out: decision k knows the results of the decisions 0 to k - lag, however late or early they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.random_keys import numpy_generator
+from scripts.search_space import SearchSpace, Values
+from scripts.tuning.curve_model import CurveModel, default_parameters, fit_parameters
+from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
+from scripts.tuning.learning_curves import LearningCurves
+from scripts.tuning.proposals import propose_point
+from scripts.tuning.stages import Stage, draw
+from scripts.tuning.unit_cube import UnitCube, stacked
+
+_REFIT_GROWTH = 1.15  # the kernel parameters are fitted again once there are so many times as many scores
+_N_LEADERS = 6
+_N_LATEST = 64
+_LEAST_GAIN, _MOST_IDLE = 0.05, 6
+
+
+@dataclass(frozen=True)
+class RungConfig:
+    """How a search with rungs spends its epochs.
+
+    Attributes
+    ----------
+    rungs : tuple of int
+        Epochs at which runs pause, ascending; the last is the most that a run gets.
+    reduction : float
+        One in so many runs at a rung is promoted.
+    n_initial : int
+        Random trials before the model proposes; fewer if there is a portfolio to start from.
+    random_share : float
+        Share of random trials after that.
+    fine_tune_every : int
+        Every so-many-th proposal of the model looks around the leaders alone.
+    replicate_share : float
+        Share of the epochs that repeats leaders on other splits.
+    replicate_epochs : int
+        Epochs of a replicate; one of `rungs`.
+    n_splits : int
+        Splits there are, split 0 included.
+    max_trials, max_epochs : int
+        The search ends when either is reached.
+    stop_auto : bool
+        The search also ends once the model has expected next to nothing of several proposals in a row.
+    lag : int
+        Decision k sees the results of decisions 0 to k - lag: same search for 1 to `lag` workers.
+    """
+
+    rungs: tuple[int, ...] = (4, 8, 16, 32, 50)
+    reduction: float = 2.0
+    n_initial: int = 8
+    random_share: float = 0.1
+    fine_tune_every: int = 3
+    replicate_share: float = 0.1
+    replicate_epochs: int = 16
+    n_splits: int = 5
+    max_trials: int = 10**9
+    max_epochs: int = 10**9
+    stop_auto: bool = False
+    lag: int = 1
+
+
+class Scheduler:
+    """Makes the decisions of a search one after the other; holds nothing that the journal does not determine.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    config : RungConfig
+    seed : int
+    portfolio : sequence of mappings
+        Configurations that are tried first.
+    """
+
+    def __init__(self, space: SearchSpace, config: RungConfig, seed: int, portfolio: Sequence[Values] = ()) -> None:
+        self.space, self.config, self.seed = space, config, seed
+        self.portfolio = list(portfolio)
+        self.cube = UnitCube(space)
+        self.curves = LearningCurves(config.rungs, self.cube)
+        self.actions: list[Action] = []  # all decisions so far, in their order
+        self._results: list[Result | None] = []
+        self._n_visible = 0
+        self._n_trials = 0
+        self._n_idle = 0  # Bayesian proposals in a row that promised next to nothing beyond the noise
+        self._n_modelled = 0  # trials that the model proposed
+        self._epochs_planned = 0  # of all decisions, as if none ended early
+        self._epochs_replicated = 0
+        self._target: dict[tuple[int, int], int] = {}  # epochs that each run was last sent to
+        self._n_sent = [0] * len(config.rungs)  # runs of split 0 that were sent to each rung
+        self._paused: list[dict[int, None]] = [{} for _ in config.rungs]  # trials that wait at each rung
+        self._fit_rows = 0  # scores that the kernel parameters were last fitted to
+        self._logs: np.ndarray | None = None
+        self._model: tuple[int, CurveModel, np.ndarray, np.ndarray] | None = None
+
+    # --- the journal ------------------------------------------------------------------------------------------------
+
+    def replay(self, entries: Iterable[Entry]) -> None:
+        """Take over decisions that were made before, with the results that are in."""
+        for entry in entries:
+            self._see()
+            self._submit(entry.action)
+            if entry.result is not None:
+                self.record(len(self.actions) - 1, entry.result)
+
+    def record(self, number: int, result: Result) -> None:
+        """The result of decision `number`."""
+        self._results[number] = result
+
+    def next_action(self) -> Action | Stop | None:
+        """The next decision; None while it must wait for a result that it depends on."""
+        if not self._see():
+            return None
+        action = self._decide()
+        if not isinstance(action, Stop):
+            self._submit(action)
+        return action
+
+    def ranking(self) -> list[int]:
+        """Trials that the model knows, the best first, by the score expected at the last rung on a split like any."""
+        if not self.curves.n_rows:
+            return []
+        _, known, mean = self._fitted()
+        return [int(known[k]) for k in np.argsort(-mean, kind="stable")]
+
+    def conclude(self) -> None:
+        """Take in all results, once no further decision is to be made."""
+        self._take_in(len(self.actions))
+
+    def _see(self) -> bool:
+        """Take in the results that the next decision may know; False if one of them is not there yet."""
+        complete = self._take_in(len(self.actions) - self.config.lag + 1)
+        if self.curves.n_rows >= self._fit_rows * _REFIT_GROWTH + 3:
+            self._fit_rows, self._logs = self.curves.n_rows, None
+        return complete
+
+    def _take_in(self, n: int) -> bool:
+        """Take in the results of the first `n` decisions; False if one of them is not there yet."""
+        while self._n_visible < n:
+            result = self._results[self._n_visible]
+            if result is None:
+                return False
+            action = self.actions[self._n_visible]
+            self.curves.add_result(action.trial, action.split, result)
+            run = self.curves.run(action.trial, action.split)
+            short = action.epochs - run.epochs
+            if run.ended and short > 0:
+                self._epochs_planned -= short
+            if action.split == 0 and not run.ended and run.rung < len(self.config.rungs) - 1:
+                self._paused[run.rung][action.trial] = None
+            self._n_visible += 1
+        return True
+
+    def _submit(self, action: Action) -> None:
+        """Note that a decision was made."""
+        self.actions.append(action)
+        self._results.append(None)
+        key = (action.trial, action.split)
+        new = action.epochs - self._target.get(key, 0)
+        self._epochs_planned += new
+        self._target[key] = action.epochs
+        if isinstance(action, Start):
+            self._n_trials += 1
+            self._n_modelled += action.stage != "random"
+            if action.stage == "bayesian" and action.gain is not None:
+                self._n_idle = self._n_idle + 1 if action.gain < _LEAST_GAIN else 0
+            self.curves.add_trial(self.cube.point(action.values))
+        if isinstance(action, Replicate):
+            self._epochs_replicated += new
+        if action.split == 0:
+            rung = self.config.rungs.index(action.epochs)
+            self._n_sent[rung] += 1
+            self._paused[rung - 1].pop(action.trial, None)
+
+    # --- decisions --------------------------------------------------------------------------------------------------
+
+    def _decide(self) -> Action | Stop:
+        if self._epochs_planned >= self.config.max_epochs:
+            return Stop(f"the budget of {self.config.max_epochs} epochs is spent")
+        if self._n_trials < self._n_first():
+            return self._start_random()
+        if self.config.stop_auto and self._n_idle >= _MOST_IDLE:
+            return Stop(
+                f"the last {_MOST_IDLE} proposals promised less than {_LEAST_GAIN:g} of the noise between splits"
+            )
+        promotion = self._promotion() or self._replicate()
+        if promotion is not None:
+            return promotion
+        if self._n_trials < self.config.max_trials:
+            return self._start()
+        return self._last_promotion() or Stop(f"all {self.config.max_trials} trials were tried")
+
+    def _n_first(self) -> int:
+        """Trials that start before anything else."""
+        return min(self.config.max_trials, len(self.portfolio) or self.config.n_initial)
+
+    def _promotion(self) -> Continue | None:
+        """The paused run with the best prospect at the highest rung from which too few have gone on."""
+        for rung in range(len(self.config.rungs) - 2, -1, -1):
+            owed = int(self._n_sent[rung] / self.config.reduction) - self._n_sent[rung + 1]
+            if owed > 0 and self._paused[rung]:
+                return self._promote(rung)
+        return None
+
+    def _last_promotion(self) -> Continue | None:
+        """With no trials left to start, the rest of the budget carries the best paused runs on, the highest first."""
+        for rung in range(len(self.config.rungs) - 2, -1, -1):
+            if self._paused[rung] and self._n_sent[rung + 1] * self.config.reduction < self._n_sent[rung]:
+                return self._promote(rung)
+        return None
+
+    def _promote(self, rung: int) -> Continue | None:
+        _, known, mean = self._fitted()
+        paused = self._paused[rung]
+        best_first = [int(known[k]) for k in np.argsort(-mean, kind="stable")]
+        trial = next((t for t in best_first if t in paused), next(iter(paused)))
+        return Continue(trial, 0, self.config.rungs[rung + 1])
+
+    def _replicate(self) -> Replicate | None:
+        """The leader among the fully trained on its next split, while replicates have less than their share."""
+        if self._epochs_replicated >= self.config.replicate_share * self._epochs_planned:
+            return None
+        if self._n_sent[-1] == 0:
+            return None
+        for trial in self.ranking():
+            run = self.curves.runs.get((trial, 0))
+            if run is None or run.rung < len(self.config.rungs) - 1 or not np.isfinite(run.best):
+                continue
+            for split in range(1, self.config.n_splits):
+                if (trial, split) not in self._target:
+                    return Replicate(trial, split, self.config.replicate_epochs)
+        return None
+
+    def _start(self) -> Start:
+        generator = numpy_generator(self.seed, "trial", self._n_trials, "who")
+        usable = self.curves.n_rows > 0 and len(self.cube) > 0
+        if not usable or generator.uniform() < self.config.random_share:
+            return self._start_random()
+        stage: Stage = "fine_tune" if (self._n_modelled + 1) % self.config.fine_tune_every == 0 else "bayesian"
+        point, gain = self._proposal(stage == "fine_tune")
+        return Start(self._n_trials, stage, self.cube.values(point), self.config.rungs[0], gain)
+
+    def _start_random(self) -> Start:
+        number = self._n_trials
+        values = dict(self.portfolio[number]) if number < len(self.portfolio) else draw(self.space, self.seed, number)
+        return Start(number, "random", values, self.config.rungs[0])
+
+    def _proposal(self, near_only: bool) -> tuple[np.ndarray, float]:
+        """Where the model expects most, once what was started has gone as it expects, and the gain in noise units."""
+        model, known, mean = self._fitted()
+        data = model.data
+        last = len(self.config.rungs) - 1
+        unfinished = np.array([r for r in np.unique(data.run) if data.rung[data.run == r].max() < last], dtype=int)
+        if len(unfinished):
+            model = model.believing(unfinished)
+        order = np.argsort(-mean, kind="stable")[:_N_LEADERS]
+        generator = numpy_generator(self.seed, "trial", self._n_trials, "proposal")
+        # Of very many trials only those count that the model knows, and the latest.
+        latest = np.arange(max(0, self._n_trials - _N_LATEST), self._n_trials)
+        nearby = [self.curves.points[t] for t in np.union1d(known, latest)]
+        leaders = stacked([self.curves.points[t] for t in known[order]], len(self.cube))
+        margin = 0.0 if near_only else model.offset_sd
+        tried = stacked(nearby, len(self.cube))
+        point, gain = propose_point(model, self.cube, leaders, tried, margin, near_only, generator)
+        return point, gain / model.offset_sd
+
+    def _fitted(self) -> tuple[CurveModel, np.ndarray, np.ndarray]:
+        """The curve model of what is visible, the trials it knows, and the scores it expects at the last rung."""
+        n_rows = self.curves.n_rows
+        if self._model is None or self._model[0] != n_rows:
+            data, known = self.curves.observations(n_rows)
+            if self._logs is None:
+                fitted_to = self.curves.observations(self._fit_rows)[0] if self._fit_rows else None
+                self._logs = default_parameters(data) if fitted_to is None else fit_parameters(fitted_to)
+            model = CurveModel(data, self._logs)
+            self._model = (n_rows, model, known, model.posterior(data.inputs)[0])
+        return self._model[1:]
+
+
+def next_action(
+    journal: Sequence[Entry], space: SearchSpace, config: RungConfig, seed: int, portfolio: Sequence[Values] = ()
+) -> Action | Stop | None:
+    """The decision that follows a journal; None while it must wait for a result that it depends on."""
+    scheduler = Scheduler(space, config, seed, portfolio)
+    scheduler.replay(journal)
+    return scheduler.next_action()
