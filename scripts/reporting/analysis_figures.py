@@ -1,9 +1,8 @@
-"""Charts of phases 1 and 2: what the search found and whether short trials foretold long ones."""
+"""Charts of phases 1 and 2: learning curves, what mattered, and whether short trials foretold long ones."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,67 +20,13 @@ from scripts.reporting.figures import (
     percent_tooltip,
     rule,
     specification,
+    stage_encoding,
     thinned,
     words,
 )
 
 _MAX_CANDIDATES = 8
 _MAX_SLICES = 16
-_STAGES = ("random", "bayesian", "fine tune")
-
-
-def search_figure(trials: Sequence[Row], constant: float | None) -> Figure | None:
-    """Accuracy of each trial of phase 1 and the best so far against the epochs spent.
-
-    Parameters
-    ----------
-    trials : sequence of mappings
-        `trials` of trials.json.
-    constant : float or None
-        Accuracy of always answering the most frequent class, drawn as the baseline.
-    """
-    rows = _search_rows(trials)
-    if not rows:
-        return None
-    kept = thinned(rows, [r["improved"] for r in rows])
-    x = alt.X("epochs:Q", title="epochs spent so far")
-    y = alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
-    colour, shape = _stage(kept)
-    tooltip = ["trial:Q", "stage:N", percent_tooltip("accuracy"), "epochs:Q"]
-    points = chart(kept).mark_point(opacity=0.8).encode(x, y, colour, shape, tooltip=tooltip)
-    line = chart(kept).mark_line(interpolate="step-after", color=GREY).encode(x, alt.Y("best:Q"))
-    reading = (
-        "Each mark is one trial, placed where its training ended; the line is the best accuracy so far. A line that "
-        "has been flat for long says that more trials of this kind would not have helped. One split and one run per "
-        "trial: differences between neighbouring marks are mostly chance, phase 2 measures how much."
-    )
-    layers = [line, points, *rule(constant)]
-    reading += " The dashed line is the accuracy of always answering one class." if constant is not None else ""
-    return Figure("search", "Trials and best so far", reading, (Panel("", specification(layers, "Trials of phase 1")),))
-
-
-def _search_rows(trials: Sequence[Row]) -> list[dict[str, Any]]:
-    """Accuracy, best so far and epochs spent so far after each trial that has a result."""
-    rows: list[dict[str, Any]] = []
-    spent, best = 0, -math.inf
-    for trial in sorted(trials, key=lambda t: t.get("number") or 0):
-        spent += trial.get("epochs") or 0
-        accuracy = trial.get("val_accuracy")
-        if accuracy is None or trial.get("state") == "failed":
-            continue
-        improved = accuracy > best
-        best = max(best, accuracy)
-        row = {"epochs": spent, "accuracy": accuracy, "best": best, "improved": improved}
-        rows.append(row | {"trial": trial.get("number"), "stage": words(trial.get("stage"))})
-    return rows
-
-
-def _stage(rows: Sequence[Row]) -> tuple[alt.Color, alt.Shape]:
-    """Colour and shape by stage, in the order in which the stages run."""
-    present = {row["stage"] for row in rows}
-    domain = [s for s in _STAGES if s in present] + sorted(present - set(_STAGES))
-    scale = alt.Scale(domain=domain)
-    return alt.Color("stage:N", title=None, scale=scale), alt.Shape("stage:N", title=None, scale=scale)
 
 
 def learning_curve_figure(configurations: Sequence[Row], constant: float | None) -> Figure | None:
@@ -208,7 +153,7 @@ def _slice(name: str, rows: list[dict[str, Any]], constant: float | None, log: b
         .encode(
             x,
             alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
-            *_stage(rows),
+            *stage_encoding(rows),
             tooltip=[alt.Tooltip("x:N", title=name), percent_tooltip("accuracy"), "stage:N"],
         )
     )

@@ -11,7 +11,6 @@ from scripts.reporting.analysis_figures import (
     importance_figure,
     learning_curve_figure,
     rank_figure,
-    search_figure,
     slice_figure,
 )
 from scripts.reporting.page import (
@@ -32,6 +31,7 @@ from scripts.reporting.page import (
     provenance,
     value_cell,
 )
+from scripts.reporting.search_figures import rung_figure, rung_tables, search_figure
 
 _NAIVE_TRIALS, _NAIVE_EPOCHS = 60, 50  # the search without phases that the cost is held against
 
@@ -77,12 +77,14 @@ def analysis_page(content: AnalysisReport) -> Page:
     chosen = _chosen(candidates, best)
     phase_1 = present(
         [
-            search_figure(records, constant),
+            search_figure(trials, constant),
+            rung_figure(trials),
             importance_figure(importance),
             slice_figure(records, importance, constant, (best.get("experiment") or {}).get("search_space") or {}),
             rank_figure(candidates, records),
         ]
     )
+    tables = (*rung_tables(trials), *_failure_tables(records))
     sections = (
         Section("What it cost", _cost_notes(), (_cost_table(trials, extended),)),
         Section(
@@ -93,7 +95,7 @@ def analysis_page(content: AnalysisReport) -> Page:
         Section("How much of it is luck", tuple(content.credibility)),
         Section("The candidates' settings", tables=(_settings_table(candidates, chosen),)),
         Section("Learning curves", figures=present([learning_curve_figure(candidates, constant)])),
-        Section("The search of phase 1", _search_notes(records), _failure_tables(records), phase_1),
+        Section("The search of phase 1", _search_notes(trials), tables, phase_1),
     )
     return Page(
         title="Which configuration to train: analysis of phases 1 and 2",
@@ -233,15 +235,17 @@ def _settings_table(candidates: Sequence[Mapping[str, Any]], chosen: Mapping[str
     return Table(caption, (Column("hyperparameter", numeric=False), *heads), tuple(rows))
 
 
-def _search_notes(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _search_notes(trials: Mapping[str, Any]) -> tuple[str, ...]:
+    records = trials.get("trials") or ()
     if not records:
         return ()
     states = [record.get("state") for record in records]
     counts = {state: states.count(state) for state in ("complete", "stopped", "failed")}
-    return (
-        f"{len(records)} trials: {counts['complete']} ran all their epochs, {counts['stopped']} were stopped early, "
-        f"{counts['failed']} failed and were never ranked.",
-    )
+    told = f"{len(records)} trials: {counts['complete']} ran all their epochs"
+    if rungs := trials.get("rungs"):
+        paused = sum(r.get("state") == "complete" and (r.get("epochs") or 0) < rungs[-1] for r in records)
+        told = f"{len(records)} trials: {paused} paused at a rung, {counts['complete'] - paused} came to the last one"
+    return (f"{told}, {counts['stopped']} were stopped early, {counts['failed']} failed and were never ranked.",)
 
 
 def _failure_tables(records: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:

@@ -16,6 +16,7 @@ from scipy import stats
 from scripts.artifacts import write_bytes
 
 Row = Mapping[str, Any]
+_STAGES = ("random", "bayesian", "fine tune")
 
 MAX_POINTS = 1200
 # Each colour has a contrast of at least 3:1 against both the light and the dark background.
@@ -89,6 +90,14 @@ def percent_tooltip(field: str) -> alt.Tooltip:
 def words(value: Any) -> str:
     """Write an identifier such as fine_tune as words."""
     return str(value or "unknown").replace("_", " ")
+
+
+def stage_encoding(rows: Sequence[Row]) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape by stage of the search, in the order in which the stages run."""
+    present = {row["stage"] for row in rows}
+    domain = [s for s in _STAGES if s in present] + sorted(present - set(_STAGES))
+    scale = alt.Scale(domain=domain)
+    return alt.Color("stage:N", title=None, scale=scale), alt.Shape("stage:N", title=None, scale=scale)
 
 
 def spread(n: int) -> list[int]:
