@@ -1,0 +1,86 @@
+"""What safety costs: phase 1 with a checkpoint on disk after every epoch, and without any, one after the other.
+
+Both train the same trials of the default data, in a process forked from one that has imported everything. Without
+safety, states are neither packed nor written while a run goes on; everything else is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# The phase imports these itself; here they are loaded once, before the forks.
+import scripts.leaks.check
+import scripts.tuning.search  # noqa: F401
+from benchmarks.common import arguments, show, summarised
+from scripts.artifacts import pack_tensors
+from scripts.checkpoints import Checkpoints
+from scripts.execution import executor
+
+COMMAND = ROOT / "run_hyperparameter_tuning.py"
+
+
+def seconds(flags: list[str], safe: bool) -> float:
+    """Time that phase 1 takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        process = os.fork()
+        if not process:
+            code = 70
+            try:
+                if not safe:
+                    _without_safety()
+                torch.set_num_threads(1)
+                sys.argv = [str(COMMAND), "--run-dir", folder, "--workers", "1", "-q", "--no-progress", *flags]
+                runpy.run_path(str(COMMAND), run_name="__main__")
+            except SystemExit as end:
+                code = int(end.code or 0)
+            finally:
+                os._exit(code)
+        if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]):
+            raise RuntimeError("phase 1 failed")
+        return time.perf_counter() - begun
+
+
+def _without_safety() -> None:
+    """Pack and write the states of finished runs alone, which the results are made of."""
+    save = Checkpoints.save
+
+    def pack(state: dict[str, object]) -> bytes:
+        return pack_tensors(state) if state["outcome"] else b""
+
+    def save_finished(self: Checkpoints, name: str, packed: bytes) -> None:
+        if packed:
+            save(self, name, packed)
+
+    executor.pack_tensors = pack  # type: ignore[attr-defined]
+    Checkpoints.save = save_finished  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Take turns and print the table."""
+    given: argparse.Namespace = arguments(__doc__, repeats=5, config="")
+    flags = ["--config", given.config] if given.config else []
+    times: dict[bool, list[float]] = {True: [], False: []}
+    seconds(flags, safe=True)  # whatever is slow the first time
+    for _ in range(given.repeats):
+        for safe in times:
+            times[safe].append(seconds(flags, safe))
+    results = [summarised("with checkpoints", "s", times[True]), summarised("without", "s", times[False])]
+    ratios = [a / b - 1 for a, b in zip(times[True], times[False], strict=True)]
+    results.append(summarised("overhead", "share of the time without", ratios))
+    show("What safety costs in phase 1, one worker", results, given.json)
+
+
+if __name__ == "__main__":
+    main()
