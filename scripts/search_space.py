@@ -27,7 +27,9 @@ class Hyperparameters(Model):
 
     model_config = ConfigDict(extra="allow")
 
-    family: str = Field("mlp", description="model family: mlp, resnet, gru, tcn or a name declared under `models`")
+    family: str = Field(
+        "mlp", description="model family: mlp, resnet, tabm, gru, tcn, transformer or a name declared under `models`"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
     weight_decay: float = Field(1e-2, ge=0, le=10, description="weight decay (decoupled for adamw)")
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="sgd has Nesterov momentum 0.9")
@@ -36,7 +38,9 @@ class Hyperparameters(Model):
     depth: int = Field(2, ge=1, le=64, description="hidden layers, residual blocks or recurrent layers")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of hidden activations set to zero in training")
     activation: Literal["relu", "gelu", "silu"] = Field("relu", description="non-linearity")
-    window: int = Field(1, ge=1, le=2_000, description="rows of history read by gru and tcn")
+    window: int = Field(1, ge=1, le=2_000, description="rows of history read by gru, tcn and transformer")
+    n_members: int = Field(16, ge=1, le=1024, description="perceptrons of a tabm that share their matrices")
+    patch_length: int = Field(4, ge=1, le=2_000, description="rows of history that a transformer takes as one")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="weight of the uniform distribution in the target")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the planned epochs")
     gradient_clip: float = Field(1.0, ge=0, le=1e6, description="largest gradient norm; 0 switches clipping off")

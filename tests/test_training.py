@@ -58,6 +58,7 @@ def dataset(seed=0, n_classes=2):
 
 
 DATA = dataset()
+FAMILIES = ("mlp", "resnet", "tabm", "gru", "tcn", "transformer")
 
 
 def spec(**changes):
@@ -74,7 +75,7 @@ def finished(run):
     return run
 
 
-@pytest.mark.parametrize("family", ["mlp", "resnet", "gru", "tcn"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns(family):
     run = finished(TrainingRun(spec(epochs=15, hyperparameters={"family": family, "window": 4}), DATA))
     assert run.outcome.state == "complete"
@@ -83,7 +84,7 @@ def test_every_family_learns(family):
     assert run.outcome.n_parameters == sum(p.numel() for p in run.model.parameters())
 
 
-@pytest.mark.parametrize("family", ["mlp", "resnet", "gru", "tcn"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_resumed_run_ends_in_the_same_bits(family, optimizer):
     values = {"family": family, "window": 3, "optimizer": optimizer, "schedule": "cosine", "dropout": 0.3}
@@ -303,5 +304,5 @@ def test_preprocessing_knows_training_rows_alone():
 
 
 def test_an_unknown_family_names_the_known_ones():
-    with pytest.raises(Exception, match="built in: mlp, resnet, gru, tcn"):
+    with pytest.raises(Exception, match="built in: mlp, resnet, tabm, gru, tcn, transformer"):
         build_model(Hyperparameters(family="nothing"), 3, 2, {})

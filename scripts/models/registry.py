@@ -14,14 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from scripts.errors import InputError
 from scripts.models.gru import GRU
 from scripts.models.mlp import MLP
+from scripts.models.patch_transformer import PatchTransformer
 from scripts.models.resnet import ResNet
+from scripts.models.tabm import TabM
 from scripts.models.tcn import TCN
 from scripts.search_space import Choices, Hyperparameters, SearchSpace
 
 Factory = Callable[[Hyperparameters, int, int, int], nn.Module]
 
-ROW_FAMILIES: dict[str, Callable[[Hyperparameters, int, int], nn.Module]] = {"mlp": MLP, "resnet": ResNet}
-WINDOW_FAMILIES: dict[str, Callable[[Hyperparameters, int, int], nn.Module]] = {"gru": GRU, "tcn": TCN}
+BuiltIn = Callable[[Hyperparameters, int, int], nn.Module]
+ROW_FAMILIES: dict[str, BuiltIn] = {"mlp": MLP, "resnet": ResNet, "tabm": TabM}
+WINDOW_FAMILIES: dict[str, BuiltIn] = {"gru": GRU, "tcn": TCN, "transformer": PatchTransformer}
 
 
 def window_offsets(hyperparameters: Hyperparameters) -> range | None:

@@ -53,7 +53,8 @@ def loss_sum(
 
     Parameters
     ----------
-    logits : Tensor, shape (n, n_classes)
+    logits : Tensor, shape (n, n_classes) or (n, n_members, n_classes)
+        Of several members the mean of their losses is taken.
     targets : Tensor of int64, shape (n,)
     class_weights : Tensor, shape (n_classes,), or None
         With label smoothing, each class of the smoothed target has its own weight, as in PyTorch.
@@ -61,6 +62,11 @@ def loss_sum(
     sample_weights : Tensor, shape (n,), or None
         None: every row counts the same.
     """
+    if logits.ndim == 3:
+        n_members = logits.shape[1]
+        weights = None if sample_weights is None else sample_weights.repeat_interleave(n_members)
+        rows = (logits.flatten(0, 1), targets.repeat_interleave(n_members))
+        return loss_sum(*rows, class_weights, label_smoothing, weights) / n_members
     if sample_weights is None:
         return F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
     losses = F.cross_entropy(logits, targets, class_weights, reduction="none", label_smoothing=label_smoothing)
