@@ -158,11 +158,11 @@ class Race:
         seed += 1
         if len(self._running) < 2 or seed >= self.most_seeds:
             return []
-        spared = {t: len(self.dates) - sum(Network(t, fold) in done for fold in range(len(self.dates))) for t in self.trials}
         given = [network for network in done if network.seed > 0]
-        networks_left = sum(spared.values()) - len(given)
-        epochs_left = sum(n * _epochs(done, t) for t, n in spared.items()) - sum(done[n].epochs for n in given)
-        if len(self._running) > networks_left or sum(_epochs(done, t) for t in self._running) > epochs_left:
+        spared = [t for t in self.trials for k in range(len(self.dates)) if Network(t, k) not in done]
+        epochs_left = sum(_epochs(done, trial) for trial in spared) - sum(done[network].epochs for network in given)
+        needed = sum(_epochs(done, trial) for trial in self._running)
+        if len(self._running) > len(spared) - len(given) or needed > epochs_left:
             return []
         return [Network(trial, fold, seed) for trial in self._running]
 

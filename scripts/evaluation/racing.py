@@ -1,17 +1,17 @@
-"""Racing: which configurations can hardly be the best any more, after some of the folds, at a stated probability of error.
+"""Racing: which configurations can hardly be the best any more after some of the folds, at a stated error.
 
 A race (Maron and Moore 1994; Birattari et al. 2002) compares all candidates on the same rows and drops those that are
 clearly behind, so that effort goes to the others. The only error that matters is to drop the best one. It happens only
-if some rival is found ahead of it; so a one-sided test of each rival with the level divided by their number (Bonferroni)
-bounds it at every look, whatever else was dropped before. What all looks may spend together is divided among them by a
-spending function (Lan and DeMets 1983).
+if some rival is found ahead of it; so a one-sided test of each rival, with the level divided by the number of rivals
+(Bonferroni), bounds it at every look, whatever else was dropped before. What all looks may spend together is divided
+among them by a spending function (Lan and DeMets 1983).
 
 A difference of two accuracies varies for two reasons. The dates are a sample: whole dates are resampled in blocks, all
 configurations together. And each fold has only one network of each configuration, which another seed would have made
-better or worse: no resampling of rows shows that. It is estimated from the residuals of an additive model of
-configuration and fold, which hold the chance of the dates as well. The two are added and not subtracted from each
-other, which errs on the safe side: the folds' networks share training rows, so that their residuals understate how much
-the mean varies (Nadeau and Bengio 2003).
+better or worse: no resampling of rows shows that. The residuals of an additive model of configuration and fold hold both
+kinds of chance, but only few of them are known, and they take the networks of all configurations as equally uncertain.
+So the larger of the two variances counts. Where folds test the same dates, the residuals share what these dates did, and
+hide it; there both are added.
 """
 
 from __future__ import annotations
@@ -110,13 +110,22 @@ def p_values_of_being_best(
     shares = np.unique(fold, return_counts=True)[1] / len(fold)
     # Two networks differ in each fold; the mean over rows weighs folds by their rows.
     trained = 2.0 * variance * float(np.sum(shares**2))
-    error = np.sqrt(np.maximum(own[:, None] + own[None, :] - 2.0 * covariance, 0.0) + trained)
+    sampled = np.maximum(own[:, None] + own[None, :] - 2.0 * covariance, 0.0)
+    error = np.sqrt(sampled + trained if _test_same_dates(fold, date) else np.maximum(sampled, trained))
     mean = hits.mean(axis=0)
     lead = mean[None, :] - mean[:, None]  # of the rival (column) over the configuration (row)
     statistic = np.divide(lead, error, out=np.zeros_like(lead), where=error > 0.0)
     freedoms = min(float(freedom), len(counts) / block - 1.0)
     tail = t.sf(statistic.max(axis=1), freedoms)
     return np.asarray(np.minimum(1.0, n_rivals * tail))
+
+
+def _test_same_dates(fold: np.ndarray, date: np.ndarray | None) -> bool:
+    """Whether a date is tested by several folds."""
+    if date is None:
+        return False
+    tested = np.unique(np.column_stack([fold, date]), axis=0)
+    return len(tested) > len(np.unique(tested[:, 1]))
 
 
 def _block_length(sums: np.ndarray, counts: np.ndarray, horizon: int) -> float:
