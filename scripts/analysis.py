@@ -129,7 +129,7 @@ def rank_agreement(configurations: list[dict[str, Any]]) -> float | None:
 
 def _print_table(session: Session, extended: dict[str, Any]) -> None:
     table = Table(title=f"{extended['n_folds']}-fold cross-validation; the spread over folds is no error of the mean")
-    measured = ("accuracy", "spread", "s.e.", "phase 1", "log loss", "net", "weights", "folds")
+    measured = ("accuracy", "spread", "s.e.", "phase 1", "log loss", "net", "weights")
     for heading in ("rank", "trial", "family", *measured):
         table.add_column(heading, justify="left" if heading == "family" else "right", no_wrap=True)
     for c in extended["configurations"]:
@@ -139,8 +139,8 @@ def _print_table(session: Session, extended: dict[str, Any]) -> None:
         ]
         shown = "-" if earned is None else f"{earned:+.1%}"
         table.add_row(
-            *(str(c["rank"]), str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])),
-            f"{len(c['folds'])}, stopped" if c["state"] == "stopped" else str(len(c["folds"])),
+            "stopped" if c["state"] == "stopped" else str(c["rank"]),
+            *(str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])),
         )
     console = Console(width=100)
     with console.capture() as drawn:

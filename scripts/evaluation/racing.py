@@ -8,10 +8,10 @@ among them by a spending function (Lan and DeMets 1983).
 
 A difference of two accuracies varies for two reasons. The dates are a sample: whole dates are resampled in blocks, all
 configurations together. And each fold has only one network of each configuration, which another seed would have made
-better or worse: no resampling of rows shows that. The residuals of an additive model of configuration and fold hold both
-kinds of chance, but only few of them are known, and they take the networks of all configurations as equally uncertain.
-So the larger of the two variances counts. Where folds test the same dates, the residuals share what these dates did, and
-hide it; there both are added.
+better or worse: no resampling of rows shows that. The residuals of an additive model of configuration and fold hold
+both kinds of chance, but only few of them are known, and they take the networks of all configurations as equally
+uncertain. So the larger of the two variances counts. Where folds test the same dates, the residuals share what these
+dates did, and hide it; there both are added.
 """
 
 from __future__ import annotations
