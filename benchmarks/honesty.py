@@ -37,6 +37,7 @@ from benchmarks.common import Result, show
 from scripts.config import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development
 from scripts.evaluation.best_of_n import cross_validation_selection_bias
+from scripts.selection import complete
 
 PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py", "evaluate_model.py")
 MARKET = {"n_tickers": 12, "n_days": 1500}
@@ -56,7 +57,7 @@ def market(task: tuple[Path, float, int]) -> dict[str, Any]:
     evaluation: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation_results.json").read_text())
     extended = json.loads((folder / "extended_training_results" / "extended_training_results.json").read_text())
     trials = json.loads((folder / "hyperparameter_tuning_results" / "trials.json").read_text())["trials"]
-    scores = np.array([[fold["accuracy"] for fold in c["folds"]] for c in extended["configurations"]])
+    scores = np.array([[fold["accuracy"] for fold in c["folds"]] for c in complete(extended["configurations"])])
     return evaluation | {
         "best_on_one_split": max(t["val_accuracy"] for t in trials if t["val_accuracy"] is not None),
         "cross_validated": scores[0].mean() - cross_validation_selection_bias(scores)[1],

@@ -17,8 +17,9 @@ from scripts.credibility import in_words, judge_choice, judge_search
 from scripts.errors import InputError, MissingInputError
 from scripts.extended_training import write_best_config
 from scripts.phases import EXTENDED, FINAL, TUNING, load_later
+from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
-from scripts.selection import PREFERENCES, pareto_set, rank
+from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.tuning.study import TrialStudy
 
@@ -51,15 +52,16 @@ def analyse(session: Session) -> None:
     study = TrialStudy(run_dir.study, {})
     importance = study.importance(experiment.seed)
     study.close()
-    agreement = rank_agreement(extended["configurations"])
+    finished = complete(extended["configurations"])
+    agreement = rank_agreement(finished)
     _print_table(session, extended)
+    for sentence in racing_in_words(extended):
+        session.say(sentence)
     spent = trials["epochs_spent"] + extended["epochs_spent"]
     session.say(f"best constant answer in the same folds: {extended['best_constant_accuracy']:.4f}")
     session.say(f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}")
     if agreement is not None:
-        session.say(
-            f"rank correlation of the phases over {len(extended['configurations'])} configurations: {agreement:.2f}"
-        )
+        session.say(f"rank correlation of the phases over {len(finished)} configurations: {agreement:.2f}")
     if importance:
         shown = ", ".join(f"{name} {share:.0%}" for name, share in list(importance.items())[:5])
         session.say(f"what mattered in phase 1: {shown}")
@@ -127,7 +129,8 @@ def rank_agreement(configurations: list[dict[str, Any]]) -> float | None:
 
 def _print_table(session: Session, extended: dict[str, Any]) -> None:
     table = Table(title=f"{extended['n_folds']}-fold cross-validation; the spread over folds is no error of the mean")
-    for heading in ("rank", "trial", "family", "accuracy", "spread", "s.e.", "phase 1", "log loss", "net", "weights"):
+    measured = ("accuracy", "spread", "s.e.", "phase 1", "log loss", "net", "weights")
+    for heading in ("rank", "trial", "family", *measured):
         table.add_column(heading, justify="left" if heading == "family" else "right", no_wrap=True)
     for c in extended["configurations"]:
         earned = c["avg_simulated_return"]
@@ -136,7 +139,8 @@ def _print_table(session: Session, extended: dict[str, Any]) -> None:
         ]
         shown = "-" if earned is None else f"{earned:+.1%}"
         table.add_row(
-            str(c["rank"]), str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])
+            "stopped" if c["state"] == "stopped" else str(c["rank"]),
+            *(str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])),
         )
     console = Console(width=100)
     with console.capture() as drawn:

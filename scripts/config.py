@@ -173,6 +173,13 @@ class ExtendedConfig(Model):
     selection_order: Annotated[tuple[Criterion, ...], Field(strict=False)] = Field(
         DEFAULT_ORDER, description="what decides among configurations within one standard error of the best"
     )
+    racing: bool = Field(True, description="configurations that can hardly win stop before the last fold")
+    racing_error_rate: float = Field(
+        0.05, gt=0, lt=0.5, description="largest probability that racing stops the best configuration, over all looks"
+    )
+    racing_most_seeds: int = Field(
+        3, ge=1, le=100, description="networks on a fold at most, where racing saved trainings for further seeds"
+    )
 
 
 class FinalConfig(Model):

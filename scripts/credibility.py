@@ -24,6 +24,7 @@ from scripts.evaluation.sharpe import (
 )
 from scripts.evaluation.statistics import difference_interval
 from scripts.random_keys import key, numpy_generator
+from scripts.selection import complete
 
 _BLOCKS = 16  # of dates, for the probability of backtest overfitting
 _LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, choosing among trials cannot be judged
@@ -96,12 +97,15 @@ def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, rng: np.random
 def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: int, seed: int) -> dict[str, Any]:
     """What the chosen configuration of phase 2 is worth, and which others it cannot be told from.
 
+    Only configurations that were trained on all folds take part. One with several networks a fold counts with the mean
+    of their hits and losses, as a single network would in expectation, and not with the better of their mean.
+
     Parameters
     ----------
     out_of_fold : DataFrame
-        Columns trial_number, fold, date, label and a probability_* per class, the chosen configuration first.
+        Columns trial_number, fold, seed, row, date, label and a probability_* per class.
     results : dict
-        Content of extended_training_results.json.
+        Content of extended_training_results.json, the chosen configuration first.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: in
         folds, skill against the best constant and skill_ci95 by blocks of dates, confidence_set (trials that may be
         the best, by log loss), stability (how often the choice has the best accuracy when dates are resampled).
     """
-    configurations = results["configurations"]
+    configurations = complete(results["configurations"])
     numbers = [c["trial_number"] for c in configurations]
     scores = np.array([[f["accuracy"] for f in c["folds"]] for c in configurations])
     _, bias = cross_validation_selection_bias(scores) if len(scores) > 1 else (0, 0.0)
@@ -182,14 +186,19 @@ def _deflated_sharpe(ledger: pd.DataFrame) -> float | None:
 
 def _per_row(frame: pd.DataFrame, numbers: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Hits and log losses, shape (n_rows, n_configurations), labels and date positions of the same rows."""
-    blocks = [frame[frame["trial_number"] == number].sort_values("row") for number in numbers]
-    label = blocks[0]["label"].to_numpy()
     columns = [c for c in frame.columns if c.startswith("probability_")]
-    probabilities = [block[columns].to_numpy(dtype=np.float64) for block in blocks]
-    correct = np.column_stack([p.argmax(axis=1) == label for p in probabilities]).astype(np.float64)
-    row = np.arange(len(label))
-    losses = np.column_stack([-np.log(np.maximum(p[row, label], 2.2e-16)) for p in probabilities])
-    return correct, losses, label, pd.factorize(blocks[0]["date"], sort=True)[0]
+    probabilities, label = frame[columns].to_numpy(dtype=np.float64), frame["label"].to_numpy()
+    said = probabilities[np.arange(len(label)), label]
+    scored = frame[["trial_number", "row", "fold", "date", "label"]].assign(
+        hit=(probabilities.argmax(axis=1) == label).astype(np.float64), loss=-np.log(np.maximum(said, 2.2e-16))
+    )
+    # The mean over the networks of a configuration, each scored alone.
+    mean = scored.groupby(["trial_number", "row", "fold"]).agg(
+        hit=("hit", "mean"), loss=("loss", "mean"), date=("date", "first"), label=("label", "first")
+    )
+    blocks = [mean.loc[number] for number in numbers]
+    correct, losses = (np.column_stack([block[name] for block in blocks]) for name in ("hit", "loss"))
+    return correct, losses, blocks[0]["label"].to_numpy(), pd.factorize(blocks[0]["date"], sort=True)[0]
 
 
 def _stability(correct: np.ndarray, date: np.ndarray, rng: np.random.Generator, n_resamples: int = 1000) -> float:

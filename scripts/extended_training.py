@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from scripts.data.dataset import Dataset, Split
 from scripts.errors import InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
+from scripts.fold_records import configuration_record
 from scripts.out_of_fold import choose_decision, judge, n_duplicates, prediction_table
+from scripts.racing import Finished, Network, Race
 from scripts.search_space import Hyperparameters
-from scripts.selection import best_by_mean, rank
+from scripts.selection import best_by_mean, complete, rank
 from scripts.training.spec import Outcome, RunSpec
 
 COMMAND = "run_extended_training.py"
@@ -74,8 +77,8 @@ class ExtendedTrainer:
         """
         execute(work, executor, Checkpoints(self.run_dir.extended / "checkpoints"), watch, deadline)
         usable = [c for c in work.configurations() if c is not None]
-        if not usable:
-            reason = next(o.failure for o in work.outcomes.values() if o.failure)
+        if not complete(usable):
+            reason = next(o.failure for o in work.outcomes if o.failure)
             what = f"every configuration failed in at least one fold, the first with: {reason}"
             raise InputError(what, str(self.run_dir.extended), "add --fresh and a larger --top-n")
         best_naive = work.judge(usable)
@@ -92,6 +95,7 @@ class ExtendedTrainer:
             "best_naive": best_naive,
             "n_failed_configurations": len(work.trials) - len(usable),
             "n_duplicates": n_duplicates(work.dataset, work.folds),
+            "racing": work.race_record(),
             "configurations": [
                 {"rank": position} | c | {"decision": work.decision(c["trial_number"])}
                 for position, c in enumerate(ranked, 1)
@@ -105,72 +109,151 @@ class ExtendedTrainer:
 
 
 class CrossValidation:
-    """Every fold of every configuration as work for the driver."""
+    """The trainings of phase 2 as work for the driver: every fold of every configuration, unless a race stops some."""
 
     def __init__(self, experiment: Experiment, dataset: Dataset, trials: Sequence[dict[str, Any]], device: str) -> None:
         self.experiment, self.dataset, self.trials, self.device = experiment, dataset, list(trials), device
         self.folds: list[Split] = dataset.folds(
             experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed
         )
-        self._waiting = [self._spec(trial, fold) for trial in self.trials for fold in range(len(self.folds))]
-        self._done: dict[str, tuple[Outcome, list[Any], torch.Tensor]] = {}
+        self._by_number = {trial["number"]: trial for trial in self.trials}
+        self._done: dict[Network, tuple[Outcome, list[Any], torch.Tensor]] = {}
+        self._in_flight: dict[str, Network] = {}
+        self._race = self._start_race()
+        every = [Network(number, fold) for number in self._by_number for fold in range(self.n_folds)]
+        self._waiting = [] if self._race else every
 
     @property
-    def outcomes(self) -> dict[str, Outcome]:
-        """Outcome of each finished fold by the name of its run."""
-        return {name: outcome for name, (outcome, _, _) in self._done.items()}
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.folds)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Outcome of each finished training."""
+        return [outcome for outcome, _, _ in self._done.values()]
+
+    @property
+    def n_planned(self) -> int:
+        """Most trainings there can be; a race gives only what it took from others."""
+        return len(self.trials) * self.n_folds
+
+    @property
+    def most_at_once(self) -> int:
+        """Most trainings that can run side by side."""
+        return 2 * len(self.trials) if self._race else self.n_planned
 
     @property
     def epochs_planned(self) -> int:
         """Most epochs that can be spent."""
-        return len(self.trials) * len(self.folds) * self.experiment.extended.extended_epochs
+        return self.n_planned * self.experiment.extended.extended_epochs
 
     @property
     def epochs_spent(self) -> int:
-        """Epochs of every fold of every configuration."""
-        return sum(outcome.epochs for outcome, _, _ in self._done.values())
+        """Epochs of every training."""
+        return sum(outcome.epochs for outcome in self.outcomes)
 
     def next_spec(self) -> RunSpec | None:
-        """The next fold."""
-        return self._waiting.pop(0) if self._waiting else None
+        """The next training; in a race None also until a round is finished."""
+        if not self._waiting and not self._in_flight and self._race:
+            self._waiting = self._race.next_round({network: self._seen(network) for network in self._done})
+        if not self._waiting:
+            return None
+        network = self._waiting.pop(0)
+        spec = self._spec(self._by_number[network.trial], network.fold, network.seed)
+        self._in_flight[spec.name] = network
+        return spec
 
     def finished(self, spec: RunSpec, update: Update) -> None:
         """Keep outcome, learning curve and predictions."""
         if update.outcome is None:
             raise ValueError(f"{spec.name} has no outcome")
         logits = unpack_tensors(update.state)["validation_logits"] if update.state else torch.empty(0)
-        self._done[spec.name] = (update.outcome, list(update.history), logits)
+        self._done[self._in_flight.pop(spec.name)] = (update.outcome, list(update.history), logits)
 
     def configurations(self) -> list[dict[str, Any] | None]:
-        """A record for each configuration; None where a fold failed."""
+        """A record for each configuration; None where a training failed."""
         return [self._configuration(trial) for trial in self.trials]
 
-    def probabilities(self, trial_number: int) -> list[np.ndarray]:
-        """Class probabilities of the tested rows of each fold."""
-        return [self._done[_name(trial_number, fold)][2].softmax(dim=1).numpy() for fold in range(len(self.folds))]
+    def probabilities(self, trial_number: int) -> list[list[np.ndarray]]:
+        """Class probabilities of the tested rows of each fold it was trained on, by each of its networks."""
+        networks = self._networks(trial_number)
+        return [[self._done[network][2].softmax(dim=1).numpy() for network in fold] for fold in networks]
 
     def judge(self, configurations: Sequence[dict[str, Any]]) -> str:
         """Add to each record how sure it is (see `out_of_fold.judge`); name of the best naive rule."""
         rows = np.concatenate([test for _, test in self.folds])
-        said = {c["trial_number"]: np.concatenate(self.probabilities(c["trial_number"])) for c in configurations}
-        correct = {number: p.argmax(axis=1) == self.dataset.y[rows] for number, p in said.items()}
-        best = best_by_mean(configurations)["trial_number"]
+        correct = {c["trial_number"]: self._mean_hits(c["trial_number"]) for c in configurations}
+        best = best_by_mean(complete(configurations))["trial_number"]
         name, found = judge(self.dataset, rows, correct, best, self.experiment.seed)
         for configuration in configurations:
             configuration |= found[configuration["trial_number"]]
         return name
 
-    def decision(self, trial_number: int) -> dict[str, Any]:
-        """Threshold and margin for a configuration, from its out-of-fold predictions."""
-        logits = [self._done[_name(trial_number, fold)][2].numpy() for fold in range(len(self.folds))]
+    def decision(self, trial_number: int) -> dict[str, Any] | None:
+        """Threshold and margin for a configuration, from its out-of-fold predictions; None where racing stopped it.
+
+        By the first network of each fold, so that all configurations are treated alike.
+        """
+        networks = self._networks(trial_number)
+        if len(networks) < self.n_folds:
+            return None
+        logits = [self._done[fold[0]][2].numpy() for fold in networks]
         return choose_decision(self.dataset, [test for _, test in self.folds], logits, self.experiment)
 
-    def _spec(self, trial: dict[str, Any], fold: int) -> RunSpec:
+    def race_record(self) -> dict[str, Any] | None:
+        """What the race decided and moved, as plain values; None without one."""
+        if self._race is None:
+            return None
+        further = [outcome for network, (outcome, _, _) in self._done.items() if network.seed > 0]
+        return {
+            "error_rate": self.experiment.extended.racing_error_rate,
+            "looks": [look.record() for look in self._race.looks],
+            "n_trainings_spared": self.n_planned - (len(self._done) - len(further)),
+            "n_further_seeds": len(further),
+            "epochs_of_further_seeds": sum(outcome.epochs for outcome in further),
+        }
+
+    def _start_race(self) -> Race | None:
+        config, dataset = self.experiment.extended, self.dataset
+        if not config.racing or len(self.trials) < 2:
+            return None
+        return Race(
+            trials=[trial["number"] for trial in self.trials],
+            dates=[dataset.date[test] for _, test in self.folds],
+            has_time=dataset.has_time,
+            horizon=dataset.horizon,
+            error_rate=config.racing_error_rate,
+            most_seeds=config.racing_most_seeds,
+            seed=self.experiment.seed,
+        )
+
+    def _seen(self, network: Network) -> Finished:
+        """What the race knows of a finished training."""
+        outcome = self._done[network][0]
+        return Finished(None if outcome.state == "failed" else self._hits(network), outcome.epochs)
+
+    def _hits(self, network: Network) -> np.ndarray:
+        said = self._done[network][2].softmax(dim=1).numpy().argmax(axis=1)
+        hits: np.ndarray = said == self.dataset.y[self.folds[network.fold][1]]
+        return hits
+
+    def _mean_hits(self, trial_number: int) -> np.ndarray:
+        """Share of a configuration's networks that are right on each row, fold by fold."""
+        networks = self._networks(trial_number)
+        return np.concatenate([np.mean([self._hits(network) for network in fold], axis=0) for fold in networks])
+
+    def _networks(self, trial_number: int) -> list[list[Network]]:
+        """Finished trainings of a configuration, by fold."""
+        own = sorted(network for network in self._done if network.trial == trial_number)
+        return [list(fold) for _, fold in itertools.groupby(own, key=lambda network: network.fold)]
+
+    def _spec(self, trial: dict[str, Any], fold: int, seed: int) -> RunSpec:
         experiment, config = self.experiment, self.experiment.extended
         train, test = self.folds[fold]
         return RunSpec(
-            name=_name(trial["number"], fold),
-            address=(experiment.seed, "extended", trial["number"], "fold", fold),
+            name=f"extended_{trial['number']:04d}_fold_{fold}" + (f"_seed_{seed}" if seed else ""),
+            address=(experiment.seed, "extended", trial["number"], "fold", fold, *(("seed", seed) if seed else ())),
             hyperparameters=Hyperparameters(**trial["hyperparameters"]),
             train_rows=train,
             validation_rows=test,
@@ -185,36 +268,15 @@ class CrossValidation:
         )
 
     def _configuration(self, trial: dict[str, Any]) -> dict[str, Any] | None:
-        runs = [self._done[_name(trial["number"], fold)][:2] for fold in range(len(self.folds))]
-        outcomes = [outcome for outcome, _ in runs]
-        if any(outcome.state == "failed" for outcome in outcomes):
+        number = trial["number"]
+        folds = [[self._done[network][:2] for network in fold] for fold in self._networks(number)]
+        if any(outcome.state == "failed" for fold in folds for outcome, _ in fold):
             return None
-        accuracies = [o.val_accuracy for o in outcomes if o.val_accuracy is not None]
-        return {
-            "trial_number": trial["number"],
-            "config": Hyperparameters(**trial["hyperparameters"]).model_dump(),
-            "phase_1_accuracy": trial["val_accuracy"],
-            "avg_accuracy": float(np.mean(accuracies)),
-            "std_accuracy": float(np.std(accuracies, ddof=1)),
-            "avg_val_loss": _mean([o.val_loss for o in outcomes]),
-            "avg_train_loss": _mean([o.train_loss for o in outcomes]),
-            "avg_simulated_return": _mean([o.simulated_return for o in outcomes]),
-            "n_parameters": outcomes[0].n_parameters,
-            "operations_per_row": outcomes[0].operations_per_row,
-            "duration_s": sum(o.duration_s for o in outcomes),
-            "inference_us_per_row": _mean([o.inference_us_per_row for o in outcomes]),
-            "folds": [
-                {
-                    "fold": fold,
-                    "epochs": outcome.epochs,
-                    "best_epoch": outcome.best_epoch,
-                    "accuracy": outcome.val_accuracy,
-                    "val_loss": outcome.val_loss,
-                    "simulated_return": outcome.simulated_return,
-                    "history": history,
-                }
-                for fold, (outcome, history) in enumerate(runs)
-            ],
+        stopped_after = self._race.stopped_after.get(number) if self._race else None
+        return configuration_record(trial, folds) | {
+            "state": "complete" if stopped_after is None else "stopped",
+            "stopped_after_folds": stopped_after,
+            "racing_p_value": self._race.p_value(number) if self._race else None,
         }
 
 
@@ -255,12 +317,3 @@ def write_best_config(
         },
     }
     write_json(run_dir.best_config, provenance | body)
-
-
-def _name(trial_number: int, fold: int) -> str:
-    return f"extended_{trial_number:04d}_fold_{fold}"
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None

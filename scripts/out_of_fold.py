@@ -22,24 +22,27 @@ from scripts.training.simulated_trading import SimulatedTrading
 
 
 def prediction_table(
-    dataset: Dataset, folds: Sequence[Split], probabilities: Mapping[int, Sequence[np.ndarray]]
+    dataset: Dataset, folds: Sequence[Split], probabilities: Mapping[int, Sequence[Sequence[np.ndarray]]]
 ) -> pd.DataFrame:
-    """Predictions of every tested row, one block per configuration and fold.
+    """Predictions of every tested row, one block per configuration, fold and seed.
 
     Parameters
     ----------
-    probabilities : mapping of int to sequence of ndarray
-        Trial number -> class probabilities of the tested rows of each fold.
+    probabilities : mapping of int to sequence of sequence of ndarray
+        Trial number -> for each fold that it was trained on, the first ones, the class probabilities of the tested rows
+        by each of its networks.
 
     Returns
     -------
     DataFrame
-        Columns trial_number, fold, row, date, ticker, label, forward_return and a probability_* per class.
+        Columns trial_number, fold, seed, row, date, ticker, label, forward_return and a probability_* per class.
     """
     frames = []
     for number, by_fold in probabilities.items():
-        for fold, ((_, rows), shares) in enumerate(zip(folds, by_fold, strict=True)):
-            columns: dict[str, Any] = {"trial_number": number, "fold": fold, "row": rows}
+        blocks = [(fold, seed, shares) for fold, by_seed in enumerate(by_fold) for seed, shares in enumerate(by_seed)]
+        for fold, seed, shares in blocks:
+            rows = folds[fold][1]
+            columns: dict[str, Any] = {"trial_number": number, "fold": fold, "seed": seed, "row": rows}
             columns["date"] = dataset.date[rows] if dataset.dates is None else dataset.dates[dataset.date[rows]]
             columns["ticker"] = np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]]
             columns["label"] = dataset.y[rows]
@@ -58,10 +61,11 @@ def judge(
     ----------
     rows : ndarray of int64, shape (n,)
         Tested rows of all folds; a row that is tested twice comes twice.
-    correct : mapping of int to ndarray of bool, shape (n,)
-        Trial number -> where its predictions are right.
+    correct : mapping of int to ndarray, shape (n_own,)
+        Trial number -> for the first rows, those of the folds that it was trained on, 1 where its prediction is right,
+        else 0, or the mean of this over its networks.
     best : int
-        Trial whose mean accuracy is the best.
+        Trial whose mean accuracy over all folds is the best.
     seed : int
 
     Returns
@@ -73,11 +77,12 @@ def judge(
     majority = int(np.bincount(dataset.y[dataset.rows]).argmax())
     y = dataset.y[rows]
     name, said = best_naive(y, majority, {key: rule[rows] for key, rule in dataset.naive.items()})
-    date = dataset.date[rows] if dataset.has_time else None
+    naive, winner = said == y, correct[best]
     found: dict[int, dict[str, Any]] = {}
     for number, hits in correct.items():
-        own = hits.astype(np.float64)
-        values = {"accuracy": own, "skill": own - (said == y), "behind": correct[best] - own}
+        own, n = hits.astype(np.float64), len(hits)
+        values = {"accuracy": own, "skill": own - naive[:n], "behind": winner[:n] - own}
+        date = dataset.date[rows[:n]] if dataset.has_time else None
         generator = numpy_generator(seed, "out of fold", number)
         interval = mean_intervals(values, date, dataset.horizon, generator)
         found[number] = {

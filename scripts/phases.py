@@ -23,6 +23,7 @@ from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
 from scripts.models.registry import applicable_space, check_families
 from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.racing_section import racing_in_words
 from scripts.search_space import Hyperparameters, longest_window
 
 TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
@@ -272,8 +273,7 @@ def extend(session: Session) -> None:
     if session.arguments.dry_run:
         what = f"{len(chosen)} configurations x {len(work.folds)} folds"
         files = [run_dir.extended_results, run_dir.best_config]
-        n_runs = len(chosen) * len(work.folds)
-        show_plan(session, experiment, dataset, what, work.epochs_planned, files, n_runs)
+        show_plan(session, experiment, dataset, what, work.epochs_planned, files, work.most_at_once)
         return
     make_fresh(session, run_dir.extended, run_dir.best_config)
     origin = provenance(EXTENDED, experiment, dataset, [run_dir.trials])
@@ -286,18 +286,20 @@ def extend(session: Session) -> None:
     if len(chosen) < experiment.extended.top_n:
         session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")
     what = f"{len(chosen)} configurations on {len(work.folds)} folds"
-    means = _means(session, len(chosen) * len(work.folds))
+    means = _means(session, work.most_at_once)
     session.say(f"phase 2: {what}, at most {work.epochs_planned} epochs, {means}")
-    tested = [len(test) for _, test in work.folds]
-    n_runs, n_rows = len(chosen) * len(tested), len(chosen) * sum(tested)
-    size = (n_runs, session.workers, work.epochs_planned, max(tested), n_rows)
+    n_validated = max(len(test) for _, test in work.folds)
+    # Further seeds may come on larger folds than the trainings that they take the place of.
+    size = (work.n_planned, session.workers, work.epochs_planned, n_validated, work.n_planned * n_validated)
     check_room(run_dir.extended, Workload.of(experiment.search_space, dataset, *size))
     with (
         watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
-        executing(session, dataset, len(chosen) * len(work.folds)) as executor,
+        executing(session, dataset, work.most_at_once) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
     _keep(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
+    for sentence in racing_in_words(results):
+        session.say(sentence)
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
     session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")

@@ -3,7 +3,7 @@
 Candidates are the configurations whose out-of-fold accuracy lies within one standard error of that of the best mean
 (Breiman et al. 1984, 3.4.3). The standard error is that of the paired difference on the same rows, by blocks of dates:
 the spread of three folds is mostly that of the periods, which all configurations share. Nothing that is measured with a
-clock takes part unless the order names it.
+clock takes part unless the order names it. What racing stopped before the last fold takes no part: it could hardly win.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ _IN_WORDS: dict[str, str] = {
 }
 
 
+def complete(configurations: Sequence[Record]) -> list[Any]:
+    """The configurations that were trained on all folds."""
+    return [c for c in configurations if c.get("state") != "stopped"]
+
+
 def best_by_mean(configurations: Sequence[Record]) -> Record:
     """Configuration with the highest `avg_accuracy`, the earlier trial on a tie."""
     return min(configurations, key=lambda c: (-c["avg_accuracy"], c["trial_number"]))
@@ -55,30 +60,36 @@ def rank(
 ) -> tuple[list[dict[str, Any]], str]:
     """Configurations in order, the chosen one first, each with `tied` (whether it is a candidate); the reason in words.
 
+    Those that racing stopped come last, the later ones and then the better ones first.
+
     Parameters
     ----------
     configurations : sequence of mappings
         With `trial_number`, the criteria of `order`, `avg_accuracy`, and `behind` and `behind_se`: by how much the
-        out-of-fold accuracy lies below that of the best mean, a fraction, and the standard error of this difference.
+        out-of-fold accuracy lies below that of the best mean, a fraction, and the standard error of this difference;
+        those whose `state` is "stopped" also with `folds`.
     order : sequence of str
         What decides among the candidates, the first criterion that differs; then the mean accuracy, then the earlier
         trial. A value that is unknown (None) counts as the worst.
     """
-    best = best_by_mean(configurations)
-    tied = [c for c in configurations if c is best or c["behind"] <= c["behind_se"]]
+    finished = complete(configurations)
+    best = best_by_mean(finished)
+    tied = [c for c in finished if c is best or c["behind"] <= c["behind_se"]]
     candidates = sorted(tied, key=lambda c: _place(c, order))
-    rest = sorted((c for c in configurations if c not in tied), key=lambda c: _place(c, ("avg_accuracy",)))
-    ranked = [{**c, "tied": True} for c in candidates] + [{**c, "tied": False} for c in rest]
-    return ranked, _reason(candidates, best, order)
+    rest = sorted((c for c in finished if c not in tied), key=lambda c: _place(c, ("avg_accuracy",)))
+    stopped = [c for c in configurations if c not in finished]
+    stopped.sort(key=lambda c: (-len(c["folds"]), *_place(c, ("avg_accuracy",))))
+    ranked = [{**c, "tied": True} for c in candidates] + [{**c, "tied": False} for c in (*rest, *stopped)]
+    return ranked, _reason(candidates, best, order) + _stopped_in_words(stopped)
 
 
 def pareto_set(configurations: Sequence[Record]) -> list[int]:
     """Trial numbers of the configurations that no other beats in one objective without losing in another.
 
     Objectives are mean accuracy, simulated return, parameters and time a row; one that a configuration does not know is
-    the worst.
+    the worst. What racing stopped takes no part.
     """
-    places = {c["trial_number"]: [_worth(c, name) for name in _OBJECTIVES] for c in configurations}
+    places = {c["trial_number"]: [_worth(c, name) for name in _OBJECTIVES] for c in complete(configurations)}
 
     def beaten(own: list[float]) -> bool:
         return any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in places.values())
@@ -95,6 +106,13 @@ def _worth(configuration: Record, name: str) -> float:
 def _place(configuration: Record, order: Sequence[str]) -> tuple[float, ...]:
     keys = [_worth(configuration, name) for name in (*order, "avg_accuracy")]
     return (*keys, configuration["trial_number"])
+
+
+def _stopped_in_words(stopped: Sequence[Record]) -> str:
+    if not stopped:
+        return ""
+    numbers = ", ".join(str(c["trial_number"]) for c in stopped)
+    return f"; racing had stopped trial{'s' if len(stopped) > 1 else ''} {numbers} before the last fold"
 
 
 def _reason(candidates: Sequence[Record], best: Record, order: Sequence[str]) -> str:

@@ -120,7 +120,7 @@ def mean_intervals(
     Other arguments and errors as `accuracy_interval`.
     """
     columns = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
-    sums, counts = _by_date(np.column_stack(list(columns.values())), date)
+    sums, counts = sums_by_date(np.column_stack(list(columns.values())), date)
     blocks = [1.0 if date is None else ratio_block_length(column, counts, horizon) for column in sums.T]
     resampled = np.empty((n_resamples, len(columns)))
     for block in sorted(set(blocks)):
@@ -144,8 +144,11 @@ def minimum_detectable_skill(se: float, power: float = 0.8, level: float = 0.05)
     return float(norm.ppf(1.0 - level / 2.0) + norm.ppf(power)) * se
 
 
-def _by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the columns of (n, q) values and numbers of rows per date, ascending by date."""
+def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the columns of (n, q) values, shape (n_dates, q), and numbers of rows per date, ascending by date.
+
+    Without dates each row stands for itself. InputError if there are fewer than two dates.
+    """
     if date is None:
         _require_dates(len(values))
         return values, np.ones(len(values))

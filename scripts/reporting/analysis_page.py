@@ -31,6 +31,7 @@ from scripts.reporting.page import (
     provenance,
     value_cell,
 )
+from scripts.reporting.racing_section import race_state, racing_in_words
 from scripts.reporting.search_figures import rung_figure, rung_tables, search_figure
 
 _NAIVE_TRIALS, _NAIVE_EPOCHS = 60, 50  # the search without phases that the cost is held against
@@ -81,7 +82,7 @@ def analysis_page(content: AnalysisReport) -> Page:
             rung_figure(trials),
             importance_figure(importance),
             slice_figure(records, importance, constant, (best.get("experiment") or {}).get("search_space") or {}),
-            rank_figure(candidates, records),
+            rank_figure([c for c in candidates if c.get("state") != "stopped"], records),
         ]
     )
     tables = (*rung_tables(trials), *_failure_tables(records))
@@ -180,7 +181,7 @@ def _reasons(best: Mapping[str, Any], extended: Mapping[str, Any]) -> tuple[str,
         told.append(f"{failed} further candidates failed in a fold and were left out.")
     if copies := extended.get("n_duplicates"):
         told.append(f"{copies:,} tested rows have exactly the features of a row that the same fold trained on.")
-    return tuple(told)
+    return (*told, *racing_in_words(extended))
 
 
 def _candidate_table(
@@ -190,7 +191,8 @@ def _candidate_table(
     confidence_set: Sequence[int],
 ) -> Table:
     columns = (
-        Column("rank"), Column("trial"), Column("model", numeric=False), Column("accuracy", "mean of folds"),
+        Column("rank"), Column("trial"), Column("model", numeric=False), Column("racing", numeric=False),
+        Column("accuracy", "mean of folds"),
         Column("standard error"), Column("behind the best", "paired"), Column("s.e. of it"),
         Column("tied", "90 % set", numeric=False), Column("spread", "s.d. of folds"), Column("lowest fold"),
         Column("highest fold"), Column("lead", "over one class"), Column("validation loss", "nats"),
@@ -201,10 +203,13 @@ def _candidate_table(
     for c in candidates:
         accuracy, seconds = c.get("avg_accuracy"), c.get("duration_s")
         folds = [f["accuracy"] for f in c.get("folds") or () if f.get("accuracy") is not None]
-        lead = accuracy - constant if accuracy is not None and constant is not None else None
+        # What was stopped was tested on fewer rows than the constant answer.
+        lead = None
+        if accuracy is not None and constant is not None and c.get("state") != "stopped":
+            lead = accuracy - constant
         cells = (
             number_cell(c.get("rank"), "d"), number_cell(c.get("trial_number"), "d"),
-            Cell(str((c.get("config") or {}).get("family", "-"))), percent_cell(accuracy, 2),
+            Cell(str((c.get("config") or {}).get("family", "-"))), Cell(race_state(c)), percent_cell(accuracy, 2),
             percent_cell(_standard_error(c), 2), Cell(points(c.get("behind"), signed=False), c.get("behind")),
             percent_cell(c.get("behind_se"), 2), Cell("yes" if c.get("trial_number") in confidence_set else "no"),
             percent_cell(c.get("std_accuracy"), 2),
@@ -220,7 +225,8 @@ def _candidate_table(
     caption = (
         f"Cross-validated candidates, the chosen one shaded. Always answering one class: {baseline}. Standard errors "
         "are by blocks of dates; that of being behind counts what both models share. Tied: it may be the best by log "
-        "loss."
+        "loss. What racing stopped is never chosen, and its figures are of fewer folds; with several networks a fold, "
+        "figures are means over single networks."
     )
     return Table(caption, columns, tuple(rows))
 
