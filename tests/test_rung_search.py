@@ -1,0 +1,67 @@
+"""Phase 1 on rungs as a command: the same decisions with any workers and with kills; every epoch counted once."""
+
+import random
+
+import pytest
+
+from scripts.reporting.search_figures import pieces
+from tests.conftest import SCRIPTS, TINY, TRIALS, artifact, finish, run
+from tests.faults import accidents
+from tests.faults.commands import differences
+from tests.faults.commands import finish as finish_forked
+
+RUNGS = TINY.replace("  n_random_trials: 3", "  scheduler: rungs\n  rungs: [2, 4, 6]\n  n_random_trials: 4").replace(
+    "proposal_lag: 2", "proposal_lag: 2\n  epoch_budget: 30"
+)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """A search that was left alone, and its config."""
+    folder = tmp_path_factory.mktemp("rungs")
+    config = folder / "rungs.yaml"
+    config.write_text(RUNGS)
+    finish(folder / "calm", "--config", config, "--workers", 1, scripts=SCRIPTS[:3])
+    return folder / "calm", config
+
+
+def test_runs_pause_at_rungs_go_on_and_every_epoch_is_counted_once(calm):
+    trials = artifact(calm[0], TRIALS)
+    trained = list(pieces(trials))
+    assert {piece.end for piece in trained} <= {2, 4, 5, 6}  # 5: patience ended a run between two rungs
+    assert any(piece.start > 0 for piece in trained)
+    spent = sum(piece.end - piece.start for piece in trained)
+    assert trials["epochs_spent"] == spent == sum(trials["epoch_ledger"].values())
+    assert 30 <= spent < 40
+    assert "budget of 30 epochs" in trials["stopped_because"]
+
+
+def test_two_workers_and_kills_of_any_process_make_the_same_decisions(calm, tmp_path):
+    folder, config = calm
+    arguments, generator = ("--config", config, "--workers", 2, "-q"), random.Random(0)
+    for _ in range(3):
+        if accidents.kill_some_process(SCRIPTS[0], tmp_path / "run", generator, 6.0, *arguments):
+            break
+    finish_forked(tmp_path / "run", *arguments, scripts=SCRIPTS[:1])
+    assert differences(tmp_path / "run", folder, scripts=SCRIPTS[:1]) == []
+
+
+def test_a_killed_search_resumes_with_the_same_decisions(calm, tmp_path):
+    folder, config = calm
+    arguments, generator = ("--config", config, "--workers", 1, "-q"), random.Random(1)
+    for _ in range(4):
+        if not accidents.kill_at_random(SCRIPTS[0], tmp_path / "run", generator, 3.0, *arguments):
+            break
+    finish_forked(tmp_path / "run", *arguments, scripts=SCRIPTS[:2])
+    assert differences(tmp_path / "run", folder, scripts=SCRIPTS[:2]) == []
+
+
+def test_phase_2_takes_the_trials_that_lead_by_rank(calm):
+    by_rank = sorted(artifact(calm[0], TRIALS)["trials"], key=lambda t: t["rank"])
+    best = artifact(calm[0], "extended_training_results/extended_training_results.json")["configurations"]
+    assert {c["trial_number"] for c in best} == {t["number"] for t in by_rank[:2]}
+
+
+def test_the_dry_run_says_how_many_epochs_are_the_most(calm, tmp_path):
+    done = run(SCRIPTS[0], tmp_path, "--config", calm[1], "--dry-run")
+    assert "epochs at most  30" in done.stdout
