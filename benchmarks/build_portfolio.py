@@ -1,9 +1,9 @@
-"""Builds the portfolio that searches start from: trains random configurations on generated data, chooses those that complement each other.
+"""Builds the portfolio that searches start from: random configurations trained on generated data, the best mix chosen.
 
-One command does all: what portfolio_results.csv does not hold yet is trained and added to it row by row, so that it goes
-on where it was stopped; then scripts/tuning/portfolio.json is chosen from the table, and the benefit is measured on data
-sets left out of the choice. With a complete table nothing is trained. Which data: see portfolio_data.py; none of the
-markets or tables is a default, an example or part of another benchmark.
+One command does all: what portfolio_results.csv does not hold yet is trained and added to it row by row, so that it
+goes on where it was stopped; then scripts/tuning/portfolio.json is chosen from the table, and the benefit is measured
+on data sets left out of the choice. With a complete table nothing is trained. Which data: see portfolio_data.py; none
+of the markets or tables is a default, an example or part of another benchmark.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
 import tempfile
 import time
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from math import comb
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -37,13 +35,14 @@ from scripts.random_keys import key
 from scripts.search_space import Hyperparameters, Scalar, default_search_space
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
+from scripts.tuning.portfolio import PATH as PORTFOLIO
+from scripts.tuning.portfolio import SIZE, Portfolio
 from scripts.tuning.stages import draw
 
 RESULTS = ROOT / "benchmarks" / "portfolio_results.csv"
-PORTFOLIO = ROOT / "scripts" / "tuning" / "portfolio.json"
 CONFIGURATIONS = {"mlp": 40, "resnet": 40, "gru": 20, "tcn": 20}  # random ones of each family
 EPOCHS = {"mlp": 20, "resnet": 20, "gru": 12, "tcn": 12}
-SIZE = 8  # configurations of a portfolio
+TRIALS = (1, 2, 4, 8)  # after so many the benefit is measured
 MOST_VALIDATED = 6000  # rows
 LEAST_SPREAD = 0.01  # accuracy; about two standard errors of a score
 _COLUMNS = ("family", "configuration", "data_set", "val_accuracy", "val_loss", "best_epoch", "epochs", "duration_s")
@@ -129,46 +128,94 @@ def fill_table(path: Path) -> None:
 # --- choice ---------------------------------------------------------------------------------------------------------
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """The table of results; a failed run has accuracy 0."""
+    return pd.read_csv(path).fillna({"val_accuracy": 0.0})
+
+
 def regrets(table: pd.DataFrame) -> pd.DataFrame:
-    """Normalised regret of each configuration (rows) on each data set (columns).
+    """Normalised regret of each configuration (rows: family, number) on each data set (columns).
 
-    0 is the best configuration of any family in the table on the data set, 1 the median one. Infinite where a
-    configuration failed or was not trained, as families that read windows are not on tables.
+    0 is the best configuration of the table on the data set, 1 the median one; NaN where it was not trained.
     """
-    scores = table.pivot_table(index=["family", "configuration"], columns="data_set", values="val_accuracy")
+    scores = table.pivot(index=["family", "configuration"], columns="data_set", values="val_accuracy")
     best, median = scores.max(), scores.median()
-    return ((best - scores) / (best - median).clip(lower=LEAST_SPREAD)).fillna(np.inf)
+    return (best - scores) / (best - median).clip(lower=LEAST_SPREAD)
 
 
-def choose(regret: np.ndarray, size: int = SIZE) -> list[int]:
-    """Rows that complement each other, the most helpful first.
+def choose(regret: pd.DataFrame) -> list[dict[str, Scalar]]:
+    """Configurations that complement each other, the most helpful first, by family and number.
 
-    Greedy: each next one lowers the mean over the columns of the lowest regret so far as much as any can.
+    Greedy: each next one lowers the mean over the data sets of the lowest regret so far as much as any can.
     """
-    reached = np.full(regret.shape[1], np.inf)
+    values = regret.fillna(np.inf).to_numpy()
+    reached = np.full(values.shape[1], np.inf)
     chosen: list[int] = []
-    while len(chosen) < min(size, len(regret)):
-        means = np.minimum(regret, reached).mean(axis=1)
+    while len(chosen) < min(SIZE, len(values)):
+        means = np.minimum(values, reached).mean(axis=1)
         means[chosen] = np.inf
         chosen.append(int(means.argmin()))
-        reached = np.minimum(reached, regret[chosen[-1]])
-    return chosen
+        reached = np.minimum(reached, values[chosen[-1]])
+    return [{"family": family, "number": number} for family, number in regret.index[chosen]]
 
 
-def best_of_random(regret: np.ndarray, size: int) -> np.ndarray:
-    """Expected lowest regret of `size` rows drawn without replacement, for each column."""
-    n = len(regret)
+def chosen_from(table: pd.DataFrame) -> Portfolio:
+    """The portfolio of a table of results, each configuration by family and number."""
+    by_family = {family: choose(regrets(table[table["family"] == family])) for family in CONFIGURATIONS}
+    return Portfolio(choose(regrets(table)), by_family)
+
+
+def write_portfolio(chosen: Portfolio, path: Path) -> None:
+    """Write the chosen configurations, one a line."""
+
+    def lines(members: Sequence[dict[str, Scalar]]) -> str:
+        values = [candidate(str(m["family"]), int(m["number"])) for m in members]
+        return "[\n" + ",\n".join(f"  {json.dumps(v)}" for v in values) + "\n ]"
+
+    families = ",\n".join(f' "{family}": {lines(own)}' for family, own in chosen.by_family.items())
+    text = f'{{"joint": {lines(chosen.joint)},\n"by_family": {{\n{families}\n}}}}\n'
+    write_bytes(path, text.encode())
+
+
+# --- proof ----------------------------------------------------------------------------------------------------------
+
+
+def expected_lowest(values: np.ndarray, size: int) -> float:
+    """Expected lowest of `size` values drawn without replacement."""
+    n = len(values)
     # The k-th lowest is the lowest drawn if the other size - 1 lie among the n - k above it.
-    weights = np.array([comb(n - k, size - 1) / comb(n, size) for k in range(1, n + 1)])
-    ordered = np.sort(regret, axis=0)
-    return np.where(weights[:, None] > 0, ordered, 0.0).T @ weights
+    weights = [comb(n - k, size - 1) / comb(n, size) for k in range(1, n + 1)]
+    return float(np.sort(values) @ weights)
 
 
-def held_out(regret: pd.DataFrame, size: int) -> np.ndarray:
-    """Lowest regret of a portfolio on each data set, chosen on all others."""
-    values = regret.to_numpy()
-    columns = range(values.shape[1])
-    return np.array([values[choose(np.delete(values, k, axis=1), size), k].min() for k in columns])
+def left_out(table: pd.DataFrame, families: Sequence[str]) -> list[tuple[float, ...]]:
+    """For each data set, lowest regret of the portfolio chosen on all others and of random configurations.
+
+    One tuple a data set: portfolio after each number of `TRIALS`, then random configurations likewise. Only families
+    that were trained on a data set take part in it.
+    """
+    own = table[table["family"].isin(families)]
+    rows = []
+    for name, regret in regrets(own).items():
+        here = regret.dropna()
+        portfolio = chosen_from(table[table["data_set"] != name]).ordered(set(here.index.get_level_values("family")))
+        reached = [here.get((m["family"], m["number"]), np.nan) for m in portfolio]
+        by_portfolio = [float(min(reached[:size])) for size in TRIALS]
+        rows.append((*by_portfolio, *(expected_lowest(here.to_numpy(), size) for size in TRIALS)))
+    return rows
+
+
+def measured(table: pd.DataFrame) -> list[Result]:
+    """Mean regret over data sets that were left out of the choice, with its standard error."""
+    results = []
+    for name, families in {"all families": tuple(CONFIGURATIONS), **{f: (f,) for f in CONFIGURATIONS}}.items():
+        rows = np.array(left_out(table, families))
+        errors = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+        for k, contender in enumerate(("portfolio", "random")):
+            for place, size in enumerate(TRIALS, k * len(TRIALS)):
+                metric, value = f"regret@{size} trials", rows[:, place].mean()
+                results.append(Result(f"{name}, {contender}", metric, float(value), float(errors[place]), len(rows)))
+    return results
 
 
 def main() -> None:
@@ -177,6 +224,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
     fill_table(RESULTS)
+    table = read_table(RESULTS)
+    write_portfolio(chosen_from(table), PORTFOLIO)
+    n_sets = table["data_set"].nunique()
+    show(f"{n_sets} generated data sets, each left out of the choice in turn", measured(table), given.json)
 
 
 if __name__ == "__main__":

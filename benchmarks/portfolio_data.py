@@ -1,14 +1,14 @@
 """Generated markets and tables that the portfolio is chosen on, none of which is tested on anywhere else.
 
-Seeds of markets start at 730,000; the embedded market has seed 7 and the benchmarks' own markets have seeds below 1,000.
-Tables come from generators, never from a recorded data set, so that no bundled or shared table is among them. As
+Seeds of markets start at 730,000; the embedded market has seed 7 and the benchmarks' own markets have seeds below
+1,000. Tables come from generators, never from a recorded data set, so that no bundled or shared table is among them. As
 generated rows cost nothing, far more of them are validated than a search would, which leaves little noise in a score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +70,7 @@ class Table:
         x, y = self.make(state)
         columns = {f"feature_{k}": column.astype(np.float32) for k, column in enumerate(x.T)}
         pd.DataFrame(columns | {"label": [f"class_{int(c)}" for c in y]}).to_parquet(path, index=False)
-        config = DataConfig(
-            source="table", path=str(path), label="column", label_column="label", test_fraction=0.02
-        )
+        config = DataConfig(source="table", path=str(path), label="column", label_column="label", test_fraction=0.02)
         return load_development(config, 1, 0)
 
 
