@@ -40,7 +40,7 @@ from scripts.tuning.portfolio import SIZE, Portfolio
 from scripts.tuning.stages import draw
 
 RESULTS = ROOT / "benchmarks" / "portfolio_results.csv"
-CONFIGURATIONS = {"mlp": 40, "resnet": 40, "gru": 20, "tcn": 20}  # random ones of each family
+CONFIGURATIONS = {"mlp": 28, "resnet": 28, "gru": 16, "tcn": 16}  # random ones of each family
 EPOCHS = {"mlp": 20, "resnet": 20, "gru": 12, "tcn": 12}
 TRIALS = (1, 2, 4, 8)  # after so many the benefit is measured
 MOST_VALIDATED = 6000  # rows

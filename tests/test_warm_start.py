@@ -31,7 +31,7 @@ from scripts.tuning.portfolio import SIZE, portfolio, shipped
 from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.translation import Change, in_words, translate
 from scripts.tuning.warm_start import best_of_run
-from tests.conftest import ROOT, TINY, TRIALS, artifact, command, finish, run, without_times
+from tests.conftest import EXTENDED, ROOT, TINY, TRIALS, artifact, command, finish, run, without_times
 from tests.test_interruption import start_and_signal
 
 SCRIPT = "run_hyperparameter_tuning.py"
@@ -305,24 +305,42 @@ def other_config(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("scheduler", ["guide", "rungs"])
-def test_a_search_on_other_data_starts_with_the_best_of_an_earlier_run(finished_run, other_config, tmp_path, scheduler):
-    flags = ["--config", other_config, "--workers", 1, "--warm-start", finished_run.folder]
-    flags += [f"--set=tuning.{key}" for key in (f"scheduler={scheduler}", "rungs=[2, 4]", "epoch_budget=30")]
-    done = run(SCRIPT, tmp_path, *flags)
+@pytest.fixture(scope="module", params=["guide", "rungs"])
+def warm_run(request, finished_run, other_config, tmp_path_factory):
+    """A search that started from the finished run: its folder, its flags and what it said."""
+    folder = tmp_path_factory.mktemp("warm")
+    flags = ["--config", other_config, "--workers", 1]
+    flags += [f"--set=tuning.{key}" for key in (f"scheduler={request.param}", "rungs=[2, 4]", "epoch_budget=30")]
+    done = run(SCRIPT, folder, *flags, "--warm-start", finished_run.folder)
     assert done.returncode == 0, done.stderr
-    for said in ("has other data", "fixed in this search space: dropout", "depth 1 -> 2", "warm start: "):
-        assert done.stdout.count(said) >= 1, said
-    trials = artifact(tmp_path, TRIALS)
+    return folder, flags, done.stdout
+
+
+def test_a_search_on_other_data_starts_with_the_best_of_an_earlier_run(warm_run, finished_run, other_config):
+    folder, _, said = warm_run
+    for line in ("has other data", "fixed in this search space: dropout 0.2", "depth 1 -> 2"):
+        assert said.count(line) == 1, line
+    trials = artifact(folder, TRIALS)
     space = load_experiment(other_config, []).search_space
-    best = artifact(finished_run.folder, "extended_training_results/extended_training_results.json")["configurations"]
-    winner = max(best, key=lambda c: c["avg_accuracy"])
+    winner = max(artifact(finished_run.folder, EXTENDED)["configurations"], key=lambda c: c["avg_accuracy"])
     assert trials["trials"][0]["hyperparameters"] == translate(winner["config"], space)[0]
     origins = [t["origin"] for t in trials["trials"]]
     assert origins[:3] == ["warm start"] * 3
     assert "model" in origins
     assert {t["stage"] for t in trials["trials"][:3]} == {"random"}
     assert [s["values"] for s in trials["starting"]] == [t["hyperparameters"] for t in trials["trials"][:3]]
+
+
+def test_another_list_of_earlier_runs_is_refused_like_a_changed_key(warm_run, finished_run):
+    folder, flags, _ = warm_run
+    for changed in ([], ["--warm-start", folder / "nowhere"]):
+        done = run(SCRIPT, folder, *flags, *changed)
+        assert done.returncode == 2
+        assert "warm_start" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    done = run(SCRIPT, folder, *flags, "--warm-start", finished_run.folder)
+    assert done.returncode == 0, done.stderr
+    assert "is finished" in done.stdout
 
 
 def test_rungs_start_from_the_portfolio(tiny_config, tmp_path):
@@ -352,25 +370,13 @@ def test_an_interrupted_search_goes_on_with_its_first_trials_after_the_earlier_r
     assert cut == whole
 
 
-def test_another_list_of_earlier_runs_is_refused_like_a_changed_key(finished_run, tiny_config, tmp_path):
-    flags = ["--config", tiny_config, "--workers", 1]
-    finish(tmp_path, *flags, "--warm-start", finished_run.folder, scripts=[SCRIPT])
-    for changed in ([], ["--warm-start", tmp_path / "nowhere"]):
-        done = run(SCRIPT, tmp_path, *flags, *changed)
-        assert done.returncode == 2
-        assert "warm_start" in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-    done = run(SCRIPT, tmp_path, *flags, "--warm-start", finished_run.folder)
-    assert done.returncode == 0, done.stderr
-    assert "is finished" in done.stdout
-
-
-def test_a_fresh_search_can_start_from_the_results_it_moves_aside(tiny_config, tmp_path):
-    flags = ["--config", tiny_config, "--workers", 1]
-    finish(tmp_path, *flags, scripts=[SCRIPT])
-    best = max(artifact(tmp_path, TRIALS)["trials"], key=lambda t: t["val_accuracy"])
-    finish(tmp_path, *flags, "--fresh", "--warm-start", tmp_path, scripts=[SCRIPT])
-    assert artifact(tmp_path, TRIALS)["trials"][0]["hyperparameters"] == best["hyperparameters"]
+def test_a_fresh_search_can_start_from_the_results_it_moves_aside(finished_run, tmp_path):
+    shutil.copytree(finished_run.folder, tmp_path / "run")
+    flags = ["--config", finished_run.config, "--workers", 1, "--fresh", "--warm-start", tmp_path / "run"]
+    finish(tmp_path / "run", *flags, scripts=[SCRIPT])
+    winner = max(artifact(finished_run.folder, EXTENDED)["configurations"], key=lambda c: c["avg_accuracy"])
+    expected, _ = translate(winner["config"], load_experiment(finished_run.config, []).search_space)
+    assert artifact(tmp_path / "run", TRIALS)["trials"][0]["hyperparameters"] == expected
 
 
 def test_a_missing_or_damaged_earlier_run_ends_with_one_line_and_its_code(finished_run, tiny_config, tmp_path):
