@@ -5,6 +5,7 @@ Random trials first, then trials that a sampler proposes from the results so far
 """
 
 import argparse
+from pathlib import Path
 
 from scripts.cli import Session, command, parse_duration
 
@@ -13,6 +14,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of this command alone."""
     parser.add_argument(
         "--max-trial-time", type=parse_duration, metavar="10m", help="end a trial after this much training time"
+    )
+    parser.add_argument(
+        "--warm-start",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN_DIR",
+        help="start with the best configurations of an earlier run, also on other data (repeatable)",
     )
     parser.add_argument(
         "--check-leaks", action="store_true", help="look for leaks in data, features and models; train nothing"

@@ -2,14 +2,16 @@
 # From nothing to an evaluated model. Every argument goes to each of the five commands, for example
 #   ./run_pipeline.sh --config configs/us_daily_volatility.yaml --run-dir runs/us
 # --quick stands for --config configs/quick.yaml: all phases in under a minute. --placebo N runs the whole pipeline N more
-# times on permuted labels and says how often luck alone does as well. Run it again and it goes on where it was.
+# times on permuted labels and says how often luck alone does as well. --warm-start RUN_DIR goes to phase 1 alone. Run it
+# again and it goes on where it was.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-arguments=() placebos=0
+arguments=() search=() placebos=0
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) arguments+=(--config "$here/configs/quick.yaml"); shift ;;
+        --warm-start) search+=(--warm-start "${2:?--warm-start needs a run directory}"); shift 2 ;;
         --placebo) placebos=${2:?--placebo needs a number}; shift 2 ;;
         *) arguments+=("$1"); shift ;;
     esac
@@ -23,7 +25,7 @@ source "$here/setup_environment.sh"
 
 # -----------------------------------------------------------------------------
 # Phase 1: 20 random trials of 8 epochs, 40 proposed ones of 15, 15 close to the best of 25; one split
-"$python" "$here/run_hyperparameter_tuning.py" "$@"
+"$python" "$here/run_hyperparameter_tuning.py" "$@" "${search[@]+"${search[@]}"}"
 
 # -----------------------------------------------------------------------------
 # Phase 2: the best five for up to 100 epochs on three folds; writes best_config.json

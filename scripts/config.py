@@ -139,6 +139,9 @@ class TuningConfig(Model):
     stop: Literal["budget", "auto"] = Field(
         "budget", description="auto: rungs also end once the expected gain is far below the noise between splits"
     )
+    portfolio: bool | None = Field(
+        None, description="start from the shipped portfolio; by default under `scheduler: rungs` alone"
+    )
     fine_tune_top: int = Field(5, ge=1, le=1000, description="best trials that span the fine-tune bounds")
     fine_tune_widen: float = Field(0.1, ge=0, le=10, description="share of the old width added on each side")
 
@@ -146,6 +149,11 @@ class TuningConfig(Model):
     def n_trials(self) -> int:
         """Planned trials of all three stages."""
         return self.n_random_trials + self.n_bayesian_trials + self.n_fine_tune_trials
+
+    @property
+    def starts_from_portfolio(self) -> bool:
+        """Whether the first trials are those of the portfolio; not in the guide's own plan unless asked for."""
+        return self.scheduler == "rungs" if self.portfolio is None else self.portfolio
 
     @model_validator(mode="after")
     def _check(self) -> TuningConfig:

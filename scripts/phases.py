@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def claim(session: Session, folder: Path, phase: str, experiment: Experiment, or
     then = read_json(plan, phase)
     sections = _SECTIONS[phase]
     differ = differing_keys(_comparable(then["experiment"], sections), _comparable(now["experiment"], sections))
-    origins = ("data_fingerprint", "sealed_fingerprint", "inputs")
+    origins = [n for n in ("data_fingerprint", "sealed_fingerprint", "inputs", "warm_start") if n in now]
     differ += differing_keys({name: then[name] for name in origins}, {name: now[name] for name in origins})
     if differ:
         raise InputError(
@@ -197,6 +197,7 @@ def tune(session: Session) -> None:
     """Phase 1."""
     from scripts.leaks.check import check_leaks, leak_warnings
     from scripts.tuning.database_errors import database_errors
+    from scripts.tuning.first_trials import first_trials
     from scripts.tuning.search import planned_epochs, run_search
     from scripts.tuning.setting import Setting, run_name
     from scripts.tuning.study import TrialStudy
@@ -206,25 +207,30 @@ def tune(session: Session) -> None:
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
     config, total = experiment.tuning, planned_epochs(experiment.tuning)
+    origin = provenance(TUNING, experiment, dataset, [])
+    # Before --fresh moves results aside: they may be what the new search starts with.
+    given = (session.arguments.warm_start, experiment, space, dataset.fingerprint, session.arguments.fresh)
+    first = first_trials(run_dir, *given)
+    notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
+        _say_all(session, notes)
         files = [run_dir.trials, run_dir.study]
         show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, files, config.proposal_lag)
         return
-    origin = provenance(TUNING, experiment, dataset, [])
     if session.arguments.check_leaks:
         check_leaks(session, experiment, development, origin)
         return
     make_fresh(session, run_dir.tuning, run_dir.tensorboard)
     # Before the claim: once a run is claimed, its plan holds what the check found.
     origin["warnings"] = leak_warnings(session, experiment, development, origin)
+    origin |= first.recorded()
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
         trials = read_json(run_dir.trials, TUNING)
         _keep(session, run_dir.tuning, run_name(_best(trials)["number"]))
         session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
         return
-    if note:
-        session.say(f"note: {note}")
+    _say_all(session, notes)
     up_to = "up to " if config.scheduler == "rungs" else ""
     session.say(
         f"phase 1: {up_to}{config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}"
@@ -235,7 +241,7 @@ def tune(session: Session) -> None:
     check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
     with database_errors(run_dir.study):
         study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
-    setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time)
+    setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time, first.trials)
     with (
         database_errors(run_dir.study),
         watching(session, "phase 1: search", total) as watch,
@@ -243,13 +249,23 @@ def tune(session: Session) -> None:
     ):
         body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
+    _keep(session, run_dir.tuning, run_name(_best(body)["number"]))
+    _say_tuned(session, body)
+
+
+def _say_all(session: Session, lines: Sequence[str]) -> None:
+    for line in lines:
+        session.say(line)
+
+
+def _say_tuned(session: Session, body: dict[str, Any]) -> None:
+    """What phase 1 has found and cost."""
     best = _best(body)
-    _keep(session, run_dir.tuning, run_name(best["number"]))
     session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
-    if config.scheduler == "rungs":
+    if "stopped_because" in body:
         session.say(f"phase 1 ended because {body['stopped_because']}")
     session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
-    session.say(f"results in {run_dir.trials}; next: {EXTENDED}")
+    session.say(f"results in {session.run_dir.trials}; next: {EXTENDED}")
 
 
 def _best(trials: dict[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from threadpoolctl import threadpool_limits
 from scripts.config import Experiment
 from scripts.data.dataset import Split
 from scripts.execution.executor import Update
-from scripts.search_space import Hyperparameters
+from scripts.search_space import Hyperparameters, Values
 from scripts.training.spec import Outcome, RunSpec
+from scripts.tuning.first_trials import origin_of
 from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.scheduler import RungConfig, Scheduler
 from scripts.tuning.setting import Setting, check_failures, run_name
-from scripts.tuning.stages import proposal_of
+from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.study import TrialStudy
 
 _MOST_INITIAL = 8  # random trials before the model proposes
@@ -54,7 +55,7 @@ class RungSearch:
             *setting.dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed),
         ]
         self.config = rung_config(experiment, len(self._splits))
-        self.scheduler = Scheduler(setting.space, self.config, experiment.seed)
+        self.scheduler = Scheduler(setting.space, self.config, experiment.seed, _beginning(setting, self.config))
         self.stopped_because = ""
         self._numbers: dict[str, int] = {}  # decision that a run carries out now
         self._epochs: dict[str, int] = {}  # that each run has trained
@@ -88,7 +89,9 @@ class RungSearch:
         self._numbers[_name(action)] = number
         if isinstance(action, Start):
             proposal = proposal_of(self.setting.space, action.values)
-            self.study.start(proposal, action.stage, decision=number, epochs=action.epochs, gain=action.gain)
+            origin = origin_of(action.trial, action.stage, self.setting.first)
+            attributes = {"decision": number, "epochs": action.epochs, "gain": action.gain, "origin": origin}
+            self.study.start(proposal, action.stage, **attributes)
         else:
             self.study.note(f"decision_{number:06d}", described(action))
         return self._spec(action)
@@ -159,6 +162,15 @@ class RungSearch:
             max_duration_s=self.setting.max_trial_time_s,
             pauses=True,
         )
+
+
+def _beginning(setting: Setting, config: RungConfig) -> list[Values]:
+    """What the scheduler tries first; few given configurations are followed by random ones."""
+    given: list[Values] = [trial.values for trial in setting.first]
+    random: list[Values] = [
+        draw(setting.space, setting.experiment.seed, k) for k in range(len(given), config.n_initial)
+    ]
+    return given + random if given else []
 
 
 def _name(action: Action) -> str:

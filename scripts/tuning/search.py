@@ -16,10 +16,11 @@ from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.search_space import Hyperparameters
 from scripts.training.spec import Outcome, RunSpec
+from scripts.tuning.first_trials import origin_of
 from scripts.tuning.ledger import validation_ledger
 from scripts.tuning.rung_search import RungSearch
 from scripts.tuning.setting import Setting, check_failures, run_name
-from scripts.tuning.stages import n_visible, propose, stage_of
+from scripts.tuning.stages import n_visible, proposal_of, propose, stage_of
 from scripts.tuning.study import TrialStudy
 
 
@@ -49,8 +50,12 @@ class Search:
             return None
         if any(not t.state.is_finished() for t in trials[: n_visible(number, config)]):
             return None
-        proposal = propose(number, self.setting.space, config, seed, trials)
-        self.study.start(proposal, stage_of(number, config)[0])
+        first, stage = self.setting.first, stage_of(number, config)[0]
+        if number < len(first):
+            proposal = proposal_of(self.setting.space, first[number].values)
+        else:
+            proposal = propose(number, self.setting.space, config, seed, trials)
+        self.study.start(proposal, stage, origin=origin_of(number, stage, first))
         return self._spec(self.study.trials()[number])
 
     def finished(self, spec: RunSpec, update: Update) -> None:
@@ -176,6 +181,7 @@ def _record(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "stage": trial.user_attrs["stage"],
+        "origin": trial.user_attrs["origin"],
         "state": outcome.state,
         "hyperparameters": trial.user_attrs["values"],
         "epochs": outcome.epochs,

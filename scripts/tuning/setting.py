@@ -10,6 +10,7 @@ from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed
 from scripts.search_space import SearchSpace
 from scripts.training.spec import Outcome
+from scripts.tuning.first_trials import FirstTrial
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Setting:
     space: SearchSpace
     device: str
     max_trial_time_s: float | None
+    first: tuple[FirstTrial, ...] = ()
 
 
 def run_name(number: int, split: int = 0) -> str:

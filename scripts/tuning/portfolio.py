@@ -1,0 +1,74 @@
+"""The portfolio: configurations that were good on generated data and complement each other, to start from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.search_space import Choices, Scalar, SearchSpace
+from scripts.tuning.translation import translate
+
+PATH = Path(__file__).with_name("portfolio.json")
+SIZE = 8
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """Configurations, the most helpful first.
+
+    Attributes
+    ----------
+    joint : list of mappings
+        Of all families together.
+    by_family : mapping
+        Of each family alone.
+    """
+
+    joint: list[dict[str, Scalar]]
+    by_family: dict[str, list[dict[str, Scalar]]]
+
+    def ordered(self, families: Collection[str]) -> list[dict[str, Scalar]]:
+        """Configurations of these families: first the joint ones, then the best of each in turn; of one, its own."""
+        if len(families) == 1:
+            return list(self.by_family.get(next(iter(families)), []))
+        chosen = [values for values in self.joint if values["family"] in families]
+        lists = [own for family, own in self.by_family.items() if family in families]
+        for place in range(SIZE):
+            chosen += [own[place] for own in lists if place < len(own) and own[place] not in chosen]
+        return chosen
+
+
+def shipped() -> Portfolio:
+    """The portfolio that benchmarks/build_portfolio.py has made."""
+    content = json.loads(PATH.read_text(encoding="utf-8"))
+    return Portfolio(content["joint"], content["by_family"])
+
+
+@dataclass(frozen=True)
+class Member:
+    """A configuration of the portfolio in a search space; `changed` if it had to be moved to lie in it."""
+
+    values: dict[str, Scalar]
+    changed: bool
+
+
+def portfolio(space: SearchSpace, own_families: Collection[str] = ()) -> list[Member]:
+    """Up to `SIZE` distinct configurations of `space`, the most helpful first.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        Only families that it allows take part.
+    own_families : collection of str
+        Families of the user's own, of which nothing is known whatever their name.
+    """
+    family = space.get("family", "mlp")
+    allowed = family.choices if isinstance(family, Choices) else (family,)
+    chosen: list[Member] = []
+    for values in shipped().ordered({str(name) for name in allowed} - set(own_families)):
+        kept, changes = translate(values, space)
+        if all(kept != member.values for member in chosen):
+            chosen.append(Member(kept, any(change.kind != "default" for change in changes)))
+    return chosen[:SIZE]

@@ -1,0 +1,457 @@
+"""A search starts from earlier runs and the portfolio: what is taken, how it is fitted, and that it stays the same."""
+
+import itertools
+import math
+import shutil
+import signal
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import build_portfolio
+from scripts.artifacts import RunDir, file_sha256, write_json
+from scripts.config import Experiment, TuningConfig
+from scripts.config_files import load_experiment
+from scripts.errors import InputError, MissingInputError
+from scripts.models.registry import applicable_space
+from scripts.search_space import (
+    Choices,
+    FloatRange,
+    Hyperparameters,
+    IntRange,
+    Range,
+    default_search_space,
+)
+from scripts.tuning.first_trials import first_trials, origin_of
+from scripts.tuning.portfolio import SIZE, portfolio, shipped
+from scripts.tuning.stages import draw, proposal_of
+from scripts.tuning.translation import Change, in_words, translate
+from scripts.tuning.warm_start import best_of_run
+from tests.conftest import EXTENDED, ROOT, TINY, TRIALS, artifact, command, finish, run, without_times
+from tests.test_interruption import start_and_signal
+
+SCRIPT = "run_hyperparameter_tuning.py"
+SPACE = {
+    "family": Choices(choices=("mlp", "gru")),
+    "learning_rate": FloatRange(low=1e-4, high=1e-2, log=True),
+    "batch_size": Choices(choices=(64, 128)),
+    "width": IntRange(low=8, high=64, log=True),
+    "window": IntRange(low=2, high=6, when={"family": ("gru",)}),
+    "depth": 1,
+    "gate": FloatRange(low=1.0, high=4.0, log=True),
+    "tap": Choices(choices=("a", "b")),
+}
+GOOD = {
+    "family": "gru",
+    "learning_rate": 1e-3,
+    "batch_size": 64,
+    "width": 16,
+    "window": 3,
+    "depth": 1,
+    "gate": 2.0,
+    "tap": "b",
+}
+
+# --- a configuration of another space ---------------------------------------------------------------------------------
+
+scalars = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5))
+numbers = st.floats(0.01, 1e6)
+
+
+@st.composite
+def ranges(draw_one):
+    """A float range, a range of whole numbers or choices."""
+    kind = draw_one(st.sampled_from(["float", "int", "categorical", "fixed"]))
+    if kind == "categorical":
+        return Choices(choices=tuple(draw_one(st.lists(scalars, min_size=1, max_size=4))))
+    if kind == "fixed":
+        return draw_one(scalars)
+    low, high = sorted((draw_one(numbers), draw_one(numbers)))
+    log = draw_one(st.booleans())
+    if kind == "float":
+        return FloatRange(low=low, high=high, log=log)
+    return IntRange(low=max(1, math.floor(low)), high=max(1, math.ceil(high)), log=log)
+
+
+def holds(dimension, value):
+    """Whether a dimension has this value, as a configuration would."""
+    if isinstance(dimension, Choices):
+        return any(value is choice or (value == choice and type(value) is type(choice)) for choice in dimension.choices)
+    if isinstance(dimension, Range):
+        kind = float if isinstance(dimension, FloatRange) else int
+        return type(value) is kind and dimension.low <= value <= dimension.high
+    return value is dimension or value == dimension
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), ranges(), min_size=1),
+    st.dictionaries(st.sampled_from("abcdef"), scalars | st.just(10**400)),
+)
+def test_whatever_an_earlier_run_had_becomes_a_configuration_of_the_space(space, values):
+    kept, changes = translate(values, space)
+    assert kept.keys() == space.keys()
+    assert all(holds(space[name], value) for name, value in kept.items())
+    assert {change.name for change in changes if change.kind == "ignored"} == values.keys() - space.keys()
+    assert translate(kept, space) == (kept, [])
+    in_words(changes)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([SPACE, default_search_space()]))
+def test_a_configuration_of_the_same_space_stays_as_it_is(number, space):
+    values = draw(space, 5, number)
+    assert translate(values, space) == (values, [])
+
+
+@given(st.dictionaries(st.sampled_from(list(default_search_space())), scalars))
+def test_a_translated_configuration_can_be_trained_and_stored(values):
+    space = default_search_space()
+    kept, _ = translate(values, space)
+    Hyperparameters(**kept)
+    proposal = proposal_of(space, kept)
+    optuna.trial.create_trial(value=0.5, params=proposal.parameters, distributions=proposal.distributions)
+    assert ("window" in kept) == (kept["family"] in ("gru", "tcn"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "becomes", "kind"),
+    [
+        ({"learning_rate": 0.5}, "learning_rate", 1e-2, "clipped"),
+        ({"learning_rate": "fast"}, "learning_rate", 1e-3, "replaced"),
+        ({"learning_rate": None}, "learning_rate", 1e-3, "default"),
+        ({"width": 7}, "width", 8, "clipped"),
+        ({"width": 16.4}, "width", 16, "clipped"),
+        ({"width": None}, "width", 23, "middle"),  # the default of 128 lies outside; sqrt(8 * 64) = 22.6
+        ({"width": True}, "width", 23, "replaced"),
+        ({"batch_size": 100}, "batch_size", 128, "replaced"),
+        ({"batch_size": 10**400}, "batch_size", 128, "replaced"),
+        ({"family": "resnet"}, "family", "mlp", "replaced"),
+        ({"tap": "c"}, "tap", "a", "replaced"),
+        ({"tap": None}, "tap", "a", "middle"),
+        ({"gate": None}, "gate", 2.0, "middle"),  # the middle of the logarithms of 1 and 4
+        ({"window": None}, "window", 4, "middle"),
+        ({"depth": 3}, "depth", 1, "fixed"),
+    ],
+)
+def test_each_kind_of_difference_has_its_rule(changed, name, becomes, kind):
+    values = {n: v for n, v in (GOOD | changed).items() if v is not None}
+    kept, changes = translate(values, SPACE)
+    assert kept[name] == pytest.approx(becomes) if isinstance(becomes, float) else kept[name] == becomes
+    assert type(kept[name]) is type(becomes)
+    assert [(c.kind, c.name, c.old) for c in changes] == [(kind, name, changed[name])]
+
+
+def test_a_window_goes_with_its_family():
+    kept, changes = translate(GOOD | {"family": "mlp"}, SPACE)
+    assert "window" not in kept
+    assert changes == []
+
+
+def test_a_kind_of_change_is_one_line_and_no_text_of_a_file_reaches_the_terminal_raw():
+    changes = [
+        Change("ignored", "momentum", 0.9, None),
+        Change("ignored", "\x1b[2J", 1, None),
+        Change("clipped", "learning_rate", 0.5, 0.01),
+        Change("clipped", "learning_rate", 0.5, 0.01),
+    ]
+    lines = in_words(changes)
+    assert len(lines) == 2
+    assert "momentum, " in lines[0]
+    assert lines[1].count("learning_rate 0.5 -> 0.01") == 1
+    assert all(line.isprintable() for line in lines)
+
+
+# --- the best of an earlier run ---------------------------------------------------------------------------------------
+
+
+def trial(number, accuracy, **more):
+    """A trial as phase 1 records it."""
+    values = GOOD | {"learning_rate": 1e-3 + number * 1e-4}
+    state = "failed" if accuracy is None else "complete"
+    return {"number": number, "state": state, "hyperparameters": values, "val_accuracy": accuracy} | more
+
+
+def earlier_run(folder, trials, configurations=None, inputs=None, fingerprint="f" * 64):
+    """A run directory with these results."""
+    run_dir = RunDir(folder)
+    write_json(run_dir.trials, {"data_fingerprint": fingerprint, "trials": trials})
+    if configurations is not None:
+        inputs = inputs or {"trials.json": file_sha256(run_dir.trials)}
+        write_json(run_dir.extended_results, {"inputs": inputs, "configurations": configurations})
+    return run_dir
+
+
+def numbers_of(run_dir, most=5):
+    """Trial numbers of the best configurations."""
+    return [number for number, _ in best_of_run(run_dir, most)[0]]
+
+
+def test_trials_come_by_accuracy_and_failed_ones_never(tmp_path):
+    run_dir = earlier_run(tmp_path, [trial(0, 0.5), trial(1, None), trial(2, 0.7), trial(3, 0.6)])
+    assert numbers_of(run_dir) == [2, 3, 0]
+    assert numbers_of(run_dir, most=1) == [2]
+
+
+def test_a_rank_counts_more_than_an_accuracy(tmp_path):
+    ranked = [trial(0, 0.5, rank=1), trial(1, 0.9, rank=None), trial(2, 0.7, rank=2)]
+    assert numbers_of(earlier_run(tmp_path, ranked)) == [0, 2, 1]
+
+
+def test_means_over_folds_count_more_than_one_split(tmp_path):
+    trials = [trial(0, 0.5), trial(1, 0.9), trial(2, 0.7)]
+    configurations = [{"trial_number": 0, "avg_accuracy": 0.6}, {"trial_number": 2, "avg_accuracy": 0.65}]
+    assert numbers_of(earlier_run(tmp_path / "a", trials, configurations)) == [2, 0, 1]
+    stale = earlier_run(tmp_path / "b", trials, configurations, inputs={"trials.json": "0" * 64})
+    assert numbers_of(stale) == [1, 2, 0]
+
+
+def test_a_configuration_is_taken_once(tmp_path):
+    twin = trial(1, 0.9) | {"hyperparameters": trial(0, 0.5)["hyperparameters"]}
+    assert numbers_of(earlier_run(tmp_path, [trial(0, 0.5), twin, trial(2, 0.4)])) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        ([trial(0, None)], "no usable trial"),
+        ([], "no usable trial"),
+        ("none", "trials"),
+        ([{"number": 0}], "trials.0"),
+        ([trial(0, 0.5) | {"hyperparameters": [1, 2]}], "hyperparameters"),
+        ([trial(0, 0.5) | {"hyperparameters": {"width": [1]}}], "hyperparameters.width"),
+    ],
+)
+def test_what_is_no_list_of_trials_is_refused(tmp_path, trials, says):
+    with pytest.raises(InputError, match=says) as caught:
+        best_of_run(earlier_run(tmp_path, trials))
+    assert caught.value.exit_code == 2
+
+
+def test_a_directory_without_results_names_the_command_that_makes_them(tmp_path):
+    with pytest.raises(MissingInputError, match=SCRIPT) as caught:
+        best_of_run(RunDir(tmp_path))
+    assert caught.value.exit_code == 3
+
+
+# --- what a search starts with ----------------------------------------------------------------------------------------
+
+
+def begun(folder, warm_start=(), fingerprint="f" * 64, **tuning):
+    """What a search over `SPACE` starts with."""
+    experiment = Experiment(search_space=SPACE, tuning=TuningConfig(**tuning))
+    return first_trials(RunDir(folder), warm_start, experiment, SPACE, fingerprint, fresh=False)
+
+
+def test_the_best_of_all_runs_come_before_the_second_best_of_any(tmp_path):
+    for name, numbers in {"a": (1, 2), "b": (3, 4)}.items():
+        earlier_run(tmp_path / name, [trial(number, 0.9 - 0.1 * number) for number in numbers])
+    first = begun(tmp_path / "new", [tmp_path / "a", tmp_path / "b", tmp_path / "a"])
+    assert [t.source for t in first.trials] == [
+        f"trial {k} of ../{d}" for k, d in ((1, "a"), (3, "b"), (2, "a"), (4, "b"))
+    ]
+    assert first.warm_start == ("../a", "../b")
+
+
+def test_configurations_that_become_the_same_are_tried_once(tmp_path):
+    twins = [trial(k, 0.5) | {"hyperparameters": GOOD | {"learning_rate": 1.0 + k}} for k in range(3)]
+    earlier_run(tmp_path / "a", twins)
+    assert len(begun(tmp_path / "new", [tmp_path / "a"]).trials) == 1
+
+
+def test_the_portfolio_fills_up_what_earlier_runs_leave(tmp_path):
+    earlier_run(tmp_path / "a", [trial(k, 0.5) for k in range(3)])
+    first = begun(tmp_path / "new", [tmp_path / "a"], scheduler="rungs").trials
+    assert [t.origin for t in first] == ["warm start"] * 3 + ["portfolio"] * (SIZE - 3)
+    few = begun(tmp_path / "new", [tmp_path / "a"], scheduler="rungs", n_random_trials=4)
+    assert few.trials == first[:4]
+    assert "n_random_trials" in few.notes[-1]
+
+
+def test_the_guides_own_plan_starts_without_the_portfolio_unless_asked(tmp_path):
+    assert begun(tmp_path).trials == ()
+    assert len(begun(tmp_path, portfolio=True).trials) == SIZE
+    assert len(begun(tmp_path, scheduler="rungs").trials) == SIZE
+    assert begun(tmp_path, scheduler="rungs", portfolio=False).trials == ()
+
+
+def test_other_data_are_named_since_they_may_hold_sealed_rows(tmp_path):
+    earlier_run(tmp_path / "a", [trial(0, 0.5)], fingerprint="e" * 64)
+    assert any("other data" in note for note in begun(tmp_path / "new", [tmp_path / "a"]).notes)
+    assert not any("other data" in n for n in begun(tmp_path / "new", [tmp_path / "a"], fingerprint="e" * 64).notes)
+
+
+def test_every_trial_has_an_origin(tmp_path):
+    first = begun(tmp_path, portfolio=True).trials
+    origins = [origin_of(number, "random", first) for number in (0, SIZE - 1, SIZE)]
+    assert origins == ["portfolio", "portfolio", "random"]
+    assert origin_of(SIZE, "bayesian", first) == "model"
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+OTHER = TINY.replace("choices: [mlp, gru]", "choices: [mlp, resnet]").replace("n_days: 500", "n_days: 450, seed: 11")
+OTHER = OTHER.replace("depth: 1", "depth: {type: int, low: 2, high: 3}").replace("window:", "dropout: 0.2\n  window:")
+OTHER = OTHER.replace("when: {family: [gru]}", "when: {family: [resnet]}")
+
+
+@pytest.fixture(scope="module")
+def other_config(tmp_path_factory):
+    """An experiment on other data with another search space than the finished run."""
+    path = tmp_path_factory.mktemp("other") / "other.yaml"
+    path.write_text(OTHER)
+    return path
+
+
+@pytest.fixture(scope="module", params=["guide", "rungs"])
+def warm_run(request, finished_run, other_config, tmp_path_factory):
+    """A search that started from the finished run: its folder, its flags and what it said."""
+    folder = tmp_path_factory.mktemp("warm")
+    flags = ["--config", other_config, "--workers", 1]
+    flags += [f"--set=tuning.{key}" for key in (f"scheduler={request.param}", "rungs=[2, 4]", "epoch_budget=30")]
+    done = run(SCRIPT, folder, *flags, "--warm-start", finished_run.folder)
+    assert done.returncode == 0, done.stderr
+    return folder, flags, done.stdout
+
+
+def test_a_search_on_other_data_starts_with_the_best_of_an_earlier_run(warm_run, finished_run, other_config):
+    folder, _, said = warm_run
+    for line in ("has other data", "fixed in this search space: dropout 0.2", "depth 1 -> 2"):
+        assert said.count(line) == 1, line
+    trials = artifact(folder, TRIALS)
+    space = load_experiment(other_config, []).search_space
+    winner = max(artifact(finished_run.folder, EXTENDED)["configurations"], key=lambda c: c["avg_accuracy"])
+    assert trials["trials"][0]["hyperparameters"] == translate(winner["config"], space)[0]
+    origins = [t["origin"] for t in trials["trials"]]
+    assert origins[:3] == ["warm start"] * 3
+    assert "model" in origins
+    assert {t["stage"] for t in trials["trials"][:3]} == {"random"}
+    assert [s["values"] for s in trials["starting"]] == [t["hyperparameters"] for t in trials["trials"][:3]]
+
+
+def test_another_list_of_earlier_runs_is_refused_like_a_changed_key(warm_run, finished_run):
+    folder, flags, _ = warm_run
+    for changed in ([], ["--warm-start", folder / "nowhere"]):
+        done = run(SCRIPT, folder, *flags, *changed)
+        assert done.returncode == 2
+        assert "warm_start" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    done = run(SCRIPT, folder, *flags, "--warm-start", finished_run.folder)
+    assert done.returncode == 0, done.stderr
+    assert "is finished" in done.stdout
+
+
+def test_rungs_start_from_the_portfolio(tiny_config, tmp_path):
+    flags = ["--set", "tuning.scheduler=rungs", "--set", "tuning.rungs=[1, 2]", "--set", "tuning.epoch_budget=6"]
+    done = run(SCRIPT, tmp_path, "--config", tiny_config, "--workers", 1, *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("portfolio: ") == 1
+    trials = artifact(tmp_path, TRIALS)["trials"]
+    expected = [m.values for m in portfolio(load_experiment(tiny_config, []).search_space)][:3]
+    assert [t["hyperparameters"] for t in trials[:3]] == expected
+    assert [t["origin"] for t in trials[:3]] == ["portfolio"] * 3
+
+
+def test_an_interrupted_search_goes_on_with_its_first_trials_after_the_earlier_run_is_gone(
+    finished_run, other_config, tmp_path
+):
+    shutil.copytree(finished_run.folder, tmp_path / "earlier")
+    flags = ["--config", other_config, "--workers", 1, "--warm-start", tmp_path / "earlier"]
+    flags += ["--set", "tuning.epochs_per_trial_random=40", "--set", "tuning.early_stopping_patience=40"]
+    finish(tmp_path / "whole", *flags, scripts=[SCRIPT])
+    sign = tmp_path / "cut" / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt"
+    code, errors, _ = start_and_signal(command(SCRIPT, tmp_path / "cut", *flags), sign, signal.SIGINT)
+    assert code == 130, errors
+    shutil.rmtree(tmp_path / "earlier")
+    finish(tmp_path / "cut", *flags, scripts=[SCRIPT])
+    whole, cut = (without_times(artifact(tmp_path / name, TRIALS)) for name in ("whole", "cut"))
+    assert cut == whole
+
+
+def test_a_fresh_search_can_start_from_the_results_it_moves_aside(finished_run, tmp_path):
+    shutil.copytree(finished_run.folder, tmp_path / "run")
+    flags = ["--config", finished_run.config, "--workers", 1, "--fresh", "--warm-start", tmp_path / "run"]
+    finish(tmp_path / "run", *flags, scripts=[SCRIPT])
+    winner = max(artifact(finished_run.folder, EXTENDED)["configurations"], key=lambda c: c["avg_accuracy"])
+    expected, _ = translate(winner["config"], load_experiment(finished_run.config, []).search_space)
+    assert artifact(tmp_path / "run", TRIALS)["trials"][0]["hyperparameters"] == expected
+
+
+def test_a_missing_or_damaged_earlier_run_ends_with_one_line_and_its_code(finished_run, tiny_config, tmp_path):
+    done = run(SCRIPT, tmp_path / "new", "--config", tiny_config, "--warm-start", tmp_path / "nowhere")
+    assert done.returncode == 3
+    assert SCRIPT in done.stderr
+    damaged = tmp_path / "damaged" / TRIALS
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes((finished_run.folder / TRIALS).read_bytes().replace(b'"seed": 0', b'"seed": 1'))
+    done = run(SCRIPT, tmp_path / "new", "--config", tiny_config, "--warm-start", tmp_path / "damaged")
+    assert done.returncode == 2
+    assert "SHA-256" in done.stderr
+    assert not (tmp_path / "new" / "hyperparameter_tuning_results").exists()
+
+
+# --- the portfolio ----------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_portfolio_lies_in_the_default_search_space():
+    members = shipped()
+    assert len(members.joint) == SIZE
+    assert members.by_family.keys() == {"mlp", "resnet", "gru", "tcn"}
+    for values in itertools.chain(members.joint, *members.by_family.values()):
+        assert translate(values, default_search_space()) == (values, [])
+    for family, own in members.by_family.items():
+        assert len(own) == SIZE
+        assert {values["family"] for values in own} == {family}
+    assert [m.values for m in portfolio(default_search_space())] == members.joint
+    assert not any(m.changed for m in portfolio(default_search_space()))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_has_a_portfolio_of_distinct_configurations_of_its_space(path):
+    experiment = load_experiment(path, [])
+    space, _ = applicable_space(experiment.search_space, experiment.data.source != "table")
+    values = [member.values for member in portfolio(space)]
+    assert len(values) == SIZE
+    assert all(a != b for a, b in itertools.combinations(values, 2))
+    for member in values:
+        assert translate(member, space) == (member, [])
+        Hyperparameters(**member)
+
+
+@pytest.mark.parametrize("families", [("mlp",), ("gru", "tcn"), ("resnet", "mine")])
+def test_families_that_are_not_searched_are_left_out(families):
+    members = portfolio(default_search_space() | {"family": Choices(choices=families)})
+    assert len(members) == SIZE
+    assert {m.values["family"] for m in members} == set(families) - {"mine"}
+
+
+def test_nothing_is_known_of_a_family_of_the_users_own():
+    space = default_search_space() | {"family": "mlp"}
+    assert portfolio(space, own_families=["mlp"]) == []
+    assert portfolio(space | {"family": "mine"}, own_families=["mine"]) == []
+
+
+def test_the_shipped_portfolio_is_what_the_table_of_results_gives(tmp_path):
+    table = build_portfolio.read_table(build_portfolio.RESULTS)
+    build_portfolio.write_portfolio(build_portfolio.chosen_from(table), tmp_path / "portfolio.json")
+    assert (tmp_path / "portfolio.json").read_bytes() == build_portfolio.PORTFOLIO.read_bytes()
+
+
+def test_each_member_lowers_the_mean_of_the_lowest_regret_most():
+    values = np.random.default_rng(2).uniform(size=(12, 5))
+    values[3, 2] = np.nan  # not trained there
+    index = pd.MultiIndex.from_tuples([("mlp", k) for k in range(12)])
+    chosen = [m["number"] for m in build_portfolio.choose(pd.DataFrame(values, index=index))]
+    full = np.where(np.isnan(values), np.inf, values)
+    for k, number in enumerate(chosen):
+        costs = [full[[*chosen[:k], j]].min(axis=0).mean() for j in range(12)]
+        assert costs[number] == min(costs)
+    assert len(set(chosen)) == SIZE
+
+
+def test_the_expected_lowest_is_the_mean_over_all_subsets():
+    values = np.random.default_rng(3).normal(size=7)
+    subsets = [min(subset) for subset in itertools.combinations(values, 3)]
+    assert build_portfolio.expected_lowest(values, 3) == pytest.approx(np.mean(subsets))
