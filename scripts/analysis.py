@@ -59,7 +59,10 @@ def analyse(session: Session) -> None:
         session.say(sentence)
     spent = trials["epochs_spent"] + extended["epochs_spent"]
     session.say(f"best constant answer in the same folds: {extended['best_constant_accuracy']:.4f}")
-    session.say(f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}")
+    passes = trials["data_passes"] + extended["data_passes"]
+    session.say(
+        f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}, as {passes:.0f} passes over all development rows"
+    )
     if agreement is not None:
         session.say(f"rank correlation of the phases over {len(finished)} configurations: {agreement:.2f}")
     if importance:

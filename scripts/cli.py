@@ -62,6 +62,7 @@ class Session:
     def assignments(self) -> list[str]:
         """All `key=value` pairs, those of flags that stand for a key last."""
         keys = {"seed": "seed", "top_n": "extended.top_n", "epochs": self.arguments.epochs_key}
+        keys["epoch_budget"] = "epoch_budget"
         given = [(key, getattr(self.arguments, flag, None)) for flag, key in keys.items()]
         if (preference := getattr(self.arguments, "select", None)) is not None:
             given.append(("extended.selection_order", f"[{', '.join(PREFERENCES[preference])}]"))
@@ -186,6 +187,7 @@ def _parser(description: str, example: str) -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
     add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
     add("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:K]", help="where to train (default: auto)")
+    add("--epoch-budget", type=int, metavar="N", help="epochs of phases 1 and 2 together, at most")
     add("--time-budget", type=parse_duration, metavar="2h30m", help="end, resumable, after this time (exit code 4)")
     add("--dry-run", action="store_true", help="print the plan and do nothing")
     add("--fresh", action="store_true", help="move earlier results of this phase aside and start anew")

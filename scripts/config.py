@@ -130,7 +130,7 @@ class TuningConfig(Model):
         description="trial k is proposed from the results of trials 0..k-lag: same search for 1..lag workers",
     )
     scheduler: Literal["guide", "rungs"] = Field(
-        "guide", description="guide: fixed epochs per stage; rungs: runs pause, and the promising ones go on"
+        "rungs", description="rungs: runs pause, and the promising ones go on; guide: fixed epochs per stage"
     )
     rungs: Annotated[tuple[int, ...], Field(strict=False, min_length=2)] = Field(
         (4, 8, 16, 32, 50), description="epochs at which runs pause under `scheduler: rungs`, ascending"
@@ -154,6 +154,15 @@ class TuningConfig(Model):
     def starts_from_portfolio(self) -> bool:
         """Whether the first trials are those of the portfolio; not in the guide's own plan unless asked for."""
         return self.scheduler == "rungs" if self.portfolio is None else self.portfolio
+
+    @property
+    def guide_epochs(self) -> int:
+        """Epochs of the three stages at most."""
+        return (
+            self.n_random_trials * self.epochs_per_trial_random
+            + self.n_bayesian_trials * self.epochs_per_trial_bayesian
+            + self.n_fine_tune_trials * self.epochs_per_trial_fine_tune
+        )
 
     @model_validator(mode="after")
     def _check(self) -> TuningConfig:
@@ -208,6 +217,9 @@ class Experiment(Model):
     """Everything that decides the results of a run."""
 
     seed: int = Field(0, ge=0, le=2**63 - 1)
+    epoch_budget: int | None = Field(
+        None, ge=1, le=10**9, description="epochs of phases 1 and 2: two thirds for the rungs, phase 2 has what is left"
+    )
     data: DataConfig = DataConfig()
     search_space: SearchSpace = Field(default_factory=default_search_space)
     models: dict[str, str] = Field(
@@ -224,6 +236,19 @@ class Experiment(Model):
         for name, dimension in space.items():
             _check_dimension(space, name, dimension)
         return space
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Experiment:
+        if self.epoch_budget is not None and self.tuning.scheduler != "rungs":
+            raise ValueError("epoch_budget needs tuning.scheduler: rungs; the guide's stages have fixed epochs")
+        return self
+
+    @property
+    def search_epochs(self) -> int:
+        """Epochs that phase 1 spends at most."""
+        if self.tuning.scheduler == "guide":
+            return self.tuning.guide_epochs
+        return self.tuning.epoch_budget if self.epoch_budget is None else max(1, 2 * self.epoch_budget // 3)
 
     def recorded(self) -> dict[str, Any]:
         """The experiment as plain values for artifacts, which never name code to import."""

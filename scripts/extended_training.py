@@ -91,6 +91,7 @@ class ExtendedTrainer:
         self._results = provenance | {
             "n_folds": len(work.folds),
             "epochs_spent": work.epochs_spent,
+            "data_passes": work.data_passes,
             "best_constant_accuracy": float(np.average(constants, weights=[len(t) for _, t in work.folds])),
             "best_naive": best_naive,
             "n_failed_configurations": len(work.trials) - len(usable),
@@ -109,19 +110,50 @@ class ExtendedTrainer:
 
 
 class CrossValidation:
-    """The trainings of phase 2 as work for the driver: every fold of every configuration, unless a race stops some."""
+    """The trainings of phase 2 as work for the driver: every fold of every configuration, unless a race stops some.
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, trials: Sequence[dict[str, Any]], device: str) -> None:
+    Parameters
+    ----------
+    experiment : Experiment
+    dataset : Dataset
+    trials : sequence of dict
+        Records of trials.json.
+    device : str
+    epochs_left : int, optional
+        Epochs of all trainings together, at most.
+
+    Raises
+    ------
+    InputError
+        There are fewer epochs than trainings.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        dataset: Dataset,
+        trials: Sequence[dict[str, Any]],
+        device: str,
+        epochs_left: int | None = None,
+    ) -> None:
         self.experiment, self.dataset, self.trials, self.device = experiment, dataset, list(trials), device
+        self._epochs_left = epochs_left
         self.folds: list[Split] = dataset.folds(
             experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed
         )
         self._by_number = {trial["number"]: trial for trial in self.trials}
         self._done: dict[Network, tuple[Outcome, list[Any], torch.Tensor]] = {}
         self._in_flight: dict[str, Network] = {}
+        if epochs_left is not None and epochs_left < self.n_planned:
+            raise InputError(
+                f"leaves {epochs_left} epochs for {self.n_planned} trainings of phase 2",
+                "--epoch-budget",
+                "raise it, or lower --top-n",
+            )
         self._race = self._start_race()
         every = [Network(number, fold) for number in self._by_number for fold in range(self.n_folds)]
         self._waiting = [] if self._race else every
+        self._epochs_each = self._share_of_epochs()
 
     @property
     def n_folds(self) -> int:
@@ -146,7 +178,14 @@ class CrossValidation:
     @property
     def epochs_planned(self) -> int:
         """Most epochs that can be spent."""
-        return self.n_planned * self.experiment.extended.extended_epochs
+        planned = self.n_planned * self.experiment.extended.extended_epochs
+        return planned if self._epochs_left is None else min(planned, self._epochs_left)
+
+    @property
+    def data_passes(self) -> float:
+        """Epochs of every training in passes over all development rows."""
+        n_rows = len(self.dataset.rows)
+        return sum(o.epochs * len(self.folds[n.fold][0]) / n_rows for n, (o, _, _) in self._done.items())
 
     @property
     def epochs_spent(self) -> int:
@@ -156,7 +195,11 @@ class CrossValidation:
     def next_spec(self) -> RunSpec | None:
         """The next training; in a race None also until a round is finished."""
         if not self._waiting and not self._in_flight and self._race:
-            self._waiting = self._race.next_round({network: self._seen(network) for network in self._done})
+            further = self._race.next_round({network: self._seen(network) for network in self._done})
+            # Only a round of further seeds can find too little left.
+            enough = self._epochs_left is None or self._epochs_left - self.epochs_spent >= len(further)
+            self._waiting = further if enough else []
+            self._epochs_each = self._share_of_epochs()
         if not self._waiting:
             return None
         network = self._waiting.pop(0)
@@ -214,6 +257,17 @@ class CrossValidation:
             "epochs_of_further_seeds": sum(outcome.epochs for outcome in further),
         }
 
+    def _share_of_epochs(self) -> int:
+        """Epochs that each waiting training has at most.
+
+        Most trainings stop early, so those of a later round are counted half; what is left always suffices for them.
+        """
+        most, now = self.experiment.extended.extended_epochs, len(self._waiting)
+        if self._epochs_left is None or not now:
+            return most
+        later = max(0, self.n_planned - len(self._done) - now)
+        return min(most, max(1, int((self._epochs_left - self.epochs_spent) / (now + later / 2))))
+
     def _start_race(self) -> Race | None:
         config, dataset = self.experiment.extended, self.dataset
         if not config.racing or len(self.trials) < 2:
@@ -257,7 +311,8 @@ class CrossValidation:
             hyperparameters=Hyperparameters(**trial["hyperparameters"]),
             train_rows=train,
             validation_rows=test,
-            epochs=config.extended_epochs,
+            epochs=self._epochs_each,
+            schedule_epochs=config.extended_epochs,
             evaluation_frequency=config.evaluation_frequency,
             patience=config.early_stopping_patience,
             min_delta=config.early_stopping_min_delta,

@@ -198,7 +198,7 @@ def tune(session: Session) -> None:
     from scripts.leaks.check import check_leaks, leak_warnings
     from scripts.tuning.database_errors import database_errors
     from scripts.tuning.first_trials import first_trials
-    from scripts.tuning.search import planned_epochs, run_search
+    from scripts.tuning.search import run_search
     from scripts.tuning.setting import Setting, run_name
     from scripts.tuning.study import TrialStudy
 
@@ -206,7 +206,7 @@ def tune(session: Session) -> None:
     development = read_development(experiment.data, experiment.seed)
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
-    config, total = experiment.tuning, planned_epochs(experiment.tuning)
+    config, total = experiment.tuning, experiment.search_epochs
     origin = provenance(TUNING, experiment, dataset, [])
     # Before --fresh moves results aside: they may be what the new search starts with.
     given = (session.arguments.warm_start, experiment, space, dataset.fingerprint, session.arguments.fresh)
@@ -237,7 +237,9 @@ def tune(session: Session) -> None:
     )
     n_validated = len(dataset.tail_split(config.validation_fraction, experiment.seed)[1])
     table_rows = config.n_trials * min(n_validated, dataset.n_dates)
-    size = (config.n_trials, session.workers, total, n_validated, table_rows)
+    # The checkpoint of a run that paused holds nearly twice as much as that of a finished one.
+    n_runs = config.n_trials * (2 if config.scheduler == "rungs" else 1)
+    size = (n_runs, session.workers, total, n_validated, table_rows)
     check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
     with database_errors(run_dir.study):
         study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
@@ -285,7 +287,8 @@ def extend(session: Session) -> None:
     dataset = load_data(session, experiment)
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
-    work = CrossValidation(experiment, dataset, chosen, session.device)
+    left = None if experiment.epoch_budget is None else experiment.epoch_budget - trials["epochs_spent"]
+    work = CrossValidation(experiment, dataset, chosen, session.device, left)
     if session.arguments.dry_run:
         what = f"{len(chosen)} configurations x {len(work.folds)} folds"
         files = [run_dir.extended_results, run_dir.best_config]

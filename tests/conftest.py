@@ -28,6 +28,7 @@ search_space:
   batch_size: {type: categorical, choices: [64, 128]}
   window: {type: int, low: 2, high: 3, when: {family: [gru]}}
 tuning:
+  scheduler: guide
   n_random_trials: 3
   n_bayesian_trials: 2
   n_fine_tune_trials: 2

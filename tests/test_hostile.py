@@ -44,7 +44,7 @@ search_space:
   width: 8
   depth: 1
   window: {{type: int, low: 2, high: 3, when: {{family: [gru]}}}}
-tuning: {{n_random_trials: 2, n_bayesian_trials: 1, n_fine_tune_trials: 1, epochs_per_trial_random: 1,
+tuning: {{scheduler: guide, n_random_trials: 2, n_bayesian_trials: 1, n_fine_tune_trials: 1, epochs_per_trial_random: 1,
   epochs_per_trial_bayesian: 1, epochs_per_trial_fine_tune: 1}}
 extended: {{top_n: 2, cross_validation_folds: 2, extended_epochs: 2, evaluation_frequency: 1}}
 final: {{epochs: 2}}

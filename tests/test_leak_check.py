@@ -20,7 +20,7 @@ from tests.conftest import TRIALS, artifact, run
 
 REPORT = "hyperparameter_tuning_results/leak_check.json"
 MARKET = SyntheticConfig(n_tickers=4, n_days=500)
-FAST = ["--set", "tuning.n_random_trials=1", "--set", "tuning.n_bayesian_trials=0"]
+FAST = ["--set", "tuning.scheduler=guide", "--set", "tuning.n_random_trials=1", "--set", "tuning.n_bayesian_trials=0"]
 FAST += ["--set", "tuning.n_fine_tune_trials=0", "--set", "tuning.epochs_per_trial_random=1"]
 
 

@@ -29,7 +29,7 @@ HYPERPARAMETERS = {"width": 8, "depth": 1, "batch_size": 64, "class_weights": "b
 EXPERIMENT = Experiment.model_validate(
     {
         "data": {"synthetic": {"n_tickers": 3, "n_days": 300, "rho": 0.3}},
-        "tuning": {"n_random_trials": 2, "n_bayesian_trials": 0, "n_fine_tune_trials": 0},
+        "tuning": {"scheduler": "guide", "n_random_trials": 2, "n_bayesian_trials": 0, "n_fine_tune_trials": 0},
         "final": {"epochs": 4},
         "search_space": HYPERPARAMETERS,
     }

@@ -5,12 +5,12 @@ import random
 import pytest
 
 from scripts.reporting.search_figures import pieces
-from tests.conftest import SCRIPTS, TINY, TRIALS, artifact, finish, run
+from tests.conftest import EXTENDED, SCRIPTS, TINY, TRIALS, artifact, finish, run
 from tests.faults import accidents
 from tests.faults.commands import differences
 from tests.faults.commands import finish as finish_forked
 
-RUNGS = TINY.replace("  n_random_trials: 3", "  scheduler: rungs\n  rungs: [2, 4, 6]\n  n_random_trials: 4").replace(
+RUNGS = TINY.replace("  scheduler: guide\n  n_random_trials: 3", "  rungs: [2, 4, 6]\n  n_random_trials: 4").replace(
     "proposal_lag: 2", "proposal_lag: 2\n  epoch_budget: 30"
 )
 
@@ -58,10 +58,32 @@ def test_a_killed_search_resumes_with_the_same_decisions(calm, tmp_path):
 
 def test_phase_2_takes_the_trials_that_lead_by_rank(calm):
     by_rank = sorted(artifact(calm[0], TRIALS)["trials"], key=lambda t: t["rank"])
-    best = artifact(calm[0], "extended_training_results/extended_training_results.json")["configurations"]
+    best = artifact(calm[0], EXTENDED)["configurations"]
     assert {c["trial_number"] for c in best} == {t["number"] for t in by_rank[:2]}
 
 
 def test_the_dry_run_says_how_many_epochs_are_the_most(calm, tmp_path):
     done = run(SCRIPTS[0], tmp_path, "--config", calm[1], "--dry-run")
     assert "epochs at most  30" in done.stdout
+
+
+def test_a_budget_of_epochs_holds_for_both_phases_and_is_refused_where_it_cannot(calm, tmp_path):
+    arguments = ("--config", calm[1], "--workers", 1, "-q", "--epoch-budget", 33)
+    finish_forked(tmp_path / "run", *arguments, scripts=SCRIPTS[:2])
+    first = artifact(tmp_path / "run", TRIALS)
+    second = artifact(tmp_path / "run", EXTENDED)
+    assert "budget of 22 epochs" in first["stopped_because"]
+    assert first["epochs_spent"] + second["epochs_spent"] <= 33
+    assert all(1 <= fold["epochs"] < 6 for c in second["configurations"] for fold in c["folds"])
+    few = run(SCRIPTS[1], tmp_path / "run", *arguments, "--fresh", "--set", "extended.cross_validation_folds=8")
+    assert few.returncode == 2
+    assert "trainings of phase 2; raise it, or lower --top-n" in few.stderr
+    guide = run(SCRIPTS[0], tmp_path / "guide", *arguments, "--set", "tuning.scheduler=guide")
+    assert guide.returncode == 2
+    assert "epoch_budget needs tuning.scheduler: rungs" in guide.stderr
+
+
+def test_passes_over_the_data_weigh_epochs_by_their_share_of_the_rows(calm):
+    for name in (TRIALS, EXTENDED):
+        content = artifact(calm[0], name)
+        assert 0.5 * content["epochs_spent"] < content["data_passes"] < content["epochs_spent"]

@@ -6,7 +6,7 @@ TURNING = """
 data:
   synthetic: {n_tickers: 8, n_days: 900, rho: 0.5, switch: 720}
 search_space: {family: mlp, width: 16, depth: 1, batch_size: 128, learning_rate: 0.003}
-tuning: {n_random_trials: 2, n_bayesian_trials: 0, n_fine_tune_trials: 0, epochs_per_trial_random: 4}
+tuning: {scheduler: guide, n_random_trials: 2, n_bayesian_trials: 0, n_fine_tune_trials: 0, epochs_per_trial_random: 4}
 extended: {top_n: 1, extended_epochs: 6, evaluation_frequency: 2}
 final: {epochs: 10}
 """

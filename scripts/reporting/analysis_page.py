@@ -273,10 +273,12 @@ def _cost_notes() -> tuple[str, ...]:
 
 def _cost_table(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> Table:
     first, second = trials.get("epochs_spent"), extended.get("epochs_spent")
+    passes = (trials.get("data_passes"), extended.get("data_passes"))
+    both = None if None in passes else sum(p for p in passes if p is not None)
     parts = (
-        ("phase 1: search", first, _seconds(trials, {})),
-        ("phase 2: cross-validation", second, _seconds({}, extended)),
-        ("together", (first or 0) + (second or 0), _seconds(trials, extended)),
+        ("phase 1: search", first, passes[0], _seconds(trials, {})),
+        ("phase 2: cross-validation", second, passes[1], _seconds({}, extended)),
+        ("together", (first or 0) + (second or 0), both, _seconds(trials, extended)),
     )
     naive = _NAIVE_TRIALS * _NAIVE_EPOCHS
     rows = [
@@ -285,15 +287,17 @@ def _cost_table(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> Table
                 Cell(name),
                 number_cell(epochs, ",d"),
                 percent_cell(None if epochs is None else epochs / naive, 0),
+                number_cell(done, ",.0f"),
                 Cell(duration(seconds), seconds),
             )
         )
-        for name, epochs, seconds in parts
+        for name, epochs, done, seconds in parts
     ]
     columns = (
         Column("part", numeric=False),
         Column("epochs"),
         Column("share", f"of {naive:,} epochs"),
+        Column("passes", "over all development rows"),
         Column("training"),
     )
     return Table("Epochs and training time, summed over all workers.", columns, tuple(rows))

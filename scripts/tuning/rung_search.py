@@ -34,7 +34,7 @@ def rung_config(experiment: Experiment, n_splits: int) -> RungConfig:
         replicate_epochs=config.rungs[len(config.rungs) // 2],
         n_splits=n_splits,
         max_trials=config.n_trials,
-        max_epochs=config.epoch_budget,
+        max_epochs=experiment.search_epochs,
         stop_auto=config.stop == "auto",
         lag=config.proposal_lag,
     )
@@ -73,6 +73,13 @@ class RungSearch:
     def validation_rows(self) -> np.ndarray:
         """Rows of split 0."""
         return self._splits[0][1]
+
+    @property
+    def data_passes(self) -> float:
+        """Epochs so far, of all splits, in passes over all development rows."""
+        n_rows = len(self.setting.dataset.rows)
+        shares = [len(train) / n_rows for train, _ in self._splits]
+        return sum(shares[split] * self._epochs[run_name(trial, split)] for trial, split in self.scheduler.curves.runs)
 
     def next_spec(self) -> RunSpec | None:
         """A decision that was cut short first, then the next one as soon as what it depends on is known."""

@@ -10,7 +10,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from scripts.artifacts import RunDir, file_sha256, write_bytes, write_json
 from scripts.checkpoints import Checkpoints
-from scripts.config import TuningConfig
 from scripts.errors import InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
@@ -38,6 +37,12 @@ class Search:
     def validation_rows(self) -> np.ndarray:
         """Rows that every trial is validated on."""
         return self._split[1]
+
+    @property
+    def data_passes(self) -> float:
+        """Epochs so far in passes over all development rows."""
+        epochs = sum(t.user_attrs["outcome"]["epochs"] for t in self.study.trials() if t.state.is_finished())
+        return epochs * len(self._split[0]) / len(self.setting.dataset.rows)
 
     def next_spec(self) -> RunSpec | None:
         """An interrupted trial first, then a new one as soon as the results that it may see are in."""
@@ -124,6 +129,7 @@ def run_search(
             str(run_dir.study),
             "lower search_space.learning_rate or check the data",
         )
+    body["data_passes"] = search.data_passes
     ledger = _ledger(setting, search.validation_rows, body["trials"], run_dir)
     write_bytes(run_dir.ledger, ledger.to_parquet(index=False))
     body["files"] = {run_dir.ledger.name: file_sha256(run_dir.ledger)}
@@ -137,13 +143,6 @@ def _ledger(setting: Setting, rows: np.ndarray, trials: list[dict[str, Any]], ru
     return validation_ledger(
         runs, Checkpoints(run_dir.tuning / "checkpoints"), setting.dataset, rows, setting.experiment.data
     )
-
-
-def planned_epochs(config: TuningConfig) -> int:
-    """Most epochs that phase 1 can spend."""
-    if config.scheduler == "rungs":
-        return config.epoch_budget
-    return sum(stage_of(number, config)[1] for number in range(config.n_trials))
 
 
 def trial_table(trials: list[FrozenTrial], seed: int) -> dict[str, Any]:
