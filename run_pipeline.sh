@@ -24,11 +24,11 @@ requirements=(requirements.txt)
 source "$here/setup_environment.sh"
 
 # -----------------------------------------------------------------------------
-# Phase 1: 20 random trials of 8 epochs, 40 proposed ones of 15, 15 close to the best of 25; one split
+# Phase 1: up to 75 trials on one split, which pause at rungs; the promising ones go on
 "$python" "$here/run_hyperparameter_tuning.py" "$@" "${search[@]+"${search[@]}"}"
 
 # -----------------------------------------------------------------------------
-# Phase 2: the best five for up to 100 epochs on three folds; writes best_config.json
+# Phase 2: a race of the best five for up to 100 epochs on three folds; writes best_config.json
 "$python" "$here/run_extended_training.py" "$@"
 
 # What the two phases say together: analysis/report.html
