@@ -1,8 +1,10 @@
-"""Where to look next: the point of the unit cube with the highest expected improvement under the curve model."""
+"""Where to look next: the new point, or the paused trial, with the highest expected improvement under the model."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -26,6 +28,33 @@ def log_expected_improvement(lead: np.ndarray, sd: np.ndarray) -> np.ndarray:
     # Far below: phi(z) / z^2 is the leading term.
     far = -0.5 * z * z - 0.5 * math.log(2.0 * math.pi) - 2.0 * np.log(np.maximum(-z, 1.0))
     return np.log(sd) + np.where(z > -5.0, value, far)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The curve model, the trials it knows, ascending, and the scores that it expects of them at the last rung."""
+
+    model: CurveModel
+    known: np.ndarray
+    expected: np.ndarray
+
+    @property
+    def best_first(self) -> np.ndarray:
+        """Trials by their expected score."""
+        return self.known[np.argsort(-self.expected, kind="stable")]
+
+    def most_promising(self, trials: Collection[int]) -> int | None:
+        """Of some trials the one with the highest expected improvement over the leader of all.
+
+        None if the model knows none of them. The leader itself would be shipped anyway: it waits for the others as long
+        as these promise anything.
+        """
+        asked = np.isin(self.known, list(trials))
+        if not asked.any():
+            return None
+        inputs = self.model.data.inputs
+        lead, sd = self.model.gain(inputs[asked], inputs[int(np.argmax(self.expected))])
+        return int(self.known[asked][np.argmax(log_expected_improvement(lead, sd))])
 
 
 def propose_points(

@@ -3,7 +3,8 @@
 Terms: a *rung* is a number of epochs at which every run pauses; a *promotion* carries a paused run on to the next one;
 a *replicate* is a run of a leading trial on another split; a trial *starts* on split 0 and pauses at the first rung.
 One in `reduction` of the runs at a rung is promoted, as in asynchronous successive halving (Li et al. 2020), but by the
-score that the curve model expects at the last rung, and continued, never started again.
+improvement that the curve model expects of them at the last rung, and continued, never started again. By improvement
+and not by score: the early scores of a slow learner are poor, and leave open how good its last one will be.
 
 Every decision is a function of the seed, the configuration and the journal, in the order in which the work was handed
 out: decision k knows the results of the decisions 0 to k - lag, however late or early they came in.
@@ -21,7 +22,7 @@ from scripts.search_space import SearchSpace, Values
 from scripts.tuning.curve_model import CurveModel, default_parameters, fit_parameters
 from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.learning_curves import LearningCurves
-from scripts.tuning.proposals import propose_points
+from scripts.tuning.proposals import Knowledge, propose_points
 from scripts.tuning.stages import Stage, draw
 from scripts.tuning.unit_cube import UnitCube, stacked
 
@@ -77,20 +78,6 @@ class RungConfig:
     lag: int = 1
 
 
-@dataclass(frozen=True)
-class _Knowledge:
-    """The curve model, the trials it knows, ascending, and the scores that it expects of them at the last rung."""
-
-    model: CurveModel
-    known: np.ndarray
-    expected: np.ndarray
-
-    @property
-    def best_first(self) -> np.ndarray:
-        """Trials by their expected score."""
-        return self.known[np.argsort(-self.expected, kind="stable")]
-
-
 class Scheduler:
     """Makes the decisions of a search one after the other; holds nothing that the journal does not determine.
 
@@ -123,7 +110,7 @@ class Scheduler:
         self._logs: np.ndarray | None = None
         self._known_of = (0, 0)  # visible scores and trials started when the model last took them in
         self._n_proposed = {True: 0, False: 0}  # since then, around the leaders alone or anywhere
-        self._knowledge: _Knowledge | None = None
+        self._knowledge: Knowledge | None = None
         self._batches: dict[bool, list[tuple[np.ndarray, float]]] = {}
 
     # --- the journal ------------------------------------------------------------------------------------------------
@@ -256,8 +243,8 @@ class Scheduler:
 
     def _promote(self, rung: int) -> Continue | None:
         paused = self._paused[rung]
-        trial = next((t for t in self.ranking() if t in paused), next(iter(paused)))
-        return Continue(trial, 0, self.config.rungs[rung + 1])
+        trial = self._fitted().most_promising(paused)
+        return Continue(next(iter(paused)) if trial is None else trial, 0, self.config.rungs[rung + 1])
 
     def _replicate(self) -> Replicate | None:
         """The leader among the fully trained on its next split, while replicates have less than their share."""
@@ -319,7 +306,7 @@ class Scheduler:
         )
         return [(point, gain / model.offset_sd) for point, gain in proposals]
 
-    def _fitted(self) -> _Knowledge:
+    def _fitted(self) -> Knowledge:
         """What the scores tell that the model has taken in."""
         if self._knowledge is None:
             data, known = self.curves.observations(self._known_of[0])
@@ -327,7 +314,7 @@ class Scheduler:
                 fitted_to = self.curves.observations(self._fit_rows)[0] if self._fit_rows else None
                 self._logs = default_parameters(data) if fitted_to is None else fit_parameters(fitted_to)
             model = CurveModel(data, self._logs)
-            self._knowledge = _Knowledge(model, known, model.expected(data.inputs))
+            self._knowledge = Knowledge(model, known, model.expected(data.inputs))
         return self._knowledge
 
 
