@@ -72,11 +72,11 @@ def test_every_decision_follows_from_the_journal_alone(journal):
 
 
 def test_decisions_that_are_made_many_at_a_time_follow_from_the_journal_alone():
-    config = replace(CONFIG, max_epochs=1250)
+    config = replace(CONFIG, max_epochs=1400)
     long, _ = searched(config)
     starts = [k for k, entry in enumerate(long) if isinstance(entry.action, Start)]
     assert len(starts) > 300
-    for number in (starts[-2], starts[-1], len(long) - 1):
+    for number in starts[-2:]:
         assert next_action(long[:number], SPACE, config, 3) == long[number].action
 
 
@@ -246,7 +246,7 @@ def test_the_posterior_is_that_of_the_scores_themselves():
 
 def test_of_paused_trials_the_one_that_may_yet_win_goes_on_and_not_the_one_known_to_lose():
     data = Observations(
-        inputs=np.array([[0.0], [0.5], [1.0]]),
+        inputs=np.array([[0.0], [0.5], [4.0]]),
         column_of=np.array([0]),
         log_epochs=np.log([4, 8, 16, 50]) / np.log(50),
         configuration=np.array([0, 0, 0, 0, 1, 1, 1, 2]),
@@ -254,7 +254,7 @@ def test_of_paused_trials_the_one_that_may_yet_win_goes_on_and_not_the_one_known
         run=np.array([0, 0, 0, 0, 1, 1, 1, 2]),
         split=np.zeros(8, dtype=int),
         n_epochs=np.array([2, 4, 8, 18, 2, 4, 8, 2], dtype=float),
-        scores=np.array([-0.9, -0.4, -0.2, 0.0, -1.2, -0.8, -0.6, -1.3]),
+        scores=np.array([-0.9, -0.4, -0.2, 0.0, -1.3, -0.9, -0.8, -1.3]),
     )
     model = CurveModel(data, default_parameters(data))
     knowledge = Knowledge(model, np.array([3, 5, 8]), model.expected(data.inputs))

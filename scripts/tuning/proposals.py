@@ -43,6 +43,10 @@ class Knowledge:
         """Trials by their expected score."""
         return self.known[np.argsort(-self.expected, kind="stable")]
 
+    def best(self, trials: Collection[int]) -> int | None:
+        """Of some trials the one with the highest expected score; None if the model knows none of them."""
+        return next((int(t) for t in self.best_first if t in trials), None)
+
     def most_promising(self, trials: Collection[int]) -> int | None:
         """Of some trials the one with the highest expected improvement over the leader of all.
 

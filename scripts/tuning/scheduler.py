@@ -4,7 +4,8 @@ Terms: a *rung* is a number of epochs at which every run pauses; a *promotion* c
 a *replicate* is a run of a leading trial on another split; a trial *starts* on split 0 and pauses at the first rung.
 One in `reduction` of the runs at a rung is promoted, as in asynchronous successive halving (Li et al. 2020), but by the
 improvement that the curve model expects of them at the last rung, and continued, never started again. By improvement
-and not by score: the early scores of a slow learner are poor, and leave open how good its last one will be.
+and not by score: the early scores of a slow learner are poor, and leave open how good its last one will be. Only a
+search that began with a portfolio goes by the score until one run is complete.
 
 Every decision is a function of the seed, the configuration and the journal, in the order in which the work was handed
 out: decision k knows the results of the decisions 0 to k - lag, however late or early they came in.
@@ -243,7 +244,10 @@ class Scheduler:
 
     def _promote(self, rung: int) -> Continue | None:
         paused = self._paused[rung]
-        trial = self._fitted().most_promising(paused)
+        knowledge = self._fitted()
+        # A portfolio is there to be used at once: by improvement, its best would wait for those that may yet win.
+        from_portfolio = bool(self.portfolio) and self._n_sent[-1] == 0
+        trial = knowledge.best(paused) if from_portfolio else knowledge.most_promising(paused)
         return Continue(next(iter(paused)) if trial is None else trial, 0, self.config.rungs[rung + 1])
 
     def _replicate(self) -> Replicate | None:
