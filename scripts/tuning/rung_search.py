@@ -151,7 +151,7 @@ class RungSearch:
         return RunSpec(
             name=_name(action),
             address=(experiment.seed, "trial", action.trial, *replicate),
-            hyperparameters=Hyperparameters(**self._values[action.trial]),
+            hyperparameters=Hyperparameters.model_validate(self._values[action.trial]),
             train_rows=train,
             validation_rows=validation,
             epochs=action.epochs,
