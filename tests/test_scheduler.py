@@ -12,9 +12,9 @@ from scipy import integrate, stats
 from scipy.optimize import check_grad
 
 from scripts.search_space import Choices, FloatRange, IntRange
-from scripts.tuning.curve_model import CurveModel, Observations, _Objective, fit_parameters
+from scripts.tuning.curve_model import CurveModel, Observations, _Objective, default_parameters, fit_parameters
 from scripts.tuning.journal import Continue, Entry, Replicate, Result, Start, Stop
-from scripts.tuning.proposals import log_expected_improvement
+from scripts.tuning.proposals import Knowledge, log_expected_improvement
 from scripts.tuning.scheduler import RungConfig, Scheduler, next_action
 from scripts.tuning.unit_cube import UnitCube
 
@@ -69,6 +69,15 @@ def journal():
 def test_every_decision_follows_from_the_journal_alone(journal):
     for number, entry in enumerate(journal):
         assert next_action(journal[:number], SPACE, CONFIG, 3) == entry.action
+
+
+def test_decisions_that_are_made_many_at_a_time_follow_from_the_journal_alone():
+    config = replace(CONFIG, max_epochs=1400)
+    long, _ = searched(config)
+    starts = [k for k, entry in enumerate(long) if isinstance(entry.action, Start)]
+    assert len(starts) > 300
+    for number in starts[-2:]:
+        assert next_action(long[:number], SPACE, config, 3) == long[number].action
 
 
 def test_the_search_finds_the_better_configurations(journal):
@@ -204,6 +213,54 @@ def test_what_is_believed_moves_no_mean_and_lowers_the_uncertainty():
     np.testing.assert_allclose(after[0], before[0], atol=1e-6)
     assert (after[1] <= before[1] + 1e-9).all()
     assert (after[1] < before[1] - 1e-3).any()
+
+
+def test_the_posterior_is_that_of_the_scores_themselves():
+    """Equations 2.25 and 2.26 of Rasmussen and Williams (2006), one pair of scores at a time."""
+    data = observations(6, n=12)
+    model = CurveModel(data, fit_parameters(data))
+    p = model.parameters
+
+    def matern(distance):
+        s = np.sqrt(5.0) * distance
+        return (1.0 + s + s * s / 3.0) * np.exp(-s)
+
+    def covariance(x, t, y, u):
+        near = matern(np.linalg.norm((x - y) * p.inverse_lengths))
+        course = matern(abs(t - u) / p.length_epochs)
+        return near * (p.f + p.g * course + p.b * (1.0 - t) * (1.0 - u)) + p.h * course
+
+    x, t = data.inputs[data.configuration], data.log_epochs[data.rung]
+    pairs = [[covariance(x[i], t[i], x[j], t[j]) for j in range(12)] for i in range(12)]
+    own = p.v * np.equal.outer(data.run, data.run)
+    own = own + p.u * (np.equal.outer(data.split, data.split) & (data.split > 0)[:, None])
+    inverse = np.linalg.inv(np.array(pairs) + own + np.diag(p.e / data.n_epochs + 1e-6))
+    scores = (data.scores - data.scores.mean()) / data.scores.std()
+    new = np.random.default_rng(0).uniform(size=4)
+    cross = np.array([covariance(new, 1.0, x[i], t[i]) for i in range(12)])
+    mean, sd = model.posterior(new[None])
+    assert mean[0] == pytest.approx(cross @ inverse @ scores, abs=1e-6)
+    assert model.expected(new[None])[0] == mean[0]
+    assert sd[0] ** 2 == pytest.approx(p.f + p.g + p.h - cross @ inverse @ cross, abs=1e-6)
+
+
+def test_of_paused_trials_the_one_that_may_yet_win_goes_on_and_not_the_one_known_to_lose():
+    data = Observations(
+        inputs=np.array([[0.0], [0.5], [4.0]]),
+        column_of=np.array([0]),
+        log_epochs=np.log([4, 8, 16, 50]) / np.log(50),
+        configuration=np.array([0, 0, 0, 0, 1, 1, 1, 2]),
+        rung=np.array([0, 1, 2, 3, 0, 1, 2, 0]),
+        run=np.array([0, 0, 0, 0, 1, 1, 1, 2]),
+        split=np.zeros(8, dtype=int),
+        n_epochs=np.array([2, 4, 8, 18, 2, 4, 8, 2], dtype=float),
+        scores=np.array([-0.9, -0.4, -0.2, 0.0, -1.3, -0.9, -0.8, -1.3]),
+    )
+    model = CurveModel(data, default_parameters(data))
+    knowledge = Knowledge(model, np.array([3, 5, 8]), model.expected(data.inputs))
+    assert knowledge.best_first.tolist() == [3, 5, 8]
+    assert knowledge.most_promising({5, 8, 9}) == 8
+    assert knowledge.most_promising({9}) is None
 
 
 def test_nothing_is_to_be_gained_over_the_incumbent_itself():

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
@@ -183,58 +184,61 @@ class CurveModel:
     data : Observations
     logs : ndarray
         Logarithms of the kernel parameters, from `fit_parameters` on these or earlier observations.
+    scale : (float, float), optional
+        Mean and standard deviation that scores are standardised by; those of the observations by default.
     """
 
-    def __init__(self, data: Observations, logs: np.ndarray) -> None:
-        self.data = data
+    def __init__(self, data: Observations, logs: np.ndarray, scale: tuple[float, float] | None = None) -> None:
+        self.data, self._logs = data, logs
         self.parameters = _Parameters.from_logs(logs, data.column_of)
-        self.scores, self.mean, self.sd = _standardised(data.scores)
-        self._courses = _matern(
-            np.abs(data.log_epochs[:, None] - data.log_epochs[None, :]) / self.parameters.length_epochs
-        )
-        self._scaled = data.inputs * self.parameters.inverse_lengths
-        self._solve()
+        self._mean, self._sd = scale or _standardised(data.scores)[1:]
+        p, gaps = self.parameters, np.abs(data.log_epochs[:, None] - data.log_epochs[None, :])
+        self._courses = _matern(gaps / p.length_epochs)
+        self._scaled = self._scale(data.inputs)
+        self._prior_variance = p.f + p.g + p.h
+        self._lower = cholesky(self._covariance(), lower=True, check_finite=False)
+        scores = (data.scores - self._mean) / self._sd
+        self._weights = cho_solve((self._lower, True), scores, check_finite=False)
 
     @property
     def offset_sd(self) -> float:
         """Standard deviation of the offset of a configuration on a split: the noise between splits."""
         return math.sqrt(self.parameters.v)
 
+    def expected(self, inputs: np.ndarray) -> np.ndarray:
+        """Mean of the noise-free score at the last rung, of shape (len(inputs),)."""
+        return np.asarray(self._nearness(inputs) @ (self._basis @ self._weights))
+
     def posterior(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the noise-free score at the last rung, each of shape (len(inputs),)."""
-        cross = self._cross(inputs)
-        reduced = self._whiten(cross)
-        variance = self._prior_variance - (reduced * reduced).sum(axis=0)
-        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
+        near = self._nearness(inputs)
+        variance = self._prior_variance - ((near @ self._explained) * near).sum(axis=1)
+        return near @ (self._basis @ self._weights), np.sqrt(np.maximum(variance, 1e-12))
 
     def gain(self, inputs: np.ndarray, incumbent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the lead over `incumbent` at the last rung.
 
         The two scores share their uncertainty where they are close, so nothing is to be gained right beside it.
         """
-        both = np.concatenate([inputs, incumbent[None]])
-        cross = self._cross(both)
-        reduced = self._whiten(cross)
-        variance = self._prior_variance - (reduced * reduced).sum(axis=0)
-        near = _matern(_distances(self._scale(inputs), self._scale(incumbent[None])))[:, 0]
+        near, other = self._nearness(inputs), self._nearness(incumbent[None])[0]
+        difference = near - other
+        alike = _matern(_distances(self._scale(inputs), self._scale(incumbent[None])))[:, 0]
         p = self.parameters
-        shared = (p.f + p.g) * near + p.h - reduced[:, :-1].T @ reduced[:, -1]
-        means = cross @ self._weights
-        lead = np.maximum(variance[:-1] + variance[-1] - 2.0 * shared, 1e-12)
-        return means[:-1] - means[-1], np.sqrt(lead)
+        prior = 2.0 * (p.f + p.g) * (1.0 - alike)
+        variance = prior - ((difference @ self._explained) * difference).sum(axis=1)
+        return difference @ (self._basis @ self._weights), np.sqrt(np.maximum(variance, 1e-12))
 
     def believing(self, runs: np.ndarray) -> CurveModel:
         """The model once the given runs (numbers as in `data.run`) are at the last rung with the expected scores."""
         data, last = self.data, len(self.data.log_epochs) - 1
-        first = np.array([np.flatnonzero(data.run == run)[0] for run in runs], dtype=int)
+        _, first_of = np.unique(data.run, return_index=True)
+        first = first_of[np.searchsorted(data.run[first_of], runs)]
         configuration, split = data.configuration[first], data.split[first]
-        cross = self._cross(data.inputs[configuration])
+        cross = self._nearness(data.inputs[configuration]) @ self._basis
         cross += self.parameters.v * (runs[:, None] == data.run[None, :])
         cross += self.parameters.u * ((split[:, None] == data.split[None, :]) & (split > 0)[:, None])
-        expected = (cross @ self._weights) * self.sd + self.mean
-        new = CurveModel.__new__(CurveModel)
-        new.__dict__.update(self.__dict__)
-        new.data = replace(
+        expected = (cross @ self._weights) * self._sd + self._mean
+        believed = replace(
             data,
             configuration=np.concatenate([data.configuration, configuration]),
             rung=np.concatenate([data.rung, np.full(len(runs), last)]),
@@ -243,11 +247,10 @@ class CurveModel:
             n_epochs=np.concatenate([data.n_epochs, np.full(len(runs), 10.0)]),
             scores=np.concatenate([data.scores, expected]),
         )
-        new.scores = (new.data.scores - self.mean) / self.sd
-        new._solve()
-        return new
+        return CurveModel(believed, self._logs, (self._mean, self._sd))
 
-    def _solve(self) -> None:
+    def _covariance(self) -> np.ndarray:
+        """Covariance of the observations."""
         data, p = self.data, self.parameters
         configurations = _matern(_distances(self._scaled, self._scaled))[
             data.configuration[:, None], data.configuration[None, :]
@@ -258,20 +261,32 @@ class CurveModel:
         covariance += p.v * (data.run[:, None] == data.run[None, :])
         covariance += p.u * ((data.split[:, None] == data.split[None, :]) & (data.split > 0)[:, None])
         covariance[np.diag_indices(len(covariance))] += p.e / data.n_epochs + _JITTER
-        self._lower = cholesky(covariance, lower=True, check_finite=False)
-        self._weights = cho_solve((self._lower, True), self.scores, check_finite=False)
-        self._prior_variance = p.f + p.g + p.h
+        return np.asarray(covariance)
 
     def _scale(self, inputs: np.ndarray) -> np.ndarray:
         return inputs * self.parameters.inverse_lengths
 
-    def _cross(self, inputs: np.ndarray) -> np.ndarray:
-        """Covariance of the noise-free scores at the last rung, where the slope has no part, with the observations."""
-        p = self.parameters
-        near = _matern(_distances(self._scale(inputs), self._scaled))[:, self.data.configuration]
-        courses = self._courses[-1][self.data.rung]
-        return near * (p.f + p.g * courses) + p.h * courses
+    def _nearness(self, inputs: np.ndarray) -> np.ndarray:
+        """Correlation with each observed configuration, and a 1 for the common course."""
+        near = _matern(_distances(self._scale(inputs), self._scaled))
+        return np.concatenate([near, np.ones((len(near), 1))], axis=1)
 
-    def _whiten(self, cross: np.ndarray) -> np.ndarray:
-        whitened: np.ndarray = solve_triangular(self._lower, cross.T, lower=True, check_finite=False)
-        return whitened
+    @cached_property
+    def _basis(self) -> np.ndarray:
+        """What turns `_nearness` into the covariance of the score at the last rung with the observations.
+
+        The slope has no part in it there. Few configurations have many scores: all that a new configuration needs is
+        kept per configuration, of shape (n_configurations + 1, n).
+        """
+        data, p = self.data, self.parameters
+        courses = self._courses[-1][data.rung]
+        basis = np.zeros((len(data.inputs) + 1, len(data.rung)))
+        basis[data.configuration, np.arange(len(data.rung))] = p.f + p.g * courses
+        basis[-1] = p.h * courses
+        return basis
+
+    @cached_property
+    def _explained(self) -> np.ndarray:
+        """Quadratic form of `_nearness` that gives the variance which the observations take away."""
+        whitened = solve_triangular(self._lower, self._basis.T, lower=True, check_finite=False)
+        return np.asarray(whitened.T @ whitened)

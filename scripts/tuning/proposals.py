@@ -1,10 +1,13 @@
-"""Where to look next: the point of the unit cube with the highest expected improvement under the curve model."""
+"""Where to look next: the new point, or the paused trial, with the highest expected improvement under the model."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
 from scripts.tuning.curve_model import CurveModel
@@ -27,16 +30,44 @@ def log_expected_improvement(lead: np.ndarray, sd: np.ndarray) -> np.ndarray:
     return np.log(sd) + np.where(z > -5.0, value, far)
 
 
-def propose_point(
+@dataclass(frozen=True)
+class Knowledge:
+    """The curve model, the trials it knows, ascending, and the scores that it expects of them at the last rung."""
+
+    model: CurveModel
+    known: np.ndarray
+    expected: np.ndarray
+
+    @property
+    def best_first(self) -> np.ndarray:
+        """Trials by their expected score."""
+        return self.known[np.argsort(-self.expected, kind="stable")]
+
+    def most_promising(self, trials: Collection[int]) -> int | None:
+        """Of some trials the one with the highest expected improvement over the leader of all.
+
+        None if the model knows none of them. The leader itself would be shipped anyway: it waits for the others as long
+        as these promise anything.
+        """
+        asked = np.isin(self.known, list(trials))
+        if not asked.any():
+            return None
+        inputs = self.model.data.inputs
+        lead, sd = self.model.gain(inputs[asked], inputs[int(np.argmax(self.expected))])
+        return int(self.known[asked][np.argmax(log_expected_improvement(lead, sd))])
+
+
+def propose_points(
     model: CurveModel,
     cube: UnitCube,
     leaders: np.ndarray,
     known: np.ndarray,
     margin: float,
     near_only: bool,
+    n: int,
     generator: np.random.Generator,
-) -> tuple[np.ndarray, float]:
-    """The most promising point, and its expected improvement.
+) -> list[tuple[np.ndarray, float]]:
+    """The `n` most promising points, the best first, each with its expected improvement.
 
     Parameters
     ----------
@@ -55,7 +86,7 @@ def propose_point(
     def judged(points: np.ndarray) -> np.ndarray:
         lead, sd = model.gain(cube.features(points), incumbent)
         value = log_expected_improvement(lead - margin, sd)
-        distance = np.abs(points[:, None, :] - known[None, :, :]).max(axis=2).min(axis=1)
+        distance = cdist(points, known, "chebyshev").min(axis=1)
         return np.where(distance < _LEAST_DISTANCE, -np.inf, value)
 
     points = _perturbed(leaders, _N_NEAR, 0.03, 1.0, generator)
@@ -68,8 +99,20 @@ def propose_point(
         further = cube.snapped(_perturbed(points[best], _N_REFINED, low, high, generator))
         points = np.concatenate([points[best], further])
         values = np.concatenate([values[best], judged(further)])
-    best_one = int(np.argmax(values))
-    return points[best_one], float(np.exp(values[best_one]))
+    return _spread(points, values, n)
+
+
+def _spread(points: np.ndarray, values: np.ndarray, n: int) -> list[tuple[np.ndarray, float]]:
+    """The `n` best points that are no closer to each other than to what is known; the best ones where they run out."""
+    order, values = np.argsort(-values, kind="stable"), values.copy()
+    chosen: list[tuple[np.ndarray, float]] = []
+    for _ in range(n):
+        best = int(np.argmax(values))
+        if values[best] == -np.inf:
+            best = int(order[len(chosen) % len(order)])
+        chosen.append((points[best], float(np.exp(values[best]))))
+        values[cdist(points, points[best : best + 1], "chebyshev")[:, 0] < _LEAST_DISTANCE] = -np.inf
+    return chosen
 
 
 def _scattered(n: int, n_dimensions: int, generator: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from scripts.config import Experiment
 from scripts.data.dataset import Split
 from scripts.execution.executor import Update
-from scripts.search_space import Hyperparameters, Values
+from scripts.search_space import Hyperparameters, Scalar, Values
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import origin_of
 from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
@@ -57,12 +57,16 @@ class RungSearch:
         self.config = rung_config(experiment, len(self._splits))
         self.scheduler = Scheduler(setting.space, self.config, experiment.seed, _beginning(setting, self.config))
         self.stopped_because = ""
+        # In memory, because a decision must not cost a look at all trials.
+        self._values: list[dict[str, Scalar]] = []  # of each trial
         self._numbers: dict[str, int] = {}  # decision that a run carries out now
         self._epochs: dict[str, int] = {}  # that each run has trained
         self._outcomes: dict[str, tuple[Outcome, list[Any]]] = {}  # latest of each run
         journal = _stored_journal(study, self.config.rungs[-1])
         self.scheduler.replay(entry for entry, _ in journal)
         for number, (entry, body) in enumerate(journal):
+            if isinstance(entry.action, Start):
+                self._values.append(entry.action.values)
             if entry.result is not None:
                 self._remember(_name(entry.action), body)
             else:
@@ -95,6 +99,7 @@ class RungSearch:
         number = len(self.scheduler.actions) - 1
         self._numbers[_name(action)] = number
         if isinstance(action, Start):
+            self._values.append(action.values)
             proposal = proposal_of(self.setting.space, action.values)
             origin = origin_of(action.trial, action.stage, self.setting.first)
             attributes = {"decision": number, "epochs": action.epochs, "gain": action.gain, "origin": origin}
@@ -113,7 +118,9 @@ class RungSearch:
         self.study.note(f"result_{number:06d}", body)
         self.scheduler.record(number, _result(body, self.config.rungs[-1]))
         self._remember(spec.name, body)
-        check_failures("finished", [outcome for outcome, _ in self._outcomes.values()])
+        # Only a further failure can make failures the majority, once there are enough runs to judge by.
+        if update.outcome.is_environment or len(self._outcomes) <= 4:
+            check_failures("finished", [outcome for outcome, _ in self._outcomes.values()])
 
     def settle(self) -> None:
         """End all trials in the study with the outcome of their run on split 0."""
@@ -150,12 +157,11 @@ class RungSearch:
     def _spec(self, action: Action) -> RunSpec:
         experiment, config = self.setting.experiment, self.setting.experiment.tuning
         train, validation = self._splits[action.split]
-        values = self.study.trials()[action.trial].user_attrs["values"]
         replicate = ("split", action.split) if action.split else ()
         return RunSpec(
             name=_name(action),
             address=(experiment.seed, "trial", action.trial, *replicate),
-            hyperparameters=Hyperparameters(**values),
+            hyperparameters=Hyperparameters.model_validate(self._values[action.trial]),
             train_rows=train,
             validation_rows=validation,
             epochs=action.epochs,

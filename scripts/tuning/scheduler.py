@@ -3,7 +3,9 @@
 Terms: a *rung* is a number of epochs at which every run pauses; a *promotion* carries a paused run on to the next one;
 a *replicate* is a run of a leading trial on another split; a trial *starts* on split 0 and pauses at the first rung.
 One in `reduction` of the runs at a rung is promoted, as in asynchronous successive halving (Li et al. 2020), but by the
-score that the curve model expects at the last rung, and continued, never started again.
+improvement that the curve model expects of them at the last rung, and continued, never started again. By improvement
+and not by score: the early scores of a slow learner are poor, and leave open how good its last one will be. Only a
+search that began with a portfolio goes by the score until one run is complete.
 
 Every decision is a function of the seed, the configuration and the journal, in the order in which the work was handed
 out: decision k knows the results of the decisions 0 to k - lag, however late or early they came in.
@@ -21,13 +23,15 @@ from scripts.search_space import SearchSpace, Values
 from scripts.tuning.curve_model import CurveModel, default_parameters, fit_parameters
 from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.learning_curves import LearningCurves
-from scripts.tuning.proposals import propose_point
+from scripts.tuning.proposals import Knowledge, propose_points
 from scripts.tuning.stages import Stage, draw
 from scripts.tuning.unit_cube import UnitCube, stacked
 
 _REFIT_GROWTH = 1.15  # the kernel parameters are fitted again once there are so many times as many scores
 _N_LEADERS = 6
 _N_LATEST = 64
+# The model takes in new scores, and proposes anew, once there are so many times as many; up to 300 of them at once.
+_REFRESH_GROWTH = 1.0 / 300.0
 _LEAST_GAIN, _MOST_IDLE = 0.05, 6
 
 
@@ -105,7 +109,10 @@ class Scheduler:
         self._paused: list[dict[int, None]] = [{} for _ in config.rungs]  # trials that wait at each rung
         self._fit_rows = 0  # scores that the kernel parameters were last fitted to
         self._logs: np.ndarray | None = None
-        self._model: tuple[int, CurveModel, np.ndarray, np.ndarray] | None = None
+        self._known_of = (0, 0)  # visible scores and trials started when the model last took them in
+        self._n_proposed = {True: 0, False: 0}  # since then, around the leaders alone or anywhere
+        self._knowledge: Knowledge | None = None
+        self._batches: dict[bool, list[tuple[np.ndarray, float]]] = {}
 
     # --- the journal ------------------------------------------------------------------------------------------------
 
@@ -134,19 +141,29 @@ class Scheduler:
         """Trials that the model knows, the best first, by the score expected at the last rung on a split like any."""
         if not self.curves.n_rows:
             return []
-        _, known, mean = self._fitted()
-        return [int(known[k]) for k in np.argsort(-mean, kind="stable")]
+        return [int(trial) for trial in self._fitted().best_first]
 
     def conclude(self) -> None:
         """Take in all results, once no further decision is to be made."""
         self._take_in(len(self.actions))
+        self._refresh()
 
     def _see(self) -> bool:
         """Take in the results that the next decision may know; False if one of them is not there yet."""
         complete = self._take_in(len(self.actions) - self.config.lag + 1)
         if self.curves.n_rows >= self._fit_rows * _REFIT_GROWTH + 3:
             self._fit_rows, self._logs = self.curves.n_rows, None
+        rows, trials = self._known_of
+        if self.curves.n_rows - rows > rows * _REFRESH_GROWTH or self._n_trials - trials > trials * _REFRESH_GROWTH:
+            self._refresh()
         return complete
+
+    def _refresh(self) -> None:
+        """From now on, decisions know what is visible now."""
+        self._known_of = (self.curves.n_rows, self._n_trials)
+        self._n_proposed = {True: 0, False: 0}
+        self._knowledge = None
+        self._batches = {}
 
     def _take_in(self, n: int) -> bool:
         """Take in the results of the first `n` decisions; False if one of them is not there yet."""
@@ -176,6 +193,8 @@ class Scheduler:
         if isinstance(action, Start):
             self._n_trials += 1
             self._n_modelled += action.stage != "random"
+            if action.stage != "random":
+                self._n_proposed[action.stage == "fine_tune"] += 1
             if action.stage == "bayesian" and action.gain is not None:
                 self._n_idle = self._n_idle + 1 if action.gain < _LEAST_GAIN else 0
             self.curves.add_trial(self.cube.point(action.values))
@@ -224,11 +243,9 @@ class Scheduler:
         return None
 
     def _promote(self, rung: int) -> Continue | None:
-        _, known, mean = self._fitted()
         paused = self._paused[rung]
-        best_first = [int(known[k]) for k in np.argsort(-mean, kind="stable")]
-        trial = next((t for t in best_first if t in paused), next(iter(paused)))
-        return Continue(trial, 0, self.config.rungs[rung + 1])
+        trial = self._fitted().most_promising(paused)
+        return Continue(next(iter(paused)) if trial is None else trial, 0, self.config.rungs[rung + 1])
 
     def _replicate(self) -> Replicate | None:
         """The leader among the fully trained on its next split, while replicates have less than their share."""
@@ -260,35 +277,46 @@ class Scheduler:
         return Start(number, "random", values, self.config.rungs[0])
 
     def _proposal(self, near_only: bool) -> tuple[np.ndarray, float]:
-        """Where the model expects most, once what was started has gone as it expects, and the gain in noise units."""
-        model, known, mean = self._fitted()
-        data = model.data
-        last = len(self.config.rungs) - 1
-        unfinished = np.array([r for r in np.unique(data.run) if data.rung[data.run == r].max() < last], dtype=int)
+        """Where the model expects most, and the gain in noise units."""
+        if near_only not in self._batches:
+            self._batches[near_only] = self._proposals(near_only)
+        return self._batches[near_only][self._n_proposed[near_only]]
+
+    def _proposals(self, near_only: bool) -> list[tuple[np.ndarray, float]]:
+        """As many proposals as can be needed before the model learns more; one until there are many trials.
+
+        What was started counts as gone on as the model expects.
+        """
+        knowledge, (_, n_trials) = self._fitted(), self._known_of
+        model, data = knowledge.model, knowledge.model.data
+        finished = data.run[data.rung == len(self.config.rungs) - 1]
+        unfinished = np.setdiff1d(data.run, finished)
         if len(unfinished):
             model = model.believing(unfinished)
-        order = np.argsort(-mean, kind="stable")[:_N_LEADERS]
-        generator = numpy_generator(self.seed, "trial", self._n_trials, "proposal")
         # Of very many trials only those count that the model knows, and the latest.
-        latest = np.arange(max(0, self._n_trials - _N_LATEST), self._n_trials)
-        nearby = [self.curves.points[t] for t in np.union1d(known, latest)]
-        leaders = stacked([self.curves.points[t] for t in known[order]], len(self.cube))
-        margin = 0.0 if near_only else model.offset_sd
-        tried = stacked(nearby, len(self.cube))
-        point, gain = propose_point(model, self.cube, leaders, tried, margin, near_only, generator)
-        return point, gain / model.offset_sd
+        tried = np.union1d(knowledge.known, np.arange(max(0, n_trials - _N_LATEST), n_trials))
+        proposals = propose_points(
+            model,
+            self.cube,
+            leaders=stacked([self.curves.points[t] for t in knowledge.best_first[:_N_LEADERS]], len(self.cube)),
+            known=stacked([self.curves.points[t] for t in tried], len(self.cube)),
+            margin=0.0 if near_only else model.offset_sd,
+            near_only=near_only,
+            n=1 + int(n_trials * _REFRESH_GROWTH),
+            generator=numpy_generator(self.seed, "trial", n_trials, "proposal"),
+        )
+        return [(point, gain / model.offset_sd) for point, gain in proposals]
 
-    def _fitted(self) -> tuple[CurveModel, np.ndarray, np.ndarray]:
-        """The curve model of what is visible, the trials it knows, and the scores it expects at the last rung."""
-        n_rows = self.curves.n_rows
-        if self._model is None or self._model[0] != n_rows:
-            data, known = self.curves.observations(n_rows)
+    def _fitted(self) -> Knowledge:
+        """What the scores tell that the model has taken in."""
+        if self._knowledge is None:
+            data, known = self.curves.observations(self._known_of[0])
             if self._logs is None:
                 fitted_to = self.curves.observations(self._fit_rows)[0] if self._fit_rows else None
                 self._logs = default_parameters(data) if fitted_to is None else fit_parameters(fitted_to)
             model = CurveModel(data, self._logs)
-            self._model = (n_rows, model, known, model.posterior(data.inputs)[0])
-        return self._model[1:]
+            self._knowledge = Knowledge(model, known, model.expected(data.inputs))
+        return self._knowledge
 
 
 def next_action(

@@ -68,15 +68,15 @@ class TrialStudy:
 
     def start(self, proposal: Proposal, stage: str, **attributes: Any) -> int:
         """Store a running trial with its parameters and attributes in one transaction; its number."""
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING,
-                params=proposal.parameters,
-                distributions=proposal.distributions,
-                user_attrs={"stage": stage, "values": proposal.values} | attributes,
-            )
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=proposal.parameters,
+            distributions=proposal.distributions,
+            user_attrs={"stage": stage, "values": proposal.values} | attributes,
         )
-        return len(self._study.get_trials(deepcopy=False)) - 1
+        # By the storage, which tells the new trial from its identity: the study would read all trials for its number.
+        trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        return self._storage.get_trial_number_from_id(trial_id)
 
     def finish(self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]]) -> None:
         """Store curve, outcome and value of a trial; doing it again after an interruption changes nothing."""
