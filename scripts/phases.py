@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
 from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
@@ -22,6 +20,7 @@ from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
 from scripts.models.registry import applicable_space, check_families
+from scripts.plans import means, show_plan
 from scripts.reporting.monitoring import Progress, TensorBoardLog
 from scripts.reporting.racing_section import racing_in_words
 from scripts.search_space import Hyperparameters, longest_window
@@ -233,7 +232,7 @@ def tune(session: Session) -> None:
     _say_all(session, notes)
     up_to = "up to " if config.scheduler == "rungs" else ""
     session.say(
-        f"phase 1: {up_to}{config.n_trials} trials, at most {total} epochs, {_means(session, config.proposal_lag)}"
+        f"phase 1: {up_to}{config.n_trials} trials, at most {total} epochs, {means(session, config.proposal_lag)}"
     )
     n_validated = len(dataset.tail_split(config.validation_fraction, experiment.seed)[1])
     table_rows = config.n_trials * min(n_validated, dataset.n_dates)
@@ -305,8 +304,8 @@ def extend(session: Session) -> None:
     if len(chosen) < experiment.extended.top_n:
         session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")
     what = f"{len(chosen)} configurations on {len(work.folds)} folds"
-    means = _means(session, work.most_at_once)
-    session.say(f"phase 2: {what}, at most {work.epochs_planned} epochs, {means}")
+    workers = means(session, work.most_at_once)
+    session.say(f"phase 2: {what}, at most {work.epochs_planned} epochs, {workers}")
     n_validated = max(len(test) for _, test in work.folds)
     # Further seeds may come on larger folds than the trainings that they take the place of.
     size = (work.n_planned, session.workers, work.epochs_planned, n_validated, work.n_planned * n_validated)
@@ -351,7 +350,7 @@ def finalise(session: Session) -> None:
         return
     session.say(
         f"phase 3: {n_runs} seeds, at most {most} epochs on the hold-out's split, then on all rows, "
-        f"{_means(session, n_runs)}"
+        f"{means(session, n_runs)}"
     )
     size = (2 * n_runs, session.workers, most, len(work.holdout), 0)
     check_room(run_dir.final, Workload.of(experiment.search_space, dataset, *size))
@@ -367,43 +366,3 @@ def finalise(session: Session) -> None:
         f"{body['holdout_rows']} rows, by seed {by_seed}"
     )
     session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
-
-
-def _means(session: Session, most_runs: int) -> str:
-    """What trains, in words; no more than `most_runs` workers are of use."""
-    workers = min(session.workers, most_runs)
-    return f"{workers} worker{'s' if workers > 1 else ''} on {session.device}"
-
-
-def _described(dataset: Dataset, rows: np.ndarray) -> str:
-    """Number of rows and their dates."""
-    if dataset.dates is None:
-        return f"{len(rows)} rows"
-    date = dataset.date[rows]
-    return f"{len(rows)} rows from {str(dataset.dates[date.min()])[:10]} to {str(dataset.dates[date.max()])[:10]}"
-
-
-def show_plan(
-    session: Session,
-    experiment: Experiment,
-    dataset: Dataset,
-    what: str,
-    epochs: int,
-    files: list[Path],
-    most_runs: int = 1,
-) -> None:
-    """Print what a command would do."""
-    train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
-    folds = dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
-    rows = {
-        "data": f"{experiment.data.source}, label {experiment.data.label}, {len(dataset.feature_names)} features",
-        "development rows": f"{_described(dataset, dataset.rows)}; classes {', '.join(dataset.classes)}",
-        "phase 1 split": f"trains on {_described(dataset, train)}; validates on {_described(dataset, validation)}",
-        "folds": "; ".join(f"{len(a)} train, {len(b)} test" for a, b in folds),
-        "training": what,
-        "epochs at most": str(epochs),
-        "workers": _means(session, most_runs),
-        "files": ", ".join(str(path.relative_to(session.run_dir.path)) for path in files),
-    }
-    for name, value in rows.items():
-        session.say(f"{name:>17}  {value}")
