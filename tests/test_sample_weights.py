@@ -146,7 +146,7 @@ def test_gradients_are_those_of_a_weighted_loss_written_out(class_weights, micro
     values = {"label_smoothing": smoothing, "class_weights": class_weights, "dropout": 0.0} | WEIGHTED
     run = TrainingRun(spec(hyperparameters=values), overlapping())
     run.micro_batch = micro_batch
-    batch, targets, weights = run._gather(run.train_rows[:64]), run.targets[:64], run.sample_weights[:64]
+    batch, targets, weights = run.gather(run.train_rows[:64]), run.targets[:64], run.sample_weights[:64]
     loss = run._accumulate(batch, targets, weights, gathered=True)
     found = [p.grad.clone() for p in run.parameters]
 

@@ -224,7 +224,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(class_weights):
 def test_windows_read_the_rows_before():
     run = TrainingRun(spec(hyperparameters={"family": "gru", "window": 3}), DATA)
     rows = torch.tensor([20, 31])
-    windows = run._gather(rows)
+    windows = run.gather(rows)
     assert windows.shape == (2, 3, F)
     assert torch.equal(windows[1], run.inputs[29:32])
 
