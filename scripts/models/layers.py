@@ -29,7 +29,7 @@ class PooledDropout(nn.Module):
     def redraw(self, generator: torch.Generator | None = None) -> None:
         """Forget the pool; the next mask draws a new one, from the global generator if none is given."""
         self._generator, self._pool = generator, torch.empty(0)
-        self._largest = self._uses = 0
+        self._largest = self._places = self._uses = 0
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Apply to activations of any shape."""
@@ -47,12 +47,12 @@ class PooledDropout(nn.Module):
             length, keep = int(size * _SPARE) + 1024 * _ALIGNMENT, 1.0 - self.p
             numbers = torch.empty(length, dtype=dtype).bernoulli_(keep, generator=self._generator)
             self._pool, self._largest = numbers.mul_(1.0 / keep), size
+            self._places = (length - size) // _ALIGNMENT + 1
         return self._pool
 
     def start(self, use: int) -> int:
         """Where in the pool the mask begins that is number `use` since the last redraw."""
-        places = (len(self._pool) - self._largest) // _ALIGNMENT + 1
-        return int(use * _GOLDEN % 1.0 * places) * _ALIGNMENT
+        return int(use * _GOLDEN % 1.0 * self._places) * _ALIGNMENT
 
 
 def dropout_layers(model: nn.Module) -> list[PooledDropout]:

@@ -25,11 +25,12 @@ Parameters = Iterator[tuple[torch.Tensor, torch.Tensor]]  # values and gradients
 
 class _Linear:
     def __init__(self, parameters: Parameters) -> None:
-        (self.weight, self.weight_gradient), (self.bias, self.bias_gradient) = next(parameters), next(parameters)
+        (self.weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
+        self.transposed, self.bias = self.weight.mT, bias[:, None]
 
     def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
         self.input = h
-        return torch.baddbmm(self.bias[:, None], h, self.weight.mT)
+        return torch.baddbmm(self.bias, h, self.transposed)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         self.backward_to_parameters(gradient)
@@ -68,7 +69,7 @@ class _Dropout:
         self.layers, self.largest = layers, 0
 
     def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
-        size = h[0].numel()
+        size = h.shape[1] * h.shape[2]
         if size > self.largest:
             self.pools, self.largest = torch.stack([layer.pool(size, h.dtype) for layer in self.layers]), size
         start = self.layers[0].start(step)
@@ -82,17 +83,18 @@ class _Dropout:
 class _LayerNorm:
     def __init__(self, layer: nn.LayerNorm, parameters: Parameters) -> None:
         self.shape, self.eps = layer.normalized_shape, layer.eps
-        (self.weight, self.weight_gradient), (self.bias, self.bias_gradient) = next(parameters), next(parameters)
+        (weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
+        self.weight, self.bias = weight[:, None], bias[:, None]
 
     def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
         self.input = h
         self.normalised, *self.statistics = torch.native_layer_norm(h, self.shape, None, None, self.eps)
-        return torch.addcmul(self.bias[:, None], self.normalised, self.weight[:, None])
+        return torch.addcmul(self.bias, self.normalised, self.weight)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         torch.sum(gradient, 1, out=self.bias_gradient)
         torch.sum(self.normalised.mul_(gradient), 1, out=self.weight_gradient)
-        gradient.mul_(self.weight[:, None])
+        gradient.mul_(self.weight)
         return _aten.native_layer_norm_backward(
             gradient, self.input, self.shape, *self.statistics, None, None, [True, False, False]
         )[0]
@@ -156,7 +158,6 @@ class ExplicitBackward:
         dropouts = zip(*(dropout_layers(model) for model in models), strict=True)
         self._first, *self._others = _operations(models[0].layers, iter(parameters), dropouts)
 
-    @torch.no_grad()
     def losses(self, step: int, inputs: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
         """Loss of each model in a step, shape (models,); leaves the gradients in their buffers.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -47,6 +49,7 @@ class FlatParameters:
                 parameter.data = value
             average[:] = self._moved(self.averages[k], average)
             self._move_state(k, own, optimiser)
+        self._updates = [self._update(k) for k in range(len(parameters))]
 
     def _move_state(self, k: int, parameters: Sequence[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
         states = [optimiser.state[p] for p in parameters]
@@ -75,27 +78,27 @@ class FlatParameters:
             for a, shape in zip(self._starts, self._shapes, strict=False)
         ]
 
-    @torch.no_grad()
-    def step(self, members: slice, largest_norms: torch.Tensor) -> None:
-        """Clip the gradients as `torch.nn.utils.clip_grad_norm_` does (not where the norm is infinite), then step."""
-        if largest_norms[members].isfinite().any():
+    def step(self, members: slice, largest_norms: Sequence[float]) -> None:
+        """Clip the gradients as `torch.nn.utils.clip_grad_norm_` does (not if the norm is 0), then step; by member."""
+        if any(largest_norms):
             norms = torch.linalg.vector_norm(self.gradients[members], dim=1)
-            shares = (largest_norms[members] / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
+            largest = torch.tensor([norm or math.inf for norm in largest_norms], dtype=norms.dtype)
+            shares = (largest / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
             self.gradients[members].mul_(shares[:, None])
         self._counts[members] += 1
-        for k in range(members.start, members.stop):
-            self._step_one(k)
+        for optimiser, update in zip(self._optimisers[members], self._updates[members], strict=True):
+            update(lr=optimiser.param_groups[0]["lr"])
 
-    def _step_one(self, k: int) -> None:
-        optimiser = self._optimisers[k]
-        group, values, gradients, first = optimiser.param_groups[0], self.values[k], self.gradients[k], self._first[k]
-        settings = {"lr": group["lr"], "weight_decay": group["weight_decay"], "maximize": False}
+    def _update(self, k: int) -> Callable[..., None]:
+        """The fused kernel of an optimiser on its row, which lacks the learning rate alone."""
+        optimiser, values, gradients, first = self._optimisers[k], self.values[k], self.gradients[k], self._first[k]
+        group = optimiser.param_groups[0]
+        settings = {"weight_decay": group["weight_decay"], "maximize": False}
         if isinstance(optimiser, torch.optim.SGD):
             # A momentum of zeros gives the same as the framework's first step, which has none yet.
             settings |= {"momentum": group["momentum"], "dampening": 0.0, "nesterov": True, "is_first_step": False}
-            torch._fused_sgd_([values], [gradients], [first], **settings)
-            return
+            return partial(torch._fused_sgd_, [values], [gradients], [first], **settings)
         fused = torch._fused_adamw_ if isinstance(optimiser, torch.optim.AdamW) else torch._fused_adam_
         (beta1, beta2), count = group["betas"], self._counts[k, 0]
         settings |= {"beta1": beta1, "beta2": beta2, "eps": group["eps"], "amsgrad": False}
-        fused([values], [gradients], [first], [self._second[k]], [], [count], **settings)
+        return partial(fused, [values], [gradients], [first], [self._second[k]], [], [count], **settings)

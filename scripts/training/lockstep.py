@@ -9,7 +9,6 @@ filled up to a multiple of `_ROWS`, with rows that count nothing.
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -45,8 +44,7 @@ class Lockstep:
         self._flat = FlatParameters(
             [run.parameters for run in runs], [run.optimiser for run in runs], [run.average for run in runs]
         )
-        clips = [run.spec.hyperparameters.gradient_clip or math.inf for run in runs]
-        self._largest_norms = torch.tensor(clips, dtype=self._flat.values.dtype)
+        self._largest_norms = [run.spec.hyperparameters.gradient_clip for run in runs]
         self._full = _filled(runs[0].spec.hyperparameters.batch_size)
 
     @staticmethod
@@ -57,7 +55,7 @@ class Lockstep:
         hp = run.spec.hyperparameters
         return type(run.model), hp.activation, hp.batch_size, *(p.shape for p in run.parameters)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def epoch(self) -> list[float]:
         """Train an epoch; for each run the mean loss of its steps.
 
@@ -98,7 +96,7 @@ class Lockstep:
         """Take the optimisers' steps; `steps` are those of each run since it began."""
         for run, step in zip(self.runs[group], steps, strict=True):
             run.set_learning_rate(step)
-        self._flat.step(group, self._largest_norms)
+        self._flat.step(group, self._largest_norms[group])
         for k, step in enumerate(steps, group.start):
             if self.runs[k].average:
                 weight = average_weight(self.runs[k].spec.ema_decay, step)
