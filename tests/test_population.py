@@ -1,4 +1,4 @@
-"""Populations: every member ends in the bits that it reaches alone, in any company, also when others leave or resume."""
+"""Populations: every member ends in the bits that it reaches alone, in any company, also as others leave or resume."""
 
 import dataclasses
 

@@ -152,9 +152,7 @@ class ExplicitBackward:
         Values and gradients by parameter, each of shape (models, *shape).
     """
 
-    def __init__(
-        self, models: Sequence[MLP | ResNet], parameters: Sequence[tuple[torch.Tensor, torch.Tensor]]
-    ) -> None:
+    def __init__(self, models: Sequence[MLP | ResNet], parameters: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         dropouts = zip(*(dropout_layers(model) for model in models), strict=True)
         self._first, *self._others = _operations(models[0].layers, iter(parameters), dropouts)
 

@@ -73,10 +73,9 @@ class FlatParameters:
 
     def stacked(self, members: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Each parameter of the models and its gradient, shape (models, *shape)."""
-        return [
-            tuple(buffer[members, a : a + shape.numel()].unflatten(1, shape) for buffer in (self.values, self.gradients))
-            for a, shape in zip(self._starts, self._shapes, strict=False)
-        ]
+        places = [(slice(a, a + shape.numel()), shape) for a, shape in zip(self._starts, self._shapes, strict=False)]
+        values, gradients = self.values[members], self.gradients[members]
+        return [(values[:, at].unflatten(1, shape), gradients[:, at].unflatten(1, shape)) for at, shape in places]
 
     def step(self, members: slice, largest_norms: Sequence[float]) -> None:
         """Clip the gradients as `torch.nn.utils.clip_grad_norm_` does (not if the norm is 0), then step; by member."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -88,7 +88,7 @@ class Lockstep:
         """Of this epoch, since each has dropout pools of its own."""
         place = group.start, group.stop
         if place not in self._programs:
-            models = [run.model for run in self.runs[group]]
+            models = [cast(MLP | ResNet, run.model) for run in self.runs[group]]
             self._programs[place] = ExplicitBackward(models, self._flat.stacked(group))
         return self._programs[place]
 

@@ -8,7 +8,7 @@ from scripts.training.lockstep import Lockstep
 from scripts.training.run import TrainingRun, engine_of, train_epoch
 from scripts.training.spec import EpochReport
 
-_MOST_TOGETHER = 8  # more gain nothing on the CPU, where a step of them no longer fits its caches
+MOST_TOGETHER = 8  # more gain nothing on the CPU, where a step of them no longer fits its caches
 
 
 class Population:
@@ -22,10 +22,12 @@ class Population:
     ----------
     runs : sequence of TrainingRun
         New, or with a loaded state, at any epoch each.
+    most_together : int
+        Most runs in one program; more are spread evenly over several.
     """
 
-    def __init__(self, runs: Sequence[TrainingRun]) -> None:
-        self.runs = list(runs)
+    def __init__(self, runs: Sequence[TrainingRun], most_together: int = MOST_TOGETHER) -> None:
+        self.runs, self.most_together = list(runs), most_together
 
     @property
     def finished(self) -> bool:
@@ -37,19 +39,20 @@ class Population:
         by_shape: dict[object, list[TrainingRun]] = {}
         for number, run in enumerate(self.runs):
             if not run.finished:
-                alone = run.spec.max_duration_s is not None
-                by_shape.setdefault(number if alone else Lockstep.shape(run) or number, []).append(run)
+                shape = Lockstep.shape(run)
+                # Products with a single column take another kernel, whose bits do depend on the place in memory.
+                alone = shape is None or run.spec.max_duration_s is not None or run.spec.hyperparameters.width == 1
+                by_shape.setdefault(number if alone else shape, []).append(run)
         groups = list[list[TrainingRun]]()
         for same in by_shape.values():
             same.sort(key=lambda run: -len(run.train_rows))
-            n_groups = -(-len(same) // _MOST_TOGETHER)
+            n_groups = -(-len(same) // self.most_together)
             groups += [same[k::n_groups] for k in range(n_groups)]
         return groups
 
     def advance(self) -> list[EpochReport | None]:
         """One more epoch of every unfinished run; by run its report, None for a run that did not finish one."""
-        reports: dict[str, EpochReport | None] = {}
+        reports: dict[int, EpochReport | None] = {}
         for group in self.groups():
-            for run, report in zip(group, train_epoch(engine_of(group)), strict=True):
-                reports[id(run)] = report
+            reports |= zip(map(id, group), train_epoch(engine_of(group)), strict=True)
         return [reports.get(id(run)) for run in self.runs]
