@@ -103,17 +103,23 @@ class Carrier:
         try:
             reports = train_epoch(engine_of(group))
         except Exception as error:
-            if len(group) > 1 and _is_memory(error):
-                return self._part(group)
-            return [self._failed(run.spec, run, error) for run in group]
-        return [self._update(run, report) for run, report in zip(group, reports, strict=True)]
-
-    def _part(self, group: list[TrainingRun]) -> list[Update]:
-        """Train runs one after the other from here on, each from its last whole epoch."""
-        runs, self._population.most_together = self._population.runs, 1
-        again = [self._made(self._tasks[run.spec.name]) for run in group]
-        self._population.runs = [run for run in runs if run not in group] + again
+            if len(group) == 1 or not _is_memory(error):
+                return [self._failed(run.spec, run, error) for run in group]
+        else:
+            return [self._update(run, report) for run, report in zip(group, reports, strict=True)]
+        # Outside of the handler: the error holds the tensors of the step that failed.
+        again = self._parted(group)
         return [update for run in again for update in self._advance([run])]
+
+    def _parted(self, group: list[TrainingRun]) -> list[TrainingRun]:
+        """The same runs, from here on one after the other, each from its last whole epoch."""
+        self._population.most_together = 1
+        self._population.runs = [run for run in self._population.runs if run not in group]
+        names = [run.spec.name for run in group]
+        group.clear()
+        again = [self._made(self._tasks[name]) for name in names]
+        self._population.runs += again
+        return again
 
     def _made(self, task: Task) -> TrainingRun:
         run = TrainingRun(task.spec, self._dataset)

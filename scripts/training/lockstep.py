@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -66,7 +67,7 @@ class Lockstep:
         """
         start = time.perf_counter()
         members = [_Member(run) for run in self.runs]
-        self._programs: dict[tuple[int, int], ExplicitBackward] = {}
+        program = cache(self._program)  # of this epoch, since each has dropout pools of its own
         losses = list[tuple[slice, torch.Tensor]]()
         block_steps = max(1, _BLOCK_ROWS // self._full)
         for step in range(max(len(member.sizes) for member in members)):
@@ -77,20 +78,16 @@ class Lockstep:
                 for run in self.runs[group]:
                     run.check_time(start)
                 inputs, factors = (part[group, row : row + size] for part in block)
-                losses.append((group, self._program(group).losses(step, inputs, factors)))
+                losses.append((group, program(group.start, group.stop).losses(step, inputs, factors)))
                 self._update(group, [member.first_step + step for member in members[group]])
         for group, values in losses:
             for member, value in zip(members[group], values.tolist(), strict=True):
                 member.losses.append(value)
         return [member.mean_loss() for member in members]
 
-    def _program(self, group: slice) -> ExplicitBackward:
-        """Of this epoch, since each has dropout pools of its own."""
-        place = group.start, group.stop
-        if place not in self._programs:
-            models = [cast(MLP | ResNet, run.model) for run in self.runs[group]]
-            self._programs[place] = ExplicitBackward(models, self._flat.stacked(group))
-        return self._programs[place]
+    def _program(self, start: int, stop: int) -> ExplicitBackward:
+        models = [cast(MLP | ResNet, run.model) for run in self.runs[start:stop]]
+        return ExplicitBackward(models, self._flat.stacked(slice(start, stop)))
 
     def _update(self, group: slice, steps: Sequence[int]) -> None:
         """Take the optimisers' steps; `steps` are those of each run since it began."""
