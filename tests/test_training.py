@@ -265,6 +265,17 @@ def test_masks_of_every_size_fit_their_pool():
         assert layer(torch.ones(rows, 33)).shape == (rows, 33)
 
 
+def test_masks_of_one_pool_begin_at_aligned_places_spread_over_all_of_it():
+    torch.manual_seed(0)
+    layer, size = PooledDropout(0.5), 256 * 128
+    length = len(layer.pool(size, torch.float32))
+    starts = [layer.start(use) for use in range(200)]
+    assert all(start % 16 == 0 and 0 <= start <= length - size for start in starts)
+    assert len(set(starts)) == 200
+    gaps = np.diff([*sorted(starts), length - size])
+    assert max(gaps) < 3 * (length - size) / 200
+
+
 def test_batches_cover_every_row_once_and_merge_a_last_single_row():
     for n in range(1, 40):
         for size in range(1, 12):

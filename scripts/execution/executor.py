@@ -1,4 +1,4 @@
-"""The interface of every executor, and how one run is carried forward by an epoch.
+"""The interface of every executor, and how runs are carried forward together by an epoch.
 
 An executor computes and reports; it opens no storage and writes no file. Each update carries the packed state of the
 run, so that whoever drives the executor can keep it, and hand it to another executor.
@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.data.dataset import Dataset
 from scripts.errors import HyperError, InputError
+from scripts.training.engine import engine_of, train_epoch
 from scripts.training.population import MOST_TOGETHER, Population
-from scripts.training.run import TrainingRun, engine_of, train_epoch
+from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
 
@@ -122,7 +124,9 @@ class Carrier:
         return again
 
     def _made(self, task: Task) -> TrainingRun:
-        run = TrainingRun(task.spec, self._dataset)
+        rows = task.spec.train_rows
+        same = (run for run in self._population.runs if np.array_equal(run.spec.train_rows, rows))
+        run = TrainingRun(task.spec, self._dataset, beside=next(same, None))
         if task.state is not None:
             _load(run, task.state)
         return run

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scripts.training.engine import engine_of, train_epoch
 from scripts.training.lockstep import Lockstep
-from scripts.training.run import TrainingRun, engine_of, train_epoch
+from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport
 
 MOST_TOGETHER = 8  # more gain nothing on the CPU, where a step of them no longer fits its caches

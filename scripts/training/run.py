@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,27 +24,13 @@ from scripts.data.sample_weights import training_weights
 from scripts.evaluation.returns import total_return
 from scripts.models.registry import build_model, operations_per_row, window_offsets
 from scripts.random_keys import key, torch_generator
-from scripts.training.by_autograd import ByAutograd
 from scripts.training.early_stopping import EarlyStopping
-from scripts.training.lockstep import Lockstep
+from scripts.training.engine import Engine, OutOfTime, engine_of, train_epoch
 from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
 _PREDICTION_ROWS = 2048  # rows per forward pass without gradients: large enough for the products, small enough for L2
-
-
-class OutOfTime(Exception):
-    """The run has used its allowed seconds."""
-
-
-class Engine(Protocol):
-    """Trains epochs of its runs."""
-
-    runs: list[TrainingRun]
-
-    def epoch(self) -> list[float]:
-        """Train an epoch of each run; the mean losses of their steps."""
 
 
 class TrainingRun:
@@ -61,16 +47,34 @@ class TrainingRun:
     dataset : Dataset
     preprocessor : Preprocessor or None
         Fitted on the training rows if None.
+    beside : TrainingRun or None
+        Another run on the same training rows, data set and device, whose inputs it shares.
     """
 
-    def __init__(self, spec: RunSpec, dataset: Dataset, preprocessor: Preprocessor | None = None) -> None:
+    preprocessor: Preprocessor
+    inputs: torch.Tensor  # of every row of the data set
+    train_rows: torch.Tensor
+    targets: torch.Tensor  # of the training rows, as the weights
+    sample_weights: torch.Tensor | None
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        dataset: Dataset,
+        preprocessor: Preprocessor | None = None,
+        beside: TrainingRun | None = None,
+    ) -> None:
         self.spec = spec
         self.device = torch.device(spec.device)
-        self.preprocessor = preprocessor or Preprocessor.fit(dataset.x[spec.train_rows], dataset.categorical)
+        if beside is not None:
+            preprocessor = beside.preprocessor
+        self.preprocessor: Preprocessor = preprocessor or Preprocessor.fit(
+            dataset.x[spec.train_rows], dataset.categorical
+        )
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.parameters, spec.hyperparameters)
-        self._place_data(dataset)
+        self._place_data(dataset, beside)
         self.bounds = _batch_bounds(len(spec.train_rows), spec.hyperparameters.batch_size)
         self.engine: Engine | None = None
         self.average = [p.detach().clone() for p in self.parameters] if spec.ema_decay else []
@@ -83,11 +87,14 @@ class TrainingRun:
 
     # --- data -------------------------------------------------------------------------------------------------------
 
-    def _place_data(self, dataset: Dataset) -> None:
+    def _place_data(self, dataset: Dataset, beside: TrainingRun | None) -> None:
         spec, device = self.spec, self.device
         offsets = window_offsets(spec.hyperparameters)
         self.n_classes = dataset.n_classes
-        self.inputs = torch.from_numpy(self.preprocessor.transform(dataset.x)).to(device)
+        inputs = (
+            torch.from_numpy(self.preprocessor.transform(dataset.x)).to(device) if beside is None else beside.inputs
+        )
+        self.inputs = inputs
         self.offsets = None if offsets is None else torch.tensor(list(offsets), device=device)
         self.train_rows = torch.from_numpy(spec.train_rows).to(device)
         self.targets = torch.from_numpy(dataset.y[spec.train_rows]).to(device)
@@ -99,6 +106,9 @@ class TrainingRun:
         rows = spec.validation_rows
         self.validation_targets = torch.from_numpy(dataset.y[rows]).to(device)
         self.trading = SimulatedTrading.of(dataset, rows, spec.trading)
+
+    def _transformed(self, dataset: Dataset) -> torch.Tensor:
+        return torch.from_numpy(self.preprocessor.transform(dataset.x)).to(self.device)
 
     def _sample_weights(self, dataset: Dataset) -> torch.Tensor | None:
         """Weights of the training rows, float32 with mean 1; None where all count the same."""
@@ -302,35 +312,6 @@ class TrainingRun:
             self.outcome = None  # it was paused, and goes on
         self.validation_logits = state["validation_logits"]
         self.engine = None  # it held what was replaced
-
-
-def engine_of(runs: list[TrainingRun]) -> Engine:
-    """What trains these runs together: theirs if they have one, else a new one.
-
-    Parameters
-    ----------
-    runs : list of TrainingRun
-        A single one, or several of one `Lockstep.shape`.
-    """
-    engine = runs[0].engine
-    if engine is None or engine.runs != runs or any(run.engine is not engine for run in runs):
-        engine = ByAutograd(runs[0]) if Lockstep.shape(runs[0]) is None else Lockstep(runs)
-        for run in runs:
-            run.engine = engine
-    return engine
-
-
-def train_epoch(engine: Engine) -> list[EpochReport | None]:
-    """Train and evaluate an epoch of each run of an engine; None for a run that ended before finishing it."""
-    start = time.perf_counter()
-    try:
-        losses = engine.epoch()
-    except OutOfTime:
-        (run,) = engine.runs  # one with a time limit trains alone
-        run.stop_for_time()
-        return [None]
-    seconds = (time.perf_counter() - start) / len(losses)
-    return [run.conclude_epoch(loss, seconds) for run, loss in zip(engine.runs, losses, strict=True)]
 
 
 def _copied(value: Any) -> Any:
