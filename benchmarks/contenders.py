@@ -22,6 +22,7 @@ from scripts.models.mlp import MLP
 from scripts.models.registry import build_model
 from scripts.models.resnet import ResNet
 from scripts.search_space import Hyperparameters
+from scripts.training.population import Population
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 
@@ -59,18 +60,21 @@ def settings(family: str) -> Hyperparameters:
     )
 
 
-class HyperRun:
+def hyper_run(data: Dataset, epochs: int, family: str, device: str, seed: int = 0, n_train: int = ROWS) -> TrainingRun:
     """The training run of all three phases."""
+    rows = np.arange(ROWS + VALIDATION)
+    factories = {family: "benchmarks.contenders:by_autograd"} if family.startswith("autograd") else {}
+    spec = RunSpec(
+        "run", (seed,), settings(family), rows[:n_train], rows[ROWS:], epochs, factories=factories, device=device
+    )
+    return TrainingRun(spec, data)
 
-    def __init__(
-        self, data: Dataset, epochs: int, family: str, device: str, seed: int = 0, n_train: int = ROWS
-    ) -> None:
-        rows = np.arange(ROWS + VALIDATION)
-        factories = {family: "benchmarks.contenders:by_autograd"} if family.startswith("autograd") else {}
-        spec = RunSpec(
-            "run", (seed,), settings(family), rows[:n_train], rows[ROWS:], epochs, factories=factories, device=device
-        )
-        self.run = TrainingRun(spec, data)
+
+class HyperRun:
+    """A training run alone."""
+
+    def __init__(self, data: Dataset, epochs: int, family: str, device: str) -> None:
+        self.run = hyper_run(data, epochs, family, device)
 
     def epoch(self) -> None:
         """One epoch with validation."""
@@ -79,6 +83,22 @@ class HyperRun:
     def accuracy(self) -> float:
         """Of the last epoch."""
         return float(self.run.history[-1].val_accuracy or 0.0)
+
+
+class HyperPopulation:
+    """Training runs that differ by their seed, together."""
+
+    def __init__(self, data: Dataset, epochs: int, family: str, n_models: int) -> None:
+        self.n_models = n_models
+        self.population = Population([hyper_run(data, epochs, family, "cpu", seed) for seed in range(n_models)])
+
+    def epoch(self) -> None:
+        """One epoch of each with validation."""
+        self.population.advance()
+
+    def accuracy(self) -> float:
+        """Mean of the last epoch."""
+        return float(np.mean([run.history[-1].val_accuracy for run in self.population.runs]))
 
 
 def scaled(data: Dataset) -> tuple[TensorDataset, TensorDataset]:

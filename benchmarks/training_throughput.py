@@ -1,9 +1,10 @@
-"""Milliseconds of a training epoch: Hyper's run beside a plain PyTorch loop and other tools, in turns, on one thread.
+"""Milliseconds of a training epoch: Hyper beside a plain PyTorch loop and other tools, in turns, on one thread.
 
 MLP 40-128-128-3 with dropout 0.1, batch 256, 60,000 rows and 12,000 validation rows, AdamW. Contenders take turns
 epoch by epoch, so that a change in the machine's speed meets all of them; the validation accuracy at the end shows
 that none is fast by not working. Lightning and skorch take part where they are installed. scikit-learn's MLP has no
 dropout and Adam's weight decay. The floor is the matrix products of the same epoch, at their own shapes, alone.
+Times of a population are those of an epoch of all its models, divided by their number.
 The same model through autograd is compared over seeds as well, since faster must not mean worse.
 """
 
@@ -28,16 +29,20 @@ from benchmarks.contenders import (
     ROWS,
     VALIDATION,
     Contender,
+    HyperPopulation,
     HyperRun,
     LightningFit,
     PlainLoop,
     Products,
     ScikitLearn,
     SkorchNet,
+    hyper_run,
 )
 from scripts.data.dataset import Dataset
 from scripts.models.registry import ROW_FAMILIES
+from scripts.training.population import MOST_TOGETHER
 
+FLOOR = "matrix products alone"
 SEED_ROWS, SEED_EPOCHS = 20_000, 10  # of the comparison over seeds
 
 
@@ -81,6 +86,9 @@ def contenders(data: Dataset, family: str, device: str, epochs: int) -> Iterator
         yield "plain loop", PlainLoop(data, family, device)
         yield "hyper, autograd", HyperRun(data, epochs, f"autograd_{family}", device)
     yield "hyper", HyperRun(data, epochs, family, device)
+    if family in ROW_FAMILIES and device == "cpu":
+        for n_models in (3, MOST_TOGETHER):
+            yield f"hyper, population of {n_models}", HyperPopulation(data, epochs, family, n_models)
     if family != "mlp" or device != "cpu":
         return
     for name, make in (("lightning", LightningFit), ("skorch", SkorchNet)):
@@ -89,7 +97,7 @@ def contenders(data: Dataset, family: str, device: str, epochs: int) -> Iterator
         else:
             print(f"{name} is not installed and does not take part", file=sys.stderr)
     yield "scikit-learn, no dropout", ScikitLearn(data)
-    yield "matrix products alone", Products()
+    yield FLOOR, Products()
 
 
 def measured(data: Dataset, family: str, device: str, epochs: int) -> list[Result]:
@@ -101,12 +109,15 @@ def measured(data: Dataset, family: str, device: str, epochs: int) -> list[Resul
         for name, contender in found.items():
             start = clock()
             contender.epoch()
-            times[name].append((clock() - start) * 1e3)
+            n_models = contender.n_models if isinstance(contender, HyperPopulation) else 1
+            times[name].append((clock() - start) * 1e3 / n_models)
     reference = next(iter(found))
     for name, contender in found.items():
-        ratios = [a / b for a, b in zip(times[reference][1:], times[name][1:], strict=True)]
         results.append(summarised(f"{family} {name}", "ms per epoch", times[name][1:]))
-        results.append(summarised(f"{family} {name}", f"times the {reference}", ratios))
+        for other, metric in ((reference, f"times the {reference}"), (FLOOR, "share of the floor")):
+            if other in times:
+                ratios = [a / b for a, b in zip(times[other][1:], times[name][1:], strict=True)]
+                results.append(summarised(f"{family} {name}", metric, ratios))
         if (accuracy := contender.accuracy()) is not None:
             results.append(Result(f"{family} {name}", "validation accuracy", accuracy, None, 1))
     return results
@@ -117,9 +128,8 @@ def over_seeds(data: Dataset, family: str, device: str, seeds: int) -> list[Resu
     accuracies: dict[str, list[float]] = {family: [], f"autograd_{family}": []}
     for seed in range(seeds):
         for name, values in accuracies.items():
-            contender = HyperRun(data, SEED_EPOCHS, name, device, seed, SEED_ROWS)
-            contender.run.advance(SEED_EPOCHS)
-            values.append(contender.accuracy())
+            report = hyper_run(data, SEED_EPOCHS, name, device, seed, SEED_ROWS).advance(SEED_EPOCHS)
+            values.append(report.val_accuracy if report and report.val_accuracy is not None else np.nan)
     explicit, autograd = (np.array(values) for values in accuracies.values())
     columns = {f"{family}": explicit, f"{family} by autograd": autograd, "difference": explicit - autograd}
     return [

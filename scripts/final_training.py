@@ -124,7 +124,8 @@ def run_final_training(
         Content of best_config.json.
     """
     dataset = work.dataset
-    execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline)
+    together = -(-work.n_seeds // executor.capacity)
+    execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline, together)
     holdouts, fulls = work.of_each_seed("holdout"), work.of_each_seed("all")
     logits, y = work.holdout_logits(), dataset.y[work.holdout]
     calibration = fit_calibration(logits, y)

@@ -352,7 +352,7 @@ def finalise(session: Session) -> None:
         f"phase 3: {n_runs} seeds, at most {most} epochs on the hold-out's split, then on all rows, "
         f"{means(session, n_runs)}"
     )
-    size = (2 * n_runs, session.workers, most, len(work.holdout), 0)
+    size = (2 * n_runs, n_runs, most, len(work.holdout), 0)  # all seeds at a time: the workers share them out
     check_room(run_dir.final, Workload.of(experiment.search_space, dataset, *size))
     with (
         watching(session, "phase 3: final training", most) as watch,

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from scripts.artifacts import pack_tensors, unpack_tensors
-from scripts.models.layers import redraw_dropout
+from scripts.models.layers import dropout_layers
 from scripts.models.mlp import MLP
 from scripts.models.registry import build_model
 from scripts.search_space import Hyperparameters
+from scripts.training.by_autograd import ByAutograd
 from scripts.training.explicit_backward import ExplicitBackward
 from scripts.training.flat_parameters import FlatParameters
-from scripts.training.optimisation import clipped_step, loss_sum, make_optimiser
+from scripts.training.lockstep import Lockstep
+from scripts.training.optimisation import clipped_step, loss_factors, loss_sum, make_optimiser
 from scripts.training.run import TrainingRun
 from tests.test_training import DATA, finished, spec
 
@@ -29,15 +31,31 @@ def own_mlp(hyperparameters, n_features, n_classes, window):
     return Own(hyperparameters, n_features, n_classes)
 
 
-def written_out(hyperparameters, class_weights=None, dtype=torch.float64):
+@pytest.fixture
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def written_out(*hyperparameters):
+    """Models, their buffers and their explicit backward passes."""
     torch.manual_seed(1)
-    model = build_model(hyperparameters, FEATURES, CLASSES, {}).to(dtype)
+    models = [build_model(values, FEATURES, CLASSES, {}) for values in hyperparameters]
     with torch.no_grad():  # norms begin at one and zero, where some mistakes would not show
-        for parameter in model.parameters():
+        for parameter in (p for model in models for p in model.parameters()):
             parameter.add_(0.1 * torch.randn_like(parameter))
-    optimiser = make_optimiser(model.parameters(), hyperparameters)
-    explicit = ExplicitBackward.of(model, optimiser, class_weights, hyperparameters.label_smoothing)
-    return model, explicit
+    parameters = [list(model.parameters()) for model in models]
+    optimisers = [make_optimiser(own, values) for own, values in zip(parameters, hyperparameters, strict=True)]
+    flat = FlatParameters(parameters, optimisers, [[] for _ in models])
+    return models, flat, ExplicitBackward(models, flat.stacked(slice(0, len(models))))
+
+
+def redraw_dropout(models):
+    for seed, model in enumerate(models):
+        generator = torch.Generator().manual_seed(seed)
+        for layer in dropout_layers(model):
+            layer.redraw(generator)
 
 
 @pytest.mark.parametrize("family", ["mlp", "resnet"])
@@ -47,79 +65,94 @@ def written_out(hyperparameters, class_weights=None, dtype=torch.float64):
 @pytest.mark.parametrize("class_weighted", [False, True])
 @pytest.mark.parametrize("sample_weighted", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_gradients_are_those_of_autograd(
+@pytest.mark.usefixtures("double_precision")
+def test_gradients_of_models_together_are_those_of_autograd(
     family, activation, depth, smoothing, class_weighted, sample_weighted, dropout
 ):
-    hyperparameters = Hyperparameters(
-        family=family, activation=activation, depth=depth, width=7, dropout=dropout, label_smoothing=smoothing
-    )
-    class_weights = torch.tensor([0.5, 1.0, 2.5], dtype=torch.float64) if class_weighted else None
-    model, explicit = written_out(hyperparameters, class_weights)
-    inputs, targets = torch.randn(ROWS, FEATURES, dtype=torch.float64), torch.randint(CLASSES, (ROWS,))
-    sample_weights = torch.rand(ROWS, dtype=torch.float64) + 0.5 if sample_weighted else None
-    mass = class_weights[targets].sum() if class_weighted else ROWS
-    model.train()
-    redraw_dropout(model)
-    torch.manual_seed(2)
-    loss = explicit.loss(inputs, targets, sample_weights, mass)
-    found = [p.grad.clone() for p in model.parameters()]
+    values = Hyperparameters(family=family, activation=activation, depth=depth, width=7, dropout=dropout)
+    models, flat, explicit = written_out(values, values.model_copy(update={"dropout": dropout / 2}))
+    class_weights = torch.tensor([0.5, 1.0, 2.5]) if class_weighted else None
+    inputs, targets = torch.randn(2, ROWS, FEATURES), torch.randint(CLASSES, (2, ROWS))
+    sample_weights = torch.rand(2, ROWS) + 0.5 if sample_weighted else None
+    masses = class_weights[targets].sum(1) if class_weighted else torch.tensor([ROWS, ROWS])
+    factors = loss_factors(CLASSES, class_weights, smoothing)[targets] / masses[:, None, None]
+    if sample_weights is not None:
+        factors *= sample_weights[:, :, None]
+    redraw_dropout(models)
+    losses = explicit.losses(0, inputs, factors)
 
-    redraw_dropout(model)
-    torch.manual_seed(2)  # the same masks
-    expected = loss_sum(model(inputs), targets, class_weights, smoothing, sample_weights) / mass
-    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-12)
-    for gradient, mine in zip(torch.autograd.grad(expected, list(model.parameters())), found, strict=True):
-        assert gradient.abs().max() > 0
-        assert torch.allclose(mine, gradient, rtol=1e-10, atol=1e-14)
+    redraw_dropout(models)
+    for k, model in enumerate(models):
+        model.train()
+        weights = None if sample_weights is None else sample_weights[k]
+        expected = loss_sum(model(inputs[k]), targets[k], class_weights, smoothing, weights) / masses[k]
+        assert float(losses[k]) == pytest.approx(float(expected.detach()), rel=1e-12)
+        gradients = torch.autograd.grad(expected, list(model.parameters()))
+        for gradient, (_, mine) in zip(gradients, flat.stacked(slice(0, 2)), strict=True):
+            assert gradient.abs().max() > 0
+            assert torch.allclose(mine[k], gradient, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.usefixtures("double_precision")
 def test_gradients_of_a_step_forget_the_step_before():
-    model, explicit = written_out(Hyperparameters(width=7, dropout=0.0))
-    batches = [(torch.randn(n, FEATURES, dtype=torch.float64), torch.randint(CLASSES, (n,))) for n in (40, 9, 41, 9)]
-    alone = []
-    for inputs, targets in batches:
-        fresh, its = written_out(Hyperparameters(width=7, dropout=0.0))
-        its.loss(inputs, targets, None, len(targets))
-        alone.append([p.grad for p in fresh.parameters()])
-    for (inputs, targets), gradients in zip(batches, alone, strict=True):
-        explicit.loss(inputs, targets, None, len(targets))
-        assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+    values = Hyperparameters(width=7, dropout=0.0)
+    _, flat, explicit = written_out(values)
+    batches = [(torch.randn(1, n, FEATURES), torch.randn(1, n, CLASSES)) for n in (40, 9, 41, 9)]
+    for step, batch in enumerate(batches):
+        _, other, fresh = written_out(values)
+        explicit.losses(step, *batch)
+        fresh.losses(0, *batch)
+        assert torch.equal(flat.gradients, other.gradients)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 @pytest.mark.parametrize("largest_norm", [0.0, 0.5, 1e3])
+@pytest.mark.usefixtures("double_precision")
 def test_steps_on_buffers_are_those_of_the_optimiser(optimizer, largest_norm):
     hyperparameters = Hyperparameters(optimizer=optimizer, width=7, learning_rate=0.01, weight_decay=0.1)
-    plain = build_model(hyperparameters, FEATURES, CLASSES, {}).double()
-    model = copy.deepcopy(plain)
-    ours, theirs = (make_optimiser(m.parameters(), hyperparameters) for m in (model, plain))
-    flat = FlatParameters(list(model.parameters()), ours)
+    plain = build_model(hyperparameters, FEATURES, CLASSES, {})
+    models = [copy.deepcopy(plain), build_model(hyperparameters, FEATURES, CLASSES, {})]
+    ours, others, theirs = (make_optimiser(m.parameters(), hyperparameters) for m in (*models, plain))
+    flat = FlatParameters([list(m.parameters()) for m in models], [ours, others], [[], []])
     for step in range(5):
-        for mine, other in zip(model.parameters(), plain.parameters(), strict=True):
+        for other, (_, mine) in zip(plain.parameters(), flat.stacked(slice(0, 2)), strict=True):
             other.grad = torch.randn_like(other)
-            mine.grad.copy_(other.grad)
+            mine[0], mine[1] = other.grad, 1e6
         for optimiser in (ours, theirs):
             optimiser.param_groups[0]["lr"] = 0.01 / (step + 1)
-        flat.step(largest_norm)
+        flat.step(slice(0, 2), [largest_norm, 1.0])
         clipped_step(theirs, list(plain.parameters()), largest_norm)
-        for mine, other in zip(model.parameters(), plain.parameters(), strict=True):
+        for mine, other in zip(models[0].parameters(), plain.parameters(), strict=True):
             assert torch.allclose(mine, other, rtol=1e-12, atol=1e-14)
     state, expected = ours.state_dict(), theirs.state_dict()
     assert state["param_groups"] == expected["param_groups"]
     for k, values in expected["state"].items():
         assert {n: v.shape for n, v in state["state"][k].items()} == {n: v.shape for n, v in values.items()}
-        assert all(torch.allclose(state["state"][k][n], v, atol=1e-14) for n, v in values.items())
+        assert all(torch.allclose(state["state"][k][n], v.to(state["state"][k][n])) for n, v in values.items())
+
+
+@pytest.mark.parametrize("largest_norm", [0.0, 1.0])
+def test_clipping_leaves_a_member_alone_whose_norm_is_not_to_be_clipped(largest_norm):
+    parameters = [[torch.nn.Parameter(torch.zeros(3))] for _ in range(2)]
+    optimisers = [make_optimiser(own, Hyperparameters(optimizer="sgd", weight_decay=0.0)) for own in parameters]
+    flat = FlatParameters(parameters, optimisers, [[], []])
+    flat.gradients[:, :3] = torch.tensor([[3.0, 0.0, 4.0], [3.0, torch.inf, 4.0]])
+    flat.step(slice(0, 2), [largest_norm, 0.0])
+    clipped = 0.2 if largest_norm else 1.0
+    assert torch.allclose(flat.gradients[0, :3], clipped * torch.tensor([3.0, 0.0, 4.0]))
+    assert flat.gradients[1, :3].tolist() == [3.0, torch.inf, 4.0]
 
 
 def test_a_tensor_is_trained_alike_wherever_it_lies_in_the_buffer():
     ends = []
     for before in ([], [3], [40, 1]):
         parameters = [torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (*before, 21)]
-        flat = FlatParameters(parameters, make_optimiser(parameters, Hyperparameters(learning_rate=0.01)))
+        optimiser = make_optimiser(parameters, Hyperparameters(learning_rate=0.01))
+        flat = FlatParameters([parameters], [optimiser], [[]])
         for step in range(20):
-            for parameter in parameters:
-                parameter.grad.copy_(parameter.detach() * step + 0.3)
-            flat.step(0.0)
+            for value, gradient in flat.stacked(slice(0, 1)):
+                gradient.copy_(value * step + 0.3)
+            flat.step(slice(0, 1), [0.0])
         ends.append(parameters[-1])
     assert torch.equal(ends[0], ends[1])
     assert torch.equal(ends[0], ends[2])
@@ -139,8 +172,8 @@ def test_a_run_by_autograd_ends_where_the_explicit_one_does(optimizer):
         factories={"own": f"{__name__}:own_mlp"},
     )
     by_autograd = finished(TrainingRun(theirs, DATA))
-    assert explicit.explicit is not None
-    assert by_autograd.explicit is None
+    assert isinstance(explicit.engine, Lockstep)
+    assert isinstance(by_autograd.engine, ByAutograd)
     assert torch.allclose(explicit.validation_logits, by_autograd.validation_logits, atol=1e-4)
     assert explicit.outcome.train_loss == pytest.approx(by_autograd.outcome.train_loss, abs=1e-5)
 
@@ -161,12 +194,3 @@ def test_either_path_goes_on_from_the_state_of_the_other(optimizer):
         resumed.load_state_dict(unpack_tensors(pack_tensors(begun.state_dict())))
         finished(resumed)
         assert torch.allclose(resumed.validation_logits, straight.validation_logits, atol=1e-4)
-
-
-def test_micro_batches_go_through_autograd_and_into_the_same_buffers():
-    settings = spec(hyperparameters=VALUES | {"dropout": 0.0, "learning_rate": 1e-3})
-    whole, split = TrainingRun(settings, DATA), TrainingRun(settings, DATA)
-    split.micro_batch = 10
-    for run in (whole, split):
-        finished(run)
-    assert torch.allclose(split.validation_logits, whole.validation_logits, atol=1e-4)

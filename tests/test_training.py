@@ -225,7 +225,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(class_weights):
 def test_windows_read_the_rows_before():
     run = TrainingRun(spec(hyperparameters={"family": "gru", "window": 3}), DATA)
     rows = torch.tensor([20, 31])
-    windows = run._gather(rows)
+    windows = run.gather(rows)
     assert windows.shape == (2, 3, F)
     assert torch.equal(windows[1], run.inputs[29:32])
 
@@ -264,6 +264,17 @@ def test_masks_of_every_size_fit_their_pool():
     layer = PooledDropout(0.5)
     for rows in (1, 300, 7, 5000, 64):
         assert layer(torch.ones(rows, 33)).shape == (rows, 33)
+
+
+def test_masks_of_one_pool_begin_at_aligned_places_spread_over_all_of_it():
+    torch.manual_seed(0)
+    layer, size = PooledDropout(0.5), 256 * 128
+    length = len(layer.pool(size, torch.float32))
+    starts = [layer.start(use) for use in range(200)]
+    assert all(start % 16 == 0 and 0 <= start <= length - size for start in starts)
+    assert len(set(starts)) == 200
+    gaps = np.diff([*sorted(starts), length - size])
+    assert max(gaps) < 3 * (length - size) / 200
 
 
 def test_batches_cover_every_row_once_and_merge_a_last_single_row():

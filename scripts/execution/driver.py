@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,13 +58,17 @@ class Watch:
         self.progress.finished(spec.name, text, outcome.val_accuracy, spec.epochs - outcome.epochs)
 
 
-def execute(work: Work, executor: Executor, checkpoints: Checkpoints, watch: Watch, deadline: float | None) -> None:
+def execute(
+    work: Work, executor: Executor, checkpoints: Checkpoints, watch: Watch, deadline: float | None, together: int = 1
+) -> None:
     """Run until `work` has nothing left.
 
     Parameters
     ----------
     deadline : float or None
         Moment of `time.monotonic` at which the time budget ends.
+    together : int
+        Runs that are handed to a worker as one population, as far as so many can start; changes no result.
 
     Raises
     ------
@@ -71,14 +76,12 @@ def execute(work: Work, executor: Executor, checkpoints: Checkpoints, watch: Wat
         The deadline passed; every reported epoch is on disk.
     """
     running: dict[str, RunSpec] = {}
+    populations: list[set[str]] = []
     while True:
-        while len(running) < executor.capacity and (spec := work.next_spec()) is not None:
-            state, warning = checkpoints.load(spec.name)
-            if warning:
-                watch.warn(warning)
-            watch.started(spec, state)
-            executor.submit(Task(spec, state))
-            running[spec.name] = spec
+        while len(populations) < executor.capacity and (specs := _next_specs(work, together)):
+            executor.submit(*(_task(spec, checkpoints, watch) for spec in specs))
+            running |= {spec.name: spec for spec in specs}
+            populations.append({spec.name for spec in specs})
         if not running:
             return
         update = executor.next_update()
@@ -88,7 +91,21 @@ def execute(work: Work, executor: Executor, checkpoints: Checkpoints, watch: Wat
         watch.updated(spec, update)
         if update.outcome is not None:
             del running[update.name]
+            populations = [left for names in populations if (left := names - {update.name})]
             work.finished(spec, update)
             checkpoints.drop_earlier(update.name)
-        if deadline is not None and time.monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline and not executor.n_ready:
             raise BudgetEnded("the time budget ended; everything finished is kept", "", "the same command goes on")
+
+
+def _next_specs(work: Work, most: int) -> list[RunSpec]:
+    return list(itertools.islice(iter(work.next_spec, None), most))
+
+
+def _task(spec: RunSpec, checkpoints: Checkpoints, watch: Watch) -> Task:
+    """Of a run that begins, or goes on from its checkpoint."""
+    state, warning = checkpoints.load(spec.name)
+    if warning:
+        watch.warn(warning)
+    watch.started(spec, state)
+    return Task(spec, state)

@@ -1,4 +1,4 @@
-"""The interface of every executor, and how one run is carried forward by an epoch.
+"""The interface of every executor, and how runs are carried forward together by an epoch.
 
 An executor computes and reports; it opens no storage and writes no file. Each update carries the packed state of the
 run, so that whoever drives the executor can keep it, and hand it to another executor.
@@ -6,15 +6,18 @@ run, so that whoever drives the executor can keep it, and hand it to another exe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.data.dataset import Dataset
 from scripts.errors import HyperError, InputError
+from scripts.training.engine import engine_of, train_epoch
+from scripts.training.population import MOST_TOGETHER, Population
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
@@ -42,12 +45,16 @@ class Update:
 
 
 class Executor(Protocol):
-    """Runs up to `capacity` tasks at a time."""
+    """Runs up to `capacity` populations of tasks at a time; one task alone is a population too."""
 
     capacity: int
 
-    def submit(self, task: Task) -> None:
-        """Begin a task; only while fewer than `capacity` are running."""
+    @property
+    def n_ready(self) -> int:
+        """Updates that `next_update` returns without waiting."""
+
+    def submit(self, *tasks: Task) -> None:
+        """Begin tasks that train together; only while fewer than `capacity` populations have unfinished ones."""
 
     def next_update(self) -> Update:
         """Wait for the next update of any running task."""
@@ -57,52 +64,104 @@ class Executor(Protocol):
 
 
 class Carrier:
-    """Carries one task forward epoch by epoch and turns what may go wrong in training into a failed outcome."""
+    """Carries tasks forward together, epoch by epoch; what may go wrong in training becomes a failed outcome.
 
-    def __init__(self, task: Task, dataset: Dataset) -> None:
-        self.name = task.spec.name
-        self.own_code = task.spec.hyperparameters.family in task.spec.factories
-        self.task, self.dataset = task, dataset
-        self.run: TrainingRun | None = None
+    Parameters
+    ----------
+    tasks : sequence of Task
+    dataset : Dataset
+    apart : bool
+        Train them one after the other, as must be done where memory does not suffice for them together.
+    """
 
-    def advance(self) -> Update:
-        """One more epoch; loading the state of a finished run reports its outcome again."""
+    def __init__(self, tasks: Sequence[Task], dataset: Dataset, apart: bool = False) -> None:
+        self._tasks = {task.spec.name: task for task in tasks}
+        self._dataset = dataset
+        self._population = Population([], 1 if apart else MOST_TOGETHER)
+        self._begun = False
+
+    def advance(self) -> list[Update]:
+        """One more epoch of each; loading the state of a finished run reports its outcome again."""
+        updates = [] if self._begun else self._begin()
+        for group in self._population.groups():
+            updates += self._advance(group)
+        return updates
+
+    def _begin(self) -> list[Update]:
+        """Make the runs; updates of those that are finished already or cannot be made."""
+        self._begun, updates = True, list[Update]()
+        for task in self._tasks.values():
+            try:
+                run = self._made(task)
+            except Exception as error:
+                updates.append(self._failed(task.spec, None, error))
+                continue
+            self._population.runs.append(run)
+            if run.finished:
+                updates.append(self._update(run, None))
+        return updates
+
+    def _advance(self, group: list[TrainingRun]) -> list[Update]:
         try:
-            if self.run is None:
-                self.run = TrainingRun(self.task.spec, self.dataset)
-                if self.task.state is not None:
-                    self._load(self.run, self.task.state)
-            report = self.run.advance()
-        except (MemoryError, RuntimeError) as error:
-            return self._failed(error)
-        except HyperError:
-            raise
+            reports = train_epoch(engine_of(group))
         except Exception as error:
-            if not self.own_code:
-                raise
-            return self._failed(error)
-        history = tuple(r.values() for r in self.run.history) if self.run.outcome else ()
-        return Update(self.name, report, pack_tensors(self.run.state_dict()), self.run.outcome, history)
+            if len(group) == 1 or not _is_memory(error):
+                return [self._failed(run.spec, run, error) for run in group]
+        else:
+            return [self._update(run, report) for run, report in zip(group, reports, strict=True)]
+        # Outside of the handler: the error holds the tensors of the step that failed.
+        again = self._parted(group)
+        return [update for run in again for update in self._advance([run])]
 
-    def _load(self, run: TrainingRun, state: bytes) -> None:
-        try:
-            run.load_state_dict(unpack_tensors(state))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"the checkpoint of {self.name} does not fit this run: {reason}",
-                "checkpoints",
-                "remove it, or start the phase anew with --fresh, which keeps it aside",
-            ) from error
+    def _parted(self, group: list[TrainingRun]) -> list[TrainingRun]:
+        """The same runs, from here on one after the other, each from its last whole epoch."""
+        self._population.most_together = 1
+        self._population.runs = [run for run in self._population.runs if run not in group]
+        names = [run.spec.name for run in group]
+        group.clear()
+        again = [self._made(self._tasks[name]) for name in names]
+        self._population.runs += again
+        return again
 
-    def _failed(self, error: Exception) -> Update:
+    def _made(self, task: Task) -> TrainingRun:
+        rows = task.spec.train_rows
+        same = (run for run in self._population.runs if np.array_equal(run.spec.train_rows, rows))
+        run = TrainingRun(task.spec, self._dataset, beside=next(same, None))
+        if task.state is not None:
+            _load(run, task.state)
+        return run
+
+    def _update(self, run: TrainingRun, report: EpochReport | None) -> Update:
+        history = tuple(r.values() for r in run.history) if run.outcome else ()
+        state = pack_tensors(run.state_dict())
+        self._tasks[run.spec.name] = Task(run.spec, state)
+        return Update(run.spec.name, report, state, run.outcome, history)
+
+    def _failed(self, spec: RunSpec, run: TrainingRun | None, error: Exception) -> Update:
         """Outcome of a run that ran out of memory, or whose user-supplied model raised; anything else is a defect."""
-        memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-        if not memory and not self.own_code:
+        own_code = spec.hyperparameters.family in spec.factories
+        if isinstance(error, HyperError) or not (own_code or _is_memory(error)):
             raise error
-        reason = "out of memory" if memory else f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        run = self.run
+        reason = "out of memory" if _is_memory(error) else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        if run is not None:
+            self._population.runs.remove(run)
         epochs, seconds = (run.epoch, sum(r.duration_s for r in run.history)) if run else (0, 0.0)
-        return Update(self.name, None, None, Outcome.failed(reason, epochs, seconds))
+        return Update(spec.name, None, None, Outcome.failed(reason, epochs, seconds))
+
+
+def _load(run: TrainingRun, state: bytes) -> None:
+    try:
+        run.load_state_dict(unpack_tensors(state))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if _is_memory(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the checkpoint of {run.spec.name} does not fit this run: {reason}",
+            "checkpoints",
+            "remove it, or start the phase anew with --fresh, which keeps it aside",
+        ) from error
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

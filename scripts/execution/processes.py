@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -33,20 +33,20 @@ _POLL_S = 1.0
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    task: Task | None = None
+    tasks: dict[str, Task] = field(default_factory=dict)  # unfinished, by name, with the last reported states
     deaths: int = 0
-    epochs: int = 0  # reported of the present task
-    epoch_s: float = 0.0  # the longest of the present task
+    epochs: dict[str, int] = field(default_factory=dict)  # reported of the present tasks
+    epoch_s: float = 0.0  # the longest of the present tasks together
     silent_s: float = 0.0  # waited for the next report
 
 
 class ProcessExecutor:
-    """Up to `workers` runs at a time.
+    """Up to `workers` populations at a time.
 
     A worker hangs if it has not reported for the longest of `least_epoch_s`, ten times the median of all epochs, ten
-    times the longest epoch of its own run, and a millisecond for each training row (so that the first epochs on much
-    data are not taken for a hang); each retry of a run doubles this. It is killed and its pipe closed, so that a late
-    report cannot arrive.
+    times the longest epoch of its own runs, and a millisecond for each training row (so that the first epochs on much
+    data are not taken for a hang); each retry doubles this. It is killed and its pipe closed, so that a late report
+    cannot arrive. Runs whose worker died go on one after the other, in case they needed too much memory together.
 
     Parameters
     ----------
@@ -60,20 +60,27 @@ class ProcessExecutor:
         self.capacity = workers
         self._least_epoch_s = least_epoch_s
         self._epoch_s: deque[float] = deque(maxlen=1000)
+        self._ready: deque[Update] = deque()
         self._dataset = dataset
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["scripts.execution.processes"])
         self._workers = [self._start() for _ in range(workers)]
 
-    def submit(self, task: Task) -> None:
-        """Hand a task to an idle worker."""
-        worker = next(w for w in self._workers if w.task is None)
-        self._give(worker, task)
+    @property
+    def n_ready(self) -> int:
+        """Updates that have arrived and were not returned."""
+        return len(self._ready)
+
+    def submit(self, *tasks: Task) -> None:
+        """Hand tasks that train together to an idle worker."""
+        worker = next(w for w in self._workers if not w.tasks)
+        worker.tasks = {task.spec.name: task for task in tasks}
+        self._give(worker)
 
     def next_update(self) -> Update:
         """Wait for a report, for the death of a worker, or until one must be taken for hung."""
-        while True:
-            busy = [w for w in self._workers if w.task is not None]
+        while not self._ready:
+            busy = [w for w in self._workers if w.tasks]
             start = time.monotonic()
             ready = connection.wait([w.pipe for w in busy], _POLL_S)
             # Time in which this process was itself stopped, such as by Ctrl-Z, is nobody's silence.
@@ -81,11 +88,11 @@ class ProcessExecutor:
             for worker in busy:
                 worker.silent_s += waited
             for worker in busy:
-                if worker.pipe in ready and (update := self._receive(worker)) is not None:
-                    return update
-            for worker in busy:
-                if worker.pipe not in ready and (update := self._end_if_hung(worker)) is not None:
-                    return update
+                if worker.pipe in ready:
+                    self._receive(worker)
+                else:
+                    self._end_if_hung(worker)
+        return self._ready.popleft()
 
     def close(self) -> None:
         """Kill the workers; everything they reported is with us."""
@@ -102,67 +109,72 @@ class ProcessExecutor:
         theirs.close()
         return _Worker(process, ours)
 
-    def _give(self, worker: _Worker, task: Task) -> None:
-        worker.task, worker.silent_s = task, 0.0
+    def _give(self, worker: _Worker) -> None:
+        worker.silent_s = 0.0
         try:
-            worker.pipe.send(task)
+            worker.pipe.send((tuple(worker.tasks.values()), worker.deaths > 0))
         except OSError:
             return  # it died idle; its closed pipe is seen by the next wait
 
-    def _receive(self, worker: _Worker) -> Update | None:
-        """The worker's update; None if it died and its task was given to a new one."""
+    def _receive(self, worker: _Worker) -> None:
+        """Take the worker's updates; if it died, give its tasks to a new one."""
         try:
-            update = worker.pipe.recv()
+            updates = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
             code = worker.process.exitcode or 0
             why = f"killed by signal {-code} (memory?)" if code < 0 else f"worker ended with code {code}"
-            return self._replace(worker, why)
-        if isinstance(update, BaseException):
-            raise update
-        if worker.task is None:
-            raise RuntimeError("a worker without a task reported")
-        worker.task = None if update.outcome else Task(worker.task.spec, update.state)
+            self._replace(worker, why)
+            return
+        if isinstance(updates, BaseException):
+            raise updates
+        for update in updates:
+            self._take(worker, update)
         worker.silent_s = 0.0
+        if any(update.report for update in updates):
+            epoch_s = sum(update.report.duration_s for update in updates if update.report)
+            self._epoch_s.append(epoch_s)
+            worker.epoch_s = max(worker.epoch_s, epoch_s)
+        if not worker.tasks:
+            _forget_runs(worker)
+
+    def _take(self, worker: _Worker, update: Update) -> None:
+        task = worker.tasks.pop(update.name)
+        if update.outcome is None:
+            worker.tasks[update.name] = Task(task.spec, update.state)
         if update.report:
-            self._epoch_s.append(update.report.duration_s)
-            worker.epochs, worker.epoch_s = update.report.epoch, max(worker.epoch_s, update.report.duration_s)
-        if update.outcome:
-            _forget_run(worker)
-        return update
+            worker.epochs[update.name] = update.report.epoch
+        self._ready.append(update)
 
-    def _end_if_hung(self, worker: _Worker) -> Update | None:
-        """Kill the worker if its silence is too long; as `_receive`."""
-        if worker.task is None or worker.silent_s < (limit := self._longest_silence_s(worker, worker.task)):
-            return None
-        worker.process.kill()
-        return self._replace(worker, f"no epoch within {limit:.3g} s (hung?)")
+    def _end_if_hung(self, worker: _Worker) -> None:
+        """Kill the worker if its silence is too long."""
+        if worker.silent_s >= (limit := self._longest_silence_s(worker)):
+            worker.process.kill()
+            self._replace(worker, f"no epoch within {limit:.3g} s (hung?)")
 
-    def _longest_silence_s(self, worker: _Worker, task: Task) -> float:
+    def _longest_silence_s(self, worker: _Worker) -> float:
         median = statistics.median(self._epoch_s) if self._epoch_s else 0.0
-        by_rows = len(task.spec.train_rows) / 1000
+        by_rows = sum(len(task.spec.train_rows) for task in worker.tasks.values()) / 1000
         return float(max(self._least_epoch_s, 10 * median, 10 * worker.epoch_s, by_rows) * 2**worker.deaths)
 
-    def _replace(self, worker: _Worker, why: str) -> Update | None:
-        """Start a new worker in the place of a dead one; it goes on with the task, unless that failed too often."""
+    def _replace(self, worker: _Worker, why: str) -> None:
+        """Start a new worker in the place of a dead one; it goes on with the tasks, unless that failed too often."""
         worker.process.join()
         worker.pipe.close()
-        new, task = self._start(), worker.task
-        worker.process, worker.pipe, worker.task = new.process, new.pipe, None
+        new = self._start()
+        worker.process, worker.pipe = new.process, new.pipe
         worker.deaths += 1
-        if task is None:
-            return None
         if worker.deaths <= _RETRIES:
-            self._give(worker, task)
-            return None
-        epochs = worker.epochs
-        _forget_run(worker)
-        return Update(task.spec.name, None, None, Outcome.failed(why, epochs))
+            self._give(worker)
+            return
+        for name in worker.tasks:
+            self._ready.append(Update(name, None, None, Outcome.failed(why, worker.epochs.get(name, 0))))
+        worker.tasks = {}
+        _forget_runs(worker)
 
 
-def _forget_run(worker: _Worker) -> None:
-    worker.deaths = worker.epochs = 0
-    worker.epoch_s = 0.0
+def _forget_runs(worker: _Worker) -> None:
+    worker.deaths, worker.epochs, worker.epoch_s = 0, {}, 0.0
 
 
 def _work(pipe: Connection, dataset: Dataset) -> None:
@@ -172,19 +184,19 @@ def _work(pipe: Connection, dataset: Dataset) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            carrier = Carrier(pipe.recv(), dataset)
+            tasks, apart = pipe.recv()
         except EOFError:
             return
-        outcome = None
-        while outcome is None:
+        carrier, unfinished = Carrier(tasks, dataset, apart), len(tasks)
+        while unfinished:
             try:
-                update = carrier.advance()
+                updates = carrier.advance()
             except Exception as error:  # the parent raises it, as if it had trained itself
                 error.add_note(traceback.format_exc())
                 pipe.send(error)
                 return
-            pipe.send(update)
-            outcome = update.outcome
+            pipe.send(updates)
+            unfinished -= sum(update.outcome is not None for update in updates)
 
 
 def _end_with_parent() -> None:

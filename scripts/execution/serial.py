@@ -1,6 +1,8 @@
-"""Executor that trains in this process, one run after the other."""
+"""Executor that trains in this process, one population after the other."""
 
 from __future__ import annotations
+
+from collections import deque
 
 import torch
 
@@ -9,7 +11,7 @@ from scripts.execution.executor import Carrier, Task, Update
 
 
 class SerialExecutor:
-    """One run at a time, on one thread: small networks gain nothing from more."""
+    """One population at a time, on one thread: small networks gain nothing from more."""
 
     capacity = 1
 
@@ -17,16 +19,24 @@ class SerialExecutor:
         torch.set_num_threads(1)
         self._dataset = dataset
         self._carrier: Carrier | None = None
+        self._ready: deque[Update] = deque()
 
-    def submit(self, task: Task) -> None:
-        """Begin a task."""
-        self._carrier = Carrier(task, self._dataset)
+    @property
+    def n_ready(self) -> int:
+        """Updates that `next_update` returns without training."""
+        return len(self._ready)
+
+    def submit(self, *tasks: Task) -> None:
+        """Begin tasks that train together."""
+        self._carrier = Carrier(tasks, self._dataset)
 
     def next_update(self) -> Update:
-        """Train one epoch."""
+        """Train an epoch of each task where none is ready."""
         if self._carrier is None:
             raise RuntimeError("no task was submitted")
-        return self._carrier.advance()
+        if not self._ready:
+            self._ready.extend(self._carrier.advance())
+        return self._ready.popleft()
 
     def close(self) -> None:
         """Nothing runs between two calls."""

@@ -7,28 +7,29 @@ from torch import nn
 
 _ALIGNMENT = 16  # floats; an unaligned slice of the pool doubles the cost of the multiplication
 _SPARE = 2.0  # size of the pool in masks of the largest layer
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 fill an interval evenly, however many are taken (Weyl)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 class PooledDropout(nn.Module):
-    """Inverted dropout whose masks are slices, at random offsets, of one pool of scaled Bernoulli numbers.
+    """Inverted dropout whose masks are slices of one pool of scaled Bernoulli numbers.
 
     Drawing Bernoulli numbers costs more than the matrix products of a small network on the CPU; a slice costs next
-    to nothing. The pool is drawn anew from the global generator when `redraw` is called (each epoch) or when a mask
-    outgrows it. On a GPU the framework's own dropout is used, whose numbers are free.
+    to nothing. The pool is drawn anew when `redraw` is called (each epoch) or when a mask outgrows it. Where a slice
+    begins depends on the number of masks since then alone, so that models of one shape can take theirs in one call.
+    On a GPU the framework's own dropout is used, whose numbers are free.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self._pool = torch.empty(0)
-        self._offsets: list[int] = []
+        self.redraw()
 
-    def redraw(self) -> None:
-        """Forget the pool; the next mask draws a new one."""
-        self._pool = torch.empty(0)
-        self._offsets = []
+    def redraw(self, generator: torch.Generator | None = None) -> None:
+        """Forget the pool; the next mask draws a new one, from the global generator if none is given."""
+        self._generator, self._pool = generator, torch.empty(0)
+        self._largest = self._places = self._uses = 0
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Apply to activations of any shape."""
@@ -36,29 +37,24 @@ class PooledDropout(nn.Module):
             return h
         if h.device.type != "cpu":
             return nn.functional.dropout(h, self.p)
-        return h * self.mask(h)
+        pool, start = self.pool(h.numel(), h.dtype), self.start(self._uses)
+        self._uses += 1
+        return h * pool[start : start + h.numel()].view(h.shape)
 
-    def mask(self, h: torch.Tensor) -> torch.Tensor:
-        """What to multiply `h` by in training, on the CPU: 0 with probability p, else 1 / (1 - p)."""
-        return self._slice(h.numel(), h.dtype).view(h.shape)
+    def pool(self, size: int, dtype: torch.dtype) -> torch.Tensor:
+        """Numbers that are 0 with probability p, else 1 / (1 - p), enough for masks of `size`."""
+        if size > self._largest:
+            length, keep = int(size * _SPARE) + 1024 * _ALIGNMENT, 1.0 - self.p
+            numbers = torch.empty(length, dtype=dtype).bernoulli_(keep, generator=self._generator)
+            self._pool, self._largest = numbers.mul_(1.0 / keep), size
+            self._places = (length - size) // _ALIGNMENT + 1
+        return self._pool
 
-    def _slice(self, size: int, dtype: torch.dtype) -> torch.Tensor:
-        if len(self._pool) < size + _ALIGNMENT:
-            length = int(size * _SPARE) + 1024 * _ALIGNMENT
-            keep = 1.0 - self.p
-            self._pool = torch.empty(length, dtype=dtype).bernoulli_(keep).mul_(1.0 / keep)
-            self._offsets = []
-        if not self._offsets:
-            places = (len(self._pool) - size) // _ALIGNMENT
-            self._offsets = (torch.randint(places + 1, (256,)) * _ALIGNMENT).tolist()
-        start = self._offsets.pop()
-        if start + size > len(self._pool):  # offsets drawn for a smaller mask
-            start = start % (len(self._pool) - size) // _ALIGNMENT * _ALIGNMENT
-        return self._pool[start : start + size]
+    def start(self, use: int) -> int:
+        """Where in the pool the mask begins that is number `use` since the last redraw."""
+        return int(use * _GOLDEN % 1.0 * self._places) * _ALIGNMENT
 
 
-def redraw_dropout(model: nn.Module) -> None:
-    """Begin new dropout masks in every layer of `model`."""
-    for module in model.modules():
-        if isinstance(module, PooledDropout):
-            module.redraw()
+def dropout_layers(model: nn.Module) -> list[PooledDropout]:
+    """Dropout layers of `model` in the order of their use."""
+    return [module for module in model.modules() if isinstance(module, PooledDropout)]

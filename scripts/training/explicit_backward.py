@@ -1,47 +1,48 @@
-"""Gradients of the row families written out: on the CPU, autograd costs a small network half as much as its products.
+"""Gradients of the row families written out, for models of one shape at once.
 
-Each layer has an operation: `forward` gives its output and may overwrite its input, `backward` takes the gradient by
-the output, which it may overwrite, leaves those of its parameters in their `grad` and gives that by the input.
+On the CPU, autograd costs a small network half as much as its products. Every tensor has the model as its first
+dimension, also where there is a single one. Each layer has an operation: `forward` gives its output and may overwrite
+its input, `backward` takes the gradient by the output, which it may overwrite, leaves those of its parameters in their
+buffers and gives that by the input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from scripts.models.layers import PooledDropout
+from scripts.models.layers import PooledDropout, dropout_layers
 from scripts.models.mlp import MLP
 from scripts.models.resnet import ResidualBlock, ResNet
-from scripts.training.flat_parameters import FlatParameters
 
 _aten = torch.ops.aten
 
+Parameters = Iterator[tuple[torch.Tensor, torch.Tensor]]  # values and gradients of all models
+
 
 class _Linear:
-    def __init__(self, layer: nn.Linear) -> None:
-        self.layer = layer
+    def __init__(self, parameters: Parameters) -> None:
+        (self.weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
+        self.transposed, self.bias = self.weight.mT, bias[:, None]
 
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
         self.input = h
-        return nn.functional.linear(h, self.layer.weight, self.layer.bias)
+        return torch.baddbmm(self.bias, h, self.transposed)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         self.backward_to_parameters(gradient)
-        return torch.mm(gradient, self.layer.weight)
+        return torch.bmm(gradient, self.weight)
 
     def backward_to_parameters(self, gradient: torch.Tensor) -> None:
-        torch.mm(gradient.t(), self.input, out=self.layer.weight.grad)
-        torch.sum(gradient, 0, out=self.layer.bias.grad)
+        torch.bmm(gradient.mT, self.input, out=self.weight_gradient)
+        torch.sum(gradient, 1, out=self.bias_gradient)
 
 
 class _Relu:
-    def __init__(self, layer: nn.ReLU) -> None:
-        pass
-
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
         # Dropout may overwrite it with zeros, where the gradient that comes back is zero as well.
         self.output = torch.relu_(h)
         return h
@@ -55,7 +56,7 @@ class _Smooth:
         self.layer = layer
         self.derivative = _aten.gelu_backward if isinstance(layer, nn.GELU) else _aten.silu_backward
 
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
         self.input = h
         return self.layer(h)
 
@@ -64,11 +65,15 @@ class _Smooth:
 
 
 class _Dropout:
-    def __init__(self, layer: PooledDropout) -> None:
-        self.layer = layer
+    def __init__(self, layers: Sequence[PooledDropout]) -> None:
+        self.layers, self.largest = layers, 0
 
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
-        self.mask = self.layer.mask(h)
+    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+        size = h.shape[1] * h.shape[2]
+        if size > self.largest:
+            self.pools, self.largest = torch.stack([layer.pool(size, h.dtype) for layer in self.layers]), size
+        start = self.layers[0].start(step)
+        self.mask = self.pools[:, start : start + size].view(h.shape)
         return h.mul_(self.mask)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
@@ -76,53 +81,57 @@ class _Dropout:
 
 
 class _LayerNorm:
-    def __init__(self, layer: nn.LayerNorm) -> None:
-        self.layer: Any = layer
+    def __init__(self, layer: nn.LayerNorm, parameters: Parameters) -> None:
+        self.shape, self.eps = layer.normalized_shape, layer.eps
+        (weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
+        self.weight, self.bias = weight[:, None], bias[:, None]
 
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
-        norm = self.layer
-        out, *self.statistics = torch.native_layer_norm(h, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
         self.input = h
-        return out
+        self.normalised, *self.statistics = torch.native_layer_norm(h, self.shape, None, None, self.eps)
+        return torch.addcmul(self.bias, self.normalised, self.weight)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
-        norm = self.layer
-        back, norm.weight.grad[:], norm.bias.grad[:] = _aten.native_layer_norm_backward(
-            gradient, self.input, norm.normalized_shape, *self.statistics, norm.weight, norm.bias, [True] * 3
-        )
-        return back
+        torch.sum(gradient, 1, out=self.bias_gradient)
+        torch.sum(self.normalised.mul_(gradient), 1, out=self.weight_gradient)
+        gradient.mul_(self.weight)
+        return _aten.native_layer_norm_backward(
+            gradient, self.input, self.shape, *self.statistics, None, None, [True, False, False]
+        )[0]
 
 
 class _Residual:
-    def __init__(self, block: ResidualBlock) -> None:
-        self.branch = _operations(block.branch)
+    def __init__(self, branch: list[Any]) -> None:
+        self.branch = branch
 
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
-        return _forward(self.branch, h).add_(h)  # the branch begins with a norm, which leaves h as it is
+    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+        return _forward(self.branch, h, step).add_(h)  # the branch begins with a norm, which leaves h as it is
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         return _backward(self.branch, gradient).add_(gradient)  # and ends in a linear layer, which leaves the gradient
 
 
-_OPERATIONS: dict[type[nn.Module], Any] = {
-    nn.Linear: _Linear,
-    nn.ReLU: _Relu,
-    nn.GELU: _Smooth,
-    nn.SiLU: _Smooth,
-    PooledDropout: _Dropout,
-    nn.LayerNorm: _LayerNorm,
-    ResidualBlock: _Residual,
-}
+def _operations(layers: Iterable[nn.Module], parameters: Parameters, dropouts: Iterator[Any]) -> Iterator[Any]:
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            yield _Linear(parameters)
+        elif isinstance(layer, nn.ReLU):
+            yield _Relu()
+        elif isinstance(layer, nn.GELU | nn.SiLU):
+            yield _Smooth(layer)
+        elif isinstance(layer, nn.LayerNorm):
+            yield _LayerNorm(layer, parameters)
+        elif isinstance(layer, ResidualBlock):
+            yield _Residual(list(_operations(layer.branch, parameters, dropouts)))
+        else:
+            of_all = next(dropouts)
+            if any(dropout.p > 0.0 for dropout in of_all):
+                yield _Dropout(of_all)
 
 
-def _operations(layers: Iterable[nn.Module]) -> list[Any]:
-    active = (layer for layer in layers if not (isinstance(layer, PooledDropout) and layer.p == 0.0))
-    return [_OPERATIONS[type(layer)](layer) for layer in active]
-
-
-def _forward(operations: list[Any], h: torch.Tensor) -> torch.Tensor:
+def _forward(operations: list[Any], h: torch.Tensor, step: int) -> torch.Tensor:
     for operation in operations:
-        h = operation.forward(h)
+        h = operation.forward(h, step)
     return h
 
 
@@ -133,58 +142,33 @@ def _backward(operations: list[Any], gradient: torch.Tensor) -> torch.Tensor:
 
 
 class ExplicitBackward:
-    """Loss and gradients of an MLP or a ResNet on the CPU, the same as by autograd up to rounding.
+    """Losses and gradients of MLPs or ResNets on the CPU, the same as by autograd up to rounding, for one epoch.
 
     Parameters
     ----------
-    model : MLP or ResNet
-    flat : FlatParameters
-        Of this model.
-    class_weights : Tensor, shape (n_classes,), or None
-    label_smoothing : float
+    models : sequence of MLP or of ResNet
+        All of one shape and activation; dropout may differ.
+    parameters : sequence of (Tensor, Tensor)
+        Values and gradients by parameter, each of shape (models, *shape).
     """
 
-    def __init__(
-        self, model: MLP | ResNet, flat: FlatParameters, class_weights: torch.Tensor | None, label_smoothing: float
-    ) -> None:
-        self.flat = flat
-        self._first, *self._others = _operations(model.layers)
-        bias = list(model.parameters())[-1].detach()
-        smoothed = (1.0 - label_smoothing) * torch.eye(len(bias), dtype=bias.dtype) + label_smoothing / len(bias)
-        # Row y holds what the loss of a row of class y multiplies its log-probabilities by.
-        self._factors = -smoothed if class_weights is None else -smoothed * class_weights
+    def __init__(self, models: Sequence[MLP | ResNet], parameters: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        dropouts = zip(*(dropout_layers(model) for model in models), strict=True)
+        self._first, *self._others = _operations(models[0].layers, iter(parameters), dropouts)
 
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        class_weights: torch.Tensor | None,
-        label_smoothing: float,
-    ) -> ExplicitBackward | None:
-        """For a family of our own on the CPU, whose parameters move into flat buffers; None for every other model."""
-        parameters = list(model.parameters())
-        on_cpu = all(p.device.type == "cpu" for p in parameters)
-        if on_cpu and (type(model) is MLP or type(model) is ResNet):
-            return cls(model, FlatParameters(parameters, optimiser), class_weights, label_smoothing)
-        return None
+    def losses(self, step: int, inputs: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        """Loss of each model in a step, shape (models,); leaves the gradients in their buffers.
 
-    @torch.no_grad()
-    def loss(
-        self,
-        inputs: torch.Tensor,
-        targets: torch.Tensor,
-        sample_weights: torch.Tensor | None,
-        mass: int | torch.Tensor,
-    ) -> torch.Tensor:
-        """`optimisation.loss_sum` of a batch divided by `mass`; leaves its gradients with the parameters.
-
-        With p the softmax of a row and -t its factors, the gradient by its logits is p sum(t) - t.
+        Parameters
+        ----------
+        step : int
+            Since the epoch began.
+        inputs : Tensor, shape (models, n, n_features)
+        factors : Tensor, shape (models, n, n_classes)
+            What the log-probabilities of a row are multiplied by in the loss, and then summed. With p the softmax of
+            the row, the gradient by its logits is factors - p sum(factors).
         """
-        logarithms = torch.log_softmax(_forward(self._others, self._first.forward(inputs)), 1)
-        factors = self._factors.index_select(0, targets).div_(mass)
-        if sample_weights is not None:
-            factors *= sample_weights[:, None]
-        gradient = torch._log_softmax_backward_data(factors, logarithms, 1, logarithms.dtype)
+        logarithms = torch.log_softmax(_forward(self._others, self._first.forward(inputs, step), step), 2)
+        gradient = torch._log_softmax_backward_data(factors, logarithms, 2, logarithms.dtype)
         self._first.backward_to_parameters(_backward(self._others, gradient))
-        return torch.dot(factors.view(-1), logarithms.view(-1))
+        return logarithms.mul_(factors).sum((1, 2))

@@ -73,8 +73,12 @@ def loss_sum(
     return (losses * sample_weights).sum()
 
 
-@torch.no_grad()
-def update_average(average: Sequence[torch.Tensor], current: Sequence[torch.Tensor], decay: float, step: int) -> None:
-    """Exponential moving average of the weights, in place; a lower decay at first forgets the start."""
-    early = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average), list(current), 1.0 - early)
+def loss_factors(n_classes: int, class_weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+    """In row y what the loss of a row of class y multiplies its log-probabilities by: `loss_sum` as one product."""
+    smoothed = (1.0 - label_smoothing) * torch.eye(n_classes) + label_smoothing / n_classes
+    return -smoothed if class_weights is None else -smoothed * class_weights
+
+
+def average_weight(decay: float, step: int) -> float:
+    """What the weights after `step` count in their exponential moving average; more at first, to forget the start."""
+    return 1.0 - min(decay, (1 + step) / (10 + step))

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,20 +22,15 @@ from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.data.sample_weights import training_weights
 from scripts.evaluation.returns import total_return
-from scripts.models.layers import redraw_dropout
 from scripts.models.registry import build_model, operations_per_row, window_offsets
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
-from scripts.training.explicit_backward import ExplicitBackward
-from scripts.training.optimisation import clipped_step, learning_rate_share, loss_sum, make_optimiser, update_average
+from scripts.training.engine import Engine, OutOfTime, engine_of, train_epoch
+from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
 _PREDICTION_ROWS = 2048  # rows per forward pass without gradients: large enough for the products, small enough for L2
-
-
-class _OutOfTime(Exception):
-    """The run has used its allowed seconds."""
 
 
 class TrainingRun:
@@ -53,18 +47,36 @@ class TrainingRun:
     dataset : Dataset
     preprocessor : Preprocessor or None
         Fitted on the training rows if None.
+    beside : TrainingRun or None
+        Another run on the same training rows, data set and device, whose inputs it shares.
     """
 
-    def __init__(self, spec: RunSpec, dataset: Dataset, preprocessor: Preprocessor | None = None) -> None:
+    preprocessor: Preprocessor
+    inputs: torch.Tensor  # of every row of the data set
+    train_rows: torch.Tensor
+    targets: torch.Tensor  # of the training rows, as the weights
+    sample_weights: torch.Tensor | None
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        dataset: Dataset,
+        preprocessor: Preprocessor | None = None,
+        beside: TrainingRun | None = None,
+    ) -> None:
         self.spec = spec
         self.device = torch.device(spec.device)
-        self.preprocessor = preprocessor or Preprocessor.fit(dataset.x[spec.train_rows], dataset.categorical)
+        if beside is not None:
+            preprocessor = beside.preprocessor
+        self.preprocessor: Preprocessor = preprocessor or Preprocessor.fit(
+            dataset.x[spec.train_rows], dataset.categorical
+        )
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.parameters, spec.hyperparameters)
-        self._place_data(dataset)
-        smoothing = spec.hyperparameters.label_smoothing
-        self.explicit = ExplicitBackward.of(self.model, self.optimiser, self.class_weights, smoothing)
+        self._place_data(dataset, beside)
+        self.bounds = _batch_bounds(len(spec.train_rows), spec.hyperparameters.batch_size)
+        self.engine: Engine | None = None
         self.average = [p.detach().clone() for p in self.parameters] if spec.ema_decay else []
         self.stopping = EarlyStopping(spec.patience, spec.min_delta)
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -75,10 +87,14 @@ class TrainingRun:
 
     # --- data -------------------------------------------------------------------------------------------------------
 
-    def _place_data(self, dataset: Dataset) -> None:
+    def _place_data(self, dataset: Dataset, beside: TrainingRun | None) -> None:
         spec, device = self.spec, self.device
         offsets = window_offsets(spec.hyperparameters)
-        self.inputs = torch.from_numpy(self.preprocessor.transform(dataset.x)).to(device)
+        self.n_classes = dataset.n_classes
+        inputs = (
+            torch.from_numpy(self.preprocessor.transform(dataset.x)).to(device) if beside is None else beside.inputs
+        )
+        self.inputs = inputs
         self.offsets = None if offsets is None else torch.tensor(list(offsets), device=device)
         self.train_rows = torch.from_numpy(spec.train_rows).to(device)
         self.targets = torch.from_numpy(dataset.y[spec.train_rows]).to(device)
@@ -91,13 +107,16 @@ class TrainingRun:
         self.validation_targets = torch.from_numpy(dataset.y[rows]).to(device)
         self.trading = SimulatedTrading.of(dataset, rows, spec.trading)
 
+    def _transformed(self, dataset: Dataset) -> torch.Tensor:
+        return torch.from_numpy(self.preprocessor.transform(dataset.x)).to(self.device)
+
     def _sample_weights(self, dataset: Dataset) -> torch.Tensor | None:
         """Weights of the training rows, float32 with mean 1; None where all count the same."""
         hp = self.spec.hyperparameters
         weights = training_weights(dataset, self.spec.train_rows, hp.sample_weights, hp.recency_half_life)
         return None if weights is None else torch.from_numpy(weights).float().to(self.device)
 
-    def _gather(self, rows: torch.Tensor) -> torch.Tensor:
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """Inputs of `rows`: (batch, n_features), or windows (batch, window, n_features) gathered by index."""
         return self.inputs[rows] if self.offsets is None else self.inputs[rows[:, None] + self.offsets]
 
@@ -130,17 +149,16 @@ class TrainingRun:
         return report
 
     def _advance_one(self) -> EpochReport | None:
+        (report,) = train_epoch(engine_of([self]))
+        return report
+
+    def conclude_epoch(self, train_loss: float, seconds: float) -> EpochReport:
+        """Evaluate after an epoch of training that took `seconds`, and decide whether the run goes on."""
         start = time.perf_counter()
-        try:
-            train_loss = self._train_epoch(self.epoch + 1, start)
-        except _OutOfTime:
-            self._finish("stopped", f"stopped after {self.spec.max_duration_s:g} s of training")
-            return None
-        seconds = time.perf_counter() - start
         evaluated = self._is_evaluated(self.epoch + 1)
         loss, accuracy, earned = self._evaluate() if evaluated else (None, None, None)
-        rate = len(self.train_rows) / seconds
-        report = EpochReport(self.epoch + 1, train_loss, loss, accuracy, earned, time.perf_counter() - start, rate)
+        duration, rate = seconds + time.perf_counter() - start, len(self.train_rows) / seconds
+        report = EpochReport(self.epoch + 1, train_loss, loss, accuracy, earned, duration, rate)
         self.history.append(report)
         self._decide(report, evaluated)
         return report
@@ -164,76 +182,26 @@ class TrainingRun:
         elif evaluated and self.stopping.should_stop(report.epoch):
             self._finish("stopped")
 
-    def _train_epoch(self, epoch: int, start: float) -> float:
-        """One pass over the training rows; the mean loss of its steps."""
-        n = len(self.train_rows)
-        order = torch.randperm(n, generator=torch_generator(*self.spec.address, epoch, "order"))
-        order = order.to(self.device)
-        # One gather of the whole epoch leaves contiguous batches; windows would not fit and are gathered by batch.
-        rows, targets = self.train_rows[order], self.targets[order]
-        weights = None if self.sample_weights is None else self.sample_weights[order]
-        inputs = self._gather(rows) if self.offsets is None else None
-        bounds = _batch_bounds(n, self.spec.hyperparameters.batch_size)
-        losses: list[torch.Tensor] = []
-        self.model.train()
-        with torch.random.fork_rng():
-            torch.manual_seed(key(*self.spec.address, epoch, "dropout"))
-            redraw_dropout(self.model)
-            for step, (a, b) in enumerate(bounds):
-                self._check_time(start)
-                step_number = (epoch - 1) * len(bounds) + step
-                self._set_learning_rate(step_number, len(bounds))
-                batch = (rows if inputs is None else inputs)[a:b], targets[a:b], _part(weights, slice(a, b))
-                losses.append(self._step(*batch, gathered=inputs is not None))
-                if self.average:
-                    update_average(self.average, self.parameters, self.spec.ema_decay, step_number)
-        return float(torch.stack(losses) @ torch.tensor([b - a for a, b in bounds], device=self.device).float()) / n
+    def order(self, epoch: int) -> torch.Tensor:
+        """Order of the training rows in an epoch, on the CPU."""
+        return torch.randperm(len(self.train_rows), generator=torch_generator(*self.spec.address, epoch, "order"))
 
-    def _step(
-        self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
-    ) -> torch.Tensor:
-        """One optimiser step; out of GPU memory, the micro-batch is halved and the effective batch stays."""
-        while True:
-            try:
-                loss = self._accumulate(batch, targets, sample_weights, gathered)
-                break
-            except torch.OutOfMemoryError:
-                if self.micro_batch <= 1:
-                    raise
-                self.micro_batch = max(1, min(self.micro_batch, len(targets)) // 2)
-        step = self.explicit.flat.step if self.explicit else partial(clipped_step, self.optimiser, self.parameters)
-        step(self.spec.hyperparameters.gradient_clip)
-        return loss
+    def set_learning_rate(self, step: int) -> None:
+        """Of a step, counted since the run began."""
+        hp, spec, n = self.spec.hyperparameters, self.spec, len(self.bounds)
+        n_steps, warmup = (spec.schedule_epochs or spec.epochs) * n, spec.warmup_epochs * n
+        share = learning_rate_share(step, n_steps, warmup, hp.schedule)
+        self.optimiser.param_groups[0]["lr"] = hp.learning_rate * share
 
-    def _accumulate(
-        self, batch: torch.Tensor, targets: torch.Tensor, sample_weights: torch.Tensor | None, gathered: bool
-    ) -> torch.Tensor:
-        """Gradients of the weighted loss of the batch, by autograd one micro-batch after the other."""
-        weight, smoothing = self.class_weights, self.spec.hyperparameters.label_smoothing
-        mass = len(targets) if weight is None else weight[targets].sum()
-        if self.explicit and len(targets) <= self.micro_batch + 1:  # a merged last row splits nothing
-            return self.explicit.loss(batch, targets, sample_weights, mass)
-        self.optimiser.zero_grad(set_to_none=self.explicit is None)
-        loss = torch.zeros((), device=self.device)
-        for a in range(0, len(targets), self.micro_batch):
-            rows = slice(a, a + self.micro_batch)
-            logits = self.model(batch[rows] if gathered else self._gather(batch[rows]))
-            share = loss_sum(logits, targets[rows], weight, smoothing, _part(sample_weights, rows)) / mass
-            share.backward()
-            loss += share.detach()
-        return loss
-
-    def _set_learning_rate(self, step: int, steps_per_epoch: int) -> None:
-        hp, spec = self.spec.hyperparameters, self.spec
-        n_steps, warmup = (spec.schedule_epochs or spec.epochs) * steps_per_epoch, spec.warmup_epochs * steps_per_epoch
-        self.optimiser.param_groups[0]["lr"] = hp.learning_rate * learning_rate_share(
-            step, n_steps, warmup, hp.schedule
-        )
-
-    def _check_time(self, start: float) -> None:
+    def check_time(self, start: float) -> None:
+        """Raise OutOfTime if the run, whose epoch began at `start`, has used its allowed seconds."""
         limit = self.spec.max_duration_s
         if limit is not None and sum(r.duration_s for r in self.history) + time.perf_counter() - start > limit:
-            raise _OutOfTime
+            raise OutOfTime
+
+    def stop_for_time(self) -> None:
+        """End the run in the middle of an epoch, which does not count."""
+        self._finish("stopped", f"stopped after {self.spec.max_duration_s:g} s of training")
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
@@ -243,7 +211,7 @@ class TrainingRun:
         self.model.eval()
         index = torch.from_numpy(rows).to(self.device)
         with self._averaged():
-            parts = [self.model(self._gather(part)) for part in index.split(_PREDICTION_ROWS)]
+            parts = [self.model(self.gather(part)) for part in index.split(_PREDICTION_ROWS)]
         return torch.cat(parts).float().cpu()
 
     def _evaluate(self) -> tuple[float, float, float | None]:
@@ -311,7 +279,7 @@ class TrainingRun:
             seconds,
             latency if evaluated else None,
             failure,
-            operations_per_row(self.model, self._gather(self.train_rows[:1])),
+            operations_per_row(self.model, self.gather(self.train_rows[:1])),
         )
 
     # --- state ------------------------------------------------------------------------------------------------------
@@ -319,9 +287,9 @@ class TrainingRun:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on: tensors and plain values."""
         return {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
+            "model": _copied(self.model.state_dict()),
+            "optimiser": _copied(self.optimiser.state_dict()),
+            "average": _copied(self.average),
             "best_weights": self.best_weights,
             "stopping": self.stopping.state_dict(),
             "history": [asdict(report) for report in self.history],
@@ -343,12 +311,16 @@ class TrainingRun:
         if self.spec.pauses and self.outcome and self.outcome.state == "complete" and self.epoch < self.spec.epochs:
             self.outcome = None  # it was paused, and goes on
         self.validation_logits = state["validation_logits"]
-        if self.explicit and not self.finished:
-            self.explicit.flat.adopt_state()
+        self.engine = None  # it held what was replaced
 
 
-def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
-    return None if values is None else values[rows]
+def _copied(value: Any) -> Any:
+    """State with tensors of their own: views would take the buffers of all that train together into a checkpoint."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {name: _copied(part) for name, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
 def _batch_bounds(n: int, size: int) -> list[tuple[int, int]]:

@@ -1,0 +1,170 @@
+"""Epochs of runs of one shape, step by step together, on explicit backward passes: the engine of the row families.
+
+A single run is a population of one, and every operation treats each member alike and apart, so that on the CPU a run
+ends in the same bits in whatever company it trains. What makes this true: products of equal size on equally aligned
+memory, elementwise work on whole vectors, sums by member, and random numbers of each run's own. Batches are therefore
+filled up to a multiple of `_ROWS`, with rows that count nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from scripts.models.layers import dropout_layers
+from scripts.models.mlp import MLP
+from scripts.models.resnet import ResNet
+from scripts.random_keys import torch_generator
+from scripts.training.explicit_backward import ExplicitBackward
+from scripts.training.flat_parameters import FlatParameters
+from scripts.training.optimisation import average_weight, loss_factors
+
+if TYPE_CHECKING:
+    from scripts.training.run import TrainingRun
+
+_ROWS = 32  # with any width, whole vectors and the alignment that matrix products look for
+_BLOCK_ROWS = 4096  # of a run, gathered at a time: few calls, and still in the cache when they are used
+
+
+class Lockstep:
+    """Trains runs together, each of which keeps its own data, randomness, settings and number of steps.
+
+    Parameters
+    ----------
+    runs : sequence of TrainingRun
+        Whose `shape` is the same. Neighbours share more steps if those with more rows come first.
+    """
+
+    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+        self.runs = list(runs)
+        self._flat = FlatParameters(
+            [run.parameters for run in runs], [run.optimiser for run in runs], [run.average for run in runs]
+        )
+        self._largest_norms = [run.spec.hyperparameters.gradient_clip for run in runs]
+        self._full = _filled(runs[0].spec.hyperparameters.batch_size)
+
+    @staticmethod
+    def shape(run: TrainingRun) -> tuple[object, ...] | None:
+        """What runs must share to train together; None for a run that this engine cannot train."""
+        if run.device.type != "cpu" or type(run.model) not in (MLP, ResNet):
+            return None
+        hp = run.spec.hyperparameters
+        return type(run.model), hp.activation, hp.batch_size, *(p.shape for p in run.parameters)
+
+    @torch.inference_mode()
+    def epoch(self) -> list[float]:
+        """Train an epoch; for each run the mean loss of its steps.
+
+        Raises
+        ------
+        OutOfTime
+            A run has used its allowed seconds.
+        """
+        start = time.perf_counter()
+        members = [_Member(run) for run in self.runs]
+        program = cache(self._program)  # of this epoch, since each has dropout pools of its own
+        losses = list[tuple[slice, torch.Tensor]]()
+        block_steps = max(1, _BLOCK_ROWS // self._full)
+        for step in range(max(len(member.sizes) for member in members)):
+            row = step % block_steps * self._full
+            if row == 0:
+                block = _gathered(members, step, block_steps)
+            for group, size in _groups(members, step):
+                for run in self.runs[group]:
+                    run.check_time(start)
+                inputs, factors = (part[group, row : row + size] for part in block)
+                losses.append((group, program(group.start, group.stop).losses(step, inputs, factors)))
+                self._update(group, [member.first_step + step for member in members[group]])
+        for group, values in losses:
+            for member, value in zip(members[group], values.tolist(), strict=True):
+                member.losses.append(value)
+        return [member.mean_loss() for member in members]
+
+    def _program(self, start: int, stop: int) -> ExplicitBackward:
+        models = [cast(MLP | ResNet, run.model) for run in self.runs[start:stop]]
+        return ExplicitBackward(models, self._flat.stacked(slice(start, stop)))
+
+    def _update(self, group: slice, steps: Sequence[int]) -> None:
+        """Take the optimisers' steps; `steps` are those of each run since it began."""
+        for run, step in zip(self.runs[group], steps, strict=True):
+            run.set_learning_rate(step)
+        self._flat.step(group, self._largest_norms[group])
+        for k, step in enumerate(steps, group.start):
+            if self.runs[k].average:
+                weight = average_weight(self.runs[k].spec.ema_decay, step)
+                self._flat.averages[k].lerp_(self._flat.values[k], weight)
+
+
+class _Member:
+    """Batches of an epoch of one run, each filled up with rows that count nothing; all but the last are full."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        hp, epoch = run.spec.hyperparameters, run.epoch + 1
+        generator = torch_generator(*run.spec.address, epoch, "dropout")
+        for layer in dropout_layers(run.model):
+            layer.redraw(generator)
+        self.inputs, self.losses = run.inputs, list[float]()
+        self.first_step = run.epoch * len(run.bounds)
+        self.counts = [b - a for a, b in run.bounds]
+        self.sizes = [_filled(count) for count in self.counts]
+        self.starts = [0, *itertools.accumulate(self.sizes)]
+        self.table = loss_factors(run.n_classes, run.class_weights, hp.label_smoothing)
+        self._place(run, run.order(epoch))
+
+    def _place(self, run: TrainingRun, order: torch.Tensor) -> None:
+        step = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
+        place = torch.arange(len(order)) + (torch.tensor(self.starts)[:-1] - torch.tensor(run.bounds)[:, 0])[step]
+        slots = order.new_zeros(self.starts[-1]).index_copy_(0, place, order)
+        self._rows, self._targets = run.train_rows[slots], run.targets[slots]
+        masses = torch.tensor(self.counts, dtype=torch.float32)
+        if run.class_weights is not None:
+            masses = torch.zeros_like(masses).index_add_(0, step, run.class_weights[run.targets[order]])
+        weights = torch.ones(len(order)) if run.sample_weights is None else run.sample_weights[order]
+        self._scale = torch.zeros(self.starts[-1]).index_copy_(0, place, weights / masses[step])
+
+    def fill(self, first: int, n_steps: int, inputs: torch.Tensor, factors: torch.Tensor) -> None:
+        """Write some batches to the first rows of `inputs` and `factors` (see `ExplicitBackward.losses`)."""
+        slots = self.slots(first, n_steps)
+        n = slots.stop - slots.start
+        torch.index_select(self.inputs, 0, self._rows[slots], out=inputs[:n])
+        torch.index_select(self.table, 0, self._targets[slots], out=factors[:n])
+        factors[:n] *= self._scale[slots, None]
+
+    def slots(self, first: int, n_steps: int) -> slice:
+        """Places of some batches among those of the epoch."""
+        last = len(self.sizes)
+        return slice(self.starts[min(first, last)], self.starts[min(first + n_steps, last)])
+
+    def mean_loss(self) -> float:
+        """Mean of the steps' losses, by their rows."""
+        return sum(loss * n for loss, n in zip(self.losses, self.counts, strict=True)) / sum(self.counts)
+
+
+def _filled(count: int) -> int:
+    return -(-count // _ROWS) * _ROWS
+
+
+def _gathered(members: Sequence[_Member], first: int, n_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and factors of some steps, shapes (members, rows, n_features) and (members, rows, n_classes)."""
+    slots = [member.slots(first, n_steps) for member in members]
+    shape = len(members), max(s.stop - s.start for s in slots)
+    inputs, factors = (torch.empty(*shape, part.shape[1]) for part in (members[0].inputs, members[0].table))
+    for member, *places in zip(members, inputs, factors, strict=True):
+        member.fill(first, n_steps, *places)
+    return inputs, factors
+
+
+def _groups(members: Sequence[_Member], step: int) -> Iterator[tuple[slice, int]]:
+    """Neighbours whose batches at a step have the same rows, and how many."""
+    sizes = [member.sizes[step] if step < len(member.sizes) else 0 for member in members]
+    start = 0
+    for size, same in itertools.groupby(sizes):
+        stop = start + len(list(same))
+        if size:
+            yield slice(start, stop), size
+        start = stop

@@ -1,0 +1,148 @@
+"""Runs that an executor is given together: the results of each alone, its own checkpoint, and what faults cost."""
+
+import dataclasses
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.artifacts import RunDir, unpack_tensors
+from scripts.checkpoints import Checkpoints
+from scripts.config import Experiment, FinalConfig
+from scripts.errors import BudgetEnded
+from scripts.execution.driver import Watch, execute
+from scripts.execution.executor import Carrier, Task
+from scripts.execution.processes import ProcessExecutor
+from scripts.execution.serial import SerialExecutor
+from scripts.final_training import FinalTraining
+from scripts.reporting.monitoring import Progress, TensorBoardLog
+from tests.test_training import DATA, spec
+
+SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
+FINAL = Experiment(final=FinalConfig(n_seeds=3, epochs=6, early_stopping_patience=2, warmup_epochs=1))
+BEST = {"hyperparameters": {"width": 16, "batch_size": 64, "learning_rate": 5e-3, "dropout": 0.2}}
+
+
+@pytest.fixture(scope="module")
+def two_processes():
+    executor = ProcessExecutor(DATA, 2)
+    yield executor
+    executor.close()
+
+
+def collected(executor, n_tasks):
+    """All updates of tasks, by name."""
+    found = {}
+    while sum(updates[-1].outcome is not None for updates in found.values()) < n_tasks:
+        update = executor.next_update()
+        found.setdefault(update.name, []).append(update)
+    return found
+
+
+def results(found):
+    """By run its reports, state of its outcome, and predictions, without times."""
+    return {
+        name: (
+            [dataclasses.replace(u.report, duration_s=0, examples_per_s=0) for u in updates],
+            updates[-1].outcome.state,
+            unpack_tensors(updates[-1].state)["validation_logits"].tolist(),
+        )
+        for name, updates in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def alone():
+    executor, found = SerialExecutor(DATA), {}
+    for one in SPECS:
+        executor.submit(Task(one, None))
+        found |= collected(executor, 1)
+    return results(found)
+
+
+def test_runs_together_report_what_each_reports_alone(alone, two_processes):
+    for executor in (SerialExecutor(DATA), two_processes):
+        executor.submit(*(Task(one, None) for one in SPECS))
+        assert results(collected(executor, 3)) == alone
+
+
+def test_runs_go_on_together_from_states_of_different_epochs(alone):
+    first = Carrier([Task(one, None) for one in SPECS], DATA)
+    early, late = first.advance(), first.advance()
+    states = [early[0].state, late[1].state, None]
+    executor = SerialExecutor(DATA)
+    executor.submit(*(Task(one, state) for one, state in zip(SPECS, states, strict=True)))
+    found = results(collected(executor, 3))
+    for name, n_before in (("run_0", 1), ("run_1", 2), ("run_2", 0)):
+        assert (alone[name][0][n_before:], *alone[name][1:]) == found[name]
+
+
+def test_runs_whose_worker_dies_go_on_and_end_in_the_same_bits(two_processes):
+    specs = [dataclasses.replace(one, epochs=40) for one in SPECS]
+    calm = SerialExecutor(DATA)
+    calm.submit(*(Task(one, None) for one in specs))
+    two_processes.submit(*(Task(one, None) for one in specs))
+    first = two_processes.next_update()
+    os.kill(next(w for w in two_processes._workers if w.tasks).process.pid, signal.SIGKILL)
+    found = collected(two_processes, 3)
+    found[first.name].insert(0, first)
+    assert results(found) == results(collected(calm, 3))
+
+
+def _part_where_memory_is_short():
+    """In a process of its own: three runs whose step takes 0.3 GB a layer together, where 0.45 GB are to be had."""
+    rows = np.resize(spec().train_rows, 100_000)
+    values = {"width": 256, "depth": 1, "batch_size": 100_000, "dropout": 0.0}
+    specs = [spec(name=f"run_{k}", address=(k,), epochs=1, train_rows=rows, hyperparameters=values) for k in range(3)]
+    carrier = Carrier([Task(one, None) for one in specs], DATA)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + 450 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    assert [update.outcome.state for update in carrier.advance()] == ["complete"] * 3
+    assert carrier._population.most_together == 1
+
+
+def test_runs_that_need_too_much_memory_together_go_on_apart():
+    process = multiprocessing.get_context("forkserver").Process(target=_part_where_memory_is_short)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def final_training(folder, executor, together, deadline=None):
+    """Carry phase 3 to its end; the work."""
+    work = FinalTraining(FINAL, BEST, DATA, "cpu")
+    with Progress("final", 1, enabled=False) as progress:
+        watch = Watch(progress, TensorBoardLog(RunDir(folder).tensorboard), print)
+        execute(work, executor, Checkpoints(folder), watch, deadline, together)
+    return work
+
+
+def logits_and_weights(work):
+    return {name: (s["validation_logits"].tolist(), str(s["best_weights"])) for name, s in work.states.items()}
+
+
+def test_the_final_networks_are_the_same_alone_and_together_with_one_worker_and_two(tmp_path, two_processes):
+    one_by_one = final_training(tmp_path / "alone", SerialExecutor(DATA), 1)
+    assert len(one_by_one.states) == 6
+    for name, executor, together in (("serial", SerialExecutor(DATA), 3), ("processes", two_processes, 2)):
+        work = final_training(tmp_path / name, executor, together)
+        assert logits_and_weights(work) == logits_and_weights(one_by_one)
+        assert {n: o.epochs for n, o in work.outcomes.items()} == {n: o.epochs for n, o in one_by_one.outcomes.items()}
+
+
+def test_a_time_budget_that_ends_keeps_the_epoch_of_every_run_and_they_go_on(tmp_path):
+    calm = final_training(tmp_path / "calm", SerialExecutor(DATA), 3)
+    folder = tmp_path / "stopped"
+    with pytest.raises(BudgetEnded):
+        final_training(folder, SerialExecutor(DATA), 3, deadline=time.monotonic())
+    for k in range(3):
+        state, warning = Checkpoints(folder).load(f"final_holdout_seed_{k}")
+        assert len(unpack_tensors(state)["history"]) == 1
+        assert not warning
+    assert logits_and_weights(final_training(folder, SerialExecutor(DATA), 3)) == logits_and_weights(calm)
