@@ -80,20 +80,34 @@ def _mean(name: str, metric: str, values: np.ndarray) -> Result:
 
 
 def draw_picture(traces: dict[str, list[Steps]], path: Path) -> None:
-    """Mean regret against epochs spent, one line per contender."""
+    """Mean regret against epochs spent: a colour per contender, dashed from the portfolio."""
     grid = np.unique(np.geomspace(20, BUDGET, 120).astype(int))
     rows = [
-        {"contender": name, "epochs": int(epochs), "regret": float(np.mean([regret_at(s, epochs) for s in own]))}
+        {
+            "search": name.removesuffix(" portfolio"),
+            "start": "portfolio" if name.endswith(" portfolio") else "at random",
+            "epochs": int(epochs),
+            "regret": float(np.mean([regret_at(s, epochs) for s in own])),
+        }
         for name, own in traces.items()
         for epochs in grid
     ]
+    names = list(dict.fromkeys(row["search"] for row in rows))
+    dashes = alt.Scale(domain=["at random", "portfolio"], range=[[1, 0], [5, 3]])
     chart = (
-        alt.Chart(pd.DataFrame(rows), width=620, height=340)
-        .mark_line(interpolate="step-after")
+        alt.Chart(pd.DataFrame(rows), width=620, height=340, background="white")
+        .mark_line(interpolate="step-after", clip=True)
         .encode(
-            x=alt.X("epochs:Q", scale=alt.Scale(type="log"), title="training epochs spent, all folds counted"),
-            y=alt.Y("regret:Q", title="mean regret (0: best of 2,000 random, 1: median)"),
-            color=alt.Color("contender:N", sort=list(traces), title=None),
+            alt.X(
+                "epochs:Q",
+                scale=alt.Scale(type="log", domain=[20, BUDGET], nice=False),
+                axis=alt.Axis(values=[20, 50, 100, 150, 300, 600, 1000, 1500, 3000], format="d"),
+                title="training epochs spent, all folds counted",
+            ),
+            alt.Y("regret:Q", scale=alt.Scale(domain=[-0.1, 0.7]), title="mean regret (0: best of 2,000, 1: median)"),
+            alt.Color("search:N", sort=names, title=None, scale=alt.Scale(scheme="tableau10")),
+            alt.StrokeDash("start:N", title="starts", scale=dashes),
+            strokeWidth=alt.condition(alt.datum.search == "hyper", alt.value(3.0), alt.value(1.3)),
         )
     )
     chart.save(str(path))

@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60, metavar="N", help="of an opponent (default: 60)")
     parser.add_argument("--epochs", type=int, default=50, metavar="N", help="of an opponent's trial (default: 50)")
     parser.add_argument("--families", default="mlp,resnet", metavar="NAME,...", help="searched by every contender")
-    parser.add_argument("--only", metavar="NAME,...", help="contenders to run, without comparing them")
+    parser.add_argument("--contenders", metavar="NAME,...", help="all by default; compared where hyper is among them")
     parser.add_argument("--workers", default="auto", metavar="N|auto")
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
@@ -119,14 +119,14 @@ def main() -> None:
             continue
         runs: dict[str, list[dict[str, Any]]] = {}
         for name, flags in contenders(given.trials, given.epochs).items():
-            if given.only and name not in given.only.split(","):
+            if given.contenders and name not in given.contenders.split(","):
                 continue
             folders = [given.folder / f"{data} {name} {seed}".replace(" ", "_") for seed in range(given.seeds)]
             runs[name] = [
                 run(folder, [*DATA[data], *flags, *families, "--seed", str(seed)], given.workers)
                 for seed, folder in enumerate(folders)
             ]
-        if not given.only:
+        if "hyper" in runs:
             results += compare(data, runs)
     if results:
         show("The default phases against full trials, on sealed test rows", results, given.json)
