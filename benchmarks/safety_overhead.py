@@ -30,8 +30,8 @@ from scripts.execution import executor
 COMMAND = ROOT / "run_hyperparameter_tuning.py"
 
 
-def seconds(flags: list[str], safe: bool) -> float:
-    """Time that phase 1 takes."""
+def seconds(flags: list[str], safe: bool) -> tuple[float, float]:
+    """Time on the clock and on the processor that phase 1 takes."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         process = os.fork()
@@ -47,9 +47,10 @@ def seconds(flags: list[str], safe: bool) -> float:
                 code = int(end.code or 0)
             finally:
                 os._exit(code)
-        if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]):
+        _, status, used = os.wait4(process, 0)
+        if os.waitstatus_to_exitcode(status):
             raise RuntimeError("phase 1 failed")
-        return time.perf_counter() - begun
+        return time.perf_counter() - begun, used.ru_utime + used.ru_stime
 
 
 def _without_safety() -> None:
@@ -71,14 +72,17 @@ def main() -> None:
     """Take turns and print the table."""
     given: argparse.Namespace = arguments(__doc__, repeats=5, config="")
     flags = ["--config", given.config] if given.config else []
-    times: dict[bool, list[float]] = {True: [], False: []}
+    times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     seconds(flags, safe=True)  # whatever is slow the first time
     for _ in range(given.repeats):
         for safe in times:
             times[safe].append(seconds(flags, safe))
-    results = [summarised("with checkpoints", "s", times[True]), summarised("without", "s", times[False])]
-    ratios = [a / b - 1 for a, b in zip(times[True], times[False], strict=True)]
-    results.append(summarised("overhead", "share of the time without", ratios))
+    results = []
+    for k, what in enumerate(("clock", "processor")):
+        safe, bare = ([run[k] for run in times[kind]] for kind in (True, False))
+        results += [summarised("with checkpoints", f"{what}, s", safe), summarised("without", f"{what}, s", bare)]
+        ratios = [a / b - 1 for a, b in zip(safe, bare, strict=True)]
+        results.append(summarised("overhead", f"{what}, share", ratios))
     show("What safety costs in phase 1, one worker", results, given.json)
 
 
