@@ -241,16 +241,16 @@ class Interrupted(SerialExecutor):
 class Interleaved:
     """Three runs side by side, an epoch of the latest first: they end in another order than they began."""
 
-    capacity = 3
+    capacity, n_ready = 3, 0
 
     def __init__(self, dataset):
         self.dataset, self.carriers = dataset, []
 
-    def submit(self, task):
-        self.carriers.insert(0, Carrier(task, self.dataset))
+    def submit(self, *tasks):
+        self.carriers.insert(0, Carrier(tasks, self.dataset))
 
     def next_update(self):
-        update = self.carriers[0].advance()
+        (update,) = self.carriers[0].advance()
         if update.outcome:
             self.carriers.pop(0)
         return update

@@ -239,9 +239,9 @@ def test_a_directory_without_results_names_the_command_that_makes_them(tmp_path)
 # --- what a search starts with ----------------------------------------------------------------------------------------
 
 
-def begun(folder, warm_start=(), fingerprint="f" * 64, **tuning):
+def begun(folder, warm_start=(), fingerprint="f" * 64, scheduler="guide", **tuning):
     """What a search over `SPACE` starts with."""
-    experiment = Experiment(search_space=SPACE, tuning=TuningConfig(**tuning))
+    experiment = Experiment(search_space=SPACE, tuning=TuningConfig(scheduler=scheduler, **tuning))
     return first_trials(RunDir(folder), warm_start, experiment, SPACE, fingerprint, fresh=False)
 
 
