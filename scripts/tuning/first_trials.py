@@ -86,7 +86,8 @@ def first_trials(
     runs = {Path(os.path.relpath(run.path, run_dir.path)).as_posix(): run for run in map(RunDir, warm_start)}
     plan = run_dir.tuning / "plan.json"
     if plan.exists() and not fresh:
-        stored = read_json(plan, "run_hyperparameter_tuning.py")["starting"]
+        # A plan of an earlier revision has none; the claim then names the keys that differ.
+        stored = read_json(plan, "run_hyperparameter_tuning.py").get("starting", [])
         return FirstTrials(tuple(FirstTrial(**trial) for trial in stored), tuple(runs))
     chosen, notes = _of_earlier_runs(runs, space, data_fingerprint)
     if experiment.tuning.starts_from_portfolio:
