@@ -64,9 +64,8 @@ def contenders(n_trials: int, epochs: int) -> dict[str, list[str]]:
 
 def run(folder: Path, flags: list[str], workers: str) -> dict[str, Any]:
     """Finish the run in `folder`: epochs of the search, and the hits on the sealed rows with their dates."""
-    for script in PHASES:
-        # An evaluation opens the sealed rows: once is enough.
-        if script != PHASES[-1] or not (folder / "evaluation" / "evaluation_results.json").exists():
+    if not (folder / "evaluation" / "evaluation_results.json").exists():
+        for script in PHASES:
             command = [sys.executable, str(ROOT / script), "--run-dir", str(folder), "--workers", workers, "-q"]
             subprocess.run([*command, "--no-progress", *flags], check=True)
     trials = json.loads((folder / "hyperparameter_tuning_results" / "trials.json").read_text())
