@@ -139,7 +139,7 @@ def claim(session: Session, folder: Path, phase: str, experiment: Experiment, or
     sections = _SECTIONS[phase]
     differ = differing_keys(_comparable(then["experiment"], sections), _comparable(now["experiment"], sections))
     origins = [n for n in ("data_fingerprint", "sealed_fingerprint", "inputs", "warm_start") if n in now]
-    differ += differing_keys({name: then[name] for name in origins}, {name: now[name] for name in origins})
+    differ += differing_keys({name: then.get(name) for name in origins}, {name: now[name] for name in origins})
     if differ:
         raise InputError(
             f"was started with other settings: {', '.join(differ[:5])}",
