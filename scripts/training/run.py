@@ -91,7 +91,7 @@ class TrainingRun:
         spec, device = self.spec, self.device
         offsets = window_offsets(spec.hyperparameters)
         self.n_classes = dataset.n_classes
-        self.inputs: torch.Tensor = self._transformed(dataset) if beside is None else beside.inputs
+        self.inputs = self._transformed(dataset) if beside is None else beside.inputs
         self.offsets = None if offsets is None else torch.tensor(list(offsets), device=device)
         self.train_rows = torch.from_numpy(spec.train_rows).to(device)
         self.targets = torch.from_numpy(dataset.y[spec.train_rows]).to(device)

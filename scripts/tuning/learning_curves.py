@@ -48,7 +48,6 @@ class LearningCurves:
         self.rungs, self.cube = rungs, cube
         self.points: list[np.ndarray] = []  # of each trial
         self.runs: dict[tuple[int, int], Run] = {}
-        self.epochs_spent = 0
         # One row per rung that a run has reached: trial, rung, run, split, epochs of the mean, score.
         self._rows = np.empty((64, 6))
         self.n_rows = 0
@@ -66,7 +65,6 @@ class LearningCurves:
         run = self.run(trial, split)
         for score in result.scores:
             run.epochs += 1
-            self.epochs_spent += 1
             # The first epochs say little about the last ones and would dominate the first rung.
             if run.epochs > self.rungs[0] // 2 and math.isfinite(score):
                 run.waiting.append(score)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from scripts.config import Experiment
 from scripts.data.dataset import Split
 from scripts.execution.executor import Update
-from scripts.search_space import Hyperparameters, Scalar, Values
+from scripts.search_space import Scalar, Values
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import origin_of
 from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
@@ -60,7 +60,6 @@ class RungSearch:
         # In memory, because a decision must not cost a look at all trials.
         self._values: list[dict[str, Scalar]] = []  # of each trial
         self._numbers: dict[str, int] = {}  # decision that a run carries out now
-        self._epochs: dict[str, int] = {}  # that each run has trained
         self._outcomes: dict[str, tuple[Outcome, list[Any]]] = {}  # latest of each run
         journal = _stored_journal(study, self.config.rungs[-1])
         self.scheduler.replay(entry for entry, _ in journal)
@@ -83,7 +82,8 @@ class RungSearch:
         """Epochs so far, of all splits, in passes over all development rows."""
         n_rows = len(self.setting.dataset.rows)
         shares = [len(train) / n_rows for train, _ in self._splits]
-        return sum(shares[split] * self._epochs[run_name(trial, split)] for trial, split in self.scheduler.curves.runs)
+        runs = self.scheduler.curves.runs
+        return sum(shares[split] * self._outcomes[run_name(trial, split)][0].epochs for trial, split in runs)
 
     def next_spec(self) -> RunSpec | None:
         """A decision that was cut short first, then the next one as soon as what it depends on is known."""
@@ -114,7 +114,7 @@ class RungSearch:
             raise ValueError(f"{spec.name} has no outcome")
         number = self._numbers.pop(spec.name)
         body: dict[str, Any] = {"outcome": asdict(update.outcome), "history": [dict(h) for h in update.history]}
-        body["before"] = self._epochs.get(spec.name, 0)
+        body["before"] = self._outcomes[spec.name][0].epochs if spec.name in self._outcomes else 0
         self.study.note(f"result_{number:06d}", body)
         self.scheduler.record(number, _result(body, self.config.rungs[-1]))
         self._remember(spec.name, body)
@@ -150,31 +150,14 @@ class RungSearch:
         }
 
     def _remember(self, name: str, body: dict[str, Any]) -> None:
-        outcome = Outcome.from_dict(body["outcome"])
-        self._outcomes[name] = (outcome, body["history"])
-        self._epochs[name] = outcome.epochs
+        self._outcomes[name] = (Outcome.from_dict(body["outcome"]), body["history"])
 
     def _spec(self, action: Action) -> RunSpec:
-        experiment, config = self.setting.experiment, self.setting.experiment.tuning
-        train, validation = self._splits[action.split]
         replicate = ("split", action.split) if action.split else ()
-        return RunSpec(
-            name=_name(action),
-            address=(experiment.seed, "trial", action.trial, *replicate),
-            hyperparameters=Hyperparameters.model_validate(self._values[action.trial]),
-            train_rows=train,
-            validation_rows=validation,
-            epochs=action.epochs,
-            schedule_epochs=self.config.rungs[-1],
-            patience=config.early_stopping_patience,
-            min_delta=config.early_stopping_min_delta,
-            monitor=config.monitor,
-            trading=experiment.data.trading,
-            factories=experiment.models,
-            device=self.setting.device,
-            max_duration_s=self.setting.max_trial_time_s,
-            pauses=True,
-        )
+        address = (self.setting.experiment.seed, "trial", action.trial, *replicate)
+        values, split = self._values[action.trial], self._splits[action.split]
+        spec = self.setting.spec(_name(action), address, values, split, action.epochs)
+        return replace(spec, schedule_epochs=self.config.rungs[-1], pauses=True)
 
 
 def _beginning(setting: Setting, config: RungConfig) -> list[Values]:

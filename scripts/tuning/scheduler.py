@@ -4,8 +4,7 @@ Terms: a *rung* is a number of epochs at which every run pauses; a *promotion* c
 a *replicate* is a run of a leading trial on another split; a trial *starts* on split 0 and pauses at the first rung.
 One in `reduction` of the runs at a rung is promoted, as in asynchronous successive halving (Li et al. 2020), but by the
 improvement that the curve model expects of them at the last rung, and continued, never started again. By improvement
-and not by score: the early scores of a slow learner are poor, and leave open how good its last one will be. Only a
-search that began with a portfolio goes by the score until one run is complete.
+and not by score: the early scores of a slow learner are poor, and leave open how good its last one will be.
 
 Every decision is a function of the seed, the configuration and the journal, in the order in which the work was handed
 out: decision k knows the results of the decisions 0 to k - lag, however late or early they came in.

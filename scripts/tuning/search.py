@@ -13,7 +13,6 @@ from scripts.checkpoints import Checkpoints
 from scripts.errors import InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
-from scripts.search_space import Hyperparameters
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import origin_of
 from scripts.tuning.ledger import validation_ledger
@@ -74,23 +73,10 @@ class Search:
         check_failures(stage, [Outcome.from_dict(t.user_attrs["outcome"]) for t in of_stage])
 
     def _spec(self, trial: FrozenTrial) -> RunSpec:
-        experiment, config = self.setting.experiment, self.setting.experiment.tuning
-        train, validation = self._split
-        return RunSpec(
-            name=run_name(trial.number),
-            address=(experiment.seed, "trial", trial.number),
-            hyperparameters=Hyperparameters(**trial.user_attrs["values"]),
-            train_rows=train,
-            validation_rows=validation,
-            epochs=stage_of(trial.number, config)[1],
-            patience=config.early_stopping_patience,
-            min_delta=config.early_stopping_min_delta,
-            monitor=config.monitor,
-            trading=experiment.data.trading,
-            factories=experiment.models,
-            device=self.setting.device,
-            max_duration_s=self.setting.max_trial_time_s,
-        )
+        setting = self.setting
+        address, values = (setting.experiment.seed, "trial", trial.number), trial.user_attrs["values"]
+        epochs = stage_of(trial.number, setting.experiment.tuning)[1]
+        return setting.spec(run_name(trial.number), address, values, self._split, epochs)
 
 
 def run_search(
@@ -112,16 +98,13 @@ def run_search(
         The time budget ended first.
     """
     checkpoints = Checkpoints(run_dir.tuning / "checkpoints")
-    search: Search | RungSearch
-    if setting.experiment.tuning.scheduler == "rungs":
-        search = RungSearch(setting, study)
-        execute(search, executor, checkpoints, watch, deadline)
+    on_rungs = setting.experiment.tuning.scheduler == "rungs"
+    search = RungSearch(setting, study) if on_rungs else Search(setting, study)
+    execute(search, executor, checkpoints, watch, deadline)
+    if isinstance(search, RungSearch):
         search.settle()
-        body = provenance | with_rungs(trial_table(study.trials(), setting.experiment.seed), search.summary())
-    else:
-        search = Search(setting, study)
-        execute(search, executor, checkpoints, watch, deadline)
-        body = provenance | trial_table(study.trials(), setting.experiment.seed)
+    table = trial_table(study.trials(), setting.experiment.seed)
+    body = provenance | (with_rungs(table, search.summary()) if isinstance(search, RungSearch) else table)
     if all(t["state"] == "failed" for t in body["trials"]):
         reason = body["trials"][0]["failure"]
         raise InputError(

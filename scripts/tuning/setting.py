@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scripts.config import Experiment
-from scripts.data.dataset import Dataset
+from scripts.data.dataset import Dataset, Split
 from scripts.errors import EnvironmentFailed
-from scripts.search_space import SearchSpace
-from scripts.training.spec import Outcome
+from scripts.search_space import Hyperparameters, SearchSpace, Values
+from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import FirstTrial
 
 
@@ -23,6 +23,26 @@ class Setting:
     device: str
     max_trial_time_s: float | None
     first: tuple[FirstTrial, ...] = ()
+
+    def spec(self, name: str, address: tuple[str | int, ...], values: Values, split: Split, epochs: int) -> RunSpec:
+        """A run of phase 1: a configuration on a split, for up to so many epochs."""
+        config = self.experiment.tuning
+        train, validation = split
+        return RunSpec(
+            name=name,
+            address=address,
+            hyperparameters=Hyperparameters.model_validate(values),
+            train_rows=train,
+            validation_rows=validation,
+            epochs=epochs,
+            patience=config.early_stopping_patience,
+            min_delta=config.early_stopping_min_delta,
+            monitor=config.monitor,
+            trading=self.experiment.data.trading,
+            factories=self.experiment.models,
+            device=self.device,
+            max_duration_s=self.max_trial_time_s,
+        )
 
 
 def run_name(number: int, split: int = 0) -> str:
