@@ -55,14 +55,8 @@ def analyse(session: Session) -> None:
     finished = complete(extended["configurations"])
     agreement = rank_agreement(finished)
     _print_table(session, extended)
-    for sentence in racing_in_words(extended):
+    for sentence in (*racing_in_words(extended), *_costs(trials, extended)):
         session.say(sentence)
-    spent = trials["epochs_spent"] + extended["epochs_spent"]
-    session.say(f"best constant answer in the same folds: {extended['best_constant_accuracy']:.4f}")
-    passes = trials["data_passes"] + extended["data_passes"]
-    session.say(
-        f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}, as {passes:.0f} passes over all development rows"
-    )
     if agreement is not None:
         session.say(f"rank correlation of the phases over {len(finished)} configurations: {agreement:.2f}")
     if importance:
@@ -94,6 +88,15 @@ def _chosen_again(extended: dict[str, Any], preference: str) -> dict[str, Any]:
     """The results of phase 2 with another configuration first."""
     ranked, reason = rank(extended["configurations"], PREFERENCES[preference])
     return extended | {"configurations": [c | {"rank": k} for k, c in enumerate(ranked, 1)], "reason": reason}
+
+
+def _costs(trials: dict[str, Any], extended: dict[str, Any]) -> tuple[str, str]:
+    """The accuracy that costs nothing, and the epochs that both phases took."""
+    spent, passes = (trials[name] + extended[name] for name in ("epochs_spent", "data_passes"))
+    return (
+        f"best constant answer in the same folds: {extended['best_constant_accuracy']:.4f}",
+        f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}, as {passes:.0f} passes over all development rows",
+    )
 
 
 def _tradeoff(configurations: list[dict[str, Any]]) -> str:

@@ -316,8 +316,7 @@ def extend(session: Session) -> None:
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
     _keep(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
-    for sentence in racing_in_words(results):
-        session.say(sentence)
+    _say_all(session, racing_in_words(results))
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
     session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")

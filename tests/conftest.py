@@ -96,6 +96,21 @@ def finish(folder, *arguments, scripts=SCRIPTS, **options):
         assert done.returncode == 0, f"{script}: {done.stderr}{done.stdout}"
 
 
+def session_members(session):
+    """Processes of a session that are alive."""
+    members = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                members.append(int(entry))
+    return members
+
+
 def without_times(value):
     """An artifact without what differs between runs: times, digests of files that hold times, the source revision."""
     if isinstance(value, dict):

@@ -11,7 +11,18 @@ import time
 import pytest
 import torch
 
-from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
+from tests.conftest import (
+    EXTENDED,
+    ROOT,
+    SCRIPTS,
+    TRIALS,
+    artifact,
+    command,
+    finish,
+    run,
+    session_members,
+    without_times,
+)
 
 # Epochs long enough that a signal finds the command in the middle of training.
 LONG = ["--set", "tuning.epochs_per_trial_random=60", "--set", "tuning.early_stopping_patience=60"]
@@ -96,13 +107,13 @@ def test_workers_end_with_their_parent(finished_run, tmp_path):
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     wait_for(tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt")
     session = process.pid
-    assert len(_session_members(session)) >= 3
+    assert len(session_members(session)) >= 3
     process.kill()
     process.wait()
     deadline = time.monotonic() + 10
-    while _session_members(session) and time.monotonic() < deadline:
+    while session_members(session) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _session_members(session)
+    assert not session_members(session)
     done = run("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--time-budget", "1s")
     assert done.returncode == 4, done.stderr  # the lock is free, the work goes on
 
@@ -114,13 +125,13 @@ def test_placebos_end_with_their_parent(finished_run, tmp_path):
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     for k in (1, 2):
         wait_for(tmp_path / "placebo" / str(k) / "hyperparameter_tuning_results" / "study.db")
-    assert len(_session_members(process.pid)) == 3
+    assert len(session_members(process.pid)) == 3
     process.kill()
     process.wait()
     deadline = time.monotonic() + 10
-    while _session_members(process.pid) and time.monotonic() < deadline:
+    while session_members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _session_members(process.pid)
+    assert not session_members(process.pid)
     done = run("run_placebo.py", tmp_path, "--config", finished_run.config, "--n", 1, *LONG, "--time-budget", "1s")
     assert done.returncode == 4, done.stderr
 
@@ -135,28 +146,13 @@ def test_a_command_whose_parent_is_gone_already_does_not_start(tmp_path):
         assert (tmp_path / "ran").exists() == (code == 0)
 
 
-def _session_members(session):
-    """Processes of a session that are alive."""
-    members = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            try:
-                with open(f"/proc/{entry}/stat") as file:
-                    fields = file.read().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                members.append(int(entry))
-    return members
-
-
 def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(finished_run, tmp_path):
     arguments = command(
         "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 2
     )
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     wait_for(tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0001.pt")
-    busiest = max((p for p in _session_members(process.pid) if p != process.pid), key=lambda p: _cpu_ticks(p))
+    busiest = max((p for p in session_members(process.pid) if p != process.pid), key=lambda p: _cpu_ticks(p))
     os.kill(busiest, signal.SIGKILL)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors

@@ -121,12 +121,15 @@ def trap_is_harmless(seed, scratch):
     canary, model = scratch / f"canary_{seed}", scratch / "final_model.pkl"
     content = fuzz.trap(seed, canary)
     model.write_bytes(content)
-    refused = _outcome(lambda: read_tensors(model, "make")) == "refused"
-    try:
-        unpack_tensors(content)
-        refused = False
-    except ValueError:
-        pass
+    refused = _outcome(lambda: read_tensors(model, "make")) == "refused" and not _unpacks(content)
     (scratch / "trial_0000.pt").write_bytes(content)
     state, _ = Checkpoints(scratch).load("trial_0000")
     return refused and state is None and not canary.exists()
+
+
+def _unpacks(content):
+    try:
+        unpack_tensors(content)
+    except ValueError:
+        return False
+    return True

@@ -20,7 +20,7 @@ import scripts.final_training
 import scripts.judging.sealed_test
 import scripts.leaks.check
 import scripts.tuning.search  # noqa: F401
-from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, without_times
+from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, session_members, without_times
 
 RESULTS = "evaluation/evaluation_results.json"
 
@@ -80,23 +80,9 @@ def finish(folder, *arguments, scripts=SCRIPTS):
         assert code == 0, f"{script}: {code}: {Path(f'{folder}.log').read_text()}"
 
 
-def members(group):
-    """Processes of a process group that are alive."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            try:
-                state, _, own = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:
-                continue
-            if int(own) == group and state != "Z":
-                found.append(int(entry))
-    return found
-
-
 def kill_one(process, generator: random.Random):
     """Kill the command or one of its workers."""
-    alive = members(process)
+    alive = session_members(process)
     if alive:
         try:
             os.kill(generator.choice(alive), signal.SIGKILL)
@@ -110,7 +96,6 @@ def differences(folder, calm, scripts=SCRIPTS):
     found = []
     for name in (name for script in scripts for name in names.get(script, [])):
         ours, theirs = (without_times(artifact(run, name)) for run in (folder, calm))
-        # The seal may have been noted as opened by a command that was killed before it had a result.
         found += [name] if ours != theirs else []
     if SCRIPTS[3] in scripts:
         ours, theirs = (torch.load(run / "final_model.pkl", weights_only=True) for run in (folder, calm))
