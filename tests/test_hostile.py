@@ -19,6 +19,7 @@ from scripts.checkpoints import Checkpoints
 from scripts.config import SyntheticConfig
 from scripts.data.synthetic import generate
 from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, run, without_times
+from tests.faults.fuzz import Trap
 
 # What a browser, a spreadsheet, a number parser, a path or a quoting rule would take for something else.
 TICKERS = sorted(
@@ -246,19 +247,9 @@ def test_an_output_that_nobody_reads_is_no_reason_to_fail(hostile_run, end):
 # --- traps ----------------------------------------------------------------------------------------------------------
 
 
-class Trap:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, canary):
-        self.canary = str(canary)
-
-    def __reduce__(self):
-        return (os.mkdir, (self.canary,))
-
-
 def trapped(container, canary):
     """Bytes that run code where they are unpickled."""
-    content = {"schema_version": 1, "hyperparameters": Trap(canary)}
+    content = {"schema_version": 1, "hyperparameters": Trap(os.mkdir, str(canary))}
     if container == "pickle":
         return pickle.dumps(content)
     if container == "signed":  # whoever can write the file can also make its digest
