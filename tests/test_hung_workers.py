@@ -114,6 +114,16 @@ def test_a_stopped_worker_is_replaced_and_its_run_ends_in_the_same_bits(dataset,
     assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
 
 
+def test_the_death_of_the_process_that_begins_workers_costs_no_run(dataset, executor):
+    run = Task(spec(dataset), None)
+    calm = updates(SerialExecutor(dataset), run)
+    for _ in range(3):
+        server = int(Path(f"/proc/{executor(1, 60.0)._workers[0].process.pid}/stat").read_text().split()[3])
+        os.kill(server, signal.SIGKILL)
+        found = updates(executor(1, 60.0), run)
+        assert [without_times(u.report) for u in found] == [without_times(u.report) for u in calm]
+
+
 def test_a_model_that_hangs_once_is_trained_on_the_second_try(dataset, executor, tmp_path):
     run = spec(dataset, family="endless_once", marker=str(tmp_path / "marker"))
     found = updates(executor(1, 3.0), Task(run, None))

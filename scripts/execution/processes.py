@@ -25,8 +25,9 @@ from scripts.data.dataset import Dataset
 from scripts.execution.executor import Carrier, Task, Update
 from scripts.training.spec import Outcome
 
-_RETRIES = 2  # of a run whose worker died or hung
+_RETRIES = 2  # of a run whose worker died or hung, and of starting a worker
 _POLL_S = 1.0
+_REAPED_S = 0.2  # until the system tells that a process has been killed
 
 
 @dataclass
@@ -103,10 +104,19 @@ class ProcessExecutor:
             worker.pipe.close()
 
     def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self._dataset), daemon=True)
-        process.start()
-        theirs.close()
+        for attempt in range(_RETRIES + 1):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_work, args=(theirs, self._dataset), daemon=True)
+            try:
+                process.start()
+                break
+            except (OSError, EOFError):  # the server was killed just now; the next attempt starts a new one
+                ours.close()
+                if attempt == _RETRIES:
+                    raise
+                time.sleep(_REAPED_S)
+            finally:
+                theirs.close()
         return _Worker(process, ours)
 
     def _give(self, worker: _Worker) -> None:

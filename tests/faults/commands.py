@@ -9,6 +9,7 @@ import runpy
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -45,6 +46,8 @@ def start(script, folder, *arguments, hook=None):
             runpy.run_path(str(ROOT / script), run_name="__main__")
         except SystemExit as end:
             code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
