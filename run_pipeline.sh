@@ -19,8 +19,8 @@ done
 set -- "${arguments[@]+"${arguments[@]}"}"
 
 # -----------------------------------------------------------------------------
-# Python environment: .venv beside this script, installed once per requirements.txt
-requirements=(requirements.txt)
+# Python environment: .venv beside this script, installed once per lock file
+locks=(requirements.lock)
 source "$here/setup_environment.sh"
 
 # -----------------------------------------------------------------------------

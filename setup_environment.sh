@@ -1,4 +1,4 @@
-# Sourced by the other scripts, which set $here and ${requirements[@]}: makes .venv, installs what changed, sets $python.
+# Sourced by the other scripts, which set $here and ${locks[@]}: makes .venv, installs what changed, sets $python.
 python="$here/.venv/bin/python"
 if ! "$python" -m pip --version >/dev/null 2>&1; then
     for candidate in python3.13 python3.12 python3.11 python3; do
@@ -14,11 +14,27 @@ if ! "$python" -m pip --version >/dev/null 2>&1; then
     echo "making .venv with $("$candidate" --version)" >&2
     "$candidate" -m venv --clear "$here/.venv"
 fi
-for file in "${requirements[@]}"; do
-    stamp="$here/.venv/installed-$file"
-    if ! cmp -s "$here/$file" "$stamp"; then
-        echo "installing $file" >&2
-        "$python" -m pip install --quiet --disable-pip-version-check -r "$here/$file" >&2
-        cp "$here/$file" "$stamp"
+# Only files whose SHA-256 is in a lock are installed, and none is built. PyTorch's is downloaded first, because any of
+# its builds will do: the one for the CPU alone where the machine offers it.
+install() {
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: "$@" >&2
+}
+install_torch() {
+    local folder version
+    folder=$(mktemp -d)
+    version=$(grep -o '^torch==[^ ]*' "$here/requirements-torch.lock")
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: -d "$folder" "$version" >&2
+    install --no-index --find-links "$folder" -r "$here/requirements-torch.lock"
+    rm -r "$folder"
+    if "$python" -c 'import importlib.metadata as m; raise SystemExit(not any("cuda" in r for r in m.requires("torch")))'; then
+        install -r "$here/requirements-gpu.lock"
+    fi
+}
+for lock in requirements-torch.lock "${locks[@]}"; do
+    stamp="$here/.venv/installed-$lock"
+    if ! cmp -s "$here/$lock" "$stamp"; then
+        echo "installing $lock" >&2
+        if [ "$lock" = requirements-torch.lock ]; then install_torch; else install -r "$here/$lock"; fi
+        cp "$here/$lock" "$stamp"
     fi
 done

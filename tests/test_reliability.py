@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -52,10 +54,22 @@ def test_the_locale_is_never_set():
     assert not calls("locale.setlocale")
 
 
-def test_the_lock_holds_every_requirement_with_hashes_and_nothing_without():
-    wanted = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.M)
-    text = re.sub(r"^ *#.*$\n?", "", (ROOT / "requirements.lock").read_text(), flags=re.M)
-    entries = [entry for entry in re.split(r"^(?=\S)", text, flags=re.M) if entry.strip()]
-    locked = {tuple(re.match(r"([\w.-]+)==(\S+)", entry).groups()) for entry in entries}
-    assert {(name.lower().replace(".", "-").replace("_", "-"), version) for name, version in wanted} <= locked
-    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+def test_the_locks_hold_every_requirement_with_hashes_and_nothing_without():
+    for names, requirements in (
+        (("requirements.lock", "requirements-torch.lock"), "requirements.txt"),
+        (("requirements-dev.lock",), "requirements-dev.txt"),
+    ):
+        wanted = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / requirements).read_text(), re.M)
+        text = re.sub(r"^ *#.*$\n?", "", "".join((ROOT / name).read_text() for name in names), flags=re.M)
+        entries = [entry for entry in re.split(r"^(?=\S)", text, flags=re.M) if entry.strip()]
+        locked = {tuple(re.match(r"([\w.-]+)==(\S+)", entry).groups()) for entry in entries}
+        assert {(name.lower().replace(".", "-").replace("_", "-"), version) for name, version in wanted} <= locked
+        assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+
+
+def test_the_licences_of_all_packages_are_listed():
+    locks = [(ROOT / name).read_text() for name in ("requirements.lock", "requirements-torch.lock")]
+    locked = sorted(set(re.findall(r"^([\w.-]+)==", "".join(locks), re.M)))
+    command = ["piplicenses", "--python", sys.executable, "--no-version", "--format=markdown", "--packages", *locked]
+    made = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() in (ROOT / "docs" / "licences.md").read_text()
