@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ def execute(
     deadline : float or None
         Moment of `time.monotonic` at which the time budget ends.
     together : int
-        Runs that are handed to a worker as one population, as far as so many can start; changes no result.
+        Most runs of one configuration that are handed to a worker as one population; changes no result.
 
     Raises
     ------
@@ -77,8 +76,9 @@ def execute(
     """
     running: dict[str, RunSpec] = {}
     populations: list[set[str]] = []
+    held: list[RunSpec] = []
     while True:
-        while len(populations) < executor.capacity and (specs := _next_specs(work, together)):
+        while len(populations) < executor.capacity and (specs := _next_specs(work, together, held)):
             executor.submit(*(_task(spec, checkpoints, watch) for spec in specs))
             running |= {spec.name: spec for spec in specs}
             populations.append({spec.name for spec in specs})
@@ -98,8 +98,18 @@ def execute(
             raise BudgetEnded("the time budget ended; everything finished is kept", "", "the same command goes on")
 
 
-def _next_specs(work: Work, most: int) -> list[RunSpec]:
-    return list(itertools.islice(iter(work.next_spec, None), most))
+def _next_specs(work: Work, most: int, held: list[RunSpec]) -> list[RunSpec]:
+    """The next runs of one configuration; the first of another one is held until the next call.
+
+    Runs of several configurations seldom share a shape, and would only wait for each other in one worker.
+    """
+    specs: list[RunSpec] = []
+    while len(specs) < most and (spec := held.pop() if held else work.next_spec()):
+        if specs and spec.hyperparameters != specs[0].hyperparameters:
+            held.append(spec)
+            break
+        specs.append(spec)
+    return specs
 
 
 def _task(spec: RunSpec, checkpoints: Checkpoints, watch: Watch) -> Task:
