@@ -171,3 +171,22 @@ def test_a_time_budget_that_ends_keeps_the_epoch_of_every_run_and_they_go_on(tmp
         assert len(unpack_tensors(state)["history"]) == 1
         assert not warning
     assert logits_and_weights(final_training(folder, SerialExecutor(DATA), 3)) == logits_and_weights(calm)
+
+
+class Endless(SerialExecutor):
+    """Its first epoch ends in an hour, and ordinary errors in it are taken for those of a model."""
+
+    def next_update(self):
+        try:
+            time.sleep(3600)
+        except Exception:
+            pytest.fail("the end of the time was swallowed")
+
+
+def test_an_epoch_that_outlasts_the_time_budget_is_cut_off_and_begun_again(tmp_path):
+    handler = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(BudgetEnded, match="the same command goes on"):
+        final_training(tmp_path, Endless(DATA), 3, deadline=time.monotonic() + 0.1)
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (handler, (0.0, 0.0))
+    calm = final_training(tmp_path / "calm", SerialExecutor(DATA), 3)
+    assert logits_and_weights(final_training(tmp_path, SerialExecutor(DATA), 3)) == logits_and_weights(calm)
