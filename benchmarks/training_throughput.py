@@ -3,9 +3,10 @@
 By default the MLP, a TabM of 32 members and a GRU on windows of 20 rows: 40 features, 3 classes, dropout 0.1,
 batches of 256, AdamW; what else each trains is in `contenders.JOBS`. Contenders take turns epoch by epoch, so that a
 change in the machine's speed meets all of them; the validation accuracy at the end shows that none is fast by not
-working. The plain loop is what a tutorial writes, with the framework's own dropout; that of the GRU holds its windows ready, which takes a
-window times the memory. Lightning and skorch take part where they are installed. scikit-learn's MLP has no
-dropout and Adam's weight decay. The floor is the matrix products of the same epoch, at their own shapes, alone.
+working. The plain loop is what a tutorial writes, with the framework's own dropout; that of the GRU holds its windows
+ready, which takes a window times the memory. Lightning and skorch take part in the MLP where they are installed.
+scikit-learn's MLP has no dropout and Adam's weight decay. The floor is the matrix products of the same epoch of the
+MLP, at their own shapes, alone.
 Times of a population are those of an epoch of all its models, divided by their number.
 An explicit backward pass is compared with autograd over seeds as well, since faster must not mean worse.
 """
