@@ -24,6 +24,7 @@ from scripts.models.layers import PooledDropout
 from scripts.models.mlp import MLP
 from scripts.models.registry import build_model
 from scripts.models.resnet import ResNet
+from scripts.models.tabm import TabM
 from scripts.search_space import Hyperparameters, Scalar
 from scripts.training.population import Population
 from scripts.training.run import TrainingRun
@@ -74,9 +75,14 @@ class AutogradResNet(ResNet):
     """The same model as a class that Hyper knows nothing about."""
 
 
+class AutogradTabM(TabM):
+    """The same model as a class that Hyper knows nothing about."""
+
+
 def by_autograd(hyperparameters: Hyperparameters, n_features: int, n_classes: int, window: int) -> nn.Module:
     """Factory of a row family that goes through autograd, as a user's own."""
-    kind = {"autograd_mlp": AutogradMLP, "autograd_resnet": AutogradResNet}[hyperparameters.family]
+    kinds = {"mlp": AutogradMLP, "resnet": AutogradResNet, "tabm": AutogradTabM}
+    kind = kinds[hyperparameters.family.removeprefix("autograd_")]
     return kind(hyperparameters, n_features, n_classes)
 
 
@@ -141,16 +147,20 @@ def scaled(data: Dataset, family: str = "mlp") -> tuple[TensorDataset, TensorDat
     return TensorDataset(x[train], y[train]), TensorDataset(x[validation], y[validation])
 
 
+def with_own_dropout(model: nn.Module) -> nn.Module:
+    """The same model with the framework's dropout in the place of ours."""
+    for module in list(model.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, PooledDropout):
+                setattr(module, name, nn.Dropout(layer.p))
+    return model
+
+
 def tutorial_model(family: str) -> nn.Module:
     """The network of the framework's own layers, its dropout included."""
     torch.manual_seed(0)
     if family != "mlp":
-        model = build_model(settings(family), FEATURES, CLASSES, {})
-        for module in list(model.modules()):
-            for name, layer in list(module.named_children()):
-                if isinstance(layer, PooledDropout):
-                    setattr(module, name, nn.Dropout(layer.p))
-        return model
+        return with_own_dropout(build_model(settings(family), FEATURES, CLASSES, {}))
     width = settings(family).width
     return nn.Sequential(
         nn.Linear(FEATURES, width),

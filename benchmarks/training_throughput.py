@@ -43,7 +43,7 @@ from benchmarks.contenders import (
 from scripts.data.dataset import Dataset
 from scripts.training.population import MOST_TOGETHER
 
-EXPLICIT = ("mlp", "resnet")  # families whose backward pass is written out
+EXPLICIT = ("mlp", "resnet", "tabm")  # families whose backward pass is written out
 FLOOR = "matrix products alone"
 SEED_ROWS, SEED_EPOCHS = 20_000, 10  # of the comparison over seeds
 
@@ -88,7 +88,7 @@ def contenders(data: Dataset, family: str, device: str, epochs: int) -> Iterator
     if family in EXPLICIT:
         yield "hyper, autograd", HyperRun(data, epochs, f"autograd_{family}", device)
     yield "hyper", HyperRun(data, epochs, family, device)
-    if family in EXPLICIT and device == "cpu":
+    if family in EXPLICIT and family != "tabm" and device == "cpu":  # a TabM always trains alone
         for n_models in (3, MOST_TOGETHER):
             yield f"hyper, population of {n_models}", HyperPopulation(data, epochs, family, n_models)
     if family != "mlp" or device != "cpu":
