@@ -1,6 +1,6 @@
 """What takes part in the comparison of training throughput: Hyper's run, a plain loop, other tools, the products alone.
 
-Each trains the same MLP and takes its turn an epoch at a time.
+Those of a family train the same model on the same rows, and take their turns an epoch at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import itertools
 import logging
 import threading
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,15 +20,41 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from scripts.data.dataset import Dataset
+from scripts.models.layers import PooledDropout
 from scripts.models.mlp import MLP
 from scripts.models.registry import build_model
 from scripts.models.resnet import ResNet
-from scripts.search_space import Hyperparameters
+from scripts.models.tabm import TabM
+from scripts.search_space import Hyperparameters, Scalar
 from scripts.training.population import Population
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 
-ROWS, VALIDATION, FEATURES, CLASSES, BATCH, RATE, WIDTH = 60_000, 12_000, 40, 3, 256, 1e-3, 128
+FEATURES, CLASSES, BATCH, RATE = 40, 3, 256, 1e-3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the contenders of a family train: numbers of rows, and hyperparameters beside the common ones."""
+
+    rows: int
+    validation: int
+    values: Mapping[str, Scalar]
+
+
+JOBS = {
+    "mlp": Job(60_000, 12_000, {"width": 128}),
+    "resnet": Job(60_000, 12_000, {"width": 128}),
+    "tabm": Job(10_240, 2_048, {"width": 128, "n_members": 32}),
+    "gru": Job(20_000, 4_000, {"width": 64, "depth": 1, "window": 20}),
+}
+
+
+def split_rows(family: str) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation rows of a family's job; the first has as much history as a window reads."""
+    job, first = JOBS[family], settings(family).window - 1
+    rows = np.arange(first, first + job.rows + job.validation)
+    return rows[: job.rows], rows[job.rows :]
 
 
 class Contender(Protocol):
@@ -47,25 +75,32 @@ class AutogradResNet(ResNet):
     """The same model as a class that Hyper knows nothing about."""
 
 
+class AutogradTabM(TabM):
+    """The same model as a class that Hyper knows nothing about."""
+
+
 def by_autograd(hyperparameters: Hyperparameters, n_features: int, n_classes: int, window: int) -> nn.Module:
     """Factory of a row family that goes through autograd, as a user's own."""
-    kind = {"autograd_mlp": AutogradMLP, "autograd_resnet": AutogradResNet}[hyperparameters.family]
+    kinds = {"mlp": AutogradMLP, "resnet": AutogradResNet, "tabm": AutogradTabM}
+    kind = kinds[hyperparameters.family.removeprefix("autograd_")]
     return kind(hyperparameters, n_features, n_classes)
 
 
 def settings(family: str) -> Hyperparameters:
     """What all contenders train."""
-    return Hyperparameters(
-        family=family, width=WIDTH, depth=2, dropout=0.1, batch_size=BATCH, learning_rate=RATE, gradient_clip=0.0
-    )
+    common = {"depth": 2, "dropout": 0.1, "batch_size": BATCH, "learning_rate": RATE, "gradient_clip": 0.0}
+    values = common | dict(JOBS[family.removeprefix("autograd_")].values)
+    return Hyperparameters.model_validate(values | {"family": family})
 
 
-def hyper_run(data: Dataset, epochs: int, family: str, device: str, seed: int = 0, n_train: int = ROWS) -> TrainingRun:
-    """The training run of all three phases."""
-    rows = np.arange(ROWS + VALIDATION)
+def hyper_run(
+    data: Dataset, epochs: int, family: str, device: str, seed: int = 0, n_train: int | None = None
+) -> TrainingRun:
+    """The training run of all three phases, on the first `n_train` training rows."""
+    train, validation = split_rows(family.removeprefix("autograd_"))
     factories = {family: "benchmarks.contenders:by_autograd"} if family.startswith("autograd") else {}
     spec = RunSpec(
-        "run", (seed,), settings(family), rows[:n_train], rows[ROWS:], epochs, factories=factories, device=device
+        "run", (seed,), settings(family), train[:n_train], validation, epochs, factories=factories, device=device
     )
     return TrainingRun(spec, data)
 
@@ -101,26 +136,40 @@ class HyperPopulation:
         return float(np.mean([run.history[-1].val_accuracy for run in self.population.runs]))
 
 
-def scaled(data: Dataset) -> tuple[TensorDataset, TensorDataset]:
-    """Training and validation rows, scaled by the training rows."""
+def scaled(data: Dataset, family: str = "mlp") -> tuple[TensorDataset, TensorDataset]:
+    """Training and validation rows, or windows of rows, scaled by the training rows."""
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
-    x = (x - x[:ROWS].mean(0)) / x[:ROWS].std(0)
-    return TensorDataset(x[:ROWS], y[:ROWS]), TensorDataset(x[ROWS:], y[ROWS:])
+    train, validation = (torch.from_numpy(rows) for rows in split_rows(family))
+    x = (x - x[train].mean(0)) / x[train].std(0)
+    if (window := settings(family).window) > 1:
+        offsets = torch.arange(1 - window, 1)
+        return tuple(TensorDataset(x[rows[:, None] + offsets], y[rows]) for rows in (train, validation))
+    return TensorDataset(x[train], y[train]), TensorDataset(x[validation], y[validation])
+
+
+def with_own_dropout(model: nn.Module) -> nn.Module:
+    """The same model with the framework's dropout in the place of ours."""
+    for module in list(model.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, PooledDropout):
+                setattr(module, name, nn.Dropout(layer.p))
+    return model
 
 
 def tutorial_model(family: str) -> nn.Module:
-    """The network with the framework's own layers; a ResNet has the dropout of Hyper's layers."""
+    """The network of the framework's own layers, its dropout included."""
     torch.manual_seed(0)
     if family != "mlp":
-        return build_model(settings(family), FEATURES, CLASSES, {})
+        return with_own_dropout(build_model(settings(family), FEATURES, CLASSES, {}))
+    width = settings(family).width
     return nn.Sequential(
-        nn.Linear(FEATURES, WIDTH),
+        nn.Linear(FEATURES, width),
         nn.ReLU(),
         nn.Dropout(0.1),
-        nn.Linear(WIDTH, WIDTH),
+        nn.Linear(width, width),
         nn.ReLU(),
         nn.Dropout(0.1),
-        nn.Linear(WIDTH, CLASSES),
+        nn.Linear(width, CLASSES),
     )
 
 
@@ -128,21 +177,23 @@ class PlainLoop:
     """What a tutorial writes: TensorDataset, DataLoader, model, AdamW."""
 
     def __init__(self, data: Dataset, family: str, device: str) -> None:
-        train, validation = scaled(data)
+        train, validation = scaled(data, family)
         self.device = device
         self.train = DataLoader(train, batch_size=BATCH, shuffle=True)
         self.validation = DataLoader(validation, batch_size=1024)
         self.model = tutorial_model(family).to(device)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), RATE, weight_decay=1e-2)
-        self.loss = nn.CrossEntropyLoss()
-        self.hits = 0
+        self.hits, self.n = 0, len(validation)
 
     def epoch(self) -> None:
         """One epoch with validation."""
         self.model.train()
         for x, y in self.train:
             self.optimiser.zero_grad()
-            self.loss(self.model(x.to(self.device)), y.to(self.device)).backward()
+            logits, targets = self.model(x.to(self.device)), y.to(self.device)
+            if logits.ndim == 3:  # of the members of a TabM, each of which learns on its own
+                logits, targets = logits.flatten(0, 1), targets.repeat_interleave(logits.shape[1])
+            nn.functional.cross_entropy(logits, targets).backward()
             self.optimiser.step()
         self.model.eval()
         self.hits = 0
@@ -152,7 +203,7 @@ class PlainLoop:
 
     def accuracy(self) -> float:
         """Of the last epoch."""
-        return self.hits / VALIDATION
+        return self.hits / self.n
 
 
 class LightningFit:
@@ -210,7 +261,7 @@ class LightningFit:
 
     def accuracy(self) -> float:
         """Of the last epoch."""
-        return self.hits / VALIDATION
+        return self.hits / JOBS["mlp"].validation
 
 
 class SkorchNet:
@@ -250,7 +301,8 @@ class ScikitLearn:
 
     def __init__(self, data: Dataset) -> None:
         (self.x, self.y), (self.validation, self.targets) = ([t.numpy() for t in d.tensors] for d in scaled(data))
-        self.net = MLPClassifier((WIDTH, WIDTH), batch_size=BATCH, learning_rate_init=RATE, random_state=0)
+        width = settings("mlp").width
+        self.net = MLPClassifier((width, width), batch_size=BATCH, learning_rate_init=RATE, random_state=0)
         self.last = 0.0
 
     def epoch(self) -> None:
@@ -267,17 +319,18 @@ class Products:
     """The matrix products of an epoch of the MLP and of its validation, on the same numbers again and again."""
 
     def __init__(self) -> None:
-        widths = (FEATURES, WIDTH, WIDTH, CLASSES)
+        self.job, width = JOBS["mlp"], settings("mlp").width
+        widths = (FEATURES, width, width, CLASSES)
         self.weights = [torch.randn(b, a) for a, b in itertools.pairwise(widths)]
         self.hidden = [torch.randn(BATCH, width) for width in widths]
 
     @torch.no_grad()
     def epoch(self) -> None:
         """One epoch with validation."""
-        for step in range((ROWS + VALIDATION) // BATCH):
+        for step in range((self.job.rows + self.job.validation) // BATCH):
             for k, weight in enumerate(self.weights):
                 torch.mm(self.hidden[k], weight.t())
-                if step < ROWS // BATCH:
+                if step < self.job.rows // BATCH:
                     torch.mm(self.hidden[k + 1].t(), self.hidden[k])
                     if k:
                         torch.mm(self.hidden[k + 1], weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from scripts.selection import best_by_mean, complete, rank
 from scripts.training.spec import Outcome, RunSpec
 
 COMMAND = "run_extended_training.py"
+# A population saves a sixth of its runs' time; with fewer to share out, the last worker alone costs more than that.
+_POPULATIONS_A_WORKER = 6
+_MOST_INPUT_BYTES = 2**29  # of a population
 
 
 class ExtendedTrainer:
@@ -75,7 +79,8 @@ class ExtendedTrainer:
         BudgetEnded
             The time budget ended first.
         """
-        execute(work, executor, Checkpoints(self.run_dir.extended / "checkpoints"), watch, deadline)
+        checkpoints = Checkpoints(self.run_dir.extended / "checkpoints")
+        execute(work, executor, checkpoints, watch, deadline, work.together(executor.capacity))
         usable = [c for c in work.configurations() if c is not None]
         if not complete(usable):
             reason = next(o.failure for o in work.outcomes if o.failure)
@@ -175,6 +180,18 @@ class CrossValidation:
         """Most trainings that can run side by side."""
         return 2 * len(self.trials) if self._race else self.n_planned
 
+    def together(self, workers: int) -> int:
+        """Most folds of a configuration that train as one population; 1 where workers would be left idle for it.
+
+        Parameters
+        ----------
+        workers : int
+            Populations that train at a time. Several share the populations out evenly only if there are many.
+        """
+        enough = workers == 1 or len(self.trials) >= _POPULATIONS_A_WORKER * workers
+        # Each fold has inputs of its own, since they are scaled by its training rows.
+        return self.n_folds if enough and self.n_folds * self.dataset.x.nbytes <= _MOST_INPUT_BYTES else 1
+
     @property
     def epochs_planned(self) -> int:
         """Most epochs that can be spent."""
@@ -185,7 +202,8 @@ class CrossValidation:
     def data_passes(self) -> float:
         """Epochs of every training in passes over all development rows."""
         n_rows = len(self.dataset.rows)
-        return sum(o.epochs * len(self.folds[n.fold][0]) / n_rows for n, (o, _, _) in self._done.items())
+        # Exactly rounded, so that it does not depend on who finished first.
+        return math.fsum(o.epochs * len(self.folds[n.fold][0]) / n_rows for n, (o, _, _) in self._done.items())
 
     @property
     def epochs_spent(self) -> int:

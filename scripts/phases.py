@@ -19,6 +19,7 @@ from scripts.errors import InputError
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
+from scripts.execution.server import begin_server
 from scripts.models.registry import applicable_space, check_families
 from scripts.plans import means, show_plan
 from scripts.reporting.monitoring import Progress, TensorBoardLog
@@ -192,6 +193,12 @@ def executing(session: Session, dataset: Dataset, most_runs: int) -> Iterator[Ex
         executor.close()
 
 
+def _begin_workers(session: Session, results: Path) -> None:
+    """Let the imports of the workers begin now, beside what comes before the training."""
+    if session.workers > 1 and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
+        begin_server()
+
+
 def tune(session: Session) -> None:
     """Phase 1."""
     from scripts.leaks.check import check_leaks, leak_warnings
@@ -202,6 +209,7 @@ def tune(session: Session) -> None:
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
+    _begin_workers(session, run_dir.trials)
     development = read_development(experiment.data, experiment.seed)
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
@@ -283,6 +291,7 @@ def extend(session: Session) -> None:
     trials = read_json(run_dir.trials, TUNING)
     recorded = read_json(run_dir.tuning / "plan.json", TUNING)["experiment"]
     experiment = load_later(session, recorded, TUNING)
+    _begin_workers(session, run_dir.extended_results)
     dataset = load_data(session, experiment)
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
@@ -331,6 +340,7 @@ def finalise(session: Session) -> None:
     source = given[0] if given else run_dir.best_config
     best = read_json(source, EXTENDED, kind="best_config")
     experiment = load_later(session, best["experiment"], EXTENDED)
+    _begin_workers(session, run_dir.final_results)
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
     work = FinalTraining(experiment, best, dataset, session.device)

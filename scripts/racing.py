@@ -124,7 +124,8 @@ class Race:
             self._running = [trial for trial in self._running if trial not in self.looks[-1].behind]
         if self._folds < len(self.dates):
             first, self._folds = self._folds, max(self._folds + 1, _FIRST_LOOK)
-            return [Network(trial, fold) for fold in range(first, self._folds) for trial in self._running]
+            # The folds of a configuration follow each other, so that they can train as one population.
+            return [Network(trial, fold) for trial in self._running for fold in range(first, self._folds)]
         self._further += 1
         return self._further_seeds(done)
 

@@ -19,6 +19,8 @@ from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Carrier, Task
 from scripts.execution.processes import ProcessExecutor
 from scripts.execution.serial import SerialExecutor
+from scripts.execution.server import begin_server
+from scripts.execution.shared_dataset import SharedDataset
 from scripts.final_training import FinalTraining
 from scripts.reporting.monitoring import Progress, TensorBoardLog
 from tests.test_training import DATA, spec
@@ -33,6 +35,29 @@ def two_processes():
     executor = ProcessExecutor(DATA, 2)
     yield executor
     executor.close()
+
+
+def _first_value_and_write(shared, pipe):
+    """In a process of its own: report a number of the data set, then write over it."""
+    dataset = shared.mapped()
+    pipe.send((float(dataset.x[0, 0]), dataset.tickers, len(dataset.y)))
+    dataset.x[0, 0] = 7.0
+    pipe.send(float(dataset.x[0, 0]))
+
+
+def test_processes_map_the_data_and_what_one_writes_no_other_sees():
+    shared, seen = SharedDataset(DATA), []
+    assert DATA.x.tobytes() not in shared._rest
+    for _ in range(2):
+        ours, theirs = multiprocessing.Pipe()
+        process = begin_server().Process(target=_first_value_and_write, args=(shared, theirs))
+        process.start()
+        seen.append(ours.recv())
+        assert ours.recv() == 7.0
+        process.join()
+    shared.close()
+    assert seen == [(float(DATA.x[0, 0]), DATA.tickers, len(DATA.y))] * 2
+    assert DATA.x[0, 0] != 7.0
 
 
 def collected(executor, n_tasks):
@@ -146,3 +171,22 @@ def test_a_time_budget_that_ends_keeps_the_epoch_of_every_run_and_they_go_on(tmp
         assert len(unpack_tensors(state)["history"]) == 1
         assert not warning
     assert logits_and_weights(final_training(folder, SerialExecutor(DATA), 3)) == logits_and_weights(calm)
+
+
+class Endless(SerialExecutor):
+    """Its first epoch ends in an hour, and ordinary errors in it are taken for those of a model."""
+
+    def next_update(self):
+        try:
+            time.sleep(3600)
+        except Exception:
+            pytest.fail("the end of the time was swallowed")
+
+
+def test_an_epoch_that_outlasts_the_time_budget_is_cut_off_and_begun_again(tmp_path):
+    handler = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(BudgetEnded, match="the same command goes on"):
+        final_training(tmp_path, Endless(DATA), 3, deadline=time.monotonic() + 0.1)
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (handler, (0.0, 0.0))
+    calm = final_training(tmp_path / "calm", SerialExecutor(DATA), 3)
+    assert logits_and_weights(final_training(tmp_path, SerialExecutor(DATA), 3)) == logits_and_weights(calm)

@@ -58,7 +58,7 @@ def redraw_dropout(models):
             layer.redraw(generator)
 
 
-@pytest.mark.parametrize("family", ["mlp", "resnet"])
+@pytest.mark.parametrize("family", ["mlp", "resnet", "tabm"])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -34,7 +34,7 @@ def test_the_members_of_a_tabm_are_perceptrons_that_differ():
         for layer in (network.layers[0], network.layers[3]):
             weight = layer.scale_out[k][:, None] * layer.weight * layer.scale_in[k]
             h = torch.relu(F.linear(h, weight, layer.bias[k]))
-        torch.testing.assert_close(logits[:, k], h @ network.head[k] + network.head_bias[k])
+        torch.testing.assert_close(logits[:, k], h @ network.layers[6].weight[k] + network.layers[6].bias[k])
     assert not torch.allclose(logits[:, 0], logits[:, 1], atol=1e-3)
 
 

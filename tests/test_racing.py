@@ -256,6 +256,18 @@ class Interleaved:
         return update
 
 
+class Recorded(SerialExecutor):
+    """Notes how many runs are handed over together, and of how many configurations."""
+
+    def __init__(self, dataset):
+        super().__init__(dataset)
+        self.handed = []
+
+    def submit(self, *tasks):
+        self.handed.append((len(tasks), len({task.spec.hyperparameters.learning_rate for task in tasks})))
+        super().submit(*tasks)
+
+
 @pytest.fixture(scope="module")
 def market():
     return load_development(EXPERIMENT.data, 1, 0)
@@ -316,6 +328,23 @@ def test_an_interrupted_race_decides_the_same(raced, market, tmp_path, epochs):
 
 def test_runs_that_end_in_another_order_decide_the_same(raced, market, tmp_path):
     assert without_times(phase_2(market, tmp_path, Interleaved(market))) == without_times(raced[1])
+
+
+@pytest.mark.parametrize("racing", [True, False])
+def test_folds_of_a_configuration_train_together_and_decide_the_same_as_alone(raced, market, tmp_path, racing):
+    one_worker = Recorded(market)
+    together = phase_2(market, tmp_path / "together", one_worker, racing=racing)
+    assert one_worker.handed == ([(2, 1)] * 3 + [(1, 1)] * 6 if racing else [(4, 1)] * 3)
+    alone = phase_2(market, tmp_path / "alone", Interleaved(market), racing=racing)  # takes single runs only
+    assert without_times(together) == without_times(alone)
+    read = [pd.read_parquet(RunDir(tmp_path / name).out_of_fold) for name in ("together", "alone")]
+    pd.testing.assert_frame_equal(*read)
+
+
+@pytest.mark.parametrize(("workers", "n_trials", "expected"), [(1, 1, 4), (2, 3, 1), (2, 11, 1), (2, 12, 4)])
+def test_folds_train_together_only_where_no_worker_is_left_idle(market, workers, n_trials, expected):
+    trials = [TRIALS[0] | {"number": number} for number in range(n_trials)]
+    assert CrossValidation(EXPERIMENT, market, trials, "cpu").together(workers) == expected
 
 
 def test_every_network_s_predictions_are_kept_and_judged_as_single_ones(raced, market):

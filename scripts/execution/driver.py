@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Protocol
 
 from scripts.artifacts import unpack_tensors
@@ -14,6 +17,8 @@ from scripts.errors import BudgetEnded
 from scripts.execution.executor import Executor, Task, Update
 from scripts.reporting.monitoring import Progress, TensorBoardLog
 from scripts.training.spec import Outcome, RunSpec
+
+_GRACE, _LEAST_GRACE_S = 0.03, 2.0  # of the time that was left, and seconds: for epochs in flight at the deadline
 
 
 class Work(Protocol):
@@ -68,17 +73,25 @@ def execute(
     deadline : float or None
         Moment of `time.monotonic` at which the time budget ends.
     together : int
-        Runs that are handed to a worker as one population, as far as so many can start; changes no result.
+        Most runs of one configuration that are handed to a worker as one population; changes no result.
 
     Raises
     ------
     BudgetEnded
-        The deadline passed; every reported epoch is on disk.
+        The deadline passed; every reported epoch is on disk. Epochs in flight are waited for a little while.
     """
+    with _cut_off(deadline):
+        _carry(work, executor, checkpoints, watch, deadline, together)
+
+
+def _carry(
+    work: Work, executor: Executor, checkpoints: Checkpoints, watch: Watch, deadline: float | None, together: int
+) -> None:
     running: dict[str, RunSpec] = {}
     populations: list[set[str]] = []
+    held: list[RunSpec] = []
     while True:
-        while len(populations) < executor.capacity and (specs := _next_specs(work, together)):
+        while len(populations) < executor.capacity and (specs := _next_specs(work, together, held)):
             executor.submit(*(_task(spec, checkpoints, watch) for spec in specs))
             running |= {spec.name: spec for spec in specs}
             populations.append({spec.name for spec in specs})
@@ -95,11 +108,54 @@ def execute(
             work.finished(spec, update)
             checkpoints.drop_earlier(update.name)
         if deadline is not None and time.monotonic() >= deadline and not executor.n_ready:
-            raise BudgetEnded("the time budget ended; everything finished is kept", "", "the same command goes on")
+            raise _budget_ended()
 
 
-def _next_specs(work: Work, most: int) -> list[RunSpec]:
-    return list(itertools.islice(iter(work.next_spec, None), most))
+def _budget_ended() -> BudgetEnded:
+    return BudgetEnded("the time budget ended; everything finished is kept", "", "the same command goes on")
+
+
+@contextmanager
+def _cut_off(deadline: float | None) -> Iterator[None]:
+    """End epochs in flight soon after the deadline, where they would take much longer than the budget.
+
+    By a signal, since any executor may wait for an epoch then. As with an interruption, every moment is a good one.
+    """
+    if deadline is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    left = deadline - time.monotonic()
+    earlier = signal.signal(signal.SIGALRM, _alarm)
+    signal.setitimer(signal.ITIMER_REAL, max(left, 0.0) * (1.0 + _GRACE) + _LEAST_GRACE_S)
+    try:
+        yield
+    except _CutOff:
+        raise _budget_ended() from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+class _CutOff(BaseException):
+    """No handler for ordinary errors may swallow it, such as that for failures of a user's own model."""
+
+
+def _alarm(number: int, frame: FrameType | None) -> None:
+    raise _CutOff
+
+
+def _next_specs(work: Work, most: int, held: list[RunSpec]) -> list[RunSpec]:
+    """The next runs of one configuration; the first of another one is held until the next call.
+
+    Runs of several configurations seldom share a shape, and would only wait for each other in one worker.
+    """
+    specs: list[RunSpec] = []
+    while len(specs) < most and (spec := held.pop() if held else work.next_spec()):
+        if specs and spec.hyperparameters != specs[0].hyperparameters:
+            held.append(spec)
+            break
+        specs.append(spec)
+    return specs
 
 
 def _task(spec: RunSpec, checkpoints: Checkpoints, watch: Watch) -> Task:

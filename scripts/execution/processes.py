@@ -23,6 +23,8 @@ import torch
 
 from scripts.data.dataset import Dataset
 from scripts.execution.executor import Carrier, Task, Update
+from scripts.execution.server import begin_server
+from scripts.execution.shared_dataset import SharedDataset
 from scripts.training.spec import Outcome
 
 _RETRIES = 2  # of a run whose worker died or hung, and of starting a worker
@@ -62,9 +64,8 @@ class ProcessExecutor:
         self._least_epoch_s = least_epoch_s
         self._epoch_s: deque[float] = deque(maxlen=1000)
         self._ready: deque[Update] = deque()
-        self._dataset = dataset
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["scripts.execution.processes"])
+        self._dataset = SharedDataset(dataset)
+        self._context = begin_server()
         self._workers = [self._start() for _ in range(workers)]
 
     @property
@@ -102,6 +103,7 @@ class ProcessExecutor:
         for worker in self._workers:
             worker.process.join()
             worker.pipe.close()
+        self._dataset.close()
 
     def _start(self) -> _Worker:
         for attempt in range(_RETRIES + 1):
@@ -187,11 +189,12 @@ def _forget_runs(worker: _Worker) -> None:
     worker.deaths, worker.epochs, worker.epoch_s = 0, {}, 0.0
 
 
-def _work(pipe: Connection, dataset: Dataset) -> None:
+def _work(pipe: Connection, shared: SharedDataset) -> None:
     """Body of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the shell reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    dataset = shared.mapped()
     while True:
         try:
             tasks, apart = pipe.recv()

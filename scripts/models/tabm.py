@@ -28,8 +28,23 @@ class SharedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_members, n_out).uniform_(-bound, bound))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Outputs (batch, n_members, n_out) of inputs (batch, n_members, n_in), or (batch, 1, n_in) for all alike."""
-        return nn.functional.linear(x * self.scale_in, self.weight) * self.scale_out + self.bias
+        """Outputs (n_members, batch, n_out) of inputs (n_members, batch, n_in), or (1, batch, n_in) for all alike."""
+        scaled = nn.functional.linear(x * self.scale_in[:, None], self.weight) * self.scale_out[:, None]
+        return scaled + self.bias[:, None]
+
+
+class MemberHead(nn.Module):
+    """A linear layer of each member's own."""
+
+    def __init__(self, n_in: int, n_out: int, n_members: int) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(n_in)
+        self.weight = nn.Parameter(torch.empty(n_members, n_in, n_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(n_members, n_out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs (n_members, batch, n_out) of inputs (n_members, batch, n_in)."""
+        return torch.baddbmm(self.bias[:, None], x, self.weight)
 
 
 class TabM(nn.Module):
@@ -44,10 +59,7 @@ class TabM(nn.Module):
             layers.append(SharedLinear(width, hp.width, hp.n_members, first=k == 0))
             layers += [ACTIVATIONS[hp.activation](), PooledDropout(hp.dropout)]
             width = hp.width
-        self.layers = nn.Sequential(*layers)
-        bound = 1.0 / math.sqrt(width)
-        self.head = nn.Parameter(torch.empty(hp.n_members, width, n_classes).uniform_(-bound, bound))
-        self.head_bias = nn.Parameter(torch.zeros(hp.n_members, n_classes))
+        self.layers = nn.Sequential(*layers, MemberHead(width, n_classes, hp.n_members))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of rows (batch, n_features).
@@ -58,8 +70,7 @@ class TabM(nn.Module):
             In training (batch, n_members, n_classes): each member learns on its own. Otherwise (batch, n_classes), the
             logarithm of the mean of the members' probabilities.
         """
-        hidden = self.layers(x[:, None])
-        logits = torch.einsum("bkw,kwc->bkc", hidden, self.head) + self.head_bias
+        logits = self.layers(x[None])
         if self.training:
-            return logits
-        return logits.log_softmax(dim=2).logsumexp(dim=1) - math.log(logits.shape[1])
+            return logits.transpose(0, 1)
+        return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))

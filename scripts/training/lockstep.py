@@ -19,6 +19,7 @@ import torch
 from scripts.models.layers import dropout_layers
 from scripts.models.mlp import MLP
 from scripts.models.resnet import ResNet
+from scripts.models.tabm import TabM
 from scripts.random_keys import torch_generator
 from scripts.training.explicit_backward import ExplicitBackward
 from scripts.training.flat_parameters import FlatParameters
@@ -51,7 +52,7 @@ class Lockstep:
     @staticmethod
     def shape(run: TrainingRun) -> tuple[object, ...] | None:
         """What runs must share to train together; None for a run that this engine cannot train."""
-        if run.device.type != "cpu" or type(run.model) not in (MLP, ResNet):
+        if run.device.type != "cpu" or type(run.model) not in (MLP, ResNet, TabM):
             return None
         hp = run.spec.hyperparameters
         return type(run.model), hp.activation, hp.batch_size, *(p.shape for p in run.parameters)
@@ -86,7 +87,7 @@ class Lockstep:
         return [member.mean_loss() for member in members]
 
     def _program(self, start: int, stop: int) -> ExplicitBackward:
-        models = [cast(MLP | ResNet, run.model) for run in self.runs[start:stop]]
+        models = [cast(MLP | ResNet | TabM, run.model) for run in self.runs[start:stop]]
         return ExplicitBackward(models, self._flat.stacked(slice(start, stop)))
 
     def _update(self, group: slice, steps: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scripts.models.tabm import TabM
 from scripts.training.engine import engine_of, train_epoch
 from scripts.training.lockstep import Lockstep
 from scripts.training.run import TrainingRun
@@ -42,7 +43,9 @@ class Population:
             if not run.finished:
                 shape = Lockstep.shape(run)
                 # Products with a single column take another kernel, whose bits do depend on the place in memory.
-                alone = shape is None or run.spec.max_duration_s is not None or run.spec.hyperparameters.width == 1
+                one_column = run.spec.hyperparameters.width == 1
+                # A TabM is as large as a population already: more of them would only take memory.
+                alone = shape is None or run.spec.max_duration_s is not None or one_column or type(run.model) is TabM
                 by_shape.setdefault(number if alone else shape, []).append(run)
         groups = list[list[TrainingRun]]()
         for same in by_shape.values():

@@ -202,13 +202,19 @@ class TrainingRun:
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
+    @property
+    def _prediction_rows(self) -> int:
+        """Rows per forward pass; each counts once for every member of a TabM."""
+        hp = self.spec.hyperparameters
+        return max(64, _PREDICTION_ROWS // hp.n_members) if hp.family == "tabm" else _PREDICTION_ROWS
+
     @torch.no_grad()
     def predict(self, rows: np.ndarray) -> torch.Tensor:
         """Logits, float32 of shape (len(rows), n_classes) on the CPU, by the weights that are evaluated."""
         self.model.eval()
         index = torch.from_numpy(rows).to(self.device)
         with self._averaged():
-            parts = [self.model(self.gather(part)) for part in index.split(_PREDICTION_ROWS)]
+            parts = [self.model(self.gather(part)) for part in index.split(self._prediction_rows)]
         return torch.cat(parts).float().cpu()
 
     def _evaluate(self) -> tuple[float, float, float | None]:

@@ -1,0 +1,90 @@
+"""Seconds from data to model: the default phases 1 to 3 beside what people run, 60 full trials of 50 epochs by Optuna.
+
+All search the default space on the embedded market, on all cores. The opponents are TPE over a plain PyTorch loop and
+over Lightning's Trainer (which is no dependency: `pip install lightning` lets it take part), parallelised as Optuna's
+documentation says, by processes on one storage. Every contender's model is judged on the same sealed rows.
+
+With `--trials` below 60 or `--epochs` below 50 an opponent runs a share of its job, and its seconds are multiplied by
+what is left out (trials of equal cost, start-up included, which flatters nobody by more than the seconds it takes):
+such figures stand in a column of their own, and the accuracy is that of the share. Hyper always runs its whole job.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.common import Result, arguments, show
+from benchmarks.pipeline_opponents import Job, sealed_accuracy, search
+from scripts.config import Experiment
+from scripts.config_files import load_experiment
+
+PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py")
+TRIALS, EPOCHS = 60, 50
+MEASURED, WHOLE = "seconds", f"seconds for {TRIALS} x {EPOCHS}, extrapolated"
+ACCURACY, RATIO = "sealed accuracy", "times hyper's seconds"
+
+
+def hyper(folder: Path, flags: list[str], workers: int) -> tuple[float, float]:
+    """Seconds of the three phases, each of which starts anew, and the accuracy on the sealed rows."""
+    common = ["--run-dir", str(folder), "--workers", str(workers), "-q", "--no-progress", *flags]
+    start = time.monotonic()
+    for script in PHASES:
+        subprocess.run([sys.executable, str(ROOT / script), *common], check=True)
+    seconds = time.monotonic() - start
+    subprocess.run([sys.executable, str(ROOT / "evaluate_model.py"), *common], check=True)
+    results = json.loads((folder / "evaluation" / "evaluation_results.json").read_text())
+    return seconds, float(results["accuracy"])
+
+
+def opponent(job: Job, hyper_s: float) -> list[Result]:
+    """Seconds and accuracy of an opponent; a share of the job is measured and extrapolated."""
+    start = time.monotonic()
+    search(job)
+    seconds = time.monotonic() - start
+    accuracy, n_done = sealed_accuracy(job)
+    whole = seconds * TRIALS * EPOCHS / (n_done * job.epochs)
+    name = f"{job.contender}, TPE {n_done} x {job.epochs}"
+    found = {MEASURED: seconds, ACCURACY: accuracy, RATIO: whole / hyper_s}
+    if (n_done, job.epochs) != (TRIALS, EPOCHS):
+        found[WHOLE] = whole
+    return [Result(name, metric, value, None, 1) for metric, value in found.items()]
+
+
+def contenders() -> list[str]:
+    """Opponents that can take part."""
+    if importlib.util.find_spec("lightning"):
+        return ["plain loop", "lightning"]
+    print("lightning is not installed and does not take part; pip install lightning", file=sys.stderr)
+    return ["plain loop"]
+
+
+def main() -> None:
+    """Run Hyper, then each opponent, and print the table."""
+    given = arguments(__doc__, trials=TRIALS, epochs=EPOCHS, workers=0, set="", contenders="")
+    workers = given.workers or len(os.sched_getaffinity(0))
+    assignments = given.set.split() if given.set else []
+    experiment: Experiment = load_experiment(None, assignments)
+    chosen = given.contenders.split(",") if given.contenders else contenders()
+    with tempfile.TemporaryDirectory() as name:
+        flags = [part for assignment in assignments for part in ("--set", assignment)]
+        seconds, accuracy = hyper(Path(name) / "hyper", flags, workers)
+        results = [Result("hyper, phases 1 to 3", MEASURED, seconds, None, 1)]
+        results += [Result(results[0].contender, m, v, None, 1) for m, v in ((ACCURACY, accuracy), (RATIO, 1.0))]
+        for contender in chosen:
+            folder = Path(name) / contender.replace(" ", "_")
+            results += opponent(Job(contender, folder, experiment, given.trials, given.epochs, workers), seconds)
+    show(f"From data to model on {workers} cores, wall time", results, given.json)
+
+
+if __name__ == "__main__":
+    main()

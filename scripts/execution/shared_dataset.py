@@ -1,0 +1,67 @@
+"""A data set that worker processes map into their memory instead of each holding a copy of it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import mmap
+import os
+import pickle
+import tempfile
+from multiprocessing import reduction
+from typing import Any, BinaryIO
+
+from scripts.data.dataset import Dataset
+
+_ALIGNMENT = 64  # bytes, as numerical libraries align their own arrays
+
+
+class SharedDataset:
+    """Writes the arrays once; travels to a process as a file descriptor, while that process is being started.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        buffers: list[pickle.PickleBuffer] = []
+        self._rest = pickle.dumps(dataset, 5, buffer_callback=buffers.append)
+        self._sizes = [buffer.raw().nbytes for buffer in buffers]
+        self._file = _unnamed_file()
+        for start, buffer in zip(self._starts, buffers, strict=False):
+            self._file.seek(start)
+            self._file.write(buffer.raw())
+        self._file.truncate(max(1, self._starts[-1]))
+        self._file.flush()
+
+    @property
+    def _starts(self) -> list[int]:
+        """Where each array begins, and where the last one ends, at multiples of the alignment."""
+        return list(itertools.accumulate((-(-size // _ALIGNMENT) * _ALIGNMENT for size in self._sizes), initial=0))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rest": self._rest, "sizes": self._sizes, "descriptor": reduction.DupFd(self._file.fileno())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._rest, self._sizes = state["rest"], state["sizes"]
+        self._file = os.fdopen(state["descriptor"].detach(), "rb")
+
+    def mapped(self) -> Dataset:
+        """The data set on the shared memory; what a process writes to it, it alone sees."""
+        private = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
+        memory = memoryview(mmap.mmap(self._file.fileno(), max(1, self._starts[-1]), **private))
+        arrays = [memory[start : start + size] for start, size in zip(self._starts, self._sizes, strict=False)]
+        dataset: Dataset = pickle.loads(self._rest, buffers=arrays)
+        return dataset
+
+    def close(self) -> None:
+        """Give the file back; the memory stays as long as a process maps it."""
+        self._file.close()
+
+
+def _unnamed_file() -> BinaryIO:
+    """A file that ends with the last process that holds it: in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return io.BufferedRandom(io.FileIO(os.memfd_create("data set"), "w+b"))
+    return tempfile.TemporaryFile()
