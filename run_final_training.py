@@ -9,10 +9,10 @@ import argparse
 from scripts.cli import Session, command
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.set_defaults(epochs_key="final.epochs")
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: 200)")
+    flags.set_defaults(epochs_key="final.epochs")
+    flags.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: 200)")
 
 
 def run(session: Session) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from scripts.cli import Session, command, parse_duration
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.add_argument(
+    flags.add_argument(
         "--max-trial-time", type=parse_duration, metavar="10m", help="end a trial after this much training time"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--warm-start",
         type=Path,
         action="append",
@@ -23,10 +23,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="RUN_DIR",
         help="start with the best configurations of an earlier run, also on other data (repeatable)",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--check-leaks", action="store_true", help="look for leaks in data, features and models; train nothing"
     )
-    parser.add_argument("--strict", action="store_true", help="end with code 2 for anything that may be a leak")
+    flags.add_argument("--strict", action="store_true", help="end with code 2 for anything that may be a leak")
 
 
 def run(session: Session) -> None:

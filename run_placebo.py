@@ -9,9 +9,9 @@ import argparse
 from scripts.cli import Session, command
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.add_argument("--n", type=int, default=20, metavar="N", help="number of placebos (default: 20)")
+    flags.add_argument("--n", type=int, default=20, metavar="N", help="number of placebos (default: 20)")
 
 
 def run(session: Session) -> None:

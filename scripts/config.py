@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from scripts.errors import nearest
 from scripts.evaluation.returns import PositionRule, TradingRules
 from scripts.search_space import (
     Choices,
@@ -278,7 +281,20 @@ def _check_dimension(space: SearchSpace, name: str, dimension: Any) -> None:
                 raise ValueError(f"{name}.when names {other}, which is no categorical of the search space")
     if name in Hyperparameters.model_fields:
         for value in extremes:
-            Hyperparameters(**{name: value})
+            try:
+                Hyperparameters(**{name: value})
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]
+                said = f"{name}: {problem['msg']}, not {value!r}"
+                raise ValueError(f"{said}; {hint}" if (hint := nearest_choice(problem)) else said) from None
+
+
+def nearest_choice(problem: Mapping[str, Any]) -> str:
+    """Hint at the nearest of the few values that a key may have; empty for any other problem of pydantic's."""
+    given = problem.get("input")
+    if problem["type"] != "literal_error" or not isinstance(given, str):
+        return ""
+    return nearest(given, re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
 
 
 def resolve_path(path: str, base: Path) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
 from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
+from scripts.conclusions import best_trial, conclude_extended, conclude_final, conclude_tuning, say_tuned
 from scripts.config import Experiment, config_hash, differing_keys
-from scripts.config_files import dump_yaml, load_experiment, nearest
+from scripts.config_files import dump_yaml, load_experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import Development, read_development
 from scripts.disk_room import Workload, check_room
-from scripts.errors import InputError
+from scripts.errors import InputError, nearest
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
@@ -226,8 +227,9 @@ def tune(session: Session) -> None:
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
         trials = read_json(run_dir.trials, TUNING)
-        _keep(session, run_dir.tuning, run_name(_best(trials)["number"]))
+        _keep(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
         session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
+        conclude_tuning(session, experiment, trials)
         return
     _say_all(session, notes)
     up_to = "up to " if config.scheduler == "rungs" else ""
@@ -250,29 +252,14 @@ def tune(session: Session) -> None:
     ):
         body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
-    _keep(session, run_dir.tuning, run_name(_best(body)["number"]))
-    _say_tuned(session, body)
+    _keep(session, run_dir.tuning, run_name(best_trial(body)["number"]))
+    say_tuned(session, body)
+    conclude_tuning(session, experiment, body)
 
 
 def _say_all(session: Session, lines: Sequence[str]) -> None:
     for line in lines:
         session.say(line)
-
-
-def _say_tuned(session: Session, body: dict[str, Any]) -> None:
-    """What phase 1 has found and cost."""
-    best = _best(body)
-    session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
-    if "stopped_because" in body:
-        session.say(f"phase 1 ended because {body['stopped_because']}")
-    session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
-    session.say(f"results in {session.run_dir.trials}; next: {EXTENDED}")
-
-
-def _best(trials: dict[str, Any]) -> dict[str, Any]:
-    """The first of the usable trials with the best accuracy."""
-    best: dict[str, Any] = max((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
-    return best
 
 
 def extend(session: Session) -> None:
@@ -300,6 +287,7 @@ def extend(session: Session) -> None:
     if run_dir.extended_results.exists() and run_dir.best_config.exists():
         _keep(session, run_dir.extended, f"extended_{trainer.get_best_configuration()['trial_number']:04d}_*")
         session.say(f"phase 2 is finished: {run_dir.extended_results}")
+        conclude_extended(session, experiment, trainer.load_extended_results())
         return
     if len(chosen) < experiment.extended.top_n:
         session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")
@@ -319,7 +307,8 @@ def extend(session: Session) -> None:
     _say_all(session, racing_in_words(results))
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
-    session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")
+    session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}")
+    conclude_extended(session, experiment, results)
 
 
 def finalise(session: Session) -> None:
@@ -346,6 +335,7 @@ def finalise(session: Session) -> None:
     if run_dir.final_results.exists() and run_dir.final_model.exists():
         _keep(session, run_dir.final, "final_all_*")
         session.say(f"phase 3 is finished: {run_dir.final_model}")
+        conclude_final(session, experiment, read_json(run_dir.final_results, FINAL))
         return
     session.say(
         f"phase 3: {n_runs} seeds, at most {most} epochs on the hold-out's split, then on all rows, "
@@ -364,4 +354,5 @@ def finalise(session: Session) -> None:
         f"phase 3: {body['epochs_spent']} epochs, {session.took}; hold-out accuracy {body['holdout_accuracy']:.4f} on "
         f"{body['holdout_rows']} rows, by seed {by_seed}"
     )
-    session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
+    session.say(f"model in {run_dir.final_model}")
+    conclude_final(session, experiment, body)
