@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Compare phases 1 and 2: ranking, importance, agreement of the phases, epochs spent; writes analysis/report.html."""
 
 from scripts.cli import Session, add_select, command

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Open the sealed test set once and say what the final model is worth there."""
 
 import argparse

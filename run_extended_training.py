@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Phase 2: train the best configurations of phase 1 long, under cross-validation, and choose one."""
 
 import argparse

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Phase 3: train the chosen configuration on all development data.
 
 A dated hold-out finds the best epoch; --config names best_config.json, by default the one of the run directory.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Phase 1: try many configurations for a few epochs each, on one split.
 
 Random trials first, then trials that a sampler proposes from the results so far, then trials close to the best.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """The whole pipeline again on data without anything to find: a p-value that counts selection in.
 
 Labels are permuted in blocks of dates, N times; every placebo gets the budget of the real run, which must be finished.
