@@ -12,7 +12,7 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
     flags.add_argument("--model", type=Path, metavar="FILE", help="default: final_model.pkl in the run directory")
     flags.add_argument(
-        "--data", type=Path, metavar="FILE", help="another file of the same schema instead of the test set"
+        "--data", type=Path, metavar="FILE", help="another file of the same schema (default: the sealed test set)"
     )
 
 

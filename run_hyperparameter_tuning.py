@@ -14,7 +14,10 @@ from scripts.cli import Session, command, parse_duration
 def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
     flags.add_argument(
-        "--max-trial-time", type=parse_duration, metavar="10m", help="end a trial after this much training time"
+        "--max-trial-time",
+        type=parse_duration,
+        metavar="10m",
+        help="end a trial after this much training (default: no limit)",
     )
     flags.add_argument(
         "--warm-start",
@@ -22,7 +25,14 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="RUN_DIR",
-        help="start with the best configurations of an earlier run, also on other data (repeatable)",
+        help="start with the best configurations of an earlier run, also on other data; repeatable (default: none)",
+    )
+    flags.add_argument(
+        "--next",
+        type=Path,
+        metavar="RUN_DIR",
+        help="carry on from an earlier run: its experiment, the search space it suggests, its best to start with "
+        "(default: none)",
     )
     flags.add_argument(
         "--check-leaks", action="store_true", help="look for leaks in data, features and models; train nothing"

@@ -67,7 +67,7 @@ def analyse(session: Session) -> None:
     ordered = sorted((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: -t["val_accuracy"])
     values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
     suggestions = suggested_space(experiment.search_space, values, importance)
-    write_bytes(run_dir.analysis / "suggested_search_space.yaml", to_yaml(suggestions).encode())
+    write_bytes(run_dir.suggestion, to_yaml(suggestions).encode())
     search, choice = _credibility(session, experiment, trials, extended)
     words = [*in_words(search, choice), _tradeoff(extended["configurations"])]
     for sentence in words:
@@ -98,8 +98,7 @@ def analyse(session: Session) -> None:
 
 def _artifacts(run_dir: RunDir) -> list[Path]:
     """What the analysis writes beside its figures."""
-    named = [run_dir.analysis / name for name in ("report.html", "suggested_search_space.yaml")]
-    return [*named, run_dir.credibility, run_dir.best_config]
+    return [run_dir.analysis / "report.html", run_dir.suggestion, run_dir.credibility, run_dir.best_config]
 
 
 def _chosen_again(extended: dict[str, Any], preference: str) -> dict[str, Any]:

@@ -104,9 +104,9 @@ class Session:
         """The command line itself without one of its flags."""
         return shlex.join([*_started_by(self.answer["command"]), *(part for part in sys.argv[1:] if part != without)])
 
-    def next_run(self) -> str:
-        """Command line of a whole run that carries on from this one."""
-        return shlex.join([*_started_by("run_pipeline.sh"), "--next", str(self.arguments.run_dir)])
+    def next_run(self, run: str | None = None) -> str:
+        """Command line of a whole run that carries on from this one, or from `run`."""
+        return shlex.join([*_started_by("run_pipeline.sh"), "--next", run or str(self.arguments.run_dir)])
 
     @property
     def assignments(self) -> list[str]:
@@ -173,7 +173,7 @@ def command(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        _run(parser, run, started, answer)
+        _run(parser.parse_args(), run, answer)
     except HyperError as error:
         _refuse(answer, error, error.exit_code)
     except Interrupted:
@@ -222,10 +222,10 @@ def _started_by(script: str) -> list[str]:
     return [str(python.relative_to(here) if python.is_relative_to(here) else python), path]
 
 
-def _run(
-    parser: argparse.ArgumentParser, run: Callable[[Session], None], started: float, answer: dict[str, Any]
-) -> None:
-    arguments = parser.parse_args()
+def _run(arguments: argparse.Namespace, run: Callable[[Session], None], answer: dict[str, Any]) -> None:
+    started = time.monotonic()
+    if runs := getattr(arguments, "compare", None):
+        arguments.run_dir = runs[0]
     from scripts.artifacts import RunDir
     from scripts.file_systems import file_system_note
 

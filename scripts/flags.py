@@ -65,7 +65,8 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
         metavar="FILE",
         help="experiment in YAML (default: the embedded synthetic market; later phases: as the earlier one)",
     )
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set one dotted key, such as data.horizon=5")
+    set_help = "set one dotted key, such as data.horizon=5; docs/configuration.md lists all (default: none)"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=set_help)
     add("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
     add("--epoch-budget", type=int, metavar="N", help="epochs of phases 1 and 2 together, at most (default: no limit)")
     add = parser.add_argument_group("where and how it runs").add_argument

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.artifacts import RunDir, file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.carrying_on import carried_on, inherit_openings
 from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
 from scripts.conclusions import best_trial, conclude_extended, conclude_final, conclude_tuning, say_tuned
@@ -38,14 +39,16 @@ _SECTIONS = {
 
 
 def load_first(session: Session) -> Experiment:
-    """Experiment of phase 1, from YAML and assignments.
+    """Experiment of phase 1, from YAML and assignments, with --next on top of that of an earlier run.
 
     Raises
     ------
     InputError
         Also for a model family or a hyperparameter that nobody knows.
     """
-    experiment = load_experiment(yaml_file(session), session.assignments)
+    earlier = session.arguments.next
+    base = None if earlier is None else carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
+    experiment = load_experiment(yaml_file(session), session.assignments, base=base)
     check_families(experiment.search_space, experiment.models)
     known = list(Hyperparameters.model_fields)
     if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
@@ -209,8 +212,8 @@ def tune(session: Session) -> None:
     config, total = experiment.tuning, experiment.search_epochs
     origin = provenance(TUNING, experiment, dataset, [])
     # Before --fresh moves results aside: they may be what the new search starts with.
-    given = (session.arguments.warm_start, experiment, space, dataset.fingerprint, session.arguments.fresh)
-    first = first_trials(run_dir, *given)
+    earlier = [path for path in (session.arguments.next, *session.arguments.warm_start) if path is not None]
+    first = first_trials(run_dir, earlier, experiment, space, dataset.fingerprint, session.arguments.fresh)
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
         _say_all(session, notes)
@@ -224,6 +227,8 @@ def tune(session: Session) -> None:
     # Before the claim: once a run is claimed, its plan holds what the check found.
     origin["warnings"] = leak_warnings(session, experiment, development, origin)
     origin |= first.recorded()
+    if looks := inherit_openings(run_dir, first.warm_start, experiment, dataset):
+        session.say(f"note: {looks}")
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
         trials = read_json(run_dir.trials, TUNING)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from scripts.analysis import GUIDE_EPOCHS
 from scripts.artifacts import RunDir, append_line, file_sha256, read_json, read_tensors, write_bytes, write_json
+from scripts.carrying_on import inherit_openings, n_inherited
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
@@ -68,7 +69,10 @@ def evaluate(session: Session) -> None:
             _conclude(session, experiment, before)
             return
     judged = _load(experiment, model, other)
-    for note in judged.notes:
+    plan = run_dir.tuning / "plan.json"
+    earlier = read_json(plan, "run_hyperparameter_tuning.py").get("warm_start", []) if plan.exists() else []
+    looks = inherit_openings(run_dir, earlier, experiment, judged.development)
+    for note in (*judged.notes, *([looks] if looks else [])):
         session.say(f"note: {note}")
     body = _judge(run_dir, experiment, model, judged, opened)
     _summarise(session, body, model)
@@ -259,6 +263,8 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
         )
     for warning in results["warnings"]:
         session.say(f"warning       {warning}")
-    session.say(f"opened        {results['test_openings']} time(s) so far")
+    inherited = n_inherited(session.run_dir)
+    by_others = f", {inherited} of them by earlier runs" if inherited else ""
+    session.say(f"opened        {results['test_openings']} time(s) so far{by_others}")
     session.say(f"report        {session.run_dir.evaluation / 'report.html'}")
     session.say(f"TensorBoard   ./start_tensorboard.sh --run-dir {session.run_dir.path}")
