@@ -135,7 +135,7 @@ def compared(first: ComparedRun, other: ComparedRun, n_comparisons: int) -> dict
         "fingerprints": fingerprints,
         "openings": {first.name: first.openings, other.name: other.openings},
     }
-    rows = first.rows.join(other.rows, how="inner", lsuffix="_a", rsuffix="_b")
+    rows = first.rows.add_suffix("_a").join(other.rows.add_suffix("_b"), how="inner")
     if "data_fingerprint" in fingerprints:
         return found | {"reason": "other data, so no test was made"}
     if first.classes != other.classes or (rows["label_a"] != rows["label_b"]).any():
