@@ -1,15 +1,39 @@
 #!/usr/bin/env python3
-"""Compare phases 1 and 2: ranking, importance, agreement of the phases, epochs spent; writes analysis/report.html."""
+# PYTHON_ARGCOMPLETE_OK
+"""Compare phases 1 and 2: ranking, importance, agreement of the phases, epochs spent; writes analysis/report.html.
+
+With --compare it compares finished runs instead, by paired tests on the same rows, and says what differs between them.
+"""
+
+import argparse
+from pathlib import Path
 
 from scripts.cli import Session, add_select, command
 
 
-def run(session: Session) -> None:
-    """Analyse."""
-    from scripts.analysis import analyse
+def add_flags(flags: argparse._ArgumentGroup) -> None:
+    """Flags of this command alone."""
+    add_select(flags)
+    flags.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        metavar="RUN_DIR",
+        help="compare each further run with the first, whose analysis/comparison.json is written (default: none)",
+    )
 
-    analyse(session)
+
+def run(session: Session) -> None:
+    """Analyse a run, or compare several."""
+    if session.arguments.compare is not None:
+        from scripts.run_comparison import compare
+
+        compare(session)
+    else:
+        from scripts.analysis import analyse
+
+        analyse(session)
 
 
 if __name__ == "__main__":
-    command(__doc__, "./analyze_results.py --run-dir runs/first --select size", run, add_select)
+    command(__doc__, "./analyze_results.py --run-dir runs/first --select size", run, add_flags)

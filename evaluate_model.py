@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Open the sealed test set once and say what the final model is worth there."""
 
 import argparse
@@ -7,11 +8,11 @@ from pathlib import Path
 from scripts.cli import Session, command
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.add_argument("--model", type=Path, metavar="FILE", help="default: final_model.pkl in the run directory")
-    parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="another file of the same schema instead of the test set"
+    flags.add_argument("--model", type=Path, metavar="FILE", help="default: final_model.pkl in the run directory")
+    flags.add_argument(
+        "--data", type=Path, metavar="FILE", help="another file of the same schema (default: the sealed test set)"
     )
 
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Phase 2: train the best configurations of phase 1 long, under cross-validation, and choose one."""
 
 import argparse
@@ -6,12 +7,12 @@ import argparse
 from scripts.cli import Session, add_select, command
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.set_defaults(epochs_key="extended.extended_epochs")
-    parser.add_argument("--top-n", type=int, metavar="N", help="how many configurations (default: 5)")
-    add_select(parser)
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of each fold at most (default: 100)")
+    flags.set_defaults(epochs_key="extended.extended_epochs")
+    flags.add_argument("--top-n", type=int, metavar="N", help="how many configurations (default: 5)")
+    add_select(flags)
+    flags.add_argument("--epochs", type=int, metavar="N", help="epochs of each fold at most (default: 100)")
 
 
 def run(session: Session) -> None:

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Phase 3: train the chosen configuration on all development data.
 
 A dated hold-out finds the best epoch; --config names best_config.json, by default the one of the run directory.
@@ -9,10 +10,10 @@ import argparse
 from scripts.cli import Session, command
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.set_defaults(epochs_key="final.epochs")
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: 200)")
+    flags.set_defaults(epochs_key="final.epochs")
+    flags.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: 200)")
 
 
 def run(session: Session) -> None:

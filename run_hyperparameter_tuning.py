@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Phase 1: try many configurations for a few epochs each, on one split.
 
 Random trials first, then trials that a sampler proposes from the results so far, then trials close to the best.
@@ -10,23 +11,33 @@ from pathlib import Path
 from scripts.cli import Session, command, parse_duration
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.add_argument(
-        "--max-trial-time", type=parse_duration, metavar="10m", help="end a trial after this much training time"
+    flags.add_argument(
+        "--max-trial-time",
+        type=parse_duration,
+        metavar="10m",
+        help="end a trial after this much training (default: no limit)",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--warm-start",
         type=Path,
         action="append",
         default=[],
         metavar="RUN_DIR",
-        help="start with the best configurations of an earlier run, also on other data (repeatable)",
+        help="start with the best configurations of an earlier run, also on other data; repeatable (default: none)",
     )
-    parser.add_argument(
+    flags.add_argument(
+        "--next",
+        type=Path,
+        metavar="RUN_DIR",
+        help="carry on from an earlier run: its experiment, the search space it suggests, its best to start with "
+        "(default: none)",
+    )
+    flags.add_argument(
         "--check-leaks", action="store_true", help="look for leaks in data, features and models; train nothing"
     )
-    parser.add_argument("--strict", action="store_true", help="end with code 2 for anything that may be a leak")
+    flags.add_argument("--strict", action="store_true", help="end with code 2 for anything that may be a leak")
 
 
 def run(session: Session) -> None:

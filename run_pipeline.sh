@@ -2,20 +2,37 @@
 # From nothing to an evaluated model. Every argument goes to each of the five commands, for example
 #   ./run_pipeline.sh --config configs/us_daily_volatility.yaml --run-dir runs/us
 # --quick stands for --config configs/quick.yaml: all phases in under a minute. --placebo N runs the whole pipeline N more
-# times on permuted labels and says how often luck alone does as well. --warm-start RUN_DIR goes to phase 1 alone. Run it
-# again and it goes on where it was.
+# times on permuted labels and says how often luck alone does as well. --warm-start RUN_DIR goes to phase 1 alone.
+# --next RUN_DIR carries on from an earlier run: the search space that it suggests, its best to start with, in RUN_DIR_next
+# unless --run-dir says otherwise; in the end both are compared. Run it again and it goes on where it was.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-arguments=() search=() placebos=0
+arguments=() search=() said=() placebos=0 previous="" run_dir=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) arguments+=(--config "$here/configs/quick.yaml"); shift ;;
         --warm-start) search+=(--warm-start "${2:?--warm-start needs a run directory}"); shift 2 ;;
+        --next) previous=${2:?--next needs a run directory}; shift 2 ;;
+        --next=*) previous=${1#*=}; shift ;;
+        --run-dir) run_dir=${2:?--run-dir needs a directory}; shift 2 ;;
+        --run-dir=*) run_dir=${1#*=}; shift ;;
+        --json | -q | --quiet) said+=("$1"); arguments+=("$1"); shift ;;
         --placebo) placebos=${2:?--placebo needs a number}; shift 2 ;;
         *) arguments+=("$1"); shift ;;
     esac
 done
+if [ -n "$previous" ]; then
+    if [ ! -d "$previous" ]; then
+        echo "run_pipeline.sh: $previous: there is no such directory; name the run to carry on from" >&2
+        exit 2
+    fi
+    search+=(--next "$previous")
+    run_dir=${run_dir:-$(cd "$previous" && pwd)_next}
+fi
+if [ -n "$run_dir" ]; then
+    arguments+=(--run-dir "$run_dir")
+fi
 set -- "${arguments[@]+"${arguments[@]}"}"
 
 # -----------------------------------------------------------------------------
@@ -40,6 +57,11 @@ source "$here/setup_environment.sh"
 
 # The sealed test set, opened once: evaluation/report.html
 "$python" "$here/evaluate_model.py" "$@"
+
+# Did carrying on improve anything? Paired tests on the rows that both runs were cross-validated on
+if [ -n "$previous" ]; then
+    "$python" "$here/analyze_results.py" --compare "$previous" "$run_dir" "${said[@]+"${said[@]}"}"
+fi
 
 # -----------------------------------------------------------------------------
 # How often would luck do as well? The same on data with nothing to find

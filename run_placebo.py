@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """The whole pipeline again on data without anything to find: a p-value that counts selection in.
 
 Labels are permuted in blocks of dates, N times; every placebo gets the budget of the real run, which must be finished.
@@ -9,9 +10,9 @@ import argparse
 from scripts.cli import Session, command
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
-    parser.add_argument("--n", type=int, default=20, metavar="N", help="number of placebos (default: 20)")
+    flags.add_argument("--n", type=int, default=20, metavar="N", help="number of placebos (default: 20)")
 
 
 def run(session: Session) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from scripts.artifacts import file_sha256, read_json, read_listed, write_bytes, write_json
+from scripts.artifacts import RunDir, file_sha256, read_json, read_listed, write_bytes, write_json
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
 from scripts.errors import InputError, MissingInputError
 from scripts.extended_training import write_best_config
 from scripts.phases import EXTENDED, FINAL, TUNING, load_later
+from scripts.plans import show_plan_table, show_table
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
 from scripts.selection import PREFERENCES, complete, pareto_set, rank
@@ -37,7 +38,8 @@ def analyse(session: Session) -> None:
             "was made from another trials.json", str(run_dir.extended_results), f"run {EXTENDED} --fresh first"
         )
     if session.arguments.dry_run:
-        session.say(f"reads {run_dir.trials} and {run_dir.extended_results}, writes {run_dir.analysis}")
+        rows = {"reads": f"{run_dir.trials}\n{run_dir.extended_results}", "trains": "nothing"}
+        show_plan_table(session, rows, _artifacts(run_dir))
         return
     preference = session.arguments.select
     if preference is not None:
@@ -65,7 +67,7 @@ def analyse(session: Session) -> None:
     ordered = sorted((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: -t["val_accuracy"])
     values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
     suggestions = suggested_space(experiment.search_space, values, importance)
-    write_bytes(run_dir.analysis / "suggested_search_space.yaml", to_yaml(suggestions).encode())
+    write_bytes(run_dir.suggestion, to_yaml(suggestions).encode())
     search, choice = _credibility(session, experiment, trials, extended)
     words = [*in_words(search, choice), _tradeoff(extended["configurations"])]
     for sentence in words:
@@ -81,7 +83,22 @@ def analyse(session: Session) -> None:
     )
     write_analysis_report(run_dir.analysis / "report.html", content)
     write_figures(run_dir.analysis, content)
-    session.say(f"report in {run_dir.analysis / 'report.html'}; next: {FINAL}")
+    session.say(f"report in {run_dir.analysis / 'report.html'}")
+    chosen = extended["configurations"][0]
+    session.conclude(
+        session.next_command(FINAL, models=experiment.models),
+        _artifacts(run_dir),
+        epochs=trials["epochs_spent"] + extended["epochs_spent"],
+        trial_number=chosen["trial_number"],
+        avg_accuracy=chosen["avg_accuracy"],
+        expected_accuracy=choice["expected_accuracy"],
+        rank_correlation=agreement,
+    )
+
+
+def _artifacts(run_dir: RunDir) -> list[Path]:
+    """What the analysis writes beside its figures."""
+    return [run_dir.analysis / "report.html", run_dir.suggestion, run_dir.credibility, run_dir.best_config]
 
 
 def _chosen_again(extended: dict[str, Any], preference: str) -> dict[str, Any]:
@@ -148,7 +165,4 @@ def _print_table(session: Session, extended: dict[str, Any]) -> None:
             "stopped" if c["state"] == "stopped" else str(c["rank"]),
             *(str(c["trial_number"]), c["config"]["family"], *cells, shown, str(c["n_parameters"])),
         )
-    console = Console(width=100)
-    with console.capture() as drawn:
-        console.print(table)
-    session.say(drawn.get().rstrip())
+    show_table(session, table)

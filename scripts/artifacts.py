@@ -58,6 +58,8 @@ class RunDir:
         self.out_of_fold = self.extended / "out_of_fold_predictions.parquet"
         self.analysis = self.path / "analysis"
         self.credibility = self.analysis / "credibility.json"
+        self.suggestion = self.analysis / "suggested_search_space.yaml"
+        self.comparison = self.analysis / "comparison.json"
         self.best_config = self.path / "best_config.json"
         self.final_model = self.path / "final_model.pkl"
         self.final = self.path / "final_training_results"

@@ -1,28 +1,32 @@
-"""What every command shares: its flags, its lock, its signals, and the exit code of each kind of error."""
+"""What every command shares: its lock, its signals, its answer as JSON, and the exit code of each kind of error."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import io
+import json
 import os
-import re
+import shlex
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from scripts.errors import HyperError, InputError, Interrupted
+from scripts.errors import EnvironmentFailed, HyperError, InputError, Interrupted
+from scripts.flags import AddFlags, add_select, make_parser, parse_duration
 from scripts.selection import PREFERENCES
 
 if TYPE_CHECKING:
     from scripts.artifacts import RunDir
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?\Z")
+__all__ = ["Session", "add_select", "command", "parse_duration"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,15 @@ class Session:
         Moment of `time.monotonic` at which the time budget ends.
     started : float
         Moment of `time.monotonic` at which the command started.
+    answer : dict
+        What the command did, as plain values: the object that --json prints.
     """
 
     arguments: argparse.Namespace
     run_dir: RunDir
     deadline: float | None
     started: float
+    answer: dict[str, Any] = field(default_factory=dict)
 
     @property
     def took(self) -> str:
@@ -57,6 +64,49 @@ class Session:
                 print(text, flush=True)
             except OSError:
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+
+    def keep(self, **figures: Any) -> None:
+        """Add plain values to the answer that --json prints."""
+        self.answer.update(figures)
+
+    def conclude(self, next_command: str, artifacts: Sequence[Path], **figures: Any) -> None:
+        """Say the next command to type, and keep it for --json with the files that hold the results and main figures.
+
+        Parameters
+        ----------
+        next_command : str
+            As `next_command` makes it.
+        artifacts : sequence of Path
+            Files that are there now, whether this call wrote them or an earlier one.
+        **figures
+            Plain values.
+        """
+        self.keep(artifacts=list(map(str, artifacts)), **figures, next=next_command)
+        self.say(f"next: {next_command}")
+
+    def next_command(self, script: str, *flags: str, models: Mapping[str, str] | None = None) -> str:
+        """Command line of another command on the same run directory, as this shell would take it.
+
+        Parameters
+        ----------
+        script : str
+        *flags : str
+            Further flags.
+        models : mapping of str to str, optional
+            The user's own model families: no artifact names them, so each command must be told.
+        """
+        given = self.arguments.run_dir
+        where = [] if given == Path(".") else ["--run-dir", str(given)]
+        families = [part for name, factory in (models or {}).items() for part in ("--set", f"models.{name}={factory}")]
+        return shlex.join([*_started_by(script), *where, *families, *flags])
+
+    def same_command(self, without: str) -> str:
+        """The command line itself without one of its flags."""
+        return shlex.join([*_started_by(self.answer["command"]), *(part for part in sys.argv[1:] if part != without)])
+
+    def next_run(self, run: str | None = None) -> str:
+        """Command line of a whole run that carries on from this one, or from `run`."""
+        return shlex.join([*_started_by("run_pipeline.sh"), "--next", run or str(self.arguments.run_dir)])
 
     @property
     def assignments(self) -> list[str]:
@@ -94,8 +144,8 @@ def command(
     description: str | None,
     example: str,
     run: Callable[[Session], None],
-    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
-) -> None:
+    add_flags: AddFlags = lambda flags: None,
+) -> NoReturn:
     """Parse the shared and own flags, hold the run directory, run, and end the process with the right exit code.
 
     Parameters
@@ -109,105 +159,91 @@ def command(
     add_flags : callable
         Adds the command's own flags.
     """
-    parser = _parser(description or "", example)
-    add_flags(parser)
-    arguments = parser.parse_args()
+    parser = make_parser(description or "", example, add_flags)
+    if "_ARGCOMPLETE" in os.environ:
+        from scripts.completion import complete
+
+        complete(parser)
+    started = time.monotonic()
+    output = _only_for_json() if "--json" in sys.argv[1:] else None
+    answer: dict[str, Any] = {"command": parser.prog, "exit_code": 0}
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
             stream.reconfigure(errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        code = _run(arguments, run)
+        _run(parser.parse_args(), run, answer)
     except HyperError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        code = error.exit_code
+        _refuse(answer, error, error.exit_code)
     except Interrupted:
-        print(f"{parser.prog}: interrupted; the same command goes on where it was", file=sys.stderr)
-        code = Interrupted.exit_code
+        _refuse(answer, HyperError("interrupted", "", "the same command goes on where it was"), Interrupted.exit_code)
     except MemoryError:
-        print(f"{parser.prog}: out of memory; use fewer --workers or less data, then the same command", file=sys.stderr)
-        code = 5
+        remedy = "use fewer --workers or less data, then the same command"
+        _refuse(answer, EnvironmentFailed("out of memory", "", remedy), EnvironmentFailed.exit_code)
+    except Exception as defect:
+        traceback.print_exc()
+        answer |= {"exit_code": HyperError.exit_code, "error": {"what": repr(defect), "where": "", "remedy": ""}}
     with contextlib.suppress(OSError, AttributeError):  # a closed terminal changes no result
         sys.stdout.flush()
-    sys.exit(code)
+    if output is not None:
+        with contextlib.suppress(OSError):
+            print(json.dumps(answer | {"seconds": round(time.monotonic() - started, 3)}), file=output, flush=True)
+    sys.exit(answer["exit_code"])
 
 
-def add_select(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of the commands that choose a configuration."""
-    parser.add_argument(
-        "--select",
-        choices=PREFERENCES,
-        help="what decides among configurations that cannot be told from the best (default: rule, the settable order)",
-    )
+def _only_for_json() -> TextIO:
+    """Standard output, for one object alone: what else is printed, also by workers, goes to standard error from now."""
+    if sys.stdout is None:  # the shell closed it
+        return open(os.devnull, "w")
+    sys.stdout.flush()
+    kept = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    elsewhere = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
+    os.dup2(elsewhere, sys.stdout.fileno())
+    return kept
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of a duration such as 2h30m, 45m or 90s."""
-    match = _DURATION.match(text)
-    if not text or match is None or not any(match.groups()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write for example 2h30m, 45m or 90s")
-    hours, minutes, seconds = (float(group or 0) for group in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
+def _refuse(answer: dict[str, Any], error: HyperError, exit_code: int) -> None:
+    """Say in one line what went wrong, and put it into the answer."""
+    print(f"{answer['command']}: {error}", file=sys.stderr)
+    answer |= {"exit_code": exit_code, "error": {"what": error.what, "where": error.where, "remedy": error.remedy}}
+    if exit_code in (4, 5, Interrupted.exit_code):
+        answer["next"] = shlex.join([*_started_by(answer["command"]), *sys.argv[1:]])
 
 
-def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
+def _started_by(script: str) -> list[str]:
+    """How to start a script that lies beside this one: by itself where its first line finds this same Python."""
+    path = f"{Path(sys.argv[0]).parent}/{script}"
+    found = shutil.which("python3")
+    if script.endswith(".sh") or (found is not None and Path(found).parent == Path(sys.executable).parent):
+        return [path]
+    python = Path(sys.executable)
+    here = Path.cwd()
+    return [str(python.relative_to(here) if python.is_relative_to(here) else python), path]
+
+
+def _run(arguments: argparse.Namespace, run: Callable[[Session], None], answer: dict[str, Any]) -> None:
+    started = time.monotonic()
+    if runs := getattr(arguments, "compare", None):
+        arguments.run_dir = runs[0]
     from scripts.artifacts import RunDir
     from scripts.file_systems import file_system_note
 
-    started = time.monotonic()
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
     run_dir = RunDir(arguments.run_dir)
+    answer["run_dir"] = str(run_dir.path)
     try:
         str(run_dir.path).encode("utf-8")
     except UnicodeEncodeError:
         raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
-    session = Session(arguments, run_dir, deadline, started)
+    session = Session(arguments, run_dir, deadline, started, answer)
     if arguments.dry_run:
         run(session)
-        return 0
+        return
     with session.run_dir.locked():
         if note := file_system_note(session.run_dir.path):
             session.say(f"note: {note}")
         run(session)
-    return 0
-
-
-def _parser(description: str, example: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=description.strip(),
-        epilog=f"example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(epochs_key="")
-    add = parser.add_argument_group("shared flags").add_argument
-    add("--run-dir", type=Path, default=Path("."), metavar="DIR", help="where all results lie (default: here)")
-    add("--config", type=Path, action="append", default=[], metavar="FILE", help="experiment in YAML")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set one dotted key, such as data.horizon=5")
-    add("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
-    add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
-    add("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:K]", help="where to train (default: auto)")
-    add("--epoch-budget", type=int, metavar="N", help="epochs of phases 1 and 2 together, at most")
-    add("--time-budget", type=parse_duration, metavar="2h30m", help="end, resumable, after this time (exit code 4)")
-    add("--dry-run", action="store_true", help="print the plan and do nothing")
-    add("--fresh", action="store_true", help="move earlier results of this phase aside and start anew")
-    add("--keep-checkpoints", choices=("all", "best"), default="all", help="of a finished phase (default: all)")
-    add("-v", "--verbose", action="store_true", help="say more")
-    add("-q", "--quiet", action="store_true", help="say nothing but errors")
-    add("--no-progress", action="store_true", help="no progress display")
-    return parser
-
-
-def _workers(text: str) -> str:
-    if text != "auto" and (not text.isdecimal() or not 1 <= int(text) <= 1024):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number from 1 to 1024")
-    return text
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:K")
-    return text
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from scripts.errors import nearest
 from scripts.evaluation.returns import PositionRule, TradingRules
 from scripts.search_space import (
     Choices,
@@ -29,9 +32,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 class SyntheticConfig(Model):
     """Arguments of the embedded synthetic market."""
 
-    n_tickers: int = Field(20, ge=1, le=10_000)
-    n_days: int = Field(2520, ge=50, le=100_000)
-    seed: int = Field(7, ge=0)
+    n_tickers: int = Field(20, ge=1, le=10_000, description="number of tickers")
+    n_days: int = Field(2520, ge=50, le=100_000, description="trading days of each ticker")
+    seed: int = Field(7, ge=0, description="seed of the prices")
     rho: float = Field(0.2, ge=0, lt=1, description="strength of the signal; 0 is a market without any")
     w: float = Field(0.35, ge=0, le=1, description="share of the signal that a linear model can see")
     nu: Literal[3, 5] = Field(5, description="degrees of freedom of the innovations")
@@ -43,12 +46,14 @@ class SyntheticConfig(Model):
 class DataConfig(Model):
     """Where the data come from, what is predicted, which rows are sealed."""
 
-    source: Literal["synthetic", "market", "table"] = "synthetic"
+    source: Literal["synthetic", "market", "table"] = Field(
+        "synthetic", description="synthetic: the embedded market; market: bars of prices; table: features and a label"
+    )
     path: str | None = Field(None, description="CSV or Parquet; relative to the YAML file that names it")
-    delimiter: str = Field(",", min_length=1, max_length=1)
+    delimiter: str = Field(",", min_length=1, max_length=1, description="character between the cells of a CSV")
     decimal: Literal[".", ","] = Field(".", description="decimal mark of the numbers in a CSV")
-    date_format: str | None = Field(None, description="strptime format; None means ISO 8601")
-    label: Label = "next_direction"
+    date_format: str | None = Field(None, description="strptime format; ISO 8601 where there is none")
+    label: Label = Field("next_direction", description="what is predicted; column: a table's own label")
     label_column: str | None = Field(None, description="column of the label, for `label: column`")
     time_column: str | None = Field(None, description="column with the date of a table's rows")
     group_column: str | None = Field(None, description="column with the group (ticker) of a table's rows")
@@ -69,7 +74,7 @@ class DataConfig(Model):
     cost_matrix: list[list[float]] | None = Field(
         None, description="tables: cost of each decision; a row per true class, a column per predicted one"
     )
-    synthetic: SyntheticConfig = SyntheticConfig()
+    synthetic: SyntheticConfig = Field(SyntheticConfig(), description="arguments of the synthetic market")
     placebo: int | None = Field(None, ge=0, description="permute the labels in blocks of dates: placebo number K")
 
     @property
@@ -112,12 +117,20 @@ FoldKind = Literal["kfold", "walk_forward", "rolling", "combinatorial"]
 class TuningConfig(Model):
     """Phase 1: many short trials on one split."""
 
-    n_random_trials: int = Field(20, ge=0, le=100_000)
-    n_bayesian_trials: int = Field(40, ge=0, le=100_000)
-    n_fine_tune_trials: int = Field(15, ge=0, le=100_000)
-    epochs_per_trial_random: int = Field(8, ge=1, le=100_000)
-    epochs_per_trial_bayesian: int = Field(15, ge=1, le=100_000)
-    epochs_per_trial_fine_tune: int = Field(25, ge=1, le=100_000)
+    n_random_trials: int = Field(
+        20, ge=0, le=100_000, description="trials at random, those of the portfolio and of earlier runs among them"
+    )
+    n_bayesian_trials: int = Field(40, ge=0, le=100_000, description="trials that a model of the results proposes")
+    n_fine_tune_trials: int = Field(15, ge=0, le=100_000, description="trials close to the best so far")
+    epochs_per_trial_random: int = Field(
+        8, ge=1, le=100_000, description="epochs of a random trial at most, under `scheduler: guide`"
+    )
+    epochs_per_trial_bayesian: int = Field(
+        15, ge=1, le=100_000, description="epochs of a Bayesian trial at most, under `scheduler: guide`"
+    )
+    epochs_per_trial_fine_tune: int = Field(
+        25, ge=1, le=100_000, description="epochs of a fine-tune trial at most, under `scheduler: guide`"
+    )
     early_stopping_patience: int = Field(5, ge=1, le=100_000, description="epochs without an improvement")
     early_stopping_min_delta: float = Field(0.002, ge=0, le=1, description="least improvement that counts")
     monitor: Monitor = Field("val_accuracy", description="decides early stopping and the best epoch")
@@ -176,13 +189,13 @@ class TuningConfig(Model):
 class ExtendedConfig(Model):
     """Phase 2: the best few, long, under cross-validation."""
 
-    top_n: int = Field(5, ge=1, le=1000)
+    top_n: int = Field(5, ge=1, le=1000, description="configurations of phase 1 that are trained long")
     cv: FoldKind = Field("kfold", description="how phase 2 cuts folds; without time always by class shares")
     cross_validation_folds: int = Field(3, ge=2, le=1000, description="folds; blocks for combinatorial")
-    extended_epochs: int = Field(100, ge=1, le=100_000)
+    extended_epochs: int = Field(100, ge=1, le=100_000, description="epochs on each fold at most")
     evaluation_frequency: int = Field(5, ge=1, le=100_000, description="epochs between two evaluations")
     early_stopping_patience: int = Field(10, ge=1, le=100_000, description="epochs without an improvement")
-    early_stopping_min_delta: float = Field(0.0, ge=0, le=1)
+    early_stopping_min_delta: float = Field(0.0, ge=0, le=1, description="least improvement that counts")
     monitor: Monitor = Field(
         "val_loss",
         description="decides early stopping and the best epoch; by loss, no lucky epoch for accuracy is picked",
@@ -203,9 +216,9 @@ class FinalConfig(Model):
     """Phase 3: the winner on all development data."""
 
     n_seeds: int = Field(3, ge=1, le=100, description="networks that differ by their seed; the model is their mean")
-    epochs: int = Field(200, ge=1, le=100_000)
+    epochs: int = Field(200, ge=1, le=100_000, description="epochs of each network at most")
     early_stopping_patience: int = Field(15, ge=1, le=100_000, description="epochs without an improvement")
-    early_stopping_min_delta: float = Field(0.0, ge=0, le=1)
+    early_stopping_min_delta: float = Field(0.0, ge=0, le=1, description="least improvement that counts")
     monitor: Monitor = Field("val_loss", description="decides early stopping and the best epoch")
     holdout_fraction: float = Field(0.15, gt=0, lt=0.9, description="share of the development rows, at their end")
     warmup_epochs: int = Field(2, ge=0, le=1000, description="epochs over which the learning rate rises")
@@ -216,19 +229,22 @@ class FinalConfig(Model):
 class Experiment(Model):
     """Everything that decides the results of a run."""
 
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of everything random")
     epoch_budget: int | None = Field(
         None, ge=1, le=10**9, description="epochs of phases 1 and 2: two thirds for the rungs, phase 2 has what is left"
     )
-    data: DataConfig = DataConfig()
-    search_space: SearchSpace = Field(default_factory=default_search_space)
+    data: DataConfig = Field(DataConfig(), description="where the data come from, what is predicted, what is sealed")
+    search_space: SearchSpace = Field(
+        default_factory=default_search_space,
+        description="a range, a list of choices or a fixed value for each hyperparameter; joins the default one",
+    )
     models: dict[str, str] = Field(
         default_factory=dict,
         description="own model families: name -> package.module:factory (never stored in artifacts)",
     )
-    tuning: TuningConfig = TuningConfig()
-    extended: ExtendedConfig = ExtendedConfig()
-    final: FinalConfig = FinalConfig()
+    tuning: TuningConfig = Field(TuningConfig(), description="phase 1: many short trials on one split")
+    extended: ExtendedConfig = Field(ExtendedConfig(), description="phase 2: the best few, under cross-validation")
+    final: FinalConfig = Field(FinalConfig(), description="phase 3: the winner on all development data")
 
     @field_validator("search_space")
     @classmethod
@@ -278,7 +294,20 @@ def _check_dimension(space: SearchSpace, name: str, dimension: Any) -> None:
                 raise ValueError(f"{name}.when names {other}, which is no categorical of the search space")
     if name in Hyperparameters.model_fields:
         for value in extremes:
-            Hyperparameters(**{name: value})
+            try:
+                Hyperparameters(**{name: value})
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]
+                said = f"{name}: {problem['msg']}, not {value!r}"
+                raise ValueError(f"{said}; {hint}" if (hint := nearest_choice(problem)) else said) from None
+
+
+def nearest_choice(problem: Mapping[str, Any]) -> str:
+    """Hint at the nearest of the few values that a key may have; empty for any other problem of pydantic's."""
+    given = problem.get("input")
+    if problem["type"] != "literal_error" or not isinstance(given, str):
+        return ""
+    return nearest(given, re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
 
 
 def resolve_path(path: str, base: Path) -> str:

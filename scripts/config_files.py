@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import typing
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from scripts.config import Experiment, resolve_path
-from scripts.errors import InputError
+from scripts.config import Experiment, nearest_choice, resolve_path
+from scripts.errors import InputError, nearest
 from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange
 
 MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
@@ -111,12 +110,6 @@ def dump_yaml(values: dict[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def nearest(name: str, valid: Sequence[str]) -> str:
-    """Hint at the nearest valid name, or the list of valid names."""
-    close = difflib.get_close_matches(name, valid, n=1)
-    return f"did you mean {close[0]}?" if close else f"valid: {', '.join(sorted(valid)[:20])}"
-
-
 def _parse(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
     yaml = YAML(typ="safe", pure=True)
     try:
@@ -195,7 +188,7 @@ def _explain(error: ValidationError, values: dict[str, Any], source: str, lines:
     detail = what[0] if len(what) == 1 else f"{what[0]}: {' '.join(what[1:3])}"
     given = first.get("input")
     shown = f", not {given!r:.80}" if isinstance(given, str | int | float | bool | None) else ""
-    return InputError(f"{detail}{shown}{more}", where, "correct the value")
+    return InputError(f"{detail}{shown}{more}", where, nearest_choice(first) or "correct the value")
 
 
 def _is_in(part: str | int, location: Location, values: Any) -> bool:

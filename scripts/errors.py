@@ -6,6 +6,9 @@ Anything that is not a `HyperError` is a defect of ours and ends in a traceback 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class HyperError(Exception):
     """Base of all expected errors.
@@ -63,3 +66,9 @@ class Interrupted(BaseException):
     """
 
     exit_code = 130
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """Hint at the nearest valid name, or the list of valid names."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    return f"did you mean {close[0]}?" if close else f"valid: {', '.join(sorted(valid)[:20])}"

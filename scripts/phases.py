@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.artifacts import RunDir, file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.carrying_on import carried_on, inherit_openings
 from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
+from scripts.conclusions import best_trial, conclude_extended, conclude_final, conclude_tuning, say_tuned
 from scripts.config import Experiment, config_hash, differing_keys
-from scripts.config_files import dump_yaml, load_experiment, nearest
+from scripts.config_files import dump_yaml, load_experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import Development, read_development
 from scripts.disk_room import Workload, check_room
-from scripts.errors import InputError
+from scripts.errors import InputError, nearest
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
@@ -38,14 +40,16 @@ _SECTIONS = {
 
 
 def load_first(session: Session) -> Experiment:
-    """Experiment of phase 1, from YAML and assignments.
+    """Experiment of phase 1, from YAML and assignments, with --next on top of that of an earlier run.
 
     Raises
     ------
     InputError
         Also for a model family or a hyperparameter that nobody knows.
     """
-    experiment = load_experiment(yaml_file(session), session.assignments)
+    earlier = session.arguments.next
+    base = None if earlier is None else carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
+    experiment = load_experiment(yaml_file(session), session.assignments, base=base)
     check_families(experiment.search_space, experiment.models)
     known = list(Hyperparameters.model_fields)
     if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
@@ -216,8 +220,8 @@ def tune(session: Session) -> None:
     config, total = experiment.tuning, experiment.search_epochs
     origin = provenance(TUNING, experiment, dataset, [])
     # Before --fresh moves results aside: they may be what the new search starts with.
-    given = (session.arguments.warm_start, experiment, space, dataset.fingerprint, session.arguments.fresh)
-    first = first_trials(run_dir, *given)
+    earlier = [path for path in (session.arguments.next, *session.arguments.warm_start) if path is not None]
+    first = first_trials(run_dir, earlier, experiment, space, dataset.fingerprint, session.arguments.fresh)
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
         _say_all(session, notes)
@@ -231,11 +235,14 @@ def tune(session: Session) -> None:
     # Before the claim: once a run is claimed, its plan holds what the check found.
     origin["warnings"] = leak_warnings(session, experiment, development, origin)
     origin |= first.recorded()
+    if looks := inherit_openings(run_dir, first.warm_start, experiment, dataset):
+        session.say(f"note: {looks}")
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
         trials = read_json(run_dir.trials, TUNING)
-        _keep(session, run_dir.tuning, run_name(_best(trials)["number"]))
+        _keep(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
         session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
+        conclude_tuning(session, experiment, trials)
         return
     _say_all(session, notes)
     up_to = "up to " if config.scheduler == "rungs" else ""
@@ -258,29 +265,14 @@ def tune(session: Session) -> None:
     ):
         body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
-    _keep(session, run_dir.tuning, run_name(_best(body)["number"]))
-    _say_tuned(session, body)
+    _keep(session, run_dir.tuning, run_name(best_trial(body)["number"]))
+    say_tuned(session, body)
+    conclude_tuning(session, experiment, body)
 
 
 def _say_all(session: Session, lines: Sequence[str]) -> None:
     for line in lines:
         session.say(line)
-
-
-def _say_tuned(session: Session, body: dict[str, Any]) -> None:
-    """What phase 1 has found and cost."""
-    best = _best(body)
-    session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
-    if "stopped_because" in body:
-        session.say(f"phase 1 ended because {body['stopped_because']}")
-    session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
-    session.say(f"results in {session.run_dir.trials}; next: {EXTENDED}")
-
-
-def _best(trials: dict[str, Any]) -> dict[str, Any]:
-    """The first of the usable trials with the best accuracy."""
-    best: dict[str, Any] = max((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
-    return best
 
 
 def extend(session: Session) -> None:
@@ -309,6 +301,7 @@ def extend(session: Session) -> None:
     if run_dir.extended_results.exists() and run_dir.best_config.exists():
         _keep(session, run_dir.extended, f"extended_{trainer.get_best_configuration()['trial_number']:04d}_*")
         session.say(f"phase 2 is finished: {run_dir.extended_results}")
+        conclude_extended(session, experiment, trainer.load_extended_results())
         return
     if len(chosen) < experiment.extended.top_n:
         session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")
@@ -328,7 +321,8 @@ def extend(session: Session) -> None:
     _say_all(session, racing_in_words(results))
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
-    session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}; next: {FINAL}")
+    session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}")
+    conclude_extended(session, experiment, results)
 
 
 def finalise(session: Session) -> None:
@@ -356,6 +350,7 @@ def finalise(session: Session) -> None:
     if run_dir.final_results.exists() and run_dir.final_model.exists():
         _keep(session, run_dir.final, "final_all_*")
         session.say(f"phase 3 is finished: {run_dir.final_model}")
+        conclude_final(session, experiment, read_json(run_dir.final_results, FINAL))
         return
     session.say(
         f"phase 3: {n_runs} seeds, at most {most} epochs on the hold-out's split, then on all rows, "
@@ -374,4 +369,5 @@ def finalise(session: Session) -> None:
         f"phase 3: {body['epochs_spent']} epochs, {session.took}; hold-out accuracy {body['holdout_accuracy']:.4f} on "
         f"{body['holdout_rows']} rows, by seed {by_seed}"
     )
-    session.say(f"model in {run_dir.final_model}; next: evaluate_model.py")
+    session.say(f"model in {run_dir.final_model}")
+    conclude_final(session, experiment, body)

@@ -17,6 +17,7 @@ from typing import Any
 from scripts.artifacts import RunDir, read_json, write_json
 from scripts.cli import Session
 from scripts.errors import BudgetEnded, HyperError, InputError
+from scripts.plans import show_plan_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py", "evaluate_model.py")
@@ -27,6 +28,11 @@ def run_placebos(session: Session) -> None:
     """Run the missing placebos, as many at a time as there are workers, and write placebo_results.json."""
     run_dir, count = session.run_dir, session.arguments.n
     real = read_json(run_dir.evaluation_results, "evaluate_model.py")
+    if session.arguments.dry_run:
+        epochs = f"{count} x about {real['epochs_spent_total']}"
+        rows = {"placebos": str(count), "epochs": epochs, "at a time": str(min(count, session.workers))}
+        show_plan_table(session, rows, [run_dir.placebo / "placebo_results.json"])
+        return
     waiting = [(k, _commands(session, k)) for k in range(1, count + 1)]
     running: dict[int, tuple[subprocess.Popen[bytes], list[list[str]]]] = {}
     try:
@@ -48,6 +54,11 @@ def run_placebos(session: Session) -> None:
         f"{count} placebos: skill {min(results['placebo_skill']):+.4f} to {max(results['placebo_skill']):+.4f}, "
         f"{results['n_verdict_skill']} called skill; the real run has {results['skill']:+.4f}, "
         f"p = {results['p_value']:.3f}, selection included"
+    )
+    session.conclude(
+        session.next_run(),
+        [run_dir.placebo / "placebo_results.json"],
+        **{name: results[name] for name in ("skill", "n_verdict_skill", "p_value")},
     )
 
 

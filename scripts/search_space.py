@@ -68,9 +68,9 @@ class FloatRange(Range):
     """A real number in [low, high]."""
 
     type: Literal["float"] = "float"
-    low: float
-    high: float
-    log: bool = False
+    low: float = Field(description="least value")
+    high: float = Field(description="greatest value")
+    log: bool = Field(False, description="search on a logarithmic scale")
 
     @model_validator(mode="after")
     def _check(self) -> FloatRange:
@@ -92,9 +92,9 @@ class IntRange(Range):
     """A whole number in [low, high]."""
 
     type: Literal["int"] = "int"
-    low: int
-    high: int
-    log: bool = False
+    low: int = Field(description="least value")
+    high: int = Field(description="greatest value")
+    log: bool = Field(False, description="search on a logarithmic scale")
 
     @model_validator(mode="after")
     def _check(self) -> IntRange:
@@ -116,7 +116,9 @@ class Choices(Range):
     """One of a few values without order."""
 
     type: Literal["categorical"] = "categorical"
-    choices: Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1, max_length=1000)]
+    choices: Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1, max_length=1000)] = Field(
+        description="the values to choose from"
+    )
 
     @property
     def distribution(self) -> optuna.distributions.CategoricalDistribution:

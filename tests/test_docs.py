@@ -5,9 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from ruamel.yaml import YAML
 
+from scripts import __version__
 from scripts.config_files import load_experiment
 from tests.conftest import ROOT
 
@@ -46,6 +49,48 @@ def test_python_in_the_readme_runs_in_a_run_directory(finished_run):
             [sys.executable, "-c", snippet], cwd=finished_run.folder, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+ADDING = (ROOT / "docs" / "adding.md").read_text()
+ADDED_FILES = {name: text for _, name, text in re.findall(r"```(python|yaml)\n# (\S+)\n(.*?)```", ADDING, re.S)}
+ADDING_COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", ADDING, re.S) for line in block.splitlines()]
+
+
+def test_what_is_said_about_adding_runs_as_it_stands(tmp_path):
+    assert len(ADDED_FILES) == 6 and len(ADDING_COMMANDS) == 5
+    for name, text in ADDED_FILES.items():
+        (tmp_path / name).write_text(text)
+    for line in ADDING_COMMANDS:
+        script, *arguments = line.removeprefix("python3 ").split()
+        program = tmp_path / script if script in ADDED_FILES else ROOT / script
+        done = subprocess.run([sys.executable, program, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    assert "gated" in (tmp_path / "runs/model/hyperparameter_tuning_results/leak_check.json").read_text()
+
+
+COMMAND_LINES = [
+    (path.name, script, re.findall(r"(?<= )--[\w-]+", rest))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for script, rest in re.findall(
+        r"((?:run_hyper\w+|run_ext\w+|run_final\w+|run_placebo|analyze_results|evaluate_model)\.py)([^`|\n]*)",
+        path.read_text(),
+    )
+]
+
+
+@pytest.mark.parametrize("script", sorted({script for _, script, _ in COMMAND_LINES}))
+def test_every_flag_in_the_documentation_is_one_of_its_command(script):
+    known = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True).stdout
+    for where, _, flags in (line for line in COMMAND_LINES if line[1] == script):
+        assert all(re.search(rf"{flag}\b", known) for flag in flags), (where, flags)
+
+
+def test_the_citation_names_this_version_and_licence():
+    citation = YAML(typ="safe", pure=True).load(ROOT / "CITATION.cff")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"] == __version__
+    assert citation["license"] == project["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
 
 
 def test_scripts_and_configs_named_in_the_readme_exist():

@@ -15,6 +15,7 @@ import pandas as pd
 
 from scripts.analysis import GUIDE_EPOCHS
 from scripts.artifacts import RunDir, append_line, file_sha256, read_json, read_tensors, write_bytes, write_json
+from scripts.carrying_on import inherit_openings, n_inherited
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
@@ -25,6 +26,7 @@ from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.judging.caveats import openings_caveat
 from scripts.judging.scores import Predictions, score
 from scripts.phases import FINAL, check_data, load_later, make_fresh
+from scripts.plans import show_plan_table
 from scripts.random_keys import key
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
 from scripts.search_space import longest_window
@@ -53,7 +55,9 @@ def evaluate(session: Session) -> None:
     experiment = load_later(session, content["experiment"], FINAL)
     model = make_model(content, path, experiment.models)
     if session.arguments.dry_run:
-        session.say(f"opens {other or 'the sealed test set'} for {path} and writes {run_dir.evaluation}")
+        rows = {"opens": str(other or "the sealed test set"), "model": str(path), "trains": "two reference models"}
+        files = [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html", run_dir.openings]
+        show_plan_table(session, rows, files)
         return
     make_fresh(session, run_dir.evaluation)
     opened = {"model_sha256": file_sha256(path), "data": "sealed" if other is None else data_sha256(other)}
@@ -62,12 +66,30 @@ def evaluate(session: Session) -> None:
         if before["opened"] == opened:
             session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
             _summarise(session, before, model)
+            _conclude(session, experiment, before)
             return
     judged = _load(experiment, model, other)
-    for note in judged.notes:
+    plan = run_dir.tuning / "plan.json"
+    earlier = read_json(plan, "run_hyperparameter_tuning.py").get("warm_start", []) if plan.exists() else []
+    looks = inherit_openings(run_dir, earlier, experiment, judged.development)
+    for note in (*judged.notes, *([looks] if looks else [])):
         session.say(f"note: {note}")
     body = _judge(run_dir, experiment, model, judged, opened)
     _summarise(session, body, model)
+    _conclude(session, experiment, body)
+
+
+def _conclude(session: Session, experiment: Experiment, results: dict[str, Any]) -> None:
+    """What comes next: a success is doubted, anything else is carried on."""
+    run_dir, found = session.run_dir, results["verdict"] == "skill"
+    doubt = session.next_command("run_placebo.py", "--n", "20", models=experiment.models)
+    figures = ("n_rows", "accuracy", "accuracy_ci95", "skill", "skill_ci95", "verdict", "test_openings")
+    session.conclude(
+        doubt if found else session.next_run(),
+        [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html"],
+        epochs=results["epochs_spent_total"],
+        **{name: results[name] for name in figures},
+    )
 
 
 def _judge(
@@ -241,6 +263,8 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
         )
     for warning in results["warnings"]:
         session.say(f"warning       {warning}")
-    session.say(f"opened        {results['test_openings']} time(s) so far")
+    inherited = n_inherited(session.run_dir)
+    by_others = f", {inherited} of them by earlier runs" if inherited else ""
+    session.say(f"opened        {results['test_openings']} time(s) so far{by_others}")
     session.say(f"report        {session.run_dir.evaluation / 'report.html'}")
     session.say(f"TensorBoard   ./start_tensorboard.sh --run-dir {session.run_dir.path}")

@@ -141,7 +141,9 @@ def check_leaks(session: Session, experiment: Experiment, development: Developme
     for warning in report.warnings:
         session.say(f"WARNING {warning}")
     session.say(f"results in {session.run_dir.leak_check}")
+    session.keep(artifacts=[str(session.run_dir.leak_check)], warnings=report.warnings)
     _stop(report.warnings if session.arguments.strict else [w for w in report.warnings if w.startswith("leak")])
+    session.conclude(session.same_command("--check-leaks"), [session.run_dir.leak_check])
 
 
 def leak_warnings(

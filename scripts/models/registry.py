@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.errors import InputError
+from scripts.errors import InputError, nearest
 from scripts.models.gru import GRU
 from scripts.models.mlp import MLP
 from scripts.models.patch_transformer import PatchTransformer
@@ -91,10 +91,12 @@ def check_families(space: SearchSpace, factories: Mapping[str, str]) -> None:
 
 
 def _unknown_family(name: str) -> InputError:
+    families = ROW_FAMILIES | WINDOW_FAMILIES
+    close = nearest(name, list(families))
     return InputError(
         f"unknown model family {name!r}",
         "search_space.family",
-        f"built in: {', '.join(ROW_FAMILIES | WINDOW_FAMILIES)}; name your own with "
+        f"{close + ' ' if close.startswith('did') else ''}built in: {', '.join(families)}; name your own with "
         f"--set models.{name}=package.module:factory",
     )
 

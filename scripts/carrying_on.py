@@ -1,0 +1,118 @@
+"""A run that carries on from an earlier one: its experiment, the search space it suggests, its looks at the seal.
+
+The sealed rows of both are mostly the same. A second look at them is a second chance, whatever directory it is taken
+in, so that the openings of earlier runs enter this one's ledger and count as its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.artifacts import RunDir, append_line, read_json
+from scripts.config import Experiment
+from scripts.config_files import load_experiment
+from scripts.data.dataset import Dataset
+from scripts.errors import MissingInputError
+
+_TUNING = "run_hyperparameter_tuning.py"
+_OPENING, _INHERITED = '"event": "opening"', ', "inherited_from": '
+_SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
+
+
+def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
+    """Plain values of the experiment that carries on from `earlier`.
+
+    Those that this run's own plan holds, if it was begun before: it goes on when the earlier run is gone or changed.
+
+    Raises
+    ------
+    MissingInputError
+        The earlier run was not analysed, so that it suggests no search space.
+    """
+    plan = own.tuning / "plan.json"
+    if plan.exists() and not fresh:
+        begun: dict[str, Any] = read_json(plan, _TUNING)["experiment"]
+        return begun
+    recorded = read_json(earlier.tuning / "plan.json", _TUNING)["experiment"]
+    if not earlier.suggestion.exists():
+        raise MissingInputError(
+            "is missing", str(earlier.suggestion), f"make it with analyze_results.py --run-dir {earlier.path}"
+        )
+    return load_experiment(earlier.suggestion, [], base=recorded).recorded()
+
+
+def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experiment, development: Dataset) -> str:
+    """Put openings of the sealed rows by earlier runs into this run's ledger, each once; what to say of them.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        Of this run.
+    earlier : sequence of str
+        Directories of the runs that it starts from, relative to its own. One that is gone has nothing to add.
+    experiment : Experiment
+    development : Dataset
+        This run's development rows.
+    """
+    own = _openings(run_dir)
+    for name in earlier:
+        run = RunDir(run_dir.path / name)
+        new = [line for line in _openings(run) if _identity(line) not in map(_identity, own)]
+        if new and _may_share_sealed_rows(run, experiment, development):
+            for line in new:
+                # An opening that the earlier run has inherited itself keeps the name of where it happened.
+                told = line if _INHERITED in line else f"{line.removesuffix('}')}{_INHERITED}{json.dumps(name)}}}"
+                append_line(run_dir.openings, told)
+                own.append(told)
+    count = n_inherited(run_dir)
+    if count == 0:
+        return ""
+    return (
+        f"the sealed rows, or some of them, were opened {count} time(s) by earlier runs; a further look at them is "
+        f"counted on, and the evaluation corrects for all: only newer data bring a fresh test"
+    )
+
+
+def n_openings(run_dir: RunDir) -> int:
+    """Number of openings in the ledger, inherited ones included."""
+    return len(_openings(run_dir))
+
+
+def n_inherited(run_dir: RunDir) -> int:
+    """Number of openings in the ledger that happened in earlier runs."""
+    return sum(_INHERITED in line for line in _openings(run_dir))
+
+
+def _openings(run_dir: RunDir) -> list[str]:
+    if not run_dir.openings.exists():
+        return []
+    return [line for line in run_dir.openings.read_text().splitlines() if _OPENING in line]
+
+
+def _identity(line: str) -> str:
+    return line.removesuffix("}").partition(_INHERITED)[0]
+
+
+def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development: Dataset) -> bool:
+    """Whether rows that the earlier run opened may be among those that this run seals; if in doubt, they may."""
+    plan = read_json(earlier.tuning / "plan.json", _TUNING)
+    if plan["sealed_fingerprint"] == development.sealed_fingerprint:
+        return True
+    data = experiment.recorded()["data"]
+    if any(plan["experiment"]["data"][name] != data[name] for name in _SAME_FILE):
+        return False
+    last = _last_date_judged(earlier.evaluation_results)
+    if last is None or development.dates is None:
+        return True
+    # All that the earlier run has seen may be development rows by now.
+    return last > str(development.dates[development.date[development.rows].max()])[:10]
+
+
+def _last_date_judged(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    last = read_json(path, "evaluate_model.py").get("last_date")
+    return None if last is None else str(last)[:10]
