@@ -4,7 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
-requirements=(requirements.txt requirements-dev.txt)
+requirements=(requirements.txt requirements-export.txt requirements-dev.txt)
 source "$here/setup_environment.sh"
 
 if [ "${1:-}" = --soak ]; then

@@ -95,6 +95,7 @@ def command(
     example: str,
     run: Callable[[Session], None],
     add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+    only_reads: Callable[[argparse.Namespace], bool] = lambda arguments: False,
 ) -> None:
     """Parse the shared and own flags, hold the run directory, run, and end the process with the right exit code.
 
@@ -108,6 +109,8 @@ def command(
         What the command does; imports the heavy libraries itself, so that --help is quick.
     add_flags : callable
         Adds the command's own flags.
+    only_reads : callable
+        Whether a call with these arguments leaves the run directory alone, so that it need not be held, nor exist.
     """
     parser = _parser(description or "", example)
     add_flags(parser)
@@ -118,7 +121,7 @@ def command(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        code = _run(arguments, run)
+        code = _run(arguments, run, arguments.dry_run or only_reads(arguments))
     except HyperError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         code = error.exit_code
@@ -151,7 +154,7 @@ def parse_duration(text: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
+def _run(arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool) -> int:
     from scripts.artifacts import RunDir
     from scripts.file_systems import file_system_note
 
@@ -163,7 +166,7 @@ def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
     except UnicodeEncodeError:
         raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
     session = Session(arguments, run_dir, deadline, started)
-    if arguments.dry_run:
+    if only_reads:
         run(session)
         return 0
     with session.run_dir.locked():

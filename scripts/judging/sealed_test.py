@@ -22,6 +22,7 @@ from scripts.data.loading import data_sha256, load_development, load_other, load
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
+from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
 from scripts.judging.scores import Predictions, score
 from scripts.phases import FINAL, check_data, load_later, make_fresh
@@ -180,33 +181,13 @@ def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.
     columns: dict[str, Any] = {}
     if dataset.dates is not None:
         columns["date"] = dataset.dates[dataset.date[rows]]
-    columns["ticker"] = _inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
-    columns["label"] = _class_cells(dataset.classes, dataset.y[rows])
-    columns["predicted"] = _class_cells(dataset.classes, probabilities.argmax(axis=1))
+    columns["ticker"] = inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
+    columns["label"] = class_cells(dataset.classes, dataset.y[rows])
+    columns["predicted"] = class_cells(dataset.classes, probabilities.argmax(axis=1))
     columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(dataset.classes)}
     if position is not None:
         columns |= {"position": position, "forward_return": dataset.forward_return[rows]}
     return pd.DataFrame(columns)
-
-
-def _inert(cells: np.ndarray) -> list[str]:
-    """Text cells that begin like a formula get a leading quote (OWASP ASVS 1.2.10)."""
-    return [f"'{cell}" if str(cell)[:1] in "=+-@\t\r" else str(cell) for cell in cells]
-
-
-def _class_cells(classes: tuple[str, ...], index: np.ndarray) -> list[str]:
-    """Names of classes as cells; where all classes are numbers, the column holds numbers and stays as it is."""
-    names = np.array(classes, dtype=object)
-    numeric = all(_is_number(name) for name in classes)
-    return [str(name) for name in names[index]] if numeric else _inert(names[index])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> None:
