@@ -78,6 +78,14 @@ class FinalModel:
         return FeatureReference(tuple(edges), tuple(shares), kept["n_rows"])
 
     @property
+    def description(self) -> dict[str, Any]:
+        """Content of the file without its tensors; `n_networks`, `n_parameters`, and `has_reference` to judge drift."""
+        sizes = [sum(p.numel() for p in network.parameters()) for network in self.networks]
+        counted = {"n_networks": len(sizes), "n_parameters": sum(sizes), "has_reference": self.reference is not None}
+        tensors = ("weights", "preprocessor", "reference")
+        return {name: value for name, value in self.content.items() if name not in tensors} | counted
+
+    @property
     def policy(self) -> DecisionPolicy:
         """The decision rule that was chosen out of fold, else the likeliest class wherever it leads by the margin."""
         kept = self.content.get("selection", {}).get("decision")

@@ -24,9 +24,11 @@ from scripts.deployment import FinalModel, make_model
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
+from scripts.judging.latency import measure_latency
 from scripts.judging.scores import Predictions, score
 from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.random_keys import key
+from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
 from scripts.search_space import longest_window
 
@@ -46,7 +48,7 @@ class Judged:
 
 
 def evaluate(session: Session) -> None:
-    """Evaluate the final model and write predictions.csv, report.html and, last, evaluation_results.json."""
+    """Evaluate the final model; write predictions.csv, report.html, model_card.md and, last, the results."""
     run_dir = session.run_dir
     path, other = session.arguments.model or run_dir.final_model, session.arguments.data
     content = read_tensors(path, FINAL, kind="final_model")
@@ -96,6 +98,7 @@ def _judge(
         "epochs_spent_total": sum(model.content["epochs_spent"].values()),
         "epochs_spent": model.content["epochs_spent"],
         "test_openings": openings,
+        "latency": measure_latency(model, dataset),
         "opened": opened,
         "files": {run_dir.predictions.name: file_sha256(run_dir.predictions)},
     }
@@ -109,6 +112,7 @@ def _judge(
         warnings=warnings,
     )
     write_evaluation_report(run_dir.evaluation / "report.html", report)
+    write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
     # The results come last: once they are there, the evaluation is finished.
     write_json(run_dir.evaluation_results, body)
     if judged.opens_seal:
@@ -223,5 +227,10 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
     for warning in results["warnings"]:
         session.say(f"warning       {warning}")
     session.say(f"opened        {results['test_openings']} time(s) so far")
-    session.say(f"report        {session.run_dir.evaluation / 'report.html'}")
+    if (latency := results.get("latency")) is not None:
+        one, batch = (latency[call]["p50_s"] * 1000 for call in ("one_row", "batch"))
+        session.say(
+            f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency['batch']['n_rows']} (medians)"
+        )
+    session.say(f"report        {session.run_dir.evaluation / 'report.html'}; model_card.md beside it")
     session.say(f"TensorBoard   ./start_tensorboard.sh --run-dir {session.run_dir.path}")
