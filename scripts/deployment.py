@@ -54,6 +54,11 @@ class FinalModel:
         return tuple(self.content["classes"])
 
     @property
+    def reads_windows(self) -> bool:
+        """Whether its networks take windows, be they of a single row."""
+        return window_offsets(self.hyperparameters) is not None
+
+    @property
     def window(self) -> int:
         """Rows that it reads for one answer."""
         offsets = window_offsets(self.hyperparameters)

@@ -91,7 +91,7 @@ def export(session: Session) -> None:
         session.say(f"exports {source} to {out}")
         return
     difference = export_model(model, kind, out)
-    shape = "(batch, columns)" if model.window == 1 else f"(batch, {model.window}, columns)"
+    shape = f"(batch, {model.window}, columns)" if model.reads_windows else "(batch, columns)"
     session.say(f"input x: float32 {shape} of {len(model.schema.features)} raw columns; output: probabilities")
     session.say(f"largest difference of a probability on {_N_CHECKED} rows: {difference:.1e}")
     session.say(f"model in {out}")
@@ -125,7 +125,7 @@ def example_rows(model: FinalModel, n_rows: int) -> np.ndarray:
     """Made-up raw rows, some far out, with missing cells and unknown categories; float32 of the graph's input shape."""
     generator, kept = numpy_generator(0, "export"), model.preprocessor
     n_columns = len(model.schema.features)
-    shape = (n_rows, n_columns) if model.window == 1 else (n_rows, model.window, n_columns)
+    shape = (n_rows, model.window, n_columns) if model.reads_windows else (n_rows, n_columns)
     x = generator.integers(-1, 3, shape).astype(np.float32)
     numbers = kept.mean + kept.scale * 3 * generator.standard_normal((*shape[:-1], len(kept.numeric)))
     holes = generator.random(numbers.shape) < 0.1
@@ -140,16 +140,15 @@ def own_probabilities(model: FinalModel, rows: np.ndarray) -> np.ndarray:
     return model.predict_raw(flat, np.arange(len(rows)) * window + window - 1)
 
 
-def _schema(model: FinalModel) -> dict[str, str]:
-    """What a reader of the exported file must know, as text."""
+def _schema(model: FinalModel) -> dict[str, Any]:
+    """What a reader of the exported file must know; `window` is None for a model of single rows."""
     schema = model.schema
-    parts: dict[str, Any] = {
+    return {
         "columns": schema.features,
         "classes": model.classes,
         "vocabularies": schema.vocabularies,
-        "window": schema.window,
+        "window": schema.window if model.reads_windows else None,
     }
-    return {name: json.dumps(value) for name, value in parts.items()}
 
 
 def _exported(model: FinalModel, example: torch.Tensor) -> torch.export.ExportedProgram:
@@ -160,8 +159,9 @@ def _exported(model: FinalModel, example: torch.Tensor) -> torch.export.Exported
 
 
 def _torch_bytes(model: FinalModel, example: torch.Tensor) -> bytes:
-    buffer = io.BytesIO()
-    torch.export.save(_exported(model, example), buffer, extra_files={"schema.json": json.dumps(_schema(model))})
+    buffer, program = io.BytesIO(), _exported(model, example)
+    with _quiet():
+        torch.export.save(program, buffer, extra_files={"schema.json": json.dumps(_schema(model))})
     return buffer.getvalue()
 
 
@@ -183,7 +183,7 @@ def _onnx_bytes(model: FinalModel, example: torch.Tensor) -> bytes:
         exported = torch.onnx.export(program, input_names=["x"], output_names=["probabilities"], verbose=False)
     if exported is None:
         raise InputError("torch gave no ONNX program", "--export onnx", "use --export torch")
-    exported.model.metadata_props.update(_schema(model))
+    exported.model.metadata_props.update({name: json.dumps(value) for name, value in _schema(model).items()})
     content: bytes = exported.model_proto.SerializeToString()
     return content
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +20,14 @@ from scripts.data.raw_files import check_readable, is_parquet
 from scripts.data.unlabelled import UnlabelledRows, file_rows
 from scripts.deployment import FinalModel, make_model
 from scripts.errors import InputError
-from scripts.evaluation.shift import FeatureDrift
+from scripts.evaluation.shift import FeatureDrift, FeatureReference
 from scripts.inert_cells import class_cells, inert
 from scripts.phases import FINAL, load_later
 
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file
 _SHOWN = 5
+_ENOUGH_DATES = 10_000  # to tell any drift; beyond them no more are kept
 
 
 @dataclass
@@ -95,21 +96,20 @@ def predict_file(model: FinalModel, source: Path, out: Path) -> Summary:
     EnvironmentFailed
         `out` cannot be written.
     """
-    summary, reference = Summary(), model.reference
-    counts: list[np.ndarray] | None = None
+    summary = Summary()
+    drift = None if model.reference is None else _Drift(model.reference)
     with replacing(out) as file, _writer(file, out, model.classes) as write:
         for part in file_rows(source, model.schema):
             predictions = model.predict_rows(part)
             write(predictions)
             _count(summary, part, predictions)
-            if reference is not None:
-                seen = reference.counts(part.x[part.rows])
-                counts = seen if counts is None else [a + b for a, b in zip(counts, seen, strict=True)]
+            if drift is not None:
+                drift.add(part)
         if summary.n_rows == 0:
             what = f"none of {summary.n_left_out} rows has the history that the model reads"
             raise InputError(what, str(source), "give more earlier rows")
-    if reference is not None and counts is not None:
-        summary.drifted = reference.drifted(counts, model.content["features"], DRIFTED)
+    if drift is not None:
+        summary.drifted = drift.found(model.content["features"])
     return summary
 
 
@@ -125,6 +125,27 @@ def drift_in_words(summary: Summary) -> list[str]:
     shown = ", ".join(f"{f.feature} (index {f.psi:.2f}, distance {f.ks:.2f})" for f in summary.drifted[:_SHOWN])
     more = f" and {len(summary.drifted) - _SHOWN} more" if len(summary.drifted) > _SHOWN else ""
     return [f"warning: drift since training, population stability index above {DRIFTED}: {shown}{more}"]
+
+
+class _Drift:
+    """Counts of the rows of all parts. Rows of one date are much alike, and count together as one."""
+
+    def __init__(self, reference: FeatureReference) -> None:
+        self.reference, self.counts = reference, reference.counts(np.empty((0, len(reference.edges)), np.float32))
+        self.dates: set[np.datetime64] = set()
+        self.n_rows = 0
+
+    def add(self, part: UnlabelledRows) -> None:
+        """Count the usable rows of a part."""
+        seen = self.reference.counts(part.x[part.rows])
+        self.counts = [a + b for a, b in zip(self.counts, seen, strict=True)]
+        self.n_rows += len(part.rows)
+        if part.date is not None and len(self.dates) < _ENOUGH_DATES:
+            self.dates.update(np.unique(part.date))
+
+    def found(self, names: Sequence[str]) -> list[FeatureDrift]:
+        """Features that differ much from those in training."""
+        return self.reference.drifted(self.counts, names, DRIFTED, len(self.dates) or self.n_rows)
 
 
 def _count(summary: Summary, part: UnlabelledRows, predictions: pd.DataFrame) -> None:

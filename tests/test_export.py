@@ -75,6 +75,18 @@ def test_an_exported_program_agrees_where_this_package_is_not(tmp_path, table_fi
         assert np.abs(np.load(tmp_path / f"{family}_said.npy") - own).max() <= TOLERANCE
 
 
+def test_a_window_of_one_row_is_a_window(tmp_path, table_file):
+    names = {"label": "column", "label_column": "target", "time_column": "day", "group_column": "who"}
+    config = DataConfig(source="table", path=str(table_file), **names)
+    hyperparameters = {"family": "gru", "width": 8, "depth": 1, "window": 1}
+    model = write_model(tmp_path / "final_model.pkl", Experiment(data=config), hyperparameters)
+    assert example_rows(model, 4).shape == (4, 1, 3)
+    assert export_model(model, "torch", tmp_path / "model.pt2") <= TOLERANCE
+    files = {"schema.json": ""}
+    torch.export.load(tmp_path / "model.pt2", extra_files=files)
+    assert json.loads(files["schema.json"])["window"] == 1
+
+
 def test_the_onnx_model_agrees_with_the_predictions_for_a_file(tmp_path, table_file):
     """From the cells of a frame to the graph's input with nothing but the metadata."""
     model = untrained(tmp_path, table_file, "gru")

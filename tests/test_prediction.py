@@ -227,6 +227,14 @@ def test_few_rows_are_not_called_drift(windowed, tmp_path):
         assert predict_file(windowed[1], tmp_path / "few.csv", tmp_path / "x.csv").drifted == []
 
 
+def test_two_dates_of_a_market_are_not_called_drift(tmp_path):
+    """All tickers of a date share its weekday and its market's return."""
+    model = write_model(tmp_path / "final_model.pkl", Experiment(data=DataConfig(synthetic=TINY_MARKET)), MLP)
+    generate(TINY_MARKET)[0].groupby("ticker").tail(62).to_csv(tmp_path / "new.csv", index=False)
+    summary = predict_file(model, tmp_path / "new.csv", tmp_path / "x.csv")
+    assert (summary.n_rows, summary.drifted) == (8, [])
+
+
 def test_a_model_of_an_earlier_version_predicts_and_says_that_it_cannot_judge_drift(table_file, tmp_path):
     path = tmp_path / "final_model.pkl"
     write_model(path, table_experiment(table_file), MLP, without=("reference", "dropped_columns", "trained_on"))
@@ -278,6 +286,6 @@ def test_counts_of_parts_add_up_and_give_the_index_of_the_whole(seed, n_parts, n
     reference = FeatureReference.of(before, [0, 0, 3])
     parts = [reference.counts(part) for part in np.array_split(after, n_parts)]
     counts = [sum(columns) for columns in zip(*parts, strict=True)]
-    told = reference.drifted(counts, ["a", "b", "c"], 0.0)
+    told = reference.drifted(counts, ["a", "b", "c"], 0.0, 2 * n_rows)
     known = {d.feature: d for d in feature_drift(before, after, ["a", "b", "c"], np.array([False, False, True]))}
     assert all(drift.psi == pytest.approx(known[drift.feature].psi, rel=1e-6) for drift in told)

@@ -131,13 +131,14 @@ class FeatureReference:
         """How many of `rows`, shape (n, n_features), lie in each bin of each feature; they add up over parts."""
         return [_counts(column, edges) for column, edges in zip(rows.T, self.edges, strict=True)]
 
-    def drifted(self, counts: Sequence[np.ndarray], names: Sequence[str], bound: float) -> list[FeatureDrift]:
+    def drifted(
+        self, counts: Sequence[np.ndarray], names: Sequence[str], bound: float, n_independent: int
+    ) -> list[FeatureDrift]:
         """Features whose index is above `bound` and that differ by more than chance, the largest index first.
 
         Chance: the likelihood-ratio test of homogeneity of the two sets over the bins (G-test; Sokal and Rohlf 1995,
         17.2) at a level of .001 for all features together (Bonferroni), since the index of a few rows is large without
-        any drift. Rows that resemble their neighbours in time are worth fewer independent ones, so that a short stretch
-        of time may differ without meaning much.
+        any drift. A stretch of time that is short beside the memory of a feature may differ without meaning much.
 
         Parameters
         ----------
@@ -145,12 +146,15 @@ class FeatureReference:
             As from `counts`, at least one row in all.
         names : sequence of str
         bound : float
+        n_independent : int
+            How many independent rows the counted ones are worth, such as the number of their dates.
         """
         found = []
         for name, before, seen in zip(names, self.shares, counts, strict=True):
             p, q = np.maximum(before, _LEAST_SHARE), np.maximum(seen / seen.sum(), _LEAST_SHARE)
             psi = float(np.sum((q - p) * np.log(q / p)))
-            if psi > bound and _p_of_homogeneity(before * self.n_rows, seen) < _DRIFT_LEVEL / len(names):
+            worth = seen * min(1.0, n_independent / seen.sum())
+            if psi > bound and _p_of_homogeneity(before * self.n_rows, worth) < _DRIFT_LEVEL / len(names):
                 apart = np.abs(np.cumsum(before) - np.cumsum(seen) / seen.sum()).max()
                 found.append(FeatureDrift(str(name), psi, float(apart)))
         return sorted(found, key=lambda drift: (-drift.psi, drift.feature))
