@@ -1,27 +1,56 @@
 #!/usr/bin/env python3
 # PYTHON_ARGCOMPLETE_OK
-"""Open the sealed test set once and say what the final model is worth there."""
+"""Open the sealed test set once and say what the final model is worth there; or use the model.
+
+--predict and --export read the model file alone: they open no seal and need no run directory.
+"""
 
 import argparse
 from pathlib import Path
 
 from scripts.cli import Session, command
+from scripts.errors import InputError
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
     flags.add_argument("--model", type=Path, metavar="FILE", help="default: final_model.pkl in the run directory")
-    flags.add_argument(
+    purpose = flags.add_mutually_exclusive_group()
+    purpose.add_argument(
         "--data", type=Path, metavar="FILE", help="another file of the same schema (default: the sealed test set)"
+    )
+    purpose.add_argument(
+        "--predict", type=Path, metavar="FILE", help="predict for new rows, labels not needed, and write --out"
+    )
+    purpose.add_argument("--export", choices=("onnx", "torch"), help="write the model as one graph for other runtimes")
+    flags.add_argument(
+        "--out", type=Path, metavar="FILE", help="predictions (CSV or .parquet) or exported model (.onnx or .pt2)"
     )
 
 
-def run(session: Session) -> None:
-    """Evaluate."""
-    from scripts.judging.sealed_test import evaluate
+def only_reads(arguments: argparse.Namespace) -> bool:
+    """Whether the model is used, not judged."""
+    return arguments.predict is not None or arguments.export is not None
 
-    evaluate(session)
+
+def run(session: Session) -> None:
+    """Evaluate, predict or export."""
+    if session.arguments.predict is not None:
+        from scripts.prediction import predict
+
+        predict(session)
+    elif session.arguments.export is not None:
+        from scripts.export import export
+
+        export(session)
+    elif session.arguments.out is not None:
+        raise InputError("has no effect without --predict or --export", "--out", "add one of them")
+    else:
+        from scripts.judging.sealed_test import evaluate
+
+        evaluate(session)
 
 
 if __name__ == "__main__":
-    command(__doc__, "./evaluate_model.py --run-dir runs/first --model runs/first/final_model.pkl", run, add_flags)
+    example = "./evaluate_model.py --run-dir runs/first --model runs/first/final_model.pkl"
+    command(__doc__, example, run, add_flags, only_reads)

@@ -4,7 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
-locks=(requirements.lock requirements-dev.lock)
+locks=(requirements.lock requirements-export.lock requirements-dev.lock)
 source "$here/setup_environment.sh"
 
 if [ "${1:-}" = --soak ]; then

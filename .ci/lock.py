@@ -3,7 +3,7 @@
 
 requirements.lock holds what requirements.txt leads to, for Python 3.11 and later, but for PyTorch, of which there are
 several builds: requirements-torch.lock has them, requirements-gpu.lock what those with GPU support need beside.
-requirements-dev.lock holds what requirements-dev.txt adds. Needs uv.
+requirements-export.lock and requirements-dev.lock hold what the .txt of that name adds. Needs uv.
 """
 
 import re
@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # PyTorch's own build for the CPU, which PyPI does not have: torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl
 CPU_BUILD = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
+ADDED = {f"requirements-{name}.lock": f"requirements-{name}.txt" for name in ("export", "dev")}
 ON_GPU = re.compile("nvidia|cuda|triton")
 
 
@@ -37,11 +38,15 @@ def write(name: str, entries: dict[str, str]) -> None:
 
 def main() -> None:
     """Resolve all requirements together, and part the result."""
-    every = resolved("requirements.txt", "requirements-dev.txt")
-    versions = re.findall(r"^\S.*(?= \\$)", "".join(every.values()), re.M)
-    run = resolved("requirements.txt", constraints="\n".join(versions))
+    every = resolved("requirements.txt", *ADDED.values())
+    versions = "\n".join(re.findall(r"^\S.*(?= \\$)", "".join(every.values()), re.M))
+    run = resolved("requirements.txt", constraints=versions)
     every["torch"] = every["torch"].rstrip() + f" \\\n    --hash={CPU_BUILD}\n"
-    write("requirements-dev.lock", {name: entry for name, entry in every.items() if name not in run})
+    for lock, file in ADDED.items():
+        write(
+            lock,
+            {name: every[name] for name in resolved("requirements.txt", file, constraints=versions) if name not in run},
+        )
     write("requirements.lock", {name: every[name] for name in run if name != "torch" and not ON_GPU.match(name)})
     write("requirements-torch.lock", {"torch": every["torch"]})
     write("requirements-gpu.lock", {name: every[name] for name in run if ON_GPU.match(name)})

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -130,7 +130,16 @@ def set_aside(path: Path) -> Path | None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` in one step: temporary file, flush to disk, rename, flush of the folder.
+    """Replace `path` in one step; errors as `replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the place of `path` in one step once the block has ended without an error.
+
+    A temporary file is flushed to disk and renamed, and the folder is flushed.
 
     Raises
     ------
@@ -146,7 +155,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

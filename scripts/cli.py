@@ -145,6 +145,7 @@ def command(
     example: str,
     run: Callable[[Session], None],
     add_flags: AddFlags = lambda flags: None,
+    only_reads: Callable[[argparse.Namespace], bool] = lambda arguments: False,
 ) -> NoReturn:
     """Parse the shared and own flags, hold the run directory, run, and end the process with the right exit code.
 
@@ -158,6 +159,8 @@ def command(
         What the command does; imports the heavy libraries itself, so that --help is quick.
     add_flags : callable
         Adds the command's own flags.
+    only_reads : callable
+        Whether a call with these arguments leaves the run directory alone, so that it need not be held, nor exist.
     """
     parser = make_parser(description or "", example, add_flags)
     if "_ARGCOMPLETE" in os.environ:
@@ -173,7 +176,8 @@ def command(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        _run(parser.parse_args(), run, answer)
+        arguments = parser.parse_args()
+        _run(arguments, run, arguments.dry_run or only_reads(arguments), answer)
     except HyperError as error:
         _refuse(answer, error, error.exit_code)
     except Interrupted:
@@ -222,7 +226,9 @@ def _started_by(script: str) -> list[str]:
     return [str(python.relative_to(here) if python.is_relative_to(here) else python), path]
 
 
-def _run(arguments: argparse.Namespace, run: Callable[[Session], None], answer: dict[str, Any]) -> None:
+def _run(
+    arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool, answer: dict[str, Any]
+) -> None:
     started = time.monotonic()
     if runs := getattr(arguments, "compare", None):
         arguments.run_dir = runs[0]
@@ -237,7 +243,7 @@ def _run(arguments: argparse.Namespace, run: Callable[[Session], None], answer: 
     except UnicodeEncodeError:
         raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
     session = Session(arguments, run_dir, deadline, started, answer)
-    if arguments.dry_run:
+    if only_reads:
         run(session)
         return
     with session.run_dir.locked():

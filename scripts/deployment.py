@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from scripts.artifacts import read_tensors
+from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
+from scripts.data.raw_tables import frame_table
+from scripts.data.unlabelled import Schema, UnlabelledRows, market_rows, table_rows
 from scripts.errors import InputError
+from scripts.evaluation.decisions import ABSTAINS, DecisionPolicy, answer_positions
 from scripts.evaluation.metrics import Calibration
+from scripts.evaluation.shift import FeatureReference
 from scripts.models.registry import build_model, window_offsets
 from scripts.search_space import Hyperparameters
 
@@ -29,6 +35,8 @@ class FinalModel:
     ----------
     networks : tuple of torch.nn.Module
         Networks that differ by their seed; the model gives the mean of their logits.
+    config : DataConfig
+        Of the data that it was trained on.
     content : dict
         What the file holds beside the weights: experiment, schema, selection, epochs spent.
     """
@@ -37,7 +45,58 @@ class FinalModel:
     preprocessor: Preprocessor
     hyperparameters: Hyperparameters
     calibration: Calibration
+    config: DataConfig
     content: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the probabilities."""
+        return tuple(self.content["classes"])
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether its networks take windows, be they of a single row."""
+        return window_offsets(self.hyperparameters) is not None
+
+    @property
+    def window(self) -> int:
+        """Rows that it reads for one answer."""
+        offsets = window_offsets(self.hyperparameters)
+        return 1 if offsets is None else len(offsets)
+
+    @property
+    def schema(self) -> Schema:
+        """What data must hold to be predicted on."""
+        vocabularies = {name: tuple(values) for name, values in self.content["vocabularies"].items()}
+        dropped = self.content.get("dropped_columns")
+        dropped = None if dropped is None else tuple(dropped)
+        return Schema(self.config, tuple(self.content["features"]), vocabularies, dropped, self.window)
+
+    @property
+    def reference(self) -> FeatureReference | None:
+        """What the features looked like in training; None in a file of an earlier version."""
+        if (kept := self.content.get("reference")) is None:
+            return None
+        ends = np.cumsum(kept["n_edges"])[:-1]
+        edges = np.split(kept["edges"].numpy(), ends)
+        shares = np.split(kept["shares"].numpy(), ends + 2 * np.arange(1, len(edges)))
+        return FeatureReference(tuple(edges), tuple(shares), kept["n_rows"])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Content of the file without its tensors; `n_networks`, `n_parameters`, and `has_reference` to judge drift."""
+        sizes = [sum(p.numel() for p in network.parameters()) for network in self.networks]
+        counted = {"n_networks": len(sizes), "n_parameters": sum(sizes), "has_reference": self.reference is not None}
+        tensors = ("weights", "preprocessor", "reference")
+        return {name: value for name, value in self.content.items() if name not in tensors} | counted
+
+    @property
+    def policy(self) -> DecisionPolicy:
+        """The decision rule that was chosen out of fold, else the likeliest class wherever it leads by the margin."""
+        kept = self.content.get("selection", {}).get("decision")
+        if kept is None:
+            return DecisionPolicy.default(len(self.classes), self.config.margin)
+        return DecisionPolicy(kept["threshold"], kept["margin"])
 
     def check_schema(self, dataset: Dataset) -> None:
         """Raise InputError unless `dataset` has the features and classes that the model was trained on."""
@@ -50,16 +109,79 @@ class FinalModel:
 
     def predict_probabilities(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 of shape (len(rows), n_classes)."""
-        return self.calibration.probabilities(self._logits(dataset, rows).mean(axis=0))
+        return self.predict_raw(dataset.x, rows)
+
+    def predict_raw(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Probabilities for `rows` of raw columns, shape (n, n_columns), where a window ends in its row."""
+        return self.calibration.probabilities(self._logits(x, rows).mean(axis=0))
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Predictions for a frame in the format of the input file, labels not needed.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Market: date, close and those of ticker, open, high, low and volume that the model reads, with the bars of
+            history that its features need (61, and more for windows). Table: the feature columns by name, and those of
+            time and group if the model was trained with them; a window reads earlier rows of its own group.
+
+        Returns
+        -------
+        DataFrame
+            As `predict_rows`, for every row that has the history the model reads.
+
+        Raises
+        ------
+        InputError
+            A column is missing, unknown or of another type, or a value is refused as in a file.
+        """
+        table = frame_table(frame, self.schema.required)
+        if self.config.source != "table":
+            return self.predict_rows(market_rows(table, "frame", self.schema))
+        return pd.concat([self.predict_rows(part) for part in table_rows(iter([table]), self.schema)])
+
+    def predict_rows(self, part: UnlabelledRows) -> pd.DataFrame:
+        """Predictions for rows without labels.
+
+        Returns
+        -------
+        DataFrame
+            A row per usable row: row (tables: number of the record, from 1), date and ticker where there are any,
+            predicted (the likeliest class), a probability_* per class, decision (the class by the decision rule, ""
+            where it abstains), and position (what is then held, a fraction) where classes have positions.
+        """
+        probabilities = self.predict_raw(part.x, part.rows)
+        answers = self.policy.answers(probabilities)
+        identity = {"row": part.number, "date": part.date, "ticker": part.ticker}
+        columns: dict[str, Any] = {name: values for name, values in identity.items() if values is not None}
+        names = np.array([*self.classes, ""], dtype=object)
+        columns["predicted"] = names[probabilities.argmax(axis=1)]
+        columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(self.classes)}
+        columns["decision"] = names[answers]
+        if self.content["class_positions"] is not None:
+            columns["position"] = self._positions(part, probabilities, answers)
+        return pd.DataFrame(columns)
+
+    def _positions(self, part: UnlabelledRows, probabilities: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Position of each row; `data.max_weight` limits it on a market, where all tickers of a date are known."""
+        held = self.content["class_positions"]
+        position = answer_positions(answers, held)
+        if self.config.position == "proportional":
+            position = np.where(answers == ABSTAINS, 0.0, probabilities @ np.array(held))
+        if part.number is None and part.date is not None:
+            _, date, counts = np.unique(part.date, return_inverse=True, return_counts=True)
+            limit = self.config.max_weight * counts[date]
+            position = np.clip(position, -limit, limit)
+        return position
 
     def predict_by_network(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
         """Probabilities of each network alone, with the calibration of the whole model."""
-        return [self.calibration.probabilities(logits) for logits in self._logits(dataset, rows)]
+        return [self.calibration.probabilities(logits) for logits in self._logits(dataset.x, rows)]
 
     @torch.no_grad()
-    def _logits(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-        """Logits of each network, float64 of shape (n_networks, len(rows), n_classes)."""
-        inputs = torch.from_numpy(self.preprocessor.transform(dataset.x))
+    def _logits(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Logits of each network for `rows` of raw columns, float64 of shape (n_networks, len(rows), n_classes)."""
+        inputs = torch.from_numpy(self.preprocessor.transform(x))
         window = window_offsets(self.hyperparameters)
         offsets = None if window is None else torch.tensor(list(window))
         parts = []
@@ -100,7 +222,8 @@ def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str
         if not networks:
             raise ValueError("no weights")
         calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
-        return FinalModel(tuple(networks), preprocessor, hyperparameters, calibration, content)
+        config = DataConfig.model_validate(content["experiment"]["data"])
+        return FinalModel(tuple(networks), preprocessor, hyperparameters, calibration, config, content)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise InputError(
             f"does not hold what a final model holds: {str(error).splitlines()[0]}",

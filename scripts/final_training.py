@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from scripts.artifacts import RunDir, file_sha256, unpack_tensors, write_json, write_tensors
 from scripts.checkpoints import Checkpoints
@@ -19,6 +20,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.evaluation.metrics import Calibration, fit_calibration, log_loss
+from scripts.evaluation.shift import FeatureReference
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.search_space import Hyperparameters
@@ -130,7 +132,7 @@ def run_final_training(
     logits, y = work.holdout_logits(), dataset.y[work.holdout]
     calibration = fit_calibration(logits, y)
     spent = sum(outcome.epochs for outcome in (*holdouts, *fulls))
-    content = _model_content(work, best, calibration, best["epochs_spent"] | {"final": spent})
+    content = model_content(work, best, calibration, best["epochs_spent"] | {"final": spent})
     write_tensors(run_dir.final_model, provenance | content)
     body = provenance | {
         "epochs_spent": spent,
@@ -161,7 +163,7 @@ def _seed_record(work: FinalTraining, k: int) -> dict[str, Any]:
     }
 
 
-def _model_content(
+def model_content(
     work: FinalTraining, best: dict[str, Any], calibration: Calibration, epochs: dict[str, int]
 ) -> dict[str, Any]:
     """Everything that a prediction needs, and where the model came from."""
@@ -180,6 +182,32 @@ def _model_content(
         "classes": list(dataset.classes),
         "class_positions": None if dataset.class_positions is None else list(dataset.class_positions),
         "class_shares": shares.tolist(),
+        "dropped_columns": list(dataset.dropped),
+        "reference": _reference(dataset),
+        "trained_on": _span(dataset),
         "selection": best["selection"],
         "epochs_spent": epochs,
+    }
+
+
+def _reference(dataset: Dataset) -> dict[str, Any]:
+    """What the features looked like in training (see `FeatureReference`), so that drift is told without the data."""
+    n_categories = [len(dataset.vocabularies.get(name, ())) for name in dataset.feature_names]
+    reference = FeatureReference.of(dataset.x[dataset.rows], n_categories)
+    return {
+        "n_rows": reference.n_rows,
+        "n_edges": [len(edges) for edges in reference.edges],
+        "edges": torch.from_numpy(np.concatenate(reference.edges)),
+        "shares": torch.from_numpy(np.concatenate(reference.shares)),
+    }
+
+
+def _span(dataset: Dataset) -> dict[str, Any]:
+    """How many rows there were, of how many tickers, and their first and last date."""
+    date = None if dataset.dates is None else dataset.dates[dataset.date[dataset.rows]]
+    return {
+        "n_rows": len(dataset.rows),
+        "n_tickers": len(np.unique(dataset.ticker[dataset.rows])),
+        "first_date": None if date is None else str(date.min())[:10],
+        "last_date": None if date is None else str(date.max())[:10],
     }

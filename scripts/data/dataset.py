@@ -40,6 +40,8 @@ class Dataset:
         Whether the rows of a ticker follow each other in time, so that windows make sense.
     truth : ndarray of float64, shape (n,), or None
         Exact probability of class 1 where the market is synthetic.
+    dropped : tuple of str
+        Columns of a table that are no features because they never vary in the development rows.
     """
 
     x: np.ndarray
@@ -66,6 +68,7 @@ class Dataset:
     sealed_fingerprint: str
     truth: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
+    dropped: tuple[str, ...] = ()
 
     @property
     def n_classes(self) -> int:

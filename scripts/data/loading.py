@@ -145,6 +145,7 @@ def _build(
         embargo=config.embargo,
         fingerprint=fingerprints[0],
         sealed_fingerprint=fingerprints[1],
+        dropped=table.dropped,
     )
     if like is not None and dataset.feature_names != like.feature_names:
         odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))

@@ -17,6 +17,7 @@ from scripts.errors import InputError
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("date", "ticker", *PRICES, "volume")
+REQUIRED = ("date", "close")
 KEY = ("ticker", "date")
 ROUNDING = 1e-4  # relative; adjusted prices are often rounded to four decimals
 
@@ -42,9 +43,16 @@ def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str
     InputError
         If a problem cannot be mended without guessing.
     """
-    table = read_table(path, config, ("date", "close"))
+    return bars_of(read_table(path, config, REQUIRED), path.name.split(".")[0] or path.name, config)
+
+
+def bars_of(table: RawTable, name: str, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Bars of the cells of a table, which has the columns `REQUIRED`; the rest as `read_market`.
+
+    `name` is the ticker of a table without a column for it.
+    """
     notes = [*table.notes, *_column_notes(table)]
-    tickers, ticker_notes = _tickers(table, path)
+    tickers, ticker_notes = _tickers(table, name)
     dates, date_notes = read_dates(table, "date", config.date_format)
     columns = {"date": dates, "ticker": pd.array(tickers, dtype="str")}
     columns |= {name: _numbers(table, name) for name in COLUMNS[2:] if name in table.columns}
@@ -67,13 +75,12 @@ def _column_notes(table: RawTable) -> list[str]:
     return [f"{table.path}: columns ignored: {listed(extra)}" + "".join(f"; {hint}" for hint in near)]
 
 
-def _tickers(table: RawTable, path: Path) -> tuple[list[str], list[str]]:
+def _tickers(table: RawTable, name: str) -> tuple[list[str], list[str]]:
     if "ticker" not in table.columns:
         names = [name for name in table.columns if name not in COLUMNS]
         if nearest_name("ticker", names) or "symbol" in map(str.lower, names):
             like = nearest_name("ticker", names) or nearest_name("symbol", names)
             raise missing_column("ticker", names, table.path, f"did you mean {like!r}? rename it to 'ticker'")
-        name = path.name.split(".")[0] or path.name
         return [name] * len(table), [f"{table.path}: no column ticker, so all rows are one ticker, {name}"]
     tickers = table.cells("ticker")
     if "" in tickers:

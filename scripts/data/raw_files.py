@@ -41,22 +41,22 @@ def is_parquet(path: Path) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of the file's bytes.
+    """SHA-256 of the bytes of the file that data.path names; errors as `check_readable`."""
+    check_readable(path, "data.path")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    Raises
-    ------
-    InputError
-        If there is no such file, or it may not be read.
-    """
+
+def check_readable(path: Path, named_by: str) -> None:
+    """Raise InputError if there is no such file, or it may not be read; `named_by` is the flag or key to check."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError("is no regular file", str(path), "write it into a file: it is read several times")
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError("there is no such file", str(path), "check data.path") from None
+        raise InputError("there is no such file", str(path), f"check {named_by}") from None
     except IsADirectoryError:
-        raise InputError("is a folder", str(path), "name one file in data.path") from None
+        raise InputError("is a folder", str(path), f"name one file in {named_by}") from None
     except PermissionError:
         raise InputError("may not be read", str(path), "change its permissions") from None
 

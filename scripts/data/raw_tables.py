@@ -8,10 +8,12 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -85,8 +87,42 @@ def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTa
     """
     table = _read_parquet(path, required) if is_parquet(path) else _read_csv(path, config, required)
     if len(table) == 0:
-        raise InputError("holds a header but no row", str(path), "give a file with data")
+        raise _no_row(path)
     return table
+
+
+def table_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Iterator[RawTable]:
+    """The records of a file in parts of at most `CHUNK`, each a table, so that a file of any size takes little memory.
+
+    Parameters and errors as `read_table`; an error of a record comes when its part is reached.
+    """
+    parts = _parquet_chunks(path, required) if is_parquet(path) else _csv_chunks(path, config, required, [])
+    n_records = 0
+    for part in parts:
+        n_records += len(part)
+        yield part
+    if n_records == 0:
+        raise _no_row(path)
+
+
+def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame") -> RawTable:
+    """A data frame as text cells, as if it had been read from a Parquet file; its index is left out.
+
+    Errors as `read_table`; `name` stands for the file in messages.
+    """
+    try:
+        table = pa.Table.from_pandas(frame.rename(columns=str), preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"has cells of mixed types ({first})", name, "give each column one type") from None
+    _check_header(table.schema.names, required, name)
+    if table.num_rows == 0:
+        raise _no_row(name)
+    return _arrow_table(table, name)
+
+
+def _no_row(where: Path | str) -> InputError:
+    return InputError("holds a header but no row", str(where), "give a file with data")
 
 
 def missing_column(name: str, names: Sequence[str], where: str, hint: str = "") -> InputError:
@@ -105,6 +141,22 @@ def nearest_name(name: str, names: Sequence[str]) -> str | None:
 
 
 def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
+    blank: list[int] = []
+    parts = list(_csv_chunks(path, config, required, blank))
+    if not parts:
+        raise _no_row(path)
+    lines = np.concatenate([part.lines for part in parts])
+    columns = {
+        name: pa.chunked_array([chunk for part in parts for chunk in part.columns[name].chunks])
+        for name in parts[0].columns
+    }
+    between = [line for line in blank if line < lines[-1]]
+    notes = (f"{path}: {len(between)} blank lines skipped, the first is line {between[0]}",) if between else ()
+    return RawTable(str(path), columns, lines, decimal=config.decimal, notes=notes)
+
+
+def _csv_chunks(path: Path, config: DataConfig, required: Sequence[str], blank: list[int]) -> Iterator[RawTable]:
+    """Records of a CSV in parts of `CHUNK`; the lines of blank ones are added to `blank`."""
     if config.delimiter in '"\r\n':
         raise InputError(f"{config.delimiter!r} cannot part fields", "data.delimiter", "use one such as ',' or ';'")
     check_text(path)
@@ -114,13 +166,15 @@ def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTab
             # Blank lines before the header would be a header without fields.
             header = next((record for record in reader if record), [])
             names = _header(header, reader.line_num, path, config, required)
-            chunks, lines, blank = _chunks(reader, len(names), path)
+            records = _records(reader, len(names), path, blank)
+            while chunk := list(itertools.islice(records, CHUNK)):
+                lines, rows = zip(*chunk, strict=True)
+                cells = [pa.chunked_array([column], type=pa.large_string()) for column in zip(*rows, strict=True)]
+                columns = dict(zip(names, cells, strict=True))
+                yield RawTable(str(path), columns, np.array(lines, dtype=np.int64), decimal=config.decimal)
         except csv.Error as error:
             remedy = "mend the quotes or line ends of this record"
             raise InputError(f"is no valid CSV ({error})", f"{path}, line {reader.line_num}", remedy) from None
-    cells = [pa.chunked_array([chunk[k] for chunk in chunks], type=pa.large_string()) for k in range(len(names))]
-    notes = (f"{path}: {len(blank)} blank lines skipped, the first is line {blank[0]}",) if blank else ()
-    return RawTable(str(path), dict(zip(names, cells, strict=True)), lines, decimal=config.decimal, notes=notes)
 
 
 def _header(
@@ -164,18 +218,6 @@ def _check_names(names: Sequence[str], where: str) -> None:
         raise InputError(f"column {list(names).index('') + 1} has no name", where, remedy)
 
 
-def _chunks(reader: Iterator[list[str]], width: int, path: Path) -> tuple[list[list[pa.Array]], np.ndarray, list[int]]:
-    """Columns of all records in chunks, the line each record starts at, and the blank lines between records."""
-    chunks, starts, blank = [], [], list[int]()
-    records = _records(reader, width, path, blank)
-    while chunk := list(itertools.islice(records, CHUNK)):
-        numbers, rows = zip(*chunk, strict=True)
-        starts.append(np.array(numbers, dtype=np.int64))
-        chunks.append([pa.array(column, type=pa.large_string()) for column in zip(*rows, strict=True)])
-    lines = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
-    return chunks, lines, [line for line in blank if len(lines) and line < lines[-1]]
-
-
 def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[int]) -> Iterator[tuple[int, list[str]]]:
     """Records with the line each starts at; the lines of blank ones are added to `blank`."""
     line = reader.line_num + 1  # type: ignore[attr-defined]
@@ -192,22 +234,48 @@ def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[in
 
 
 def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
+    with _parquet_file(path, required) as (file, names):
+        table = file.read(columns=names)
+        table.validate(full=True)
+    return _arrow_table(table, str(path))
+
+
+def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
+    first = 1
+    with _parquet_file(path, required) as (file, names):
+        for batch in file.iter_batches(batch_size=CHUNK, columns=names):
+            batch.validate(full=True)
+            yield _arrow_table(pa.Table.from_batches([batch]), str(path), first)
+            first += batch.num_rows
+
+
+@contextmanager
+def _parquet_file(path: Path, required: Sequence[str]) -> Iterator[tuple[pyarrow.parquet.ParquetFile, list[str]]]:
+    """An open Parquet file and the checked names of its columns; damage found meanwhile is the user's matter."""
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
-            _check_names(names, str(path))
-            for name in required:
-                if name not in names:
-                    raise missing_column(name, names, str(path))
+            _check_header(names, required, str(path))
             _check_inflation(file.metadata, path)
-            table = file.read(columns=names)
-            table.validate(full=True)
+            yield file, names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None
-    columns = {name: _as_text(table.column(name), name, path) for name in names}
+
+
+def _check_header(names: Sequence[str], required: Sequence[str], where: str) -> None:
+    _check_names(names, where)
+    for name in required:
+        if name not in names:
+            raise missing_column(name, names, where)
+
+
+def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:
+    """Typed columns as text cells; `first` is the number of the first row."""
+    names = table.schema.names
+    columns = {name: _as_text(table.column(name), name, where) for name in names}
     temporal = frozenset(name for name in names if pa.types.is_temporal(table.schema.field(name).type))
-    return RawTable(str(path), columns, np.arange(1, table.num_rows + 1), "row", temporal=temporal)
+    return RawTable(where, columns, np.arange(first, first + table.num_rows), "row", temporal=temporal)
 
 
 def _check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
@@ -218,7 +286,7 @@ def _check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None
         raise InputError(f"{size} bytes unpack to {inflated}", str(path), "write it again without compression")
 
 
-def _as_text(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+def _as_text(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
     """Cells as text, so that both kinds of file pass the same checks; text shows a float64 exactly."""
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -226,5 +294,5 @@ def _as_text(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         column = column.cast(pa.float64(), safe=False)
     elif pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise InputError(f"has cells of type {kind}", f"{path}, column {name}", "give numbers, dates or text")
+        raise InputError(f"has cells of type {kind}", f"{where}, column {name}", "give numbers, dates or text")
     return column.cast(pa.large_string()).fill_null("")

@@ -32,12 +32,15 @@ class CutTable:
     notes : tuple of str
     truth : ndarray of float64 or None
         By the index of `frame`.
+    dropped : tuple of str
+        Feature columns that were left out.
     """
 
     frame: pd.DataFrame
     sealed: np.ndarray
     notes: tuple[str, ...]
     truth: np.ndarray | None
+    dropped: tuple[str, ...] = ()
 
     @property
     def fingerprints(self) -> tuple[str, str]:
@@ -175,7 +178,8 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
             "every feature column is constant", f"{config.path}, development rows", "give a column whose values differ"
         )
     note = f"{config.path}: constant columns dropped: {listed(constant)}"
-    return replace(table, frame=table.frame.drop(columns=constant), notes=(*table.notes, note))
+    frame = table.frame.drop(columns=constant)
+    return replace(table, frame=frame, notes=(*table.notes, note), dropped=tuple(constant))
 
 
 def _refuse_types_of_sealed_rows(table: CutTable, config: DataConfig) -> None:

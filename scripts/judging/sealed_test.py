@@ -23,11 +23,14 @@ from scripts.data.loading import data_sha256, load_development, load_other, load
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
+from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
+from scripts.judging.latency import measure_latency
 from scripts.judging.scores import Predictions, score
 from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
+from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
 from scripts.search_space import longest_window
 
@@ -47,7 +50,7 @@ class Judged:
 
 
 def evaluate(session: Session) -> None:
-    """Evaluate the final model and write predictions.csv, report.html and, last, evaluation_results.json."""
+    """Evaluate the final model; write predictions.csv, report.html, model_card.md and, last, the results."""
     run_dir = session.run_dir
     path, other = session.arguments.model or run_dir.final_model, session.arguments.data
     content = read_tensors(path, FINAL, kind="final_model")
@@ -117,6 +120,7 @@ def _judge(
         "epochs_spent_total": sum(model.content["epochs_spent"].values()),
         "epochs_spent": model.content["epochs_spent"],
         "test_openings": openings,
+        "latency": measure_latency(model, dataset),
         "opened": opened,
         "files": {run_dir.predictions.name: file_sha256(run_dir.predictions)},
     }
@@ -130,6 +134,7 @@ def _judge(
         warnings=warnings,
     )
     write_evaluation_report(run_dir.evaluation / "report.html", report)
+    write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
     # The results come last: once they are there, the evaluation is finished.
     write_json(run_dir.evaluation_results, body)
     if judged.opens_seal:
@@ -202,33 +207,13 @@ def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.
     columns: dict[str, Any] = {}
     if dataset.dates is not None:
         columns["date"] = dataset.dates[dataset.date[rows]]
-    columns["ticker"] = _inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
-    columns["label"] = _class_cells(dataset.classes, dataset.y[rows])
-    columns["predicted"] = _class_cells(dataset.classes, probabilities.argmax(axis=1))
+    columns["ticker"] = inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
+    columns["label"] = class_cells(dataset.classes, dataset.y[rows])
+    columns["predicted"] = class_cells(dataset.classes, probabilities.argmax(axis=1))
     columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(dataset.classes)}
     if position is not None:
         columns |= {"position": position, "forward_return": dataset.forward_return[rows]}
     return pd.DataFrame(columns)
-
-
-def _inert(cells: np.ndarray) -> list[str]:
-    """Text cells that begin like a formula get a leading quote (OWASP ASVS 1.2.10)."""
-    return [f"'{cell}" if str(cell)[:1] in "=+-@\t\r" else str(cell) for cell in cells]
-
-
-def _class_cells(classes: tuple[str, ...], index: np.ndarray) -> list[str]:
-    """Names of classes as cells; where all classes are numbers, the column holds numbers and stays as it is."""
-    names = np.array(classes, dtype=object)
-    numeric = all(_is_number(name) for name in classes)
-    return [str(name) for name in names[index]] if numeric else _inert(names[index])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> None:
@@ -266,5 +251,10 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
     inherited = n_inherited(session.run_dir)
     by_others = f", {inherited} of them by earlier runs" if inherited else ""
     session.say(f"opened        {results['test_openings']} time(s) so far{by_others}")
-    session.say(f"report        {session.run_dir.evaluation / 'report.html'}")
+    if (latency := results.get("latency")) is not None:
+        one, batch = (latency[call]["p50_s"] * 1000 for call in ("one_row", "batch"))
+        session.say(
+            f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency['batch']['n_rows']} (medians)"
+        )
+    session.say(f"report        {session.run_dir.evaluation / 'report.html'}; model_card.md beside it")
     session.say(f"TensorBoard   ./start_tensorboard.sh --run-dir {session.run_dir.path}")

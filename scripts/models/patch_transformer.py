@@ -59,5 +59,5 @@ class PatchTransformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, n_classes) of windows (batch, window, n_features)."""
         padded = torch.cat([x[:, :1].expand(-1, self.n_padded, -1), x], dim=1)
-        patches = padded.reshape(len(x), len(self.position), -1)
+        patches = padded.reshape(x.shape[0], len(self.position), -1)
         return self.head(self.norm(self.blocks(self.embedding(patches) + self.position)[:, -1]))

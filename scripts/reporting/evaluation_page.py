@@ -11,6 +11,7 @@ from scripts.reporting.comparison_section import comparison_section
 from scripts.reporting.decision_sections import decision_sections, return_part_tables
 from scripts.reporting.evaluation_figures import equity_figure, group_figure, reliability_figure
 from scripts.reporting.figures import Figure, wilson, words
+from scripts.reporting.latency_section import latency_section
 from scripts.reporting.page import (
     Cell,
     Column,
@@ -102,13 +103,14 @@ def evaluation_page(content: EvaluationReport) -> Page:
             "By group", (), _part_tables("group", groups), present([_part_figure("by_group", "group", groups, naive)])
         ),
         *decision_sections(e),
+        latency_section(e),
         Section("Openings of the sealed test set", _opening_notes(e)),
         Section("Notes", tuple(str(note) for note in e.get("notes") or ())),
     )
     where = "the sealed test set" if _kind(e) == "sealed" else "other data"
     return Page(
         title=f"What the model is worth: evaluation on {where}",
-        verdict=_verdict(e),
+        verdict=verdict_sentence(e),
         tone=_TONES.get(str(e.get("verdict")), ""),
         warnings=tuple(str(w) for w in content.warnings),
         numbers=_numbers(e),
@@ -128,7 +130,8 @@ def _best_naive(e: Mapping[str, Any]) -> tuple[str, float] | None:
     return max(known, key=lambda item: item[1]) if known else None
 
 
-def _verdict(e: Mapping[str, Any]) -> str:
+def verdict_sentence(e: Mapping[str, Any]) -> str:
+    """The verdict of an evaluation with its uncertainty and what it is held beside, in words."""
     sentences = {
         "skill": "The model has skill",
         "no skill": "No skill could be shown",

@@ -1,0 +1,216 @@
+"""Features of rows whose label nobody knows yet: a market's bars, or a table's records part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scripts.config import DataConfig
+from scripts.data.cells import checked_numbers, read_dates, read_numbers
+from scripts.data.features import index_bars, market_features
+from scripts.data.labels import market_labels
+from scripts.data.located_rows import listed
+from scripts.data.market_files import REQUIRED, bars_of
+from scripts.data.raw_tables import RawTable, read_table, table_chunks
+from scripts.data.seal import uncut
+from scripts.data.sources import RawData
+from scripts.errors import InputError
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a model must find in the data that it is asked about.
+
+    Attributes
+    ----------
+    config : DataConfig
+    features : tuple of str
+        In the order of the model's inputs.
+    vocabularies : dict of str to tuple of str
+        Categories of the features that hold text.
+    dropped : tuple of str or None
+        Columns that the training file had and the model does not read; None if the model does not tell.
+    window : int
+        Rows that the model reads for one answer.
+    """
+
+    config: DataConfig
+    features: tuple[str, ...]
+    vocabularies: dict[str, tuple[str, ...]]
+    dropped: tuple[str, ...] | None
+    window: int
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that a file must have."""
+        if self.config.source != "table":
+            return REQUIRED
+        named = (self.config.time_column, self.config.group_column)
+        return (*self.features, *(name for name in named if name is not None))
+
+    def check_columns(self, names: list[str], where: str) -> None:
+        """Raise InputError for a column of a table that the model was not trained with, as far as it can tell."""
+        config = self.config
+        if config.source != "table" or self.dropped is None:
+            return
+        known = {*self.required, *self.dropped, config.label_column, config.forward_return_column}
+        if unknown := [name for name in names if name not in known]:
+            more = f" ({len(unknown) - 1} more like it)" if len(unknown) > 1 else ""
+            remedy = "remove it, or rename it to what it was called in training"
+            raise InputError(f"column {unknown[0]!r} was not there in training{more}", where, remedy)
+
+
+@dataclass(frozen=True)
+class UnlabelledRows:
+    """Rows of features; those that an answer can be given for, and what identifies them.
+
+    Attributes
+    ----------
+    x : ndarray of float32, shape (n, n_features)
+        Raw columns as in `Dataset.x`; a window is a run of rows.
+    rows : ndarray of int64, shape (n_usable,)
+        Positions in `x` of the rows with all of the history that the model reads.
+    number : ndarray of int64, shape (n_usable,), or None
+        Number of the record in its table, from 1; None for a market.
+    date : ndarray of datetime64, shape (n_usable,), or None
+    ticker : ndarray of object, shape (n_usable,), or None
+    n_left_out : int
+        Rows without enough history.
+    notes : tuple of str
+    """
+
+    x: np.ndarray
+    rows: np.ndarray
+    number: np.ndarray | None
+    date: np.ndarray | None
+    ticker: np.ndarray | None
+    n_left_out: int
+    notes: tuple[str, ...] = ()
+
+
+def file_rows(path: Path, schema: Schema) -> Iterator[UnlabelledRows]:
+    """Rows of a file: a market as a whole, since its features read history, a table in parts.
+
+    Parameters
+    ----------
+    path : Path
+        CSV (plain or gzipped) or Parquet.
+    schema : Schema
+
+    Raises
+    ------
+    InputError
+        As for the data that a model is trained on; a column that is missing or unknown is named.
+    """
+    if schema.config.source == "table":
+        yield from table_rows(table_chunks(path, schema.config, schema.required), schema)
+    else:
+        table = read_table(path, schema.config, schema.required)
+        yield market_rows(table, path.name.split(".")[0] or path.name, schema)
+
+
+def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
+    """Features of all bars, also of the last ones; `name` is the ticker where no column says it."""
+    config = schema.config.model_copy(update={"path": table.path})
+    frame, notes = bars_of(table, name, config)
+    cut = uncut(RawData(frame, notes), config)
+    frame = cut.frame.reset_index(drop=True)
+    bars = index_bars(frame)
+    features, labels = market_features(frame, bars), market_labels(frame, bars, config)
+    columns = dict(zip(features.names, features.values.T, strict=True)) | labels.features
+    if lacking := [name for name in schema.features if name not in columns]:
+        reasons = dict(entry.removesuffix(")").split(" (", 1) for entry in features.left_out)
+        what = f"{reasons.get(lacking[0], 'unknown')}: the model reads {listed(lacking)}"
+        raise InputError(what, table.path, "give data with the columns that the model was trained on")
+    x = np.column_stack([columns[name] for name in schema.features])
+    reach = max(features.lookback, labels.lookback if labels.features else 0) + schema.window - 1
+    rows = np.flatnonzero((bars.history >= reach) & np.isfinite(x).all(axis=1))
+    tickers = np.array(bars.tickers, dtype=object)
+    where = bars.dates[bars.date[rows]], tickers[bars.ticker[rows]]
+    return UnlabelledRows(x, rows, None, *where, len(x) - len(rows), cut.notes)
+
+
+def table_rows(parts: Iterator[RawTable], schema: Schema) -> Iterator[UnlabelledRows]:
+    """Features of the records of a table, part by part; windows reach back into earlier parts."""
+    history, first = _History(schema), 1
+    for part in parts:
+        if first == 1:
+            schema.check_columns(list(part.columns), part.path)
+        yield _part_rows(part, schema, history, first)
+        first += len(part)
+
+
+def _part_rows(part: RawTable, schema: Schema, history: _History, first: int) -> UnlabelledRows:
+    config = schema.config
+    x = np.column_stack([_column(part, name, schema) for name in schema.features]).astype(np.float32)
+    date = None if config.time_column is None else read_dates(part, config.time_column, config.date_format)[0]
+    ticker = None if config.group_column is None else _groups(part, config.group_column)
+    number = np.arange(first, first + len(part))
+    if schema.window == 1:
+        return UnlabelledRows(x, number - first, number, date, ticker, 0)
+    x, position, usable = history.extend(part, x, date, ticker)
+    date, ticker = (None if values is None else values[usable] for values in (date, ticker))
+    return UnlabelledRows(x, position[usable], number[usable], date, ticker, int((~usable).sum()))
+
+
+def _groups(part: RawTable, name: str) -> np.ndarray:
+    cells = part.cells(name)
+    if "" in cells:
+        raise InputError("the group is missing", part.place(cells.index(""), name), "fill it in")
+    return np.array(cells, dtype=object)
+
+
+def _column(part: RawTable, name: str, schema: Schema) -> np.ndarray:
+    """A feature as numbers; text as codes into the model's vocabulary, -1 where missing or unknown."""
+    cells = part.cells(name)
+    if name not in schema.vocabularies:
+        return checked_numbers(part, name, read_numbers(cells, part.decimal))
+    return pd.Index(schema.vocabularies[name], dtype=object).get_indexer(pd.Index(cells, dtype=object))
+
+
+@dataclass
+class _History:
+    """The last rows of each group, which later windows may read: one less than a window for each group."""
+
+    schema: Schema
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    times: dict[str, np.datetime64] = field(default_factory=dict)
+
+    def extend(
+        self, part: RawTable, x: np.ndarray, date: np.ndarray | None, ticker: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows with their history, group after group; the position of each row there, and whether it has a full window.
+
+        Raises
+        ------
+        InputError
+            A group's times do not ascend, so that windows would not be what they were in training.
+        """
+        if date is None:
+            raise InputError("reads windows of rows without time", part.path, "train the model again")
+        codes, names = pd.factorize(np.full(len(x), "all", dtype=object) if ticker is None else ticker)
+        position, usable = np.empty(len(x), dtype=np.int64), np.empty(len(x), dtype=bool)
+        blocks, start, reach = [], 0, self.schema.window - 1
+        for code, name in enumerate(names):
+            own = np.flatnonzero(codes == code)
+            self._check_order(part, own, date, name)
+            before = self.rows.get(name, x[:0])
+            whole = np.concatenate([before, x[own]])
+            position[own] = start + len(before) + np.arange(len(own))
+            usable[own] = len(before) + np.arange(len(own)) >= reach
+            self.rows[name], self.times[name] = whole[max(0, len(whole) - reach) :], date[own[-1]]
+            blocks.append(whole)
+            start += len(whole)
+        return np.concatenate(blocks), position, usable
+
+    def _check_order(self, part: RawTable, own: np.ndarray, date: np.ndarray, name: str) -> None:
+        times = date[own]
+        late = np.diff(times) <= np.timedelta64(0)
+        late = np.r_[name in self.times and times[0] <= self.times[name], late]
+        if late.any():
+            place = part.place(int(own[late.argmax()]), self.schema.config.time_column)
+            raise InputError("is not later than the row before it", place, "sort the file by time, each time once")

@@ -1,0 +1,201 @@
+"""The model card: what a model is for, what it was made from, what it is worth and where that ends, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import jinja2
+
+from scripts.artifacts import write_bytes
+from scripts.reporting.evaluation_page import verdict_sentence
+from scripts.reporting.figures import words
+from scripts.reporting.latency_section import milliseconds
+from scripts.reporting.page import interval, number, percent, plain, points, provenance
+
+_TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
+Row = tuple[str, str]
+
+_PURPOSES = {
+    "next_direction": "Says whether the next close of a ticker will be higher.",
+    "k_bar_direction": "Says whether the close of a ticker some bars ahead will be higher.",
+    "triple_barrier": "Says which barrier around the close the price of a ticker will touch first, if any.",
+    "volatility_regime": "Says whether the volatility of a ticker will lie above its trailing median.",
+    "column": "Gives a class to the rows of a table.",
+}
+_LIMITS = (
+    "The interval of the verdict covers chance in the judged rows, not a change of what generates them: a market may "
+    "stop to behave as it did.",
+    "Simulated returns know neither market impact nor the limits of an account.",
+)
+
+
+def write_model_card(path: Path, model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
+    """Write the model card.
+
+    Parameters
+    ----------
+    path : Path
+    model : mapping
+        Content of final_model.pkl without its tensors, as `FinalModel.description`.
+    evaluation : mapping
+        Content of evaluation_results.json.
+
+    Raises
+    ------
+    EnvironmentFailed
+        The disk is full or the folder cannot be written.
+    """
+    write_bytes(path, model_card(model, evaluation).encode(errors="backslashreplace"))
+
+
+def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    """Model card as Markdown; parameters as `write_model_card`. What is not recorded is left out."""
+    m, e = plain(model), plain(evaluation)
+    environment = jinja2.Environment(
+        autoescape=False,  # Markdown is no HTML: every value is escaped by `finalize`
+        finalize=escaped,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    config = m["experiment"]["data"]
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        family=m["hyperparameters"]["family"],
+        label=words(config["label"]) if config["label"] != "column" else f"column {config['label_column']}",
+        verdict=verdict_sentence(e),
+        warnings=e.get("warnings") or [],
+        purpose=_PURPOSES[config["label"]],
+        decision=_decision(m),
+        data=_data(m, e),
+        model=_model(m),
+        validation=_validation(m),
+        selection=m["selection"].get("reason", ""),
+        measures=_measures(e),
+        baselines=_baselines(e),
+        limits=[*_LIMITS, *_own_limits(m, e)],
+        cost=_cost(m, e),
+        versions=provenance(m),
+    )
+
+
+def escaped(value: Any) -> str:
+    """Text that Markdown shows as it is: on one line, without marks of its own, without HTML."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split())).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
+
+
+def _decision(m: Mapping[str, Any]) -> str:
+    decision = m["selection"].get("decision")
+    if decision is None:
+        return "the likeliest class"
+    threshold = (
+        ""
+        if decision["threshold"] is None
+        else f"{m['classes'][1]} above a probability of {decision['threshold']:.3g}, "
+    )
+    return f"{threshold}no answer unless it leads by more than {decision['margin']:.3g} ({decision['reason']})"
+
+
+def _data(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[Row]:
+    config, span = m["experiment"]["data"], m.get("trained_on")
+    rows = [
+        ("source", config["source"] + (f", {PurePath(config['path']).name}" if config["path"] else "")),
+        (
+            "label",
+            f"{words(config['label'])}, {config['horizon']} bars ahead"
+            if config["label"] != "column"
+            else config["label_column"],
+        ),
+        ("classes (share in training)", _shares(m)),
+        (
+            "features",
+            f"{len(m['features'])}: {', '.join(m['features'][:40])}" + (", ..." if len(m["features"]) > 40 else ""),
+        ),
+    ]
+    if span:
+        dates = f" from {span['first_date']} to {span['last_date']}" if span["first_date"] else ""
+        rows.append(("trained on", f"{span['n_rows']:,} rows of {span['n_tickers']} tickers or groups{dates}"))
+    dates = f" from {e['first_date']} to {e['last_date']}" if e.get("first_date") else ""
+    kind = "sealed rows" if (e.get("opened") or {}).get("data") == "sealed" else "rows of another file"
+    return [*rows, ("judged on", f"{number(e.get('n_rows'), ',')} {kind}{dates}")]
+
+
+def _shares(m: Mapping[str, Any]) -> str:
+    pairs = list(zip(m["classes"], m["class_shares"], strict=True))
+    return ", ".join(f"{name} ({percent(share)})" for name, share in pairs[:20]) + (", ..." if len(pairs) > 20 else "")
+
+
+def _model(m: Mapping[str, Any]) -> list[Row]:
+    networks = f"{m['n_networks']}, which differ by their seed; the model is the mean of their logits"
+    rows = [("networks", networks), ("parameters", f"{m['n_parameters']:,} in all")]
+    return rows + [(words(name), str(value)) for name, value in m["hyperparameters"].items()]
+
+
+def _validation(m: Mapping[str, Any]) -> str:
+    data, extended = m["experiment"]["data"], m["experiment"]["extended"]
+    dated = data["source"] != "table" or data["time_column"] is not None
+    purged = f", purged, with an embargo of {data['embargo']} dates" if dated else ""
+    text = f"{extended['cross_validation_folds']} folds ({words(extended['cv'])}{purged}) chose the configuration"
+    text += f"; the share of {data['test_fraction']:.0%} of the rows was sealed until the evaluation"
+    skill, error = m["selection"].get("skill"), m["selection"].get("skill_se")
+    return text + (
+        f"; out of fold it was {points(skill)} above the best naive rule (s.e. {points(error, signed=False)})."
+        if skill is not None
+        else "."
+    )
+
+
+def _measures(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    rows = [
+        ("accuracy", percent(e.get("accuracy")), interval(e.get("accuracy_ci95"))),
+        (
+            f"above the best naive rule ({words(e.get('best_naive') or '')})",
+            points(e.get("skill")),
+            interval(e.get("skill_ci95"), signed=True),
+        ),
+        ("log loss (nats)", number(e.get("log_loss"), ".4f"), ""),
+        ("expected calibration error", number(e.get("ece"), ".4f"), ""),
+    ]
+    if versus := e.get("versus_reference"):
+        rows.append(
+            (f"above {words(versus['name'])}", points(versus["difference"]), interval(versus["ci95"], signed=True))
+        )
+    if returns := e.get("returns"):
+        cost = f"return after costs of {number(returns['cost_bps'])} basis points"
+        rows += [(cost, percent(returns["net"]), ""), ("buy and hold", percent(returns["buy_and_hold"]), "")]
+    return rows
+
+
+def _baselines(e: Mapping[str, Any]) -> list[Row]:
+    named = [*(e.get("naive") or {}).items(), *(e.get("references") or {}).items()]
+    rows = [(words(name), percent(value)) for name, value in named]
+    return rows + ([("best possible", percent(e["ceiling"]))] if e.get("ceiling") is not None else [])
+
+
+def _own_limits(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[str]:
+    told = []
+    if seeds := e.get("by_seed"):
+        told.append(f"Single networks reach {percent(min(seeds))} to {percent(max(seeds))}: so much hangs on the seed.")
+    if decay := e.get("decay"):
+        told.append(f"Skill against time since training: {decay['advice']}.")
+    if (openings := e.get("test_openings")) is not None and openings > 1:
+        told.append(f"The sealed rows have been opened {openings} times; the more looks, the more likely a lucky one.")
+    if not m["has_reference"]:
+        told.append("The model file holds no distribution of its training data: drift cannot be judged from it.")
+    return told
+
+
+def _cost(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[Row]:
+    rows = [(f"epochs of {words(name)}", f"{value:,}") for name, value in m["epochs_spent"].items()]
+    rows.append(("epochs in all", f"{sum(m['epochs_spent'].values()):,}"))
+    if latency := e.get("latency"):
+        calls = {"one row": latency["one_row"], f"{latency['batch']['n_rows']} rows": latency["batch"]}
+        rows += [
+            (f"time for {name}", f"median {milliseconds(call['p50_s'])}, 99 % below {milliseconds(call['p99_s'])}")
+            for name, call in calls.items()
+        ]
+    return rows
