@@ -186,6 +186,8 @@ def _parser(description: str, example: str) -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set one dotted key, such as data.horizon=5")
     add("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
     add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
+    add("--execution", choices=("serial", "processes", "ray"), help="where trainings run (default: local processes)")
+    add("--ray-address", metavar="auto|HOST:PORT|ray://HOST:PORT", help="Ray cluster (default: one of its own)")
     add("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:K]", help="where to train (default: auto)")
     add("--epoch-budget", type=int, metavar="N", help="epochs of phases 1 and 2 together, at most")
     add("--time-budget", type=parse_duration, metavar="2h30m", help="end, resumable, after this time (exit code 4)")

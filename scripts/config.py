@@ -213,6 +213,13 @@ class FinalConfig(Model):
     label_smoothing: float = Field(0.02, ge=0, lt=1, description="least label smoothing of the final model")
 
 
+class ExecutionConfig(Model):
+    """What a training takes of a Ray cluster; decides no result, and is in no artifact."""
+
+    cpus: float = Field(1.0, gt=0, le=1024, description="processors that Ray keeps for each training")
+    gpus: float = Field(0.0, ge=0, le=64, description="GPUs that Ray keeps for each training; a share, such as 0.25")
+
+
 class Experiment(Model):
     """Everything that decides the results of a run."""
 
@@ -229,6 +236,7 @@ class Experiment(Model):
     tuning: TuningConfig = TuningConfig()
     extended: ExtendedConfig = ExtendedConfig()
     final: FinalConfig = FinalConfig()
+    execution: ExecutionConfig = ExecutionConfig()
 
     @field_validator("search_space")
     @classmethod
@@ -251,8 +259,8 @@ class Experiment(Model):
         return self.tuning.epoch_budget if self.epoch_budget is None else max(1, 2 * self.epoch_budget // 3)
 
     def recorded(self) -> dict[str, Any]:
-        """The experiment as plain values for artifacts, which never name code to import."""
-        return self.model_dump(mode="json", exclude={"models"})
+        """The experiment as plain values for artifacts, which never name code to import, nor where it was trained."""
+        return self.model_dump(mode="json", exclude={"models", "execution"})
 
 
 def config_hash(values: Any) -> str:
