@@ -50,6 +50,7 @@ class RunDir:
         self.tuning = self.path / "hyperparameter_tuning_results"
         self.config = self.tuning / "config.yaml"
         self.study = self.tuning / "study.db"
+        self.study_on_server = self.tuning / "study_on_server.json"
         self.trials = self.tuning / "trials.json"
         self.leak_check = self.tuning / "leak_check.json"
         self.ledger = self.tuning / "validation_by_date.parquet"

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ from scripts.errors import HyperError, InputError, Interrupted
 from scripts.selection import PREFERENCES
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from scripts.artifacts import RunDir
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?\Z")
@@ -37,12 +39,15 @@ class Session:
         Moment of `time.monotonic` at which the time budget ends.
     started : float
         Moment of `time.monotonic` at which the command started.
+    storage : URL or None
+        Server of new studies; a file if None.
     """
 
     arguments: argparse.Namespace
     run_dir: RunDir
     deadline: float | None
     started: float
+    storage: URL | None = field(default=None, repr=False)
 
     @property
     def took(self) -> str:
@@ -162,7 +167,7 @@ def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
         str(run_dir.path).encode("utf-8")
     except UnicodeEncodeError:
         raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
-    session = Session(arguments, run_dir, deadline, started)
+    session = Session(arguments, run_dir, deadline, started, _storage(arguments))
     if arguments.dry_run:
         run(session)
         return 0
@@ -171,6 +176,17 @@ def _run(arguments: argparse.Namespace, run: Callable[[Session], None]) -> int:
             session.say(f"note: {note}")
         run(session)
     return 0
+
+
+def _storage(arguments: argparse.Namespace) -> URL | None:
+    """Server of new studies, from the flag or the environment, which child processes then do not inherit."""
+    inherited = os.environ.pop("HYPER_STORAGE", None)
+    given = arguments.storage if arguments.storage is not None else inherited
+    if not given:
+        return None
+    from scripts.tuning.storage import server_url
+
+    return server_url(given, from_command_line=arguments.storage is not None)
 
 
 def _parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -188,6 +204,7 @@ def _parser(description: str, example: str) -> argparse.ArgumentParser:
     add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
     add("--execution", choices=("serial", "processes", "ray"), help="where trainings run (default: local processes)")
     add("--ray-address", metavar="auto|HOST:PORT|ray://HOST:PORT", help="Ray cluster (default: one of its own)")
+    add("--storage", metavar="URL", help="PostgreSQL server of the study (default: HYPER_STORAGE, else a SQLite file)")
     add("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:K]", help="where to train (default: auto)")
     add("--epoch-budget", type=int, metavar="N", help="epochs of phases 1 and 2 together, at most")
     add("--time-budget", type=parse_duration, metavar="2h30m", help="end, resumable, after this time (exit code 4)")

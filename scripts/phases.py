@@ -184,6 +184,7 @@ def tune(session: Session) -> None:
     from scripts.tuning.first_trials import first_trials
     from scripts.tuning.search import run_search
     from scripts.tuning.setting import Setting, run_name
+    from scripts.tuning.storage import place_of_study
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
@@ -198,7 +199,7 @@ def tune(session: Session) -> None:
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
         _say_all(session, notes)
-        files = [run_dir.trials, run_dir.study]
+        files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
         show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, files, config.proposal_lag)
         return
     if session.arguments.check_leaks:
@@ -225,13 +226,14 @@ def tune(session: Session) -> None:
     n_runs = config.n_trials * (2 if config.scheduler == "rungs" else 1)
     size = (n_runs, session.workers, total, n_validated, table_rows)
     check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
-    with database_errors(run_dir.study):
-        study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
+    place = place_of_study(run_dir, session.storage)
+    with database_errors(place):
+        study = TrialStudy(place, {"config_hash": origin["config_hash"]})
     setting = Setting(
         experiment, dataset, space, device(session, experiment), session.arguments.max_trial_time, first.trials
     )
     with (
-        database_errors(run_dir.study),
+        database_errors(place),
         watching(session, "phase 1: search", total) as watch,
         executing(session, experiment, dataset, config.proposal_lag, watch) as executor,
     ):

@@ -29,7 +29,7 @@ from scripts.execution.assignment import Assignment, Patience
 from scripts.execution.executor import Task, Tell, Update, WorkerEvent, carried, tell_nobody
 
 _POLL_S = 1.0
-_UNREAD = 2  # updates that a task may be ahead of the driver; what is unread is lost with its node
+_UNREAD = 1  # updates that a task may be ahead of the driver; what is unread is lost with its node
 
 
 @dataclass
