@@ -203,7 +203,7 @@ def _parser(description: str, example: str) -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
     add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
     add("--execution", choices=("serial", "processes", "ray"), help="where trainings run (default: local processes)")
-    add("--ray-address", metavar="auto|HOST:PORT|ray://HOST:PORT", help="Ray cluster (default: one of its own)")
+    add("--ray-address", metavar="auto|HOST:PORT", help="Ray cluster (default: one of its own)")
     add("--storage", metavar="URL", help="PostgreSQL server of the study (default: HYPER_STORAGE, else a SQLite file)")
     add("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:K]", help="where to train (default: auto)")
     add("--epoch-budget", type=int, metavar="N", help="epochs of phases 1 and 2 together, at most")

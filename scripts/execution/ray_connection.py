@@ -34,10 +34,13 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
     Raises
     ------
     InputError
-        Ray is not installed.
+        Ray is not installed, or the address is one of Ray's client, which passes no streams on.
     EnvironmentFailed
         No cluster answers there.
     """
+    if address is not None and address.startswith("ray://"):
+        remedy = "run the command on a machine of the cluster, with auto or HOST:PORT"
+        raise InputError("is an address of Ray's client, which passes no streams on", "--ray-address", remedy)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:
         # Named after other systems, but what it does is to keep every port of Ray on 127.0.0.1.

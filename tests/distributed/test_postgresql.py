@@ -51,7 +51,7 @@ def test_a_run_goes_on_through_two_restarts_of_the_server(postgres, environment,
         stderr=subprocess.STDOUT,
     )
     for number, mode in ((0, "fast"), (3, "immediate")):
-        wait_for(tmp_path / "server" / "hyperparameter_tuning_results" / "checkpoints" / f"trial_{number:04d}.pt", 120)
+        wait_for(tmp_path / "server" / "hyperparameter_tuning_results" / "checkpoints" / f"trial_{number:04d}.pt", 300)
         postgres.stop(mode)
         time.sleep(2.0)
         postgres.start()
@@ -126,7 +126,7 @@ def test_a_password_is_nowhere_in_what_a_run_writes_says_or_shows(postgres, envi
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    wait_for(tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt", 120)
+    wait_for(tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt", 300)
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             for name in ("cmdline", "environ"):

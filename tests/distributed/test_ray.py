@@ -60,7 +60,7 @@ def test_a_node_that_dies_in_phases_1_and_2_costs_an_epoch_of_its_worker(cluster
     for script, folder, result in zip(SCRIPTS, FOLDERS, (TRIALS, EXTENDED), strict=False):
         count.unlink(missing_ok=True)
         process = subprocess.Popen(command(script, tmp_path, *flags), stderr=subprocess.PIPE, text=True)
-        wait_for(tmp_path / folder / "checkpoints", 120)
+        wait_for(tmp_path / folder / "checkpoints", 300)
         cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
         cluster.add_node(num_cpus=1)
         _, errors = process.communicate(timeout=300)
@@ -76,7 +76,7 @@ def test_a_node_that_dies_in_phases_1_and_2_costs_an_epoch_of_its_worker(cluster
 def test_an_own_cluster_listens_on_this_machine_alone_and_ends_with_its_command(tiny_config, tmp_path):
     arguments = command(SCRIPTS[0], tmp_path, "--config", tiny_config, "--execution", "ray", "--workers", 2)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(tmp_path / "events.jsonl", 120)
+    wait_for(tmp_path / "events.jsonl", 300)
     while not events(tmp_path, "worker_started"):
         assert process.poll() is None
         time.sleep(0.1)
@@ -114,6 +114,13 @@ def listening(process):
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
                 yield fields[1].partition(":")[0][-8:]
+
+
+def test_an_address_of_rays_client_is_refused_with_the_remedy(tiny_config, tmp_path):
+    flags = ["--config", tiny_config, "--execution", "ray", "--ray-address", "ray://127.0.0.1:10001"]
+    done = run(SCRIPTS[0], tmp_path, *flags)
+    assert done.returncode == 2
+    assert "run the command on a machine of the cluster" in done.stderr
 
 
 def test_a_cluster_that_is_not_there_is_the_environments_fault(tiny_config, tmp_path):
