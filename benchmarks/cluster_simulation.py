@@ -3,8 +3,8 @@
 Epochs last as long as recorded ones did (--recorded trials.json; one drawn a trial). What the driver does between
 two trainings counts on the clock: a decision as long as it takes here in processor time, and an operation of the study
 as long as SQLite is measured to need first, or PostgreSQL where HYPER_STORAGE names a server, or as --start-ms and
---report-ms say. --times stretches the epochs, as more data would. A search ends early after --real-s seconds of this
-process; `reached` then shows fewer trials.
+--report-ms say. --lags are multiples of the number of workers; --times stretches the epochs, as more data would. A
+search ends early after --real-s seconds of this process; `reached` then shows fewer trials.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _N_STORED = 100
 
 @dataclass(frozen=True)
 class Simulated:
-    """What a simulated search came to; `driver_s` is processor time that decisions took."""
+    """What a simulated search came to until its last decision; `driver_s` is processor time that decisions took."""
 
     n_decisions: int
     n_trials: int
@@ -56,7 +56,9 @@ class StorageCost:
     report_s: float
 
 
-def simulate(n_workers: int, n_trials: int, epoch_s: np.ndarray, cost: StorageCost, real_s: float) -> Simulated:
+def simulate(
+    n_workers: int, lag: int, n_trials: int, epoch_s: np.ndarray, cost: StorageCost, real_s: float
+) -> Simulated:
     """Drive a search on a clock that jumps from event to event; ends early after `real_s` seconds of this process.
 
     Parameters
@@ -64,13 +66,13 @@ def simulate(n_workers: int, n_trials: int, epoch_s: np.ndarray, cost: StorageCo
     epoch_s : ndarray
         Recorded seconds of an epoch; each trial has one of them.
     """
-    scheduler = Scheduler(SPACE, RungConfig(lag=n_workers, max_trials=n_trials), seed=0)
+    scheduler = Scheduler(SPACE, RungConfig(lag=lag, max_trials=n_trials), seed=0)
     curves = Curves(scheduler, scheduler.config.rungs[-1])
     running: list[tuple[float, int, Result]] = []  # by the moment at which they finish
     clock = busy = driver = 0.0
     began, more = time.monotonic(), True
-    while more or running:
-        while more and len(running) < n_workers:
+    while more:
+        while len(running) < n_workers:
             start = time.process_time()
             action = scheduler.next_action()
             took = time.process_time() - start
@@ -86,14 +88,15 @@ def simulate(n_workers: int, n_trials: int, epoch_s: np.ndarray, cost: StorageCo
             duration = float(own) * (curves.epochs_spent - before)
             busy, clock = busy + duration, clock + (cost.start_s if isinstance(action, Start) else cost.report_s)
             heapq.heappush(running, (clock + duration, len(scheduler.actions) - 1, result))
-        if running:
+        if more:
             moment, number, result = heapq.heappop(running)
             start = time.process_time()
             scheduler.record(number, result)
             took = time.process_time() - start
             driver, clock = driver + took, max(clock, moment) + took + cost.report_s
     n_started = sum(isinstance(action, Start) for action in scheduler.actions)
-    return Simulated(len(scheduler.actions), n_started, clock, busy, driver)
+    left = sum(max(0.0, moment - clock) for moment, _, _ in running)
+    return Simulated(len(scheduler.actions), n_started, clock, busy - left, driver)
 
 
 def operation_ms(place: Place) -> list[Figure]:
@@ -120,9 +123,9 @@ def _median(contender: str, metric: str, values: np.ndarray) -> Figure:
     return Figure(contender, metric, float(np.median(values)), error, len(values))
 
 
-def figures(n_workers: int, n_trials: int, done: Simulated) -> list[Figure]:
+def figures(n_workers: int, lag: int, n_trials: int, done: Simulated) -> list[Figure]:
     """One row of the table."""
-    name = f"{n_workers} workers, {n_trials} trials"
+    name = f"{n_workers} workers, lag {lag}, {n_trials} trials"
     values = {
         "reached": done.n_trials,
         "utilisation": done.busy_s / (done.clock_s * n_workers),
@@ -148,6 +151,7 @@ def main() -> None:
         trials_per_worker=10,
         recorded="",
         times=1.0,
+        lags="1,4",
         real_s=120.0,
         start_ms=0.0,
         report_ms=0.0,
@@ -158,8 +162,10 @@ def main() -> None:
     rows: list[Figure] = []
     for n_workers in map(int, options.workers.split(",")):
         n_trials = min(options.most_trials, max(100, options.trials_per_worker * n_workers))
-        rows += figures(n_workers, n_trials, simulate(n_workers, n_trials, epoch_s, cost, options.real_s))
-        print(f"{n_workers} workers done", file=sys.stderr, flush=True)
+        for lag in [n_workers * int(times) for times in options.lags.split(",")]:
+            done = simulate(n_workers, lag, n_trials, epoch_s, cost, options.real_s)
+            rows += figures(n_workers, lag, n_trials, done)
+            print(f"{n_workers} workers, lag {lag}: {done}", file=sys.stderr, flush=True)
     stored = f"{1000 * cost.start_s:.3g} ms to store a start, {1000 * cost.report_s:.3g} ms a report"
     show(f"epochs of {np.median(epoch_s):.3g} s (median); {stored}", rows, options.json)
 

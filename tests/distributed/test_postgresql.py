@@ -29,9 +29,13 @@ def holds_secret(content):
     return any(secret.encode() in content for secret in SECRETS)
 
 
-@pytest.mark.parametrize("flags", [[], ON_RUNGS], ids=["guide", "rungs"])
-def test_a_server_and_a_file_hold_the_same_study(environment, tiny_config, tmp_path, flags):
-    arguments = ["--config", tiny_config, "--workers", 1, *flags]
+def test_a_server_and_a_file_hold_the_same_study_of_the_guide(finished_run, environment, tmp_path):
+    finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=SCRIPTS[:1], environment=environment)
+    assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(finished_run.folder, TRIALS))
+
+
+def test_a_server_and_a_file_hold_the_same_study_on_rungs(environment, tiny_config, tmp_path):
+    arguments = ["--config", tiny_config, "--workers", 1, *ON_RUNGS]
     finish(tmp_path / "file", *arguments, scripts=SCRIPTS[:3])
     finish(tmp_path / "server", *arguments, scripts=SCRIPTS[:3], environment=environment)
     for name in (TRIALS, "best_config.json"):
