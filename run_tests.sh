@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
 # All checks: the environment, ruff, the type checker, pytest. Arguments go to pytest.
+# --distributed instead tests Ray and PostgreSQL: a cluster of several nodes and a server (apt package postgresql), both
+# started and ended by the tests on this machine.
 # --soak instead does very many accidents to whole pipelines (about an hour); --soak --help says what it takes.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
 locks=(requirements.lock requirements-export.lock requirements-dev.lock)
+if [ "${1:-}" = --distributed ]; then
+    locks+=(requirements-distributed.lock)
+fi
 source "$here/setup_environment.sh"
 
 if [ "${1:-}" = --soak ]; then
     exec "$python" -m tests.faults.soak "${@:2}"
+fi
+if [ "${1:-}" = --distributed ]; then
+    exec "$python" -m pytest tests/test_execution.py tests/distributed "${@:2}"
 fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .

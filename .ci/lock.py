@@ -3,7 +3,7 @@
 
 requirements.lock holds what requirements.txt leads to, for Python 3.11 and later, but for PyTorch, of which there are
 several builds: requirements-torch.lock has them, requirements-gpu.lock what those with GPU support need beside.
-requirements-export.lock and requirements-dev.lock hold what the .txt of that name adds. Needs uv.
+The lock files for export, distribution and development hold what the .txt of that name adds. Needs uv.
 """
 
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # PyTorch's own build for the CPU, which PyPI does not have: torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl
 CPU_BUILD = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
-ADDED = {f"requirements-{name}.lock": f"requirements-{name}.txt" for name in ("export", "dev")}
+ADDED = {f"requirements-{name}.lock": f"requirements-{name}.txt" for name in ("export", "distributed", "dev")}
 ON_GPU = re.compile("nvidia|cuda|triton")
 
 

@@ -14,7 +14,7 @@ from scripts.artifacts import RunDir, file_sha256, read_json, read_listed, write
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
-from scripts.errors import InputError, MissingInputError
+from scripts.errors import InputError
 from scripts.extended_training import write_best_config
 from scripts.phases import EXTENDED, FINAL, TUNING, load_later
 from scripts.plans import show_plan_table, show_table
@@ -22,6 +22,7 @@ from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
 from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
+from scripts.tuning.storage import place_of_study
 from scripts.tuning.study import TrialStudy
 
 GUIDE_EPOCHS = 60 * 50  # what 60 full trials of 50 epochs would cost: the yardstick of every epoch count
@@ -49,9 +50,7 @@ def analyse(session: Session) -> None:
         write_best_config(run_dir, experiment, extended, origin)
         session.say(f"chosen: {extended['reason']}")
     best = read_json(run_dir.best_config, EXTENDED)
-    if not run_dir.study.exists():
-        raise MissingInputError("is missing", str(run_dir.study), f"make it with {TUNING}")
-    study = TrialStudy(run_dir.study, {})
+    study = TrialStudy(place_of_study(run_dir, session.storage, made_by=TUNING), {})
     importance = study.importance(experiment.seed)
     study.close()
     finished = complete(extended["configurations"])

@@ -50,6 +50,7 @@ class RunDir:
         self.tuning = self.path / "hyperparameter_tuning_results"
         self.config = self.tuning / "config.yaml"
         self.study = self.tuning / "study.db"
+        self.study_on_server = self.tuning / "study_on_server.json"
         self.trials = self.tuning / "trials.json"
         self.leak_check = self.tuning / "leak_check.json"
         self.ledger = self.tuning / "validation_by_date.parquet"
@@ -68,6 +69,7 @@ class RunDir:
         self.evaluation_results = self.evaluation / "evaluation_results.json"
         self.predictions = self.evaluation / "predictions.csv"
         self.openings = self.path / "test_openings.jsonl"
+        self.events = self.path / "events.jsonl"
         self.placebo = self.path / "placebo"
         self.tensorboard = self.path / "tensorboard_logs"
 
@@ -171,14 +173,15 @@ def replace_file(new: Path, path: Path) -> None:
         _flush_folder(path.parent)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add one line to a ledger and flush it to disk; earlier lines are never touched."""
+def append_line(path: Path, line: str, durable: bool = True) -> None:
+    """Add one line to a ledger and (if `durable`) flush it to disk; earlier lines are never touched."""
     with environment_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def sha256(content: bytes) -> str:

@@ -24,6 +24,8 @@ from scripts.flags import AddFlags, add_select, make_parser, parse_duration
 from scripts.selection import PREFERENCES
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from scripts.artifacts import RunDir
 
 __all__ = ["Session", "add_select", "command", "parse_duration"]
@@ -43,6 +45,8 @@ class Session:
         Moment of `time.monotonic` at which the command started.
     answer : dict
         What the command did, as plain values: the object that --json prints.
+    storage : URL or None
+        Server of new studies; a file if None.
     """
 
     arguments: argparse.Namespace
@@ -50,6 +54,7 @@ class Session:
     deadline: float | None
     started: float
     answer: dict[str, Any] = field(default_factory=dict)
+    storage: URL | None = field(default=None, repr=False)
 
     @property
     def took(self) -> str:
@@ -242,7 +247,7 @@ def _run(
         str(run_dir.path).encode("utf-8")
     except UnicodeEncodeError:
         raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
-    session = Session(arguments, run_dir, deadline, started, answer)
+    session = Session(arguments, run_dir, deadline, started, answer, _storage(arguments))
     if only_reads:
         run(session)
         return
@@ -250,6 +255,17 @@ def _run(
         if note := file_system_note(session.run_dir.path):
             session.say(f"note: {note}")
         run(session)
+
+
+def _storage(arguments: argparse.Namespace) -> URL | None:
+    """Server of new studies, from the flag or the environment, which child processes then do not inherit."""
+    inherited = os.environ.pop("HYPER_STORAGE", None)
+    given = arguments.storage if arguments.storage is not None else inherited
+    if not given:
+        return None
+    from scripts.tuning.storage import server_url
+
+    return server_url(given, from_command_line=arguments.storage is not None)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -226,6 +226,13 @@ class FinalConfig(Model):
     label_smoothing: float = Field(0.02, ge=0, lt=1, description="least label smoothing of the final model")
 
 
+class ExecutionConfig(Model):
+    """What a training takes of a Ray cluster; decides no result, and is in no artifact."""
+
+    cpus: float = Field(1.0, gt=0, le=1024, description="processors that Ray keeps for each training")
+    gpus: float = Field(0.0, ge=0, le=64, description="GPUs that Ray keeps for each training; a share, such as 0.25")
+
+
 class Experiment(Model):
     """Everything that decides the results of a run."""
 
@@ -245,6 +252,7 @@ class Experiment(Model):
     tuning: TuningConfig = Field(TuningConfig(), description="phase 1: many short trials on one split")
     extended: ExtendedConfig = Field(ExtendedConfig(), description="phase 2: the best few, under cross-validation")
     final: FinalConfig = Field(FinalConfig(), description="phase 3: the winner on all development data")
+    execution: ExecutionConfig = Field(ExecutionConfig(), description="what a training on a Ray cluster gets")
 
     @field_validator("search_space")
     @classmethod
@@ -267,8 +275,8 @@ class Experiment(Model):
         return self.tuning.epoch_budget if self.epoch_budget is None else max(1, 2 * self.epoch_budget // 3)
 
     def recorded(self) -> dict[str, Any]:
-        """The experiment as plain values for artifacts, which never name code to import."""
-        return self.model_dump(mode="json", exclude={"models"})
+        """The experiment as plain values for artifacts, which never name code to import, nor where it was trained."""
+        return self.model_dump(mode="json", exclude={"models", "execution"})
 
 
 def config_hash(values: Any) -> str:

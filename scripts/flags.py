@@ -72,6 +72,9 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
     add = parser.add_argument_group("where and how it runs").add_argument
     add("--run-dir", type=Path, default=Path("."), metavar="DIR", help="where all results lie (default: here)")
     add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
+    add("--execution", choices=("serial", "processes", "ray"), help="where trainings run (default: local processes)")
+    add("--ray-address", metavar="auto|HOST:PORT", help="Ray cluster (default: one of its own)")
+    add("--storage", metavar="URL", help="PostgreSQL server of the study (default: HYPER_STORAGE, else a SQLite file)")
     add("--device", type=_device, default="auto", metavar="auto|cpu|cuda[:K]", help="where to train (default: auto)")
     add("--time-budget", type=parse_duration, metavar="2h30m", help="end, resumable, after this (default: no limit)")
     add("--dry-run", action="store_true", help="show what would be done, as a table, and do nothing")

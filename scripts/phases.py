@@ -18,9 +18,9 @@ from scripts.data.dataset import Dataset
 from scripts.data.loading import Development, read_development
 from scripts.disk_room import Workload, check_room
 from scripts.errors import InputError, nearest
+from scripts.event_log import EventLog
+from scripts.executing import device, executing
 from scripts.execution.driver import Watch
-from scripts.execution.executor import Executor
-from scripts.execution.serial import SerialExecutor
 from scripts.execution.server import begin_server
 from scripts.models.registry import applicable_space, check_families
 from scripts.plans import means, show_plan
@@ -75,7 +75,8 @@ def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Expe
             f"take the change back, or run {earlier} again with --fresh or in another --run-dir",
         )
     done = {name: recorded[name] for name in _SECTIONS[earlier]} | {"data": now["data"]}
-    return Experiment.model_validate(now | done | {"models": experiment.models})
+    free = {"models": experiment.models, "execution": experiment.execution}
+    return Experiment.model_validate(now | done | free)
 
 
 def _comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
@@ -169,37 +170,22 @@ def _keep(session: Session, folder: Path, *patterns: str) -> None:
 
 @contextlib.contextmanager
 def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]:
-    """Progress display and TensorBoard logs of a phase."""
+    """Progress display, TensorBoard logs and event log of a phase."""
     arguments = session.arguments
     shown = not (arguments.no_progress or arguments.quiet)
     log = TensorBoardLog(session.run_dir.tensorboard)
     with Progress(title, total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
         try:
-            yield Watch(progress, log, progress.note if shown else session.say)
+            events = EventLog(session.run_dir.events, title.partition(":")[0])
+            yield Watch(progress, log, progress.note if shown else session.say, events)
         finally:
             log.close()
 
 
-@contextlib.contextmanager
-def executing(session: Session, dataset: Dataset, most_runs: int) -> Iterator[Executor]:
-    """An executor with as many workers as asked for and useful."""
-    workers = min(session.workers, most_runs)
-    executor: Executor
-    if workers == 1:
-        executor = SerialExecutor(dataset)
-    else:
-        from scripts.execution.processes import ProcessExecutor
-
-        executor = ProcessExecutor(dataset, workers)
-    try:
-        yield executor
-    finally:
-        executor.close()
-
-
 def _begin_workers(session: Session, results: Path) -> None:
     """Let the imports of the workers begin now, beside what comes before the training."""
-    if session.workers > 1 and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
+    local = session.arguments.execution in (None, "processes") and session.workers > 1
+    if local and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
         begin_server()
 
 
@@ -210,6 +196,7 @@ def tune(session: Session) -> None:
     from scripts.tuning.first_trials import first_trials
     from scripts.tuning.search import run_search
     from scripts.tuning.setting import Setting, run_name
+    from scripts.tuning.storage import place_of_study
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
@@ -225,7 +212,7 @@ def tune(session: Session) -> None:
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
         _say_all(session, notes)
-        files = [run_dir.trials, run_dir.study]
+        files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
         show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, files, config.proposal_lag)
         return
     if session.arguments.check_leaks:
@@ -255,13 +242,16 @@ def tune(session: Session) -> None:
     n_runs = config.n_trials * (2 if config.scheduler == "rungs" else 1)
     size = (n_runs, session.workers, total, n_validated, table_rows)
     check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
-    with database_errors(run_dir.study):
-        study = TrialStudy(run_dir.study, {"config_hash": origin["config_hash"]})
-    setting = Setting(experiment, dataset, space, session.device, session.arguments.max_trial_time, first.trials)
+    place = place_of_study(run_dir, session.storage)
+    with database_errors(place):
+        study = TrialStudy(place, {"config_hash": origin["config_hash"]})
+    setting = Setting(
+        experiment, dataset, space, device(session, experiment), session.arguments.max_trial_time, first.trials
+    )
     with (
-        database_errors(run_dir.study),
+        database_errors(place),
         watching(session, "phase 1: search", total) as watch,
-        executing(session, dataset, config.proposal_lag) as executor,
+        executing(session, experiment, dataset, config.proposal_lag, watch) as executor,
     ):
         body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
@@ -288,7 +278,7 @@ def extend(session: Session) -> None:
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
     left = None if experiment.epoch_budget is None else experiment.epoch_budget - trials["epochs_spent"]
-    work = CrossValidation(experiment, dataset, chosen, session.device, left)
+    work = CrossValidation(experiment, dataset, chosen, device(session, experiment), left)
     if session.arguments.dry_run:
         what = f"{len(chosen)} configurations x {len(work.folds)} folds"
         files = [run_dir.extended_results, run_dir.best_config]
@@ -314,7 +304,7 @@ def extend(session: Session) -> None:
     check_room(run_dir.extended, Workload.of(experiment.search_space, dataset, *size))
     with (
         watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
-        executing(session, dataset, work.most_at_once) as executor,
+        executing(session, experiment, dataset, work.most_at_once, watch) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
     _keep(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
@@ -337,7 +327,7 @@ def finalise(session: Session) -> None:
     _begin_workers(session, run_dir.final_results)
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
-    work = FinalTraining(experiment, best, dataset, session.device)
+    work = FinalTraining(experiment, best, dataset, device(session, experiment))
     n_runs, files = experiment.final.n_seeds, [run_dir.final_model, run_dir.final_results]
     most = 2 * n_runs * experiment.final.epochs
     if session.arguments.dry_run:
@@ -360,7 +350,7 @@ def finalise(session: Session) -> None:
     check_room(run_dir.final, Workload.of(experiment.search_space, dataset, *size))
     with (
         watching(session, "phase 3: final training", most) as watch,
-        executing(session, dataset, n_runs) as executor,
+        executing(session, experiment, dataset, n_runs, watch) as executor,
     ):
         body = run_final_training(work, best, executor, run_dir, watch, session.deadline, origin)
     _keep(session, run_dir.final, "final_all_*")

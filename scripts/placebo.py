@@ -27,6 +27,8 @@ _POLL_S = 0.2
 def run_placebos(session: Session) -> None:
     """Run the missing placebos, as many at a time as there are workers, and write placebo_results.json."""
     run_dir, count = session.run_dir, session.arguments.n
+    if session.arguments.execution == "ray" and session.arguments.ray_address is None:
+        raise InputError("placebos share one cluster", "--execution ray", "start it and name it by --ray-address")
     real = read_json(run_dir.evaluation_results, "evaluate_model.py")
     if session.arguments.dry_run:
         epochs = f"{count} x about {real['epochs_spent_total']}"
@@ -39,7 +41,7 @@ def run_placebos(session: Session) -> None:
         while waiting or running:
             while waiting and len(running) < session.workers:
                 k, commands = waiting.pop(0)
-                running[k] = (subprocess.Popen(commands[0]), commands[1:])
+                running[k] = (_begin(session, commands[0]), commands[1:])
             _advance(session, running)
             if session.deadline is not None and time.monotonic() >= session.deadline:
                 raise BudgetEnded("the time budget ended; finished placebos are kept", "", "the same command goes on")
@@ -82,9 +84,18 @@ def _commands(session: Session, k: int) -> list[list[str]]:
     flags = ["--run-dir", str(session.run_dir.placebo / str(k)), "--workers", "1", "--device", arguments.device]
     flags += ["--no-progress", "--quiet", *(f"--config={path}" for path in arguments.config)]
     flags += [f"--keep-checkpoints={arguments.keep_checkpoints}"]
+    if arguments.execution == "ray":
+        flags += ["--execution", "ray", "--ray-address", arguments.ray_address]
     flags += [f"--set={assignment}" for assignment in (*session.assignments, f"data.placebo={k}")]
     with_parent = [sys.executable, "-IS", str(ROOT / "scripts" / "execution" / "with_parent.py"), str(os.getpid())]
     return [[*with_parent, sys.executable, str(ROOT / script), *flags] for script in PHASES]
+
+
+def _begin(session: Session, command: list[str]) -> subprocess.Popen[bytes]:
+    """A command whose storage is ours, told by its environment, which other users cannot read."""
+    url = session.storage
+    storage = {} if url is None else {"HYPER_STORAGE": url.render_as_string(hide_password=False)}
+    return subprocess.Popen(command, env=os.environ | storage)
 
 
 def _advance(session: Session, running: dict[int, tuple[subprocess.Popen[bytes], list[list[str]]]]) -> None:
@@ -96,7 +107,7 @@ def _advance(session: Session, running: dict[int, tuple[subprocess.Popen[bytes],
         if code != 0:
             raise PlaceboFailed(k, code)
         if left:
-            running[k] = (subprocess.Popen(left[0]), left[1:])
+            running[k] = (_begin(session, left[0]), left[1:])
         else:
             del running[k]
             if session.arguments.verbose:

@@ -21,6 +21,8 @@ TABLE_WIDTH = 120
 
 def means(session: Session, most_runs: int) -> str:
     """What trains, in words; no more than `most_runs` workers are of use."""
+    if session.arguments.execution == "ray":
+        return f"Ray on {session.arguments.ray_address or 'this machine'}"
     workers = min(session.workers, most_runs)
     return f"{workers} worker{'s' if workers > 1 else ''} on {session.device}"
 

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from scripts import __version__
 from scripts.config_files import load_experiment
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SCRIPTS
 
 README = (ROOT / "README.md").read_text()
 PARTS = ("data", "leaks", "models", "training", "tuning", "execution", "evaluation", "judging", "reporting")
@@ -97,6 +97,21 @@ def test_scripts_and_configs_named_in_the_readme_exist():
     for name in re.findall(r"(?:\./|`)((?:configs/|docs/|benchmarks/)?[\w/]+\.(?:py|sh|yaml|md))", README):
         candidates = [ROOT / name, ROOT / "tests" / name]
         assert any(path.exists() for path in candidates) or name in {"my.yaml"}, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "cluster").glob("*.sh")), ids=lambda path: path.name)
+def test_scripts_for_clusters_are_valid(path):
+    assert subprocess.run(["bash", "-n", path]).returncode == 0
+
+
+def test_the_job_for_kubernetes_gives_flags_that_the_pipeline_has_and_the_pinned_ray():
+    job = YAML(typ="safe").load((ROOT / "configs" / "cluster" / "kuberay_job.yaml").read_text())
+    pinned = re.search(r"^ray==(.*)$", (ROOT / "requirements-distributed.txt").read_text(), re.M)[1]
+    assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned
+    assert f"ray[default]=={pinned}" in (ROOT / "configs" / "cluster" / "Dockerfile").read_text()
+    flags = re.findall(r"--[a-z-]+", job["spec"]["entrypoint"])
+    known = subprocess.run([sys.executable, ROOT / SCRIPTS[0], "--help"], capture_output=True, text=True).stdout
+    assert all(flag in known for flag in flags if flag != "--quick")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)

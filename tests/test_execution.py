@@ -1,6 +1,8 @@
 """Runs that an executor is given together: the results of each alone, its own checkpoint, and what faults cost."""
 
+import contextlib
 import dataclasses
+import importlib.util
 import multiprocessing
 import os
 import resource
@@ -11,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.artifacts import RunDir, unpack_tensors
+from scripts.artifacts import RunDir, pack_tensors, unpack_tensors
 from scripts.checkpoints import Checkpoints
-from scripts.config import Experiment, FinalConfig
-from scripts.errors import BudgetEnded
+from scripts.config import ExecutionConfig, Experiment, FinalConfig
+from scripts.errors import BudgetEnded, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Carrier, Task
 from scripts.execution.processes import ProcessExecutor
@@ -30,11 +32,37 @@ FINAL = Experiment(final=FinalConfig(n_seeds=3, epochs=6, early_stopping_patienc
 BEST = {"hyperparameters": {"width": 16, "batch_size": 64, "learning_rate": 5e-3, "dropout": 0.2}}
 
 
-@pytest.fixture(scope="module")
-def two_processes():
-    executor = ProcessExecutor(DATA, 2)
-    yield executor
-    executor.close()
+EXECUTORS = ["serial", "processes"]
+if importlib.util.find_spec("ray"):
+    EXECUTORS.append("ray")
+
+
+@pytest.fixture(scope="module", params=EXECUTORS)
+def executor(request):
+    """Every executor must pass every test; two workers where it can have them."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "serial":
+            made = SerialExecutor(DATA)
+        elif request.param == "processes":
+            made = ProcessExecutor(DATA, 2)
+        else:
+            from scripts.execution.ray_connection import ray_connection
+
+            stack.enter_context(ray_connection(None, 2))
+            from scripts.execution.ray_cluster import RayExecutor
+
+            made = RayExecutor(DATA, ExecutionConfig(), 2)
+        stack.callback(made.close)
+        yield made
+
+
+def end_worker_of(executor, name):
+    """SIGKILL whoever trains run `name`."""
+    if isinstance(executor, ProcessExecutor):
+        process = next(w.process.pid for w in executor._workers if name in w.given.tasks)
+    else:
+        process = int(next(f.worker for f in executor._flights if name in f.given.tasks).split()[1])
+    os.kill(process, signal.SIGKILL)
 
 
 def _first_value_and_write(shared, pipe):
@@ -90,31 +118,49 @@ def alone():
     return results(found)
 
 
-def test_runs_together_report_what_each_reports_alone(alone, two_processes):
-    for executor in (SerialExecutor(DATA), two_processes):
-        executor.submit(*(Task(one, None) for one in SPECS))
-        assert results(collected(executor, 3)) == alone
+def test_runs_together_report_what_each_reports_alone(alone, executor):
+    executor.submit(*(Task(one, None) for one in SPECS))
+    assert results(collected(executor, 3)) == alone
 
 
-def test_runs_go_on_together_from_states_of_different_epochs(alone):
+def test_runs_side_by_side_report_what_each_reports_alone(alone, executor):
+    left, found = [Task(one, None) for one in SPECS], {}
+    while left:
+        n_now = min(executor.capacity, len(left))
+        for _ in range(n_now):
+            executor.submit(left.pop(0))
+        found |= collected(executor, n_now)
+    assert results(found) == alone
+
+
+def test_a_finished_run_reports_its_outcome_again(alone, executor):
+    executor.submit(Task(SPECS[0], None))
+    last = collected(executor, 1)["run_0"][-1]
+    executor.submit(Task(SPECS[0], last.state))
+    again = executor.next_update()
+    assert (again.report, again.state, again.outcome) == (None, last.state, last.outcome)
+
+
+def test_runs_go_on_together_from_states_of_different_epochs(alone, executor):
     first = Carrier([Task(one, None) for one in SPECS], DATA)
     early, late = first.advance(), first.advance()
     states = [early[0].state, late[1].state, None]
-    executor = SerialExecutor(DATA)
     executor.submit(*(Task(one, state) for one, state in zip(SPECS, states, strict=True)))
     found = results(collected(executor, 3))
     for name, n_before in (("run_0", 1), ("run_1", 2), ("run_2", 0)):
         assert (alone[name][0][n_before:], *alone[name][1:]) == found[name]
 
 
-def test_runs_whose_worker_dies_go_on_and_end_in_the_same_bits(two_processes):
+def test_runs_whose_worker_dies_go_on_and_end_in_the_same_bits(executor):
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("trains in this process")
     specs = [dataclasses.replace(one, epochs=40) for one in SPECS]
     calm = SerialExecutor(DATA)
     calm.submit(*(Task(one, None) for one in specs))
-    two_processes.submit(*(Task(one, None) for one in specs))
-    first = two_processes.next_update()
-    os.kill(next(w for w in two_processes._workers if w.tasks).process.pid, signal.SIGKILL)
-    found = collected(two_processes, 3)
+    executor.submit(*(Task(one, None) for one in specs))
+    first = executor.next_update()
+    end_worker_of(executor, first.name)
+    found = collected(executor, 3)
     found[first.name].insert(0, first)
     assert results(found) == results(collected(calm, 3))
 
@@ -152,13 +198,12 @@ def logits_and_weights(work):
     return {name: (s["validation_logits"].tolist(), str(s["best_weights"])) for name, s in work.states.items()}
 
 
-def test_the_final_networks_are_the_same_alone_and_together_with_one_worker_and_two(tmp_path, two_processes):
+def test_the_final_networks_are_the_same_alone_and_together_with_one_worker_and_two(tmp_path, executor):
     one_by_one = final_training(tmp_path / "alone", SerialExecutor(DATA), 1)
     assert len(one_by_one.states) == 6
-    for name, executor, together in (("serial", SerialExecutor(DATA), 3), ("processes", two_processes, 2)):
-        work = final_training(tmp_path / name, executor, together)
-        assert logits_and_weights(work) == logits_and_weights(one_by_one)
-        assert {n: o.epochs for n, o in work.outcomes.items()} == {n: o.epochs for n, o in one_by_one.outcomes.items()}
+    work = final_training(tmp_path / "together", executor, 3 if executor.capacity == 1 else 2)
+    assert logits_and_weights(work) == logits_and_weights(one_by_one)
+    assert {n: o.epochs for n, o in work.outcomes.items()} == {n: o.epochs for n, o in one_by_one.outcomes.items()}
 
 
 def test_a_time_budget_that_ends_keeps_the_epoch_of_every_run_and_they_go_on(tmp_path):
@@ -190,3 +235,10 @@ def test_an_epoch_that_outlasts_the_time_budget_is_cut_off_and_begun_again(tmp_p
     assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (handler, (0.0, 0.0))
     calm = final_training(tmp_path / "calm", SerialExecutor(DATA), 3)
     assert logits_and_weights(final_training(tmp_path, SerialExecutor(DATA), 3)) == logits_and_weights(calm)
+
+
+def test_a_state_of_another_run_is_refused_by_name(executor):
+    """The last one: whoever drives an executor ends with it after an error."""
+    executor.submit(Task(SPECS[0], pack_tensors({"history": 1})))
+    with pytest.raises(InputError, match="the checkpoint of run_0 does not fit this run"):
+        executor.next_update()

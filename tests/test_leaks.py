@@ -11,6 +11,7 @@ from scripts.config import Experiment
 from scripts.data.loading import load_development, load_sealed
 from scripts.evaluation.metrics import fit_calibration
 from scripts.evaluation.statistics import accuracy_interval, difference_interval
+from scripts.event_log import EventLog
 from scripts.execution.driver import Watch
 from scripts.execution.serial import SerialExecutor
 from scripts.extended_training import CrossValidation
@@ -103,7 +104,7 @@ def test_categories_and_gaps_that_training_rows_lack_do_not_reach_the_network(da
 
 def test_every_trial_is_validated_on_later_rows_that_it_was_not_trained_on(data, tmp_path):
     study = TrialStudy(tmp_path / "study.db", {})
-    search = Search(Setting(EXPERIMENT, data, EXPERIMENT.search_space, "cpu", None), study)
+    search = Search(Setting(EXPERIMENT, data, EXPERIMENT.search_space, "cpu", None), study, EventLog())
     specs = [search.next_spec(), search.next_spec()]
     study.close()
     for spec in specs:

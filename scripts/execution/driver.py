@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Protocol
 
 from scripts.artifacts import unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.errors import BudgetEnded
-from scripts.execution.executor import Executor, Task, Update
+from scripts.event_log import EventLog
+from scripts.execution.executor import Executor, Task, Update, WorkerEvent
 from scripts.reporting.monitoring import Progress, TensorBoardLog
 from scripts.training.spec import Outcome, RunSpec
 
@@ -38,11 +39,17 @@ class Watch:
     progress: Progress
     tensorboard: TensorBoardLog
     warn: Callable[[str], None]
+    events: EventLog = field(default_factory=EventLog)
 
     def started(self, spec: RunSpec, state: bytes | None) -> None:
         """A run begins, or goes on after the epochs in its packed state."""
         history = unpack_tensors(state).get("history", []) if state is not None else []
         self.tensorboard.start(spec.name, history)
+        self.events.write("run_started", run=spec.name, epochs_before=len(history), epochs=spec.epochs)
+
+    def tell(self, event: WorkerEvent) -> None:
+        """Something happened to a worker."""
+        self.events.write(**asdict(event))
 
     def updated(self, spec: RunSpec, update: Update) -> None:
         """A run reported an epoch, its end, or both."""
@@ -61,6 +68,8 @@ class Watch:
         if outcome.failure:
             text += f": {outcome.failure}"
         self.progress.finished(spec.name, text, outcome.val_accuracy, spec.epochs - outcome.epochs)
+        end = {"epochs": outcome.epochs, "state": outcome.state, "reason": outcome.failure or ""}
+        self.events.write("run_ended", run=spec.name, **end)
 
 
 def execute(

@@ -6,9 +6,10 @@ run, so that whoever drives the executor can keep it, and hand it to another exe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -44,10 +45,32 @@ class Update:
     history: tuple[Mapping[str, Any], ...] = ()
 
 
-class Executor(Protocol):
-    """Runs up to `capacity` populations of tasks at a time; one task alone is a population too."""
+@dataclass(frozen=True)
+class WorkerEvent:
+    """What happened to a worker, for the log alone; `runs` are the unfinished ones that it had."""
 
-    capacity: int
+    event: Literal["worker_started", "worker_died", "retried", "given_up"]
+    worker: str
+    runs: tuple[str, ...] = ()
+    reason: str = ""
+
+
+Tell = Callable[[WorkerEvent], None]
+
+
+def tell_nobody(event: WorkerEvent) -> None:
+    """Log nothing."""
+
+
+class Executor(Protocol):
+    """Runs up to `capacity` populations of tasks at a time; one task alone is a population too.
+
+    The capacity is at least one, and may change where machines come and go.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """Populations that may run at the same time now."""
 
     @property
     def n_ready(self) -> int:
@@ -147,6 +170,20 @@ class Carrier:
             self._population.runs.remove(run)
         epochs, seconds = (run.epoch, sum(r.duration_s for r in run.history)) if run else (0, 0.0)
         return Update(spec.name, None, None, Outcome.failed(reason, epochs, seconds))
+
+
+def carried(tasks: Sequence[Task], dataset: Dataset, apart: bool) -> Iterator[list[Update] | Exception]:
+    """Updates of tasks, epoch by epoch, until all have finished; an error is the last, for the driver to raise."""
+    carrier, unfinished = Carrier(tasks, dataset, apart), len(tasks)
+    while unfinished:
+        try:
+            updates = carrier.advance()
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            yield error
+            return
+        yield updates
+        unfinished -= sum(update.outcome is not None for update in updates)
 
 
 def _load(run: TrainingRun, state: bytes) -> None:

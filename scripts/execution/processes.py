@@ -9,10 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import statistics
 import threading
 import time
-import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -22,12 +20,12 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from scripts.data.dataset import Dataset
-from scripts.execution.executor import Carrier, Task, Update
+from scripts.execution.assignment import Assignment, Patience
+from scripts.execution.executor import Task, Tell, Update, WorkerEvent, carried, tell_nobody
 from scripts.execution.server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
-from scripts.training.spec import Outcome
 
-_RETRIES = 2  # of a run whose worker died or hung, and of starting a worker
+_RETRIES = 2  # of starting a worker
 _POLL_S = 1.0
 _REAPED_S = 0.2  # until the system tells that a process has been killed
 
@@ -36,20 +34,18 @@ _REAPED_S = 0.2  # until the system tells that a process has been killed
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    tasks: dict[str, Task] = field(default_factory=dict)  # unfinished, by name, with the last reported states
-    deaths: int = 0
-    epochs: dict[str, int] = field(default_factory=dict)  # reported of the present tasks
-    epoch_s: float = 0.0  # the longest of the present tasks together
-    silent_s: float = 0.0  # waited for the next report
+    given: Assignment = field(default_factory=Assignment)
+
+    @property
+    def name(self) -> str:
+        return f"process {self.process.pid}"
 
 
 class ProcessExecutor:
     """Up to `workers` populations at a time.
 
-    A worker hangs if it has not reported for the longest of `least_epoch_s`, ten times the median of all epochs, ten
-    times the longest epoch of its own runs, and a millisecond for each training row (so that the first epochs on much
-    data are not taken for a hang); each retry doubles this. It is killed and its pipe closed, so that a late report
-    cannot arrive. Runs whose worker died go on one after the other, in case they needed too much memory together.
+    A worker that is silent for too long (see `Patience`) is killed and its pipe closed, so that a late report cannot
+    arrive. Runs whose worker died go on one after the other, in case they needed too much memory together.
 
     Parameters
     ----------
@@ -57,16 +53,17 @@ class ProcessExecutor:
     workers : int
     least_epoch_s : float
         Seconds of silence that are never taken for a hang.
+    tell : callable
+        Takes what happens to workers.
     """
 
-    def __init__(self, dataset: Dataset, workers: int, least_epoch_s: float = 60.0) -> None:
+    def __init__(self, dataset: Dataset, workers: int, least_epoch_s: float = 60.0, tell: Tell = tell_nobody) -> None:
         self.capacity = workers
-        self._least_epoch_s = least_epoch_s
-        self._epoch_s: deque[float] = deque(maxlen=1000)
+        self._patience, self._tell = Patience(least_epoch_s), tell
         self._ready: deque[Update] = deque()
         self._dataset = SharedDataset(dataset)
         self._context = begin_server()
-        self._workers = [self._start() for _ in range(workers)]
+        self._workers = [_Worker(*self._start()) for _ in range(workers)]
 
     @property
     def n_ready(self) -> int:
@@ -75,20 +72,20 @@ class ProcessExecutor:
 
     def submit(self, *tasks: Task) -> None:
         """Hand tasks that train together to an idle worker."""
-        worker = next(w for w in self._workers if not w.tasks)
-        worker.tasks = {task.spec.name: task for task in tasks}
+        worker = next(w for w in self._workers if not w.given.tasks)
+        worker.given = Assignment.of(tasks)
         self._give(worker)
 
     def next_update(self) -> Update:
         """Wait for a report, for the death of a worker, or until one must be taken for hung."""
         while not self._ready:
-            busy = [w for w in self._workers if w.tasks]
+            busy = [w for w in self._workers if w.given.tasks]
             start = time.monotonic()
             ready = connection.wait([w.pipe for w in busy], _POLL_S)
             # Time in which this process was itself stopped, such as by Ctrl-Z, is nobody's silence.
             waited = min(time.monotonic() - start, _POLL_S)
             for worker in busy:
-                worker.silent_s += waited
+                worker.given.silent_s += waited
             for worker in busy:
                 if worker.pipe in ready:
                     self._receive(worker)
@@ -105,7 +102,7 @@ class ProcessExecutor:
             worker.pipe.close()
         self._dataset.close()
 
-    def _start(self) -> _Worker:
+    def _start(self) -> tuple[BaseProcess, Connection]:
         for attempt in range(_RETRIES + 1):
             ours, theirs = self._context.Pipe()
             process = self._context.Process(target=_work, args=(theirs, self._dataset), daemon=True)
@@ -119,12 +116,12 @@ class ProcessExecutor:
                 time.sleep(_REAPED_S)
             finally:
                 theirs.close()
-        return _Worker(process, ours)
+        self._tell(WorkerEvent("worker_started", f"process {process.pid}"))
+        return process, ours
 
     def _give(self, worker: _Worker) -> None:
-        worker.silent_s = 0.0
         try:
-            worker.pipe.send((tuple(worker.tasks.values()), worker.deaths > 0))
+            worker.pipe.send((tuple(worker.given.tasks.values()), worker.given.deaths > 0))
         except OSError:
             return  # it died idle; its closed pipe is seen by the next wait
 
@@ -140,53 +137,29 @@ class ProcessExecutor:
             return
         if isinstance(updates, BaseException):
             raise updates
-        for update in updates:
-            self._take(worker, update)
-        worker.silent_s = 0.0
-        if any(update.report for update in updates):
-            epoch_s = sum(update.report.duration_s for update in updates if update.report)
-            self._epoch_s.append(epoch_s)
-            worker.epoch_s = max(worker.epoch_s, epoch_s)
-        if not worker.tasks:
-            _forget_runs(worker)
-
-    def _take(self, worker: _Worker, update: Update) -> None:
-        task = worker.tasks.pop(update.name)
-        if update.outcome is None:
-            worker.tasks[update.name] = Task(task.spec, update.state)
-        if update.report:
-            worker.epochs[update.name] = update.report.epoch
-        self._ready.append(update)
+        worker.given.take(updates)
+        self._patience.learn(updates)
+        self._ready.extend(updates)
 
     def _end_if_hung(self, worker: _Worker) -> None:
         """Kill the worker if its silence is too long."""
-        if worker.silent_s >= (limit := self._longest_silence_s(worker)):
+        if worker.given.silent_s >= (limit := self._patience.limit_s(worker.given)):
             worker.process.kill()
             self._replace(worker, f"no epoch within {limit:.3g} s (hung?)")
-
-    def _longest_silence_s(self, worker: _Worker) -> float:
-        median = statistics.median(self._epoch_s) if self._epoch_s else 0.0
-        by_rows = sum(len(task.spec.train_rows) for task in worker.tasks.values()) / 1000
-        return float(max(self._least_epoch_s, 10 * median, 10 * worker.epoch_s, by_rows) * 2**worker.deaths)
 
     def _replace(self, worker: _Worker, why: str) -> None:
         """Start a new worker in the place of a dead one; it goes on with the tasks, unless that failed too often."""
         worker.process.join()
         worker.pipe.close()
-        new = self._start()
-        worker.process, worker.pipe = new.process, new.pipe
-        worker.deaths += 1
-        if worker.deaths <= _RETRIES:
+        runs = worker.given.runs
+        self._tell(WorkerEvent("worker_died", worker.name, runs, why))
+        worker.process, worker.pipe = self._start()
+        failed = worker.given.lost(why)
+        self._tell(WorkerEvent("given_up" if failed else "retried", worker.name, runs, why))
+        if failed:
+            self._ready.extend(failed)
+        else:
             self._give(worker)
-            return
-        for name in worker.tasks:
-            self._ready.append(Update(name, None, None, Outcome.failed(why, worker.epochs.get(name, 0))))
-        worker.tasks = {}
-        _forget_runs(worker)
-
-
-def _forget_runs(worker: _Worker) -> None:
-    worker.deaths, worker.epochs, worker.epoch_s = 0, {}, 0.0
 
 
 def _work(pipe: Connection, shared: SharedDataset) -> None:
@@ -200,16 +173,10 @@ def _work(pipe: Connection, shared: SharedDataset) -> None:
             tasks, apart = pipe.recv()
         except EOFError:
             return
-        carrier, unfinished = Carrier(tasks, dataset, apart), len(tasks)
-        while unfinished:
-            try:
-                updates = carrier.advance()
-            except Exception as error:  # the parent raises it, as if it had trained itself
-                error.add_note(traceback.format_exc())
-                pipe.send(error)
-                return
+        for updates in carried(tasks, dataset, apart):
             pipe.send(updates)
-            unfinished -= sum(update.outcome is not None for update in updates)
+            if isinstance(updates, Exception):
+                return
 
 
 def _end_with_parent() -> None:

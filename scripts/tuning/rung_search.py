@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from scripts.config import Experiment
 from scripts.data.dataset import Split
+from scripts.event_log import EventLog
 from scripts.execution.executor import Update
 from scripts.search_space import Scalar, Values
 from scripts.training.spec import Outcome, RunSpec
@@ -47,8 +48,8 @@ class RungSearch:
     own. A decision without a result is carried out first when the search goes on.
     """
 
-    def __init__(self, setting: Setting, study: TrialStudy) -> None:
-        self.setting, self.study = setting, study
+    def __init__(self, setting: Setting, study: TrialStudy, events: EventLog) -> None:
+        self.setting, self.study, self._events = setting, study, events
         experiment = setting.experiment
         self._splits: list[Split] = [
             setting.dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed),
@@ -106,6 +107,7 @@ class RungSearch:
             self.study.start(proposal, action.stage, **attributes)
         else:
             self.study.note(f"decision_{number:06d}", described(action))
+        self._events.write("decision", decision=number, **described(action))
         return self._spec(action)
 
     def finished(self, spec: RunSpec, update: Update) -> None:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scripts.artifacts import RunDir, file_sha256, write_bytes, write_json
 from scripts.checkpoints import Checkpoints
 from scripts.errors import InputError
+from scripts.event_log import EventLog
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.training.spec import Outcome, RunSpec
@@ -25,8 +26,8 @@ from scripts.tuning.study import TrialStudy
 class Search:
     """The trials of phase 1 as work for the driver."""
 
-    def __init__(self, setting: Setting, study: TrialStudy) -> None:
-        self.setting, self.study = setting, study
+    def __init__(self, setting: Setting, study: TrialStudy, events: EventLog) -> None:
+        self.setting, self.study, self._events = setting, study, events
         config = setting.experiment.tuning
         self._split = setting.dataset.tail_split(config.validation_fraction, setting.experiment.seed)
         # Trials that an earlier process left running go on under the same number, from their checkpoints.
@@ -54,12 +55,13 @@ class Search:
             return None
         if any(not t.state.is_finished() for t in trials[: n_visible(number, config)]):
             return None
-        first, stage = self.setting.first, stage_of(number, config)[0]
+        first, (stage, epochs) = self.setting.first, stage_of(number, config)
         if number < len(first):
             proposal = proposal_of(self.setting.space, first[number].values)
         else:
             proposal = propose(number, self.setting.space, config, seed, trials)
         self.study.start(proposal, stage, origin=origin_of(number, stage, first))
+        self._events.write("decision", decision=number, kind="start", trial=number, split=0, epochs=epochs)
         return self._spec(self.study.trials()[number])
 
     def finished(self, spec: RunSpec, update: Update) -> None:
@@ -99,7 +101,7 @@ def run_search(
     """
     checkpoints = Checkpoints(run_dir.tuning / "checkpoints")
     on_rungs = setting.experiment.tuning.scheduler == "rungs"
-    search = RungSearch(setting, study) if on_rungs else Search(setting, study)
+    search = (RungSearch if on_rungs else Search)(setting, study, watch.events)
     execute(search, executor, checkpoints, watch, deadline)
     if isinstance(search, RungSearch):
         search.settle()

@@ -1,13 +1,12 @@
-"""The study of phase 1 in Optuna's SQLite storage: made whole or not at all, written by one process alone.
+"""The study of phase 1 in Optuna's storage, a SQLite file or a PostgreSQL server, written by one process alone.
 
 A trial is stored with all its parameters in one transaction when it starts and told once when it has finished; what
-happens in between lives in its checkpoint. A trial found running at start is therefore simply carried on.
+happens in between lives in its checkpoint. A trial found running at start is therefore simply carried on. Every call is
+such that it may be repeated: a server that is restarted leaves open whether it carried out the last one.
 """
 
 from __future__ import annotations
 
-import functools
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,14 +16,12 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool
 
 from scripts.artifacts import replace_file
-from scripts.errors import InputError
+from scripts.errors import EnvironmentFailed, InputError
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal
-
-STUDY_NAME = "hyper"
+from scripts.tuning.storage import FILE_STUDY_NAME, DatabaseAway, Place, Server, open_file, open_server, patiently
 
 
 class TrialStudy:
@@ -32,39 +29,44 @@ class TrialStudy:
 
     Parameters
     ----------
-    path : Path
-        SQLite file; made under a temporary name first if it does not exist.
+    place : Path or Server
+        SQLite file, made under a temporary name first if it does not exist; or where on a server.
     attributes : mapping
         What the study was started with, such as config_hash; stored when it is made.
     """
 
-    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, place: Place, attributes: Mapping[str, Any]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if not path.exists():
-            _create(path, attributes)
+        self._place = place
+        name = place.study_name if isinstance(place, Server) else FILE_STUDY_NAME
+        if isinstance(place, Path) and not place.exists():
+            _create_file(place, attributes)
         try:
-            self._storage = _open(path)
-            self._study = optuna.load_study(study_name=STUDY_NAME, storage=self._storage)
-            self._study_id = self._storage.get_study_id_from_name(STUDY_NAME)
+            self._storage = open_file(place) if isinstance(place, Path) else _open_server(place, attributes)
+            self._study = optuna.load_study(study_name=name, storage=self._storage)
+            self._study_id = self._storage.get_study_id_from_name(name)
+            self._n_trials = len(self.trials())
         except (SQLAlchemyError, KeyError, optuna.exceptions.OptunaError) as error:
             raise InputError(
                 f"is no readable study: {type(error).__name__}",
-                str(path),
+                str(place),
                 "start anew with --fresh, which keeps it aside",
             ) from error
+        except DatabaseAway as error:
+            raise EnvironmentFailed(f"cannot be reached ({error})", str(place), "the same command goes on") from None
 
     @property
     def attributes(self) -> dict[str, Any]:
         """What the study was started with."""
-        return dict(self._study.user_attrs)
+        return patiently(lambda: dict(self._study.user_attrs), self._place)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers."""
-        return self._study.get_trials(deepcopy=False)
+        return patiently(lambda: self._study.get_trials(deepcopy=False), self._place)
 
     def note(self, name: str, value: Any) -> None:
         """Store an attribute of the study in one transaction."""
-        self._study.set_user_attr(name, value)
+        patiently(lambda: self._study.set_user_attr(name, value), self._place)
 
     def start(self, proposal: Proposal, stage: str, **attributes: Any) -> int:
         """Store a running trial with its parameters and attributes in one transaction; its number."""
@@ -74,22 +76,26 @@ class TrialStudy:
             distributions=proposal.distributions,
             user_attrs={"stage": stage, "values": proposal.values} | attributes,
         )
-        # By the storage, which tells the new trial from its identity: the study would read all trials for its number.
-        trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
-        return self._storage.get_trial_number_from_id(trial_id)
+        number, tried = self._n_trials, False
+
+        def create() -> None:
+            nonlocal tried
+            if not tried or not self._has(number):
+                tried = True
+                # By the storage, which tells the new trial from its identity: the study would read all trials.
+                trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+                if self._storage.get_trial_number_from_id(trial_id) != number:
+                    raise InputError(
+                        "another command writes this study too", str(self._place), "end it, or use --fresh"
+                    )
+
+        patiently(create, self._place)
+        self._n_trials += 1
+        return number
 
     def finish(self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]]) -> None:
         """Store curve, outcome and value of a trial; doing it again after an interruption changes nothing."""
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        for report in history:
-            if report["val_accuracy"] is not None:
-                self._storage.set_trial_intermediate_value(trial_id, report["epoch"], report["val_accuracy"])
-        self._storage.set_trial_user_attr(trial_id, "outcome", asdict(outcome))
-        self._storage.set_trial_user_attr(trial_id, "history", list(history))
-        if outcome.state == "failed":
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, outcome.val_accuracy)
+        patiently(lambda: self._finish(number, outcome, history), self._place)
 
     def importance(self, seed: int) -> dict[str, float]:
         """Share of the differences in accuracy that each hyperparameter explains (fANOVA, Hutter et al. 2014).
@@ -100,28 +106,56 @@ class TrialStudy:
         if len(values) < 4 or len(set(values)) == 1:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed % 2**32)
-        return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator))
+        return patiently(
+            lambda: dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator)), self._place
+        )
 
     def close(self) -> None:
         """Close the database."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
+    def _has(self, number: int) -> bool:
+        try:
+            self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        except KeyError:
+            return False
+        return True
 
-def _open(path: Path) -> RDBStorage:
-    # A creator and no URL: in a URL, a `?`, `%` or `{` of the path would silently name another file.
-    connect = functools.partial(sqlite3.connect, path, timeout=60.0, check_same_thread=False)
-    return RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
+    def _finish(self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]]) -> None:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if self._storage.get_trial(trial_id).state.is_finished():
+            return  # the call that was cut short did it
+        for report in history:
+            if report["val_accuracy"] is not None:
+                self._storage.set_trial_intermediate_value(trial_id, report["epoch"], report["val_accuracy"])
+        self._storage.set_trial_user_attr(trial_id, "outcome", asdict(outcome))
+        self._storage.set_trial_user_attr(trial_id, "history", list(history))
+        if outcome.state == "failed":
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, outcome.val_accuracy)
 
 
-def _create(path: Path, attributes: Mapping[str, Any]) -> None:
+def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
     """Build the whole database under another name: a kill while SQLite makes its tables would spoil it for ever."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
-    storage = _open(new)
-    study = optuna.create_study(study_name=STUDY_NAME, storage=storage, direction="maximize")
+    storage = open_file(new)
+    study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
     for name, value in attributes.items():
         study.set_user_attr(name, value)
     storage.remove_session()
     storage.engine.dispose()
     replace_file(new, path)
+
+
+def _open_server(server: Server, attributes: Mapping[str, Any]) -> RDBStorage:
+    """Make the study where it is not there; its name is ours alone, so that what is there is what we began."""
+    storage = open_server(server)
+    study = optuna.create_study(
+        study_name=server.study_name, storage=storage, direction="maximize", load_if_exists=True
+    )
+    for name, value in attributes.items():
+        study.set_user_attr(name, value)
+    return storage

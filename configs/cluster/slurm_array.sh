@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# One whole pipeline for each seed, each on one machine, side by side: sbatch configs/cluster/slurm_array.sh --quick
+# Every argument goes to run_pipeline.sh. A job that Slurm stops and queues again goes on where it was. Install once
+# before, on the login node, with ./run_pipeline.sh --dry-run, so that the jobs do not all do it.
+#SBATCH --job-name=hyper
+#SBATCH --array=0-7
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=8G
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --signal=TERM@60
+set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:-.}"
+exec ./run_pipeline.sh "$@" --no-progress \
+    --seed "$SLURM_ARRAY_TASK_ID" --run-dir "runs/seed_$SLURM_ARRAY_TASK_ID" --workers "$SLURM_CPUS_PER_TASK"

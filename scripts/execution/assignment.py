@@ -1,0 +1,98 @@
+"""What is known of the tasks that a worker has: their last states, its deaths, and how long it may be silent."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scripts.execution.executor import Task, Update
+from scripts.training.spec import Outcome
+
+_RETRIES = 2  # of a run whose worker died or hung
+
+
+@dataclass
+class Assignment:
+    """Unfinished tasks that train together, by name, each with its last reported state.
+
+    Attributes
+    ----------
+    deaths : int
+        Workers that died or hung while they had these tasks.
+    epoch_s : float
+        The longest epoch of the tasks together so far.
+    silent_s : float
+        Waited for the next report.
+    """
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    deaths: int = 0
+    epoch_s: float = 0.0
+    silent_s: float = 0.0
+    epochs: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task]) -> Assignment:
+        """Of new tasks."""
+        return cls({task.spec.name: task for task in tasks})
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Names of the unfinished runs."""
+        return tuple(self.tasks)
+
+    def take(self, updates: Sequence[Update]) -> None:
+        """Keep what was reported."""
+        self.silent_s = 0.0
+        self.epoch_s = max(self.epoch_s, _epoch_s(updates))
+        for update in updates:
+            task = self.tasks.pop(update.name)
+            if update.outcome is None:
+                self.tasks[update.name] = Task(task.spec, update.state)
+            if update.report:
+                self.epochs[update.name] = update.report.epoch
+
+    def lost(self, why: str) -> list[Update]:
+        """The worker died; the tasks as failed if that happened too often, empty while they go on elsewhere."""
+        self.deaths, self.silent_s = self.deaths + 1, 0.0
+        if self.deaths <= _RETRIES:
+            return []
+        failed = [Update(n, None, None, Outcome.failed(why, self.epochs.get(n, 0))) for n in self.tasks]
+        self.tasks = {}
+        return failed
+
+
+class Patience:
+    """How long a worker may be silent.
+
+    It hangs if it has not reported for the longest of `least_epoch_s`, ten times the median of all epochs, ten times
+    the longest epoch of its own tasks, and a millisecond for each training row (so that the first epochs on much data
+    are not taken for a hang); each retry doubles this.
+
+    Parameters
+    ----------
+    least_epoch_s : float
+        Seconds of silence that are never taken for a hang.
+    """
+
+    def __init__(self, least_epoch_s: float) -> None:
+        self._least_epoch_s = least_epoch_s
+        self._epoch_s: deque[float] = deque(maxlen=1000)
+
+    def learn(self, updates: Sequence[Update]) -> None:
+        """An epoch of some worker took so long."""
+        if any(update.report for update in updates):
+            self._epoch_s.append(_epoch_s(updates))
+
+    def limit_s(self, assignment: Assignment) -> float:
+        """Longest silence of whoever has these tasks."""
+        median = statistics.median(self._epoch_s) if self._epoch_s else 0.0
+        by_rows = sum(len(task.spec.train_rows) for task in assignment.tasks.values()) / 1000
+        longest = max(self._least_epoch_s, 10 * median, 10 * assignment.epoch_s, by_rows)
+        return float(longest * 2**assignment.deaths)
+
+
+def _epoch_s(updates: Sequence[Update]) -> float:
+    return sum(update.report.duration_s for update in updates if update.report)

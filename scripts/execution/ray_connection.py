@@ -1,0 +1,98 @@
+"""Begins and ends the connection to a Ray cluster, or to one that is started here and listens on this machine alone."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scripts.errors import EnvironmentFailed, InputError
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def ray_connection(address: str | None, processors: float, modules: Iterable[str] = ()) -> Iterator[None]:
+    """A connection to Ray while the block runs; a cluster that was started here ends with it.
+
+    Parameters
+    ----------
+    address : str or None
+        auto, HOST:PORT, or None for a cluster of this process's own.
+    processors : float
+        Of an own cluster.
+    modules : iterable of str
+        Modules of the user's model families, sent to the nodes with our own.
+
+    Raises
+    ------
+    InputError
+        Ray is not installed, or the address is one of Ray's client, which passes no streams on.
+    EnvironmentFailed
+        No cluster answers there.
+    """
+    if address is not None and address.startswith("ray://"):
+        remedy = "run the command on a machine of the cluster, with auto or HOST:PORT"
+        raise InputError("is an address of Ray's client, which passes no streams on", "--ray-address", remedy)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address is None:
+        # Named after other systems, but what it does is to keep every port of Ray on 127.0.0.1.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "is not installed", "ray", "run .venv/bin/python -m pip install -r requirements-distributed.txt"
+        ) from None
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            with _search_path():
+                ray.init("local", num_cpus=max(1, round(processors)), include_dashboard=False, **quiet)
+        else:
+            ray.init(address, runtime_env={"py_modules": _sent(modules)}, **quiet)
+    except (ConnectionError, TimeoutError, ray.exceptions.RayError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise EnvironmentFailed(
+            f"no Ray cluster: {reason}",
+            f"--ray-address {address}",
+            "start it or name another; the same command goes on",
+        ) from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _search_path() -> Iterator[None]:
+    """What a cluster of our own inherits, so that its workers import what this process can."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _sent(modules: Iterable[str]) -> list[str]:
+    """Our package and the top-level packages or files of `modules`, as paths."""
+    paths = [str(_ROOT / "scripts")]
+    for name in sorted({module.partition(".")[0] for module in modules} - {"scripts"}):
+        module = importlib.import_module(name)
+        paths.append(str(module.__path__[0]) if hasattr(module, "__path__") else str(module.__file__))
+    return paths

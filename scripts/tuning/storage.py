@@ -1,0 +1,197 @@
+"""Where the study lies: a SQLite file of the run directory, or a PostgreSQL server. Opens both, and waits for a server.
+
+A server's password is taken from --storage's own environment variable or from libpq's means (~/.pgpass, PGPASSWORD).
+It is never part of a URL that Optuna or SQLAlchemy sees, nor of anything that is written or printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from optuna.storages import RDBStorage
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
+from sqlalchemy.pool import QueuePool
+
+from scripts.artifacts import RunDir, read_json, write_json
+from scripts.errors import EnvironmentFailed, InputError, MissingInputError
+
+T = TypeVar("T")
+
+ENVIRONMENT = "HYPER_STORAGE"
+FILE_STUDY_NAME = "hyper"
+_LONGEST_WAIT_S, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 0.1, 2.0
+# A server that vanished without a word is noticed within half a minute.
+_CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+    "application_name": "hyper",
+}
+_REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+
+
+class DatabaseAway(Exception):
+    """The server cannot be reached, or went away during a call, which it may or may not have carried out."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A study on a PostgreSQL server."""
+
+    study_name: str
+    url: URL = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"database {self.url.database or '(default)'} on {self.url.host or 'this machine'}"
+
+
+Place = Path | Server
+
+
+def server_url(text: str, from_command_line: bool) -> URL:
+    """Address of a PostgreSQL server.
+
+    Raises
+    ------
+    InputError
+        It is none, or holds a password where others can read it.
+    """
+    where = "--storage" if from_command_line else ENVIRONMENT
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or url.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise InputError("is no PostgreSQL address", where, "write postgresql+psycopg://USER@HOST:PORT/DATABASE")
+    if from_command_line and url.password is not None:
+        raise InputError(
+            "holds a password, which every user of this machine can read in the list of processes",
+            where,
+            f"change that password, and give the address by {ENVIRONMENT} or the password by ~/.pgpass",
+        )
+    if any("password" in name.lower() for name in url.query):
+        raise InputError("holds a password among its options", where, f"write it as USER:PASSWORD@ in {ENVIRONMENT}")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def place_of_study(run_dir: RunDir, url: URL | None, made_by: str | None = None) -> Place:
+    """Where the study of a run directory lies.
+
+    Parameters
+    ----------
+    url : URL or None
+        Server of new studies; None means a file. A study goes on where it began.
+    made_by : str or None
+        The command that makes the study, if this one only reads it.
+
+    Raises
+    ------
+    InputError
+        The study lies on a server and none was given.
+    MissingInputError
+        There is none yet, and this command does not make it.
+    """
+    if run_dir.study.exists():
+        return run_dir.study
+    if not run_dir.study_on_server.exists():
+        if made_by is not None:
+            raise MissingInputError("is missing", str(run_dir.study), f"make it with {made_by}")
+        if url is None:
+            return run_dir.study
+        write_json(run_dir.study_on_server, {"study_name": f"{FILE_STUDY_NAME}-{secrets.token_hex(8)}"})
+    name = read_json(run_dir.study_on_server, "run_hyperparameter_tuning.py")["study_name"]
+    if url is None:
+        raise InputError(
+            "the study lies on a server", str(run_dir.study_on_server), f"name it by --storage or {ENVIRONMENT}"
+        )
+    return Server(name, url)
+
+
+def open_file(path: Path) -> RDBStorage:
+    """Storage in a SQLite file."""
+    # A creator and no URL: in a URL, a `?`, `%` or `{` of the path would silently name another file.
+    connect = functools.partial(sqlite3.connect, path, timeout=60.0, check_same_thread=False)
+    return RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
+
+
+def open_server(server: Server) -> RDBStorage:
+    """Storage on a PostgreSQL server, with a pool of connections that are tested before they are used.
+
+    Raises
+    ------
+    DatabaseAway
+        From here on also by every call of the storage during which the server goes away.
+    InputError
+        The server refuses us, or psycopg is not installed.
+    """
+    options = {"creator": _connector(server), "pool_size": 2, "max_overflow": 2, "pool_pre_ping": True}
+    for left in range(4, -1, -1):
+        try:
+            storage = RDBStorage("postgresql+psycopg://", engine_kwargs=options)
+            break
+        except (IntegrityError, ProgrammingError):  # another command makes the same tables now
+            if not left:
+                raise
+            time.sleep(0.5)
+    event.listen(storage.engine, "handle_error", _raise_if_away)
+    return storage
+
+
+def _connector(server: Server) -> Callable[[], Any]:
+    """Makes connections; the password goes to libpq alone."""
+    try:
+        import psycopg
+    except ImportError:
+        raise InputError(
+            "is not installed", "psycopg", "run .venv/bin/python -m pip install -r requirements-distributed.txt"
+        ) from None
+    _, keywords = server.url.get_dialect()().create_connect_args(server.url)
+
+    def connect() -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(**{**_CONNECTION, **keywords})
+        except psycopg.OperationalError as error:
+            reason = " ".join(str(error).split())
+            if any(refusal in reason for refusal in _REFUSALS):
+                raise InputError(f"refuses: {reason}", str(server), f"mend user, password or {ENVIRONMENT}") from None
+            raise DatabaseAway(reason) from None
+
+    return connect
+
+
+def _raise_if_away(context: ExceptionContext) -> None:
+    """Replace SQLAlchemy's error, which Optuna would take for invalid data and in part try again by itself."""
+    if context.is_disconnect:
+        raise DatabaseAway(" ".join(str(context.original_exception).split()))
+
+
+def patiently(call: Callable[[], T], place: Place) -> T:
+    """Result of a call that may be repeated, as soon as the server is there.
+
+    Raises
+    ------
+    EnvironmentFailed
+        It was away for a minute.
+    """
+    start, pause = time.monotonic(), _FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except DatabaseAway as error:
+            if time.monotonic() - start >= _LONGEST_WAIT_S:
+                raise EnvironmentFailed(
+                    f"unreachable for {_LONGEST_WAIT_S:.0f} s ({error})", str(place), "the same command goes on"
+                ) from None
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
