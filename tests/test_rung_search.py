@@ -1,6 +1,7 @@
 """Phase 1 on rungs as a command: the same decisions with any workers and with kills; every epoch counted once."""
 
 import random
+import re
 
 import pytest
 
@@ -65,6 +66,7 @@ def test_phase_2_takes_the_trials_that_lead_by_rank(calm):
 def test_the_dry_run_says_how_many_epochs_are_the_most(calm, tmp_path):
     done = run(SCRIPTS[0], tmp_path, "--config", calm[1], "--dry-run")
     assert "epochs at most  30" in done.stdout
+    assert re.search(r"likely time  \d.* of phase 2 and \d.* of phase 3 \(an epoch: mlp .*gru", done.stdout)
 
 
 def test_a_budget_of_epochs_holds_for_both_phases_and_is_refused_where_it_cannot(calm, tmp_path):
