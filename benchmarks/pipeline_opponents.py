@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import warnings
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +236,8 @@ def search(job: Job) -> None:
             raise SystemExit(f"a process of {job.contender} ended with code {process.exitcode}")
 
 
-def sealed_accuracy(job: Job) -> tuple[float, int]:
-    """Of the best trial on the sealed rows, and how many trials there were."""
+def sealed_accuracy(job: Job) -> tuple[float, int, datetime]:
+    """Of the best trial on the sealed rows; how many trials there were, and when the first began."""
     study = optuna.load_study(study_name=_STUDY, storage=job.storage)
     experiment, best = job.experiment, study.best_trial
     window = longest_window(experiment.search_space)
@@ -247,4 +248,6 @@ def sealed_accuracy(job: Job) -> tuple[float, int]:
     model = with_own_dropout(build_model(hp, tables.preprocessor.n_outputs, tables.n_classes, {}))
     model.load_state_dict(torch.load(job.weights(best.number), weights_only=True))
     sealed = load_sealed(experiment.data, window, development, experiment.seed)
-    return tables.accuracy(model, hp, sealed), len(study.get_trials(states=[TrialState.COMPLETE]))
+    trials = study.get_trials(states=[TrialState.COMPLETE])
+    first = min(trial.datetime_start for trial in trials if trial.datetime_start is not None)
+    return tables.accuracy(model, hp, sealed), len(trials), first

@@ -4,9 +4,10 @@ All search the default space on the embedded market, on all cores. The opponents
 over Lightning's Trainer (which is no dependency: `pip install lightning` lets it take part), parallelised as Optuna's
 documentation says, by processes on one storage. Every contender's model is judged on the same sealed rows.
 
-With `--trials` below 60 or `--epochs` below 50 an opponent runs a share of its job, and its seconds are multiplied by
-what is left out (trials of equal cost, start-up included, which flatters nobody by more than the seconds it takes):
-such figures stand in a column of their own, and the accuracy is that of the share. Hyper always runs its whole job.
+With `--trials` below 60 or `--epochs` below 50 an opponent runs a share of its job. The time from its first trial on is
+then multiplied by what was left out, its start-up is not, and the result stands in a column of its own that says so; a
+trial must be long against the imports that its process makes in it, and the accuracy is that of the share, so that
+neither of `--trials 2 --epochs 2` means anything. Hyper always runs its whole job.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,11 +50,12 @@ def hyper(folder: Path, flags: list[str], workers: int) -> tuple[float, float]:
 
 def opponent(job: Job, hyper_s: float) -> list[Result]:
     """Seconds and accuracy of an opponent; a share of the job is measured and extrapolated."""
-    start = time.monotonic()
+    start, began = time.monotonic(), datetime.now()
     search(job)
     seconds = time.monotonic() - start
-    accuracy, n_done = sealed_accuracy(job)
-    whole = seconds * TRIALS * EPOCHS / (n_done * job.epochs)
+    accuracy, n_done, first_trial = sealed_accuracy(job)
+    start_up = (first_trial - began).total_seconds()
+    whole = start_up + (seconds - start_up) * TRIALS * EPOCHS / (n_done * job.epochs)
     name = f"{job.contender}, TPE {n_done} x {job.epochs}"
     found = {MEASURED: seconds, ACCURACY: accuracy, RATIO: whole / hyper_s}
     if (n_done, job.epochs) != (TRIALS, EPOCHS):

@@ -69,7 +69,7 @@ def measure(n_trials: int) -> list[Figure]:
     curves = Curves(scheduler, config.rungs[-1])
     seconds: list[float] = []
     journal_bytes, figures = 0, list[Figure]()
-    milestones = [n_trials // 2**k for k in range(4, -1, -1)]
+    milestones = [n for k in range(4, -1, -1) if (n := n_trials // 2**k) > 1]  # of one there is no standard error
     while milestones:
         start = time.process_time()
         action = scheduler.next_action()

@@ -48,18 +48,17 @@ FLOOR = "matrix products alone"
 SEED_ROWS, SEED_EPOCHS = 20_000, 10  # of the comparison over seeds
 
 
-def make_data() -> Dataset:
+def make_data(n: int = max(job.rows + job.validation for job in JOBS.values()), n_features: int = FEATURES) -> Dataset:
     """Three classes from a random two-layer network with noise."""
     generator = np.random.default_rng(0)
-    n = max(job.rows + job.validation for job in JOBS.values())
-    x = generator.standard_normal((n, FEATURES)).astype(np.float32)
-    hidden = np.maximum(x @ generator.standard_normal((FEATURES, 32)) / np.sqrt(FEATURES), 0)
+    x = generator.standard_normal((n, n_features), dtype=np.float32)
+    hidden = np.maximum(x @ generator.standard_normal((n_features, 32), dtype=np.float32) / np.sqrt(n_features), 0)
     y = (hidden @ generator.standard_normal((32, CLASSES)) + 0.3 * generator.standard_normal((n, CLASSES))).argmax(1)
     row = np.arange(n)
     return Dataset(
         x=x,
-        feature_names=tuple(f"f{k}" for k in range(FEATURES)),
-        categorical=np.zeros(FEATURES, dtype=bool),
+        feature_names=tuple(f"f{k}" for k in range(n_features)),
+        categorical=np.zeros(n_features, dtype=bool),
         vocabularies={},
         y=y,
         classes=("a", "b", "c"),

@@ -23,7 +23,7 @@ from scripts.executing import device, executing
 from scripts.execution.driver import Watch
 from scripts.execution.server import begin_server
 from scripts.models.registry import applicable_space, check_families
-from scripts.plans import means, show_plan
+from scripts.plans import means, show_plan, time_of_final, time_of_folds, time_of_search
 from scripts.reporting.monitoring import Progress, TensorBoardLog
 from scripts.reporting.racing_section import racing_in_words
 from scripts.search_space import Hyperparameters, longest_window
@@ -213,7 +213,9 @@ def tune(session: Session) -> None:
     if session.arguments.dry_run:
         _say_all(session, notes)
         files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
-        show_plan(session, experiment, dataset, f"{config.n_trials} trials", total, files, config.proposal_lag)
+        likely = time_of_search(session, experiment, dataset, space, [trial.values for trial in first.trials])
+        what = f"{config.n_trials} trials"
+        show_plan(session, experiment, dataset, what, total, files, config.proposal_lag, likely)
         return
     if session.arguments.check_leaks:
         check_leaks(session, experiment, development, origin)
@@ -282,7 +284,8 @@ def extend(session: Session) -> None:
     if session.arguments.dry_run:
         what = f"{len(chosen)} configurations x {len(work.folds)} folds"
         files = [run_dir.extended_results, run_dir.best_config]
-        show_plan(session, experiment, dataset, what, work.epochs_planned, files, work.most_at_once)
+        likely = time_of_folds(session, experiment, dataset, chosen, work.n_planned, work.most_at_once)
+        show_plan(session, experiment, dataset, what, work.epochs_planned, files, work.most_at_once, likely)
         return
     make_fresh(session, run_dir.extended, run_dir.best_config)
     origin = provenance(EXTENDED, experiment, dataset, [run_dir.trials])
@@ -332,7 +335,8 @@ def finalise(session: Session) -> None:
     most = 2 * n_runs * experiment.final.epochs
     if session.arguments.dry_run:
         what = f"1 configuration, {n_runs} seeds, each on the hold-out's split and on all rows"
-        show_plan(session, experiment, dataset, what, most, files, n_runs)
+        likely = time_of_final(session, experiment, dataset, best["hyperparameters"])
+        show_plan(session, experiment, dataset, what, most, files, n_runs, likely)
         return
     make_fresh(session, run_dir.final, run_dir.final_model)
     origin = provenance(FINAL, experiment, dataset, [source])

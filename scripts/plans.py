@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -14,8 +15,19 @@ from rich.text import Text
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
-from scripts.search_space import Range
+from scripts.durations import (
+    TYPICAL_BEST_EPOCH,
+    extended_s,
+    final_s,
+    likely_configurations,
+    measure_epochs,
+    search_s,
+)
+from scripts.reporting.monitoring import duration_in_words
+from scripts.search_space import Range, SearchSpace, Values
+from scripts.tuning.stages import draw
 
+_DRAWN = 64  # random configurations, among which every family is found
 TABLE_WIDTH = 120
 
 
@@ -49,6 +61,54 @@ def show_plan_table(session: Session, rows: Mapping[str, str], files: list[Path]
     session.conclude(session.same_command("--dry-run"), [])
 
 
+def time_of_search(
+    session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
+) -> str:
+    """How long the three phases are likely to take, from measured epochs of what phase 1 begins with.
+
+    Before phase 1 nothing is known of what phases 2 and 3 will train, so it counts as what phase 1 trains.
+    """
+    draws = [draw(space, experiment.seed, k) for k in range(_DRAWN)]
+    measured = measure_epochs(likely_configurations(space, first, draws), dataset, experiment, session.device, first)
+    config, extended, n_rows = experiment.tuning, experiment.extended, len(dataset.rows)
+    n_train = len(dataset.tail_split(config.validation_fraction, experiment.seed)[0])
+    n_trainings = extended.top_n * extended.cross_validation_folds
+    decisions = config.n_trials if config.scheduler == "guide" else experiment.search_epochs // config.rungs[0]
+    search = search_s(measured, n_train, experiment.search_epochs, decisions, min(session.workers, config.proposal_lag))
+    workers = min(session.workers, n_trainings), min(session.workers, experiment.final.n_seeds)
+    n_fold = n_rows * (extended.cross_validation_folds - 1) // extended.cross_validation_folds
+    later = extended_s(measured, n_fold, experiment, n_trainings, TYPICAL_BEST_EPOCH, workers[0])
+    last = final_s(measured, n_rows, experiment, TYPICAL_BEST_EPOCH, workers[1])
+    return (
+        f"{duration_in_words(search)}, then about {duration_in_words(later)} of phase 2 and "
+        f"{duration_in_words(last)} of phase 3 (an epoch: {measured.in_words(n_train)})"
+    )
+
+
+def time_of_folds(
+    session: Session,
+    experiment: Experiment,
+    dataset: Dataset,
+    trials: Sequence[dict[str, Any]],
+    n_trainings: int,
+    most_runs: int,
+) -> str:
+    """How long phase 2 is likely to take, by the chosen trials and the epoch at which each had its least loss."""
+    measured = measure_epochs([trial["hyperparameters"] for trial in trials], dataset, experiment, session.device)
+    losses = [[e["val_loss"] for e in trial["history"] if e["val_loss"] is not None] for trial in trials]
+    best = float(np.mean([1 + int(np.argmin(own)) for own in losses if own] or [TYPICAL_BEST_EPOCH]))
+    n_folds = experiment.extended.cross_validation_folds
+    n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(session.workers, most_runs)
+    return duration_in_words(extended_s(measured, n_rows, experiment, n_trainings, best, workers))
+
+
+def time_of_final(session: Session, experiment: Experiment, dataset: Dataset, hyperparameters: Values) -> str:
+    """How long phase 3 is likely to take."""
+    measured = measure_epochs([hyperparameters], dataset, experiment, session.device)
+    workers = min(session.workers, experiment.final.n_seeds)
+    return duration_in_words(final_s(measured, len(dataset.rows), experiment, TYPICAL_BEST_EPOCH, workers))
+
+
 def show_plan(
     session: Session,
     experiment: Experiment,
@@ -57,8 +117,9 @@ def show_plan(
     epochs: int,
     files: list[Path],
     most_runs: int = 1,
+    time: str = "",
 ) -> None:
-    """Say what a phase that trains would do."""
+    """Say what a phase that trains would do; `time` says in words how long it is likely to take."""
     train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
     folds = dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
     rows = {
@@ -72,6 +133,7 @@ def show_plan(
         "training": what,
         "epochs at most": str(epochs),
         "trained by": means(session, most_runs),
+        "likely time": time,
     }
     show_plan_table(session, rows, files)
 

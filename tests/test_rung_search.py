@@ -66,6 +66,7 @@ def test_phase_2_takes_the_trials_that_lead_by_rank(calm):
 def test_the_dry_run_says_how_many_epochs_are_the_most(calm, tmp_path):
     done = run(SCRIPTS[0], tmp_path, "--config", calm[1], "--dry-run")
     assert re.search(r"epochs at most +30", done.stdout)
+    assert re.search(r"likely time +\d.* of phase 2 and .*phase 3", done.stdout)
 
 
 def test_a_budget_of_epochs_holds_for_both_phases_and_is_refused_where_it_cannot(calm, tmp_path):

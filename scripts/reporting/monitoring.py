@@ -137,7 +137,7 @@ class Progress:
     def _state(self) -> str:
         best = f"best {self.best[0]:.1%} ({self.best[1]}), " if self.best else ""
         left = self.time_left_s()
-        ending = "" if left is None else f", {_duration(left)} left"
+        ending = "" if left is None else f", {duration_in_words(left)} left"
         return f"{best}{self.done}/{self.total} epochs{ending}"
 
     def _line(self, text: str) -> None:
@@ -292,7 +292,8 @@ def _accuracy(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f", validation accuracy {value:.1%}"
 
 
-def _duration(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
+    """Seconds, minutes, or hours and minutes."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
