@@ -207,8 +207,8 @@ def _only_for_json() -> TextIO:
         return open(os.devnull, "w")
     sys.stdout.flush()
     kept = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    elsewhere = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
-    os.dup2(elsewhere, sys.stdout.fileno())
+    elsewhere = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+    os.dup2(elsewhere.fileno(), sys.stdout.fileno())
     return kept
 
 

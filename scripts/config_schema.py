@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.artifacts import write_bytes
 from scripts.config import Experiment
 from scripts.search_space import Hyperparameters, Range
 
@@ -103,8 +104,8 @@ def reference() -> str:
 
 def main() -> None:
     """Write both files."""
-    SCHEMA.write_text(json.dumps(schema(), indent=1) + "\n")
-    REFERENCE.write_text(reference())
+    write_bytes(SCHEMA, (json.dumps(schema(), indent=1) + "\n").encode())
+    write_bytes(REFERENCE, reference().encode())
 
 
 def _changes_of(name: str, definitions: Schema) -> list[Schema]:

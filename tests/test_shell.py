@@ -114,7 +114,7 @@ def test_help_has_groups_an_example_and_a_default_for_every_value(tmp_path, scri
     done = run(script, tmp_path, "--help", environment={"COLUMNS": "200"})
     for group in ("the experiment:", "where and how it runs:", "what is said:", "example: "):
         assert f"\n{group}" in done.stdout
-    described = re.findall(r"^  (?:-\w, )?(--[\w-]+) ([A-Z{\d|a-z]\S*)\s+(.*)$", done.stdout, re.M)
+    described = re.findall(r"^  (?:-\w, )?(--[\w-]+) ([A-Z{\d|a-z]\S*)(?: \[\S+ \.\.\.\])?\s+(.*)$", done.stdout, re.M)
     assert {"--run-dir", "--workers", "--seed"} <= {flag for flag, _, _ in described}
     for flag, _, text in described:
         assert "default: " in text, (flag, text)
