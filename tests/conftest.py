@@ -117,7 +117,7 @@ def without_times(value):
         return {
             name: without_times(part)
             for name, part in value.items()
-            if not name.endswith(("_s", "_us_per_row")) and name not in {"sha256", "inputs", "files", "created_by"}
+            if not name.endswith(("_s", "_us_per_row")) and name not in {"sha256", "model_sha256", "inputs", "files", "created_by"}
         }
     return [without_times(part) for part in value] if isinstance(value, list) else value
 
