@@ -27,7 +27,7 @@ from scripts.selection import best_by_mean, complete, rank
 from scripts.training.spec import Outcome, RunSpec
 
 COMMAND = "run_extended_training.py"
-# A population saves a sixth of its runs' time; with fewer to share out, the last worker alone costs more than that.
+# A population saves a tenth of its runs' time at most; with fewer to share out, the last worker alone costs more.
 _POPULATIONS_A_WORKER = 6
 _MOST_INPUT_BYTES = 2**29  # of a population
 
