@@ -111,13 +111,16 @@ def session_members(session):
     return members
 
 
+_OF_TIMES = {"sha256", "model_sha256", "inputs", "files", "created_by"}
+
+
 def without_times(value):
     """An artifact without what differs between runs: times, digests of files that hold times, the source revision."""
     if isinstance(value, dict):
         return {
             name: without_times(part)
             for name, part in value.items()
-            if not name.endswith(("_s", "_us_per_row")) and name not in {"sha256", "model_sha256", "inputs", "files", "created_by"}
+            if not name.endswith(("_s", "_us_per_row")) and name not in _OF_TIMES
         }
     return [without_times(part) for part in value] if isinstance(value, list) else value
 
