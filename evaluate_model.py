@@ -20,11 +20,17 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
         "--data", type=Path, metavar="FILE", help="another file of the same schema (default: the sealed test set)"
     )
     purpose.add_argument(
-        "--predict", type=Path, metavar="FILE", help="predict for new rows, labels not needed, and write --out"
+        "--predict",
+        type=Path,
+        metavar="FILE",
+        help="predict for new rows, labels not needed, and write --out (default: judge)",
     )
-    purpose.add_argument("--export", choices=("onnx", "torch"), help="write the model as one graph for other runtimes")
+    purpose.add_argument("--export", choices=("onnx", "torch"), help="write the model as one graph (default: judge)")
     flags.add_argument(
-        "--out", type=Path, metavar="FILE", help="predictions (CSV or .parquet) or exported model (.onnx or .pt2)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="CSV or .parquet of --predict, .onnx or .pt2 of --export (default: beside the model)",
     )
 
 

@@ -34,8 +34,9 @@ def checkout(tmp_path_factory):
         shutil.copy(path, folder)
     (folder / "scripts").symlink_to(ROOT / "scripts")
     (folder / ".venv").symlink_to(sys.prefix)
-    installed = Path(sys.prefix) / "installed-requirements.txt"
-    shutil.copy(installed if installed.exists() else ROOT / "requirements.txt", folder / "requirements.txt")
+    for lock in ("requirements.lock", "requirements-torch.lock"):
+        installed = Path(sys.prefix) / f"installed-{lock}"
+        shutil.copy(installed if installed.exists() else ROOT / lock, folder / lock)
     return folder
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ def start(script, folder, *arguments, hook=None):
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        forkserver._forkserver.__init__()  # the one begun by this process is no child of the command
         if hook is not None:
             hook()
         sys.argv = [script, "--run-dir", str(folder), "--no-progress", *map(str, arguments)]
