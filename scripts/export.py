@@ -153,7 +153,7 @@ def _schema(model: FinalModel) -> dict[str, Any]:
 
 
 def _exported(model: FinalModel, example: torch.Tensor) -> torch.export.ExportedProgram:
-    graph = Graph(model).eval()
+    graph = Graph(model).train(False)
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     with torch.no_grad(), _explained(model), _quiet():
         return torch.export.export(graph, (example,), dynamic_shapes=shapes)
