@@ -8,7 +8,8 @@ With --compare it compares finished runs instead, by paired tests on the same ro
 import argparse
 from pathlib import Path
 
-from scripts.cli import Session, add_select, command
+from scripts.cli import Session, command
+from scripts.flags import add_select
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:

@@ -4,7 +4,8 @@
 
 import argparse
 
-from scripts.cli import Session, add_select, command
+from scripts.cli import Session, command
+from scripts.flags import add_select
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:

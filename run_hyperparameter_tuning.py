@@ -8,7 +8,8 @@ Random trials first, then trials that a sampler proposes from the results so far
 import argparse
 from pathlib import Path
 
-from scripts.cli import Session, command, parse_duration
+from scripts.cli import Session, command
+from scripts.flags import parse_duration
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:

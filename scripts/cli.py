@@ -20,15 +20,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from scripts.errors import EnvironmentFailed, HyperError, InputError, Interrupted
-from scripts.flags import AddFlags, add_select, make_parser, parse_duration
+from scripts.flags import AddFlags, make_parser
 from scripts.selection import PREFERENCES
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from scripts.artifacts import RunDir
-
-__all__ = ["Session", "add_select", "command", "parse_duration"]
 
 
 @dataclass(frozen=True)
