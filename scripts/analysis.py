@@ -15,8 +15,8 @@ from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
 from scripts.errors import InputError
+from scripts.experiments import EXTENDED, FINAL, TUNING, load_later
 from scripts.extended_training import write_best_config
-from scripts.phases import EXTENDED, FINAL, TUNING, load_later
 from scripts.plans import show_plan_table, show_table
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures

@@ -117,9 +117,16 @@ class Session:
         keys = {"seed": "seed", "top_n": "extended.top_n", "epochs": self.arguments.epochs_key}
         keys["epoch_budget"] = "epoch_budget"
         given = [(key, getattr(self.arguments, flag, None)) for flag, key in keys.items()]
+        given = [(key, value) for key, value in given if not isinstance(value, float)]  # a time: see search_time
         if (preference := getattr(self.arguments, "select", None)) is not None:
             given.append(("extended.selection_order", f"[{', '.join(PREFERENCES[preference])}]"))
         return [*self.arguments.set, *(f"{key}={value}" for key, value in given if value is not None)]
+
+    @property
+    def search_time(self) -> float | None:
+        """Seconds that phases 1 and 2 may take together, where --epoch-budget gives a time."""
+        given = self.arguments.epoch_budget
+        return given if isinstance(given, float) else None
 
     @property
     def workers(self) -> int:

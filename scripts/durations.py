@@ -109,6 +109,18 @@ def search_s(measured: Measured, n_rows: int, epochs: int, decisions: int, worke
     return measured.mean_s * n_rows * epochs / workers + _DECISION_S * decisions
 
 
+def epochs_in(seconds: float, measured: Measured, n_rows: int, experiment: Experiment, workers: int) -> int:
+    """Epochs of phases 1 and 2 that are likely to take so long, of which phase 1 spends two thirds; at least one.
+
+    Phase 1 trains on `n_rows` rows and decides once a first rung; a fold has about as many.
+    """
+    share = 2.0 / 3.0
+    trained = measured.mean_s * n_rows
+    each = share * (trained / min(workers, experiment.tuning.proposal_lag) + _DECISION_S / experiment.tuning.rungs[0])
+    each += (1.0 - share) * trained / workers
+    return max(1, min(10**9, int(seconds / each)))
+
+
 def extended_s(
     measured: Measured, n_rows: int, experiment: Experiment, n_trainings: int, best_epoch: float, workers: int
 ) -> float:

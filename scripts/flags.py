@@ -68,7 +68,12 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
     set_help = "set one dotted key, such as data.horizon=5; docs/configuration.md lists all (default: none)"
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=set_help)
     add("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
-    add("--epoch-budget", type=int, metavar="N", help="epochs of phases 1 and 2 together, at most (default: no limit)")
+    add(
+        "--epoch-budget",
+        type=_epochs,
+        metavar="N|2h30m",
+        help="epochs of phases 1 and 2 together, at most, or the time that they are likely to take (default: no limit)",
+    )
     add = parser.add_argument_group("where and how it runs").add_argument
     add("--run-dir", type=Path, default=Path("."), metavar="DIR", help="where all results lie (default: here)")
     add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
@@ -104,6 +109,17 @@ def parse_duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration; write for example 2h30m, 45m or 90s")
     hours, minutes, seconds = (float(group or 0) for group in match.groups())
     return 3600 * hours + 60 * minutes + seconds
+
+
+def _epochs(text: str) -> int | float:
+    """A number of epochs, or the seconds of a duration as a float."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    try:
+        return parse_duration(text)
+    except argparse.ArgumentTypeError:
+        problem = f"{text!r} is neither a number of epochs nor a duration such as 2h30m, 45m or 90s"
+        raise argparse.ArgumentTypeError(problem) from None
 
 
 def _workers(text: str) -> str:

@@ -7,89 +7,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir, file_sha256, read_json, set_aside, write_bytes, write_json
-from scripts.carrying_on import carried_on, inherit_openings
+from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.carrying_on import inherit_openings
 from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
 from scripts.conclusions import best_trial, conclude_extended, conclude_final, conclude_tuning, say_tuned
 from scripts.config import Experiment, config_hash, differing_keys
-from scripts.config_files import dump_yaml, load_experiment
+from scripts.config_files import dump_yaml
 from scripts.data.dataset import Dataset
 from scripts.data.loading import Development, read_development
 from scripts.disk_room import Workload, check_room
-from scripts.errors import InputError, nearest
+from scripts.errors import InputError
 from scripts.event_log import EventLog
 from scripts.executing import device, executing
 from scripts.execution.driver import Watch
 from scripts.execution.server import begin_server
-from scripts.models.registry import applicable_space, check_families
-from scripts.plans import means, show_plan, time_of_final, time_of_folds, time_of_search
+from scripts.experiments import EXTENDED, FINAL, SECTIONS, TUNING, comparable, load_first, load_later
+from scripts.models.registry import applicable_space
+from scripts.plans import in_epochs, means, show_plan, time_of_final, time_of_folds, time_of_search
 from scripts.reporting.monitoring import Progress, TensorBoardLog
 from scripts.reporting.racing_section import racing_in_words
-from scripts.search_space import Hyperparameters, longest_window
-
-TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
-# Sections that every phase depends on; a later phase must leave them as they were.
-_SHARED = ("seed", "data", "search_space")
-# Sections that decide the results of a phase; a later phase takes over those of the phases before it.
-_SECTIONS = {
-    TUNING: (*_SHARED, "tuning"),
-    EXTENDED: (*_SHARED, "tuning", "extended"),
-    FINAL: (*_SHARED, "tuning", "extended", "final"),
-}
-
-
-def load_first(session: Session) -> Experiment:
-    """Experiment of phase 1, from YAML and assignments, with --next on top of that of an earlier run.
-
-    Raises
-    ------
-    InputError
-        Also for a model family or a hyperparameter that nobody knows.
-    """
-    earlier = session.arguments.next
-    base = None if earlier is None else carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
-    experiment = load_experiment(yaml_file(session), session.assignments, base=base)
-    check_families(experiment.search_space, experiment.models)
-    known = list(Hyperparameters.model_fields)
-    if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
-        raise InputError("unknown hyperparameter", f"search_space.{unknown[0]}", nearest(unknown[0], known))
-    return experiment
-
-
-def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Experiment:
-    """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
-
-    Raises
-    ------
-    InputError
-        Names each key that the earlier phase had otherwise.
-    """
-    path = yaml_file(session)
-    experiment = load_experiment(path, session.assignments, base=None if path else recorded)
-    now = experiment.recorded()
-    if differ := differing_keys(_comparable(recorded, _SHARED), _comparable(now, _SHARED)):
-        raise InputError(
-            f"{', '.join(differ[:5])} changed since {earlier}",
-            str(path or "command line"),
-            f"take the change back, or run {earlier} again with --fresh or in another --run-dir",
-        )
-    done = {name: recorded[name] for name in _SECTIONS[earlier]} | {"data": now["data"]}
-    free = {"models": experiment.models, "execution": experiment.execution}
-    return Experiment.model_validate(now | done | free)
-
-
-def _comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
-    """Sections without the path of the data, which may move: fingerprints tell whether its content is the same."""
-    return {name: {**recorded[name], "path": None} if name == "data" else recorded[name] for name in sections}
-
-
-def yaml_file(session: Session) -> Path | None:
-    """The YAML file among --config, if any."""
-    files = [path for path in session.arguments.config if path.suffix != ".json"]
-    if len(files) > 1:
-        raise InputError("names two YAML files", "--config", "give one")
-    return files[0] if files else None
+from scripts.search_space import longest_window
 
 
 def load_data(session: Session, experiment: Experiment, development: Development | None = None) -> Dataset:
@@ -119,7 +57,7 @@ def check_data(dataset: Dataset, artifact: dict[str, Any], made_by: str) -> None
 def provenance(phase: str, experiment: Experiment, dataset: Dataset, inputs: list[Path]) -> dict[str, Any]:
     """What every artifact of a phase says about where it came from."""
     return {
-        "config_hash": config_hash(_comparable(experiment.recorded(), _SECTIONS[phase])),
+        "config_hash": config_hash(comparable(experiment.recorded(), SECTIONS[phase])),
         "data_fingerprint": dataset.fingerprint,
         "sealed_fingerprint": dataset.sealed_fingerprint,
         "inputs": {path.name: file_sha256(path) for path in inputs},
@@ -142,8 +80,8 @@ def claim(session: Session, folder: Path, phase: str, experiment: Experiment, or
         write_json(plan, now)
         return
     then = read_json(plan, phase)
-    sections = _SECTIONS[phase]
-    differ = differing_keys(_comparable(then["experiment"], sections), _comparable(now["experiment"], sections))
+    sections = SECTIONS[phase]
+    differ = differing_keys(comparable(then["experiment"], sections), comparable(now["experiment"], sections))
     origins = [n for n in ("data_fingerprint", "sealed_fingerprint", "inputs", "warm_start") if n in now]
     differ += differing_keys({name: then.get(name) for name in origins}, {name: now[name] for name in origins})
     if differ:
@@ -204,11 +142,12 @@ def tune(session: Session) -> None:
     development = read_development(experiment.data, experiment.seed)
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
-    config, total = experiment.tuning, experiment.search_epochs
-    origin = provenance(TUNING, experiment, dataset, [])
     # Before --fresh moves results aside: they may be what the new search starts with.
     earlier = [path for path in (session.arguments.next, *session.arguments.warm_start) if path is not None]
     first = first_trials(run_dir, earlier, experiment, space, dataset.fingerprint, session.arguments.fresh)
+    experiment = in_epochs(session, experiment, dataset, space, [trial.values for trial in first.trials])
+    config, total = experiment.tuning, experiment.search_epochs
+    origin = provenance(TUNING, experiment, dataset, [])
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
         _say_all(session, notes)

@@ -12,17 +12,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scripts.artifacts import read_json
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.durations import (
     TYPICAL_BEST_EPOCH,
+    Measured,
+    epochs_in,
     extended_s,
     final_s,
     likely_configurations,
     measure_epochs,
     search_s,
 )
+from scripts.errors import InputError
+from scripts.experiments import TUNING
 from scripts.reporting.monitoring import duration_in_words
 from scripts.search_space import Range, SearchSpace, Values
 from scripts.tuning.stages import draw
@@ -68,8 +73,7 @@ def time_of_search(
 
     Before phase 1 nothing is known of what phases 2 and 3 will train, so it counts as what phase 1 trains.
     """
-    draws = [draw(space, experiment.seed, k) for k in range(_DRAWN)]
-    measured = measure_epochs(likely_configurations(space, first, draws), dataset, experiment, session.device, first)
+    measured = _measured_search(session, experiment, dataset, space, first)
     config, extended, n_rows = experiment.tuning, experiment.extended, len(dataset.rows)
     n_train = len(dataset.tail_split(config.validation_fraction, experiment.seed)[0])
     n_trainings = extended.top_n * extended.cross_validation_folds
@@ -83,6 +87,42 @@ def time_of_search(
         f"{duration_in_words(search)}, then about {duration_in_words(later)} of phase 2 and "
         f"{duration_in_words(last)} of phase 3 (an epoch: {measured.in_words(n_train)})"
     )
+
+
+def _measured_search(
+    session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
+) -> Measured:
+    """Epochs of configurations like those that phase 1 trains."""
+    draws = [draw(space, experiment.seed, k) for k in range(_DRAWN)]
+    return measure_epochs(likely_configurations(space, first, draws), dataset, experiment, session.device, first)
+
+
+def in_epochs(
+    session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
+) -> Experiment:
+    """The experiment with the epochs that phases 1 and 2 are likely to train in, if --epoch-budget is a time.
+
+    Measured once: a search that was begun keeps its epochs, so that what it decides depends on no clock.
+
+    Raises
+    ------
+    InputError
+        The scheduler knows no budget.
+    """
+    seconds = session.search_time
+    if seconds is None:
+        return experiment
+    if experiment.tuning.scheduler != "rungs":
+        raise InputError("needs tuning.scheduler: rungs", "--epoch-budget", "the guide's stages have fixed epochs")
+    plan = session.run_dir.tuning / "plan.json"
+    if plan.exists() and not session.arguments.fresh:
+        begun = read_json(plan, TUNING)["experiment"]["epoch_budget"]
+        return experiment.model_copy(update={"epoch_budget": begun})
+    measured = _measured_search(session, experiment, dataset, space, first)
+    n_train = len(dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)[0])
+    epochs = epochs_in(seconds, measured, n_train, experiment, session.workers)
+    session.say(f"{duration_in_words(seconds)} of phases 1 and 2: {epochs} epochs ({measured.in_words(n_train)} each)")
+    return experiment.model_copy(update={"epoch_budget": epochs})
 
 
 def time_of_folds(

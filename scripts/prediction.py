@@ -21,8 +21,8 @@ from scripts.data.unlabelled import UnlabelledRows, file_rows
 from scripts.deployment import FinalModel, make_model
 from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureDrift, FeatureReference
+from scripts.experiments import FINAL, load_later
 from scripts.inert_cells import class_cells, inert
-from scripts.phases import FINAL, load_later
 
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file

@@ -21,7 +21,7 @@ from scripts.config import differing_keys
 from scripts.errors import InputError
 from scripts.evaluation.comparisons import diebold_mariano
 from scripts.evaluation.statistics import Interval, mean_intervals, minimum_detectable_skill
-from scripts.phases import EXTENDED
+from scripts.experiments import EXTENDED
 from scripts.plans import show_plan_table, show_table
 from scripts.random_keys import numpy_generator
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.config import Experiment
-from scripts.durations import Measured, extended_s, final_s, likely_configurations, measure_epochs, search_s
+from scripts.durations import Measured, epochs_in, extended_s, final_s, likely_configurations, measure_epochs, search_s
 from scripts.search_space import Choices
 from tests.test_training import DATA
 
@@ -20,6 +20,13 @@ def test_seconds_are_those_of_the_epochs_that_are_likely_and_workers_share_them(
     assert extended_s(TWO, 1000, EXPERIMENT, 15, 99, 1) == pytest.approx(15 * 100 * 3.0)
     # Three seeds: patience of 15 after epoch 10, then 10 epochs.
     assert final_s(TWO, 1000, EXPERIMENT, 10, 3) == pytest.approx((25 + 10) * 3.0)
+
+
+def test_a_time_is_as_many_epochs_as_it_lasts_for():
+    # An epoch of 1,000 rows takes 3 s, and two thirds of them wait 0.1 s for every fourth.
+    assert epochs_in(3016.6, TWO, 1000, EXPERIMENT, 1) == 999
+    assert 1.9 < epochs_in(3600.0, TWO, 1000, EXPERIMENT, 2) / epochs_in(3600.0, TWO, 1000, EXPERIMENT, 1) < 2.0
+    assert epochs_in(0.0, TWO, 1000, EXPERIMENT, 1) == 1
 
 
 def test_each_family_is_measured_and_those_that_a_search_begins_with_count_most():

@@ -23,11 +23,12 @@ from scripts.data.loading import data_sha256, load_development, load_other, load
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
+from scripts.experiments import FINAL, load_later
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
 from scripts.judging.latency import measure_latency
 from scripts.judging.scores import Predictions, score
-from scripts.phases import FINAL, check_data, load_later, make_fresh
+from scripts.phases import check_data, make_fresh
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
 from scripts.reporting.model_card import write_model_card

@@ -1,0 +1,80 @@
+"""The experiment of each phase: from YAML, flags and earlier runs for the first, as recorded for the later ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scripts.artifacts import RunDir
+from scripts.carrying_on import carried_on
+from scripts.cli import Session
+from scripts.config import Experiment, differing_keys
+from scripts.config_files import load_experiment
+from scripts.errors import InputError, nearest
+from scripts.models.registry import check_families
+from scripts.search_space import Hyperparameters
+
+TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
+# Sections that every phase depends on; a later phase must leave them as they were.
+_SHARED = ("seed", "data", "search_space")
+# Sections that decide the results of a phase; a later phase takes over those of the phases before it.
+SECTIONS = {
+    TUNING: (*_SHARED, "tuning"),
+    EXTENDED: (*_SHARED, "tuning", "extended"),
+    FINAL: (*_SHARED, "tuning", "extended", "final"),
+}
+
+
+def load_first(session: Session) -> Experiment:
+    """Experiment of phase 1, from YAML and assignments, with --next on top of that of an earlier run.
+
+    Raises
+    ------
+    InputError
+        Also for a model family or a hyperparameter that nobody knows.
+    """
+    earlier = session.arguments.next
+    base = None if earlier is None else carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
+    experiment = load_experiment(_yaml_file(session), session.assignments, base=base)
+    check_families(experiment.search_space, experiment.models)
+    known = list(Hyperparameters.model_fields)
+    if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
+        raise InputError("unknown hyperparameter", f"search_space.{unknown[0]}", nearest(unknown[0], known))
+    return experiment
+
+
+def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Experiment:
+    """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
+
+    Raises
+    ------
+    InputError
+        Names each key that the earlier phase had otherwise.
+    """
+    path = _yaml_file(session)
+    experiment = load_experiment(path, session.assignments, base=None if path else recorded)
+    now = experiment.recorded()
+    if differ := differing_keys(comparable(recorded, _SHARED), comparable(now, _SHARED)):
+        raise InputError(
+            f"{', '.join(differ[:5])} changed since {earlier}",
+            str(path or "command line"),
+            f"take the change back, or run {earlier} again with --fresh or in another --run-dir",
+        )
+    done = {name: recorded[name] for name in SECTIONS[earlier]} | {"data": now["data"]}
+    free = {"models": experiment.models, "execution": experiment.execution}
+    if session.search_time is not None:  # phase 1 has turned it into epochs
+        free["epoch_budget"] = recorded["epoch_budget"]
+    return Experiment.model_validate(now | done | free)
+
+
+def comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
+    """Sections without the path of the data, which may move: fingerprints tell whether its content is the same."""
+    return {name: {**recorded[name], "path": None} if name == "data" else recorded[name] for name in sections}
+
+
+def _yaml_file(session: Session) -> Path | None:
+    """The YAML file among --config, if any."""
+    files = [path for path in session.arguments.config if path.suffix != ".json"]
+    if len(files) > 1:
+        raise InputError("names two YAML files", "--config", "give one")
+    return files[0] if files else None
