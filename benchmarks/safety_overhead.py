@@ -1,7 +1,8 @@
 """What safety costs: phase 1 with a checkpoint on disk after every epoch, and without any, one after the other.
 
 Both train the same trials of the default data, in a process forked from one that has imported everything. Without
-safety, states are neither packed nor written while a run goes on; everything else is the same.
+safety, states are neither packed nor written while a run goes on; everything else is the same. Two runs differ by more
+than that costs, so the time within gathering, packing and writing states is also taken, as a share of the run it is in.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import runpy
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,19 +29,22 @@ from benchmarks.common import arguments, show, summarised
 from scripts.artifacts import pack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.execution import executor
+from scripts.training.run import TrainingRun
 
 COMMAND = ROOT / "run_hyperparameter_tuning.py"
 
 
-def seconds(flags: list[str], safe: bool) -> tuple[float, float]:
-    """Time on the clock and on the processor that phase 1 takes."""
-    with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
+def seconds(flags: list[str], safe: bool) -> tuple[float, float, float]:
+    """Time on the clock and on the processor that phase 1 takes, and that within keeping states."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("r") as spent:
+        begun, clock = time.perf_counter(), _Clock()
         process = os.fork()
         if not process:
             code = 70
             try:
-                if not safe:
+                if safe:
+                    _time_safety(clock)
+                else:
                     _without_safety()
                 torch.set_num_threads(1)
                 sys.argv = [str(COMMAND), "--run-dir", folder, "--workers", "1", "-q", "--no-progress", *flags]
@@ -46,11 +52,38 @@ def seconds(flags: list[str], safe: bool) -> tuple[float, float]:
             except SystemExit as end:
                 code = int(end.code or 0)
             finally:
+                Path(spent.name).write_text(str(clock.seconds), encoding="utf-8")
                 os._exit(code)
         _, status, used = os.wait4(process, 0)
         if os.waitstatus_to_exitcode(status):
             raise RuntimeError("phase 1 failed")
-        return time.perf_counter() - begun, used.ru_utime + used.ru_stime
+        return time.perf_counter() - begun, used.ru_utime + used.ru_stime, float(spent.read())
+
+
+class _Clock:
+    """Adds up the time within functions."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with its time added up."""
+
+        def timed(*arguments: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                self.seconds += time.perf_counter() - begun
+
+        return timed
+
+
+def _time_safety(clock: _Clock) -> None:
+    """Let the clock take the time of all gathering, packing and writing of states from now on."""
+    TrainingRun.state_dict = clock.around(TrainingRun.state_dict)  # type: ignore[method-assign]
+    executor.pack_tensors = clock.around(executor.pack_tensors)  # type: ignore[attr-defined]
+    Checkpoints.save = clock.around(Checkpoints.save)  # type: ignore[method-assign]
 
 
 def _without_safety() -> None:
@@ -72,7 +105,7 @@ def main() -> None:
     """Take turns and print the table."""
     given: argparse.Namespace = arguments(__doc__, repeats=5, config="")
     flags = ["--config", given.config] if given.config else []
-    times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    times: dict[bool, list[tuple[float, float, float]]] = {True: [], False: []}
     seconds(flags, safe=True)  # whatever is slow the first time
     for _ in range(given.repeats):
         for safe in times:
@@ -83,6 +116,8 @@ def main() -> None:
         results += [summarised("with checkpoints", f"{what}, s", safe), summarised("without", f"{what}, s", bare)]
         ratios = [a / b - 1 for a, b in zip(safe, bare, strict=True)]
         results.append(summarised("overhead", f"{what}, share", ratios))
+    within = [100.0 * spent / clock for clock, _, spent in times[True]]
+    results.append(summarised("gathering, packing and writing", "clock, %", within))
     show("What safety costs in phase 1, one worker", results, given.json)
 
 
