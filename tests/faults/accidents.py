@@ -13,8 +13,9 @@ from scripts.data.loading import read_development
 from scripts.errors import HyperError
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS
 from tests.faults import fuzz
-from tests.faults.commands import RESULTS, differences, ended_within, finish, kill_all, kill_one, start, wait
+from tests.faults.commands import RESULTS, differences, finish, kill_one
 from tests.faults.kill_points import KillPoints
+from tests.forked import ended_within, kill_all, start, wait
 
 PATIENCE = 10.0  # seconds that no input may take
 JSON_ARTIFACTS = (TRIALS, EXTENDED, "best_config.json", RESULTS, "final_training_results/final_training_results.json")

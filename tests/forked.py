@@ -1,0 +1,99 @@
+"""Commands in processes forked from one that has imported everything, so that each starts at once.
+
+They differ from those of a shell by their start-up alone, which has tests in a shell.
+"""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from multiprocessing import forkserver
+
+import torch
+
+# Loaded once, before the forks.
+import scripts.analysis
+import scripts.extended_training
+import scripts.final_training
+import scripts.judging.sealed_test
+import scripts.leaks.check
+import scripts.tuning.search  # noqa: F401
+from tests.conftest import command
+
+MOST_S = 300.0  # that a command may take
+
+
+def start(script, folder, *arguments, hook=None, output=None):
+    """Begin a command in a process group of its own; its number.
+
+    `hook` is called in it first. What it says goes to `output`, two open files; by default to `{folder}.log`.
+    """
+    process = os.fork()
+    if process:
+        return process
+    code = 70
+    try:
+        os.setsid()
+        torch.set_num_threads(1)
+        log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) if output is None else -1
+        out, error = (log, log) if output is None else (file.fileno() for file in output)
+        for place, file in enumerate((os.open(os.devnull, os.O_RDONLY), out, error)):
+            os.dup2(file, place)
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        forkserver._forkserver.__init__()  # the one begun by this process is no child of the command
+        if hook is not None:
+            hook()
+        sys.argv = command(script, folder, *arguments)[1:]
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def completed(script, folder, *arguments):
+    """Run a command to its end, as `subprocess.run` does."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+        process = start(script, folder, *arguments, output=(out, error))
+        code = ended_within(process, MOST_S)
+        if code is None:
+            kill_all(process)
+            raise subprocess.TimeoutExpired(command(script, folder, *arguments), MOST_S)
+        said = []
+        for file in (out, error):
+            file.seek(0)
+            said.append(file.read())
+    return subprocess.CompletedProcess(command(script, folder, *arguments), code, *said)
+
+
+def wait(process):
+    """Exit code of a command, minus the number of the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def ended_within(process, seconds):
+    """Exit code of a command if it ends within `seconds`, else None."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        number, status = os.waitpid(process, os.WNOHANG)
+        if number:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    return None
+
+
+def kill_all(process):
+    """Kill a command and its workers; its exit code."""
+    os.killpg(process, signal.SIGKILL)
+    return wait(process)
