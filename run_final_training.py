@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # PYTHON_ARGCOMPLETE_OK
-"""Phase 3: train the chosen configuration on all development data.
+"""Phase 3: train the chosen configuration, or an ensemble of several, on all development data.
 
 A dated hold-out finds the best epoch; --config names best_config.json, by default the one of the run directory.
 """
@@ -14,11 +14,13 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
     """Flags of this command alone."""
     flags.set_defaults(epochs_key="final.epochs")
     flags.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: 200)")
+    ensemble_help = "average configurations of phase 2, chosen out of fold in up to K draws (default: 1, the best one)"
+    flags.add_argument("--ensemble", type=int, metavar="K", help=ensemble_help)
 
 
 def run(session: Session) -> None:
     """Train the final model."""
-    from scripts.phases import finalise
+    from scripts.final_phase import finalise
 
     finalise(session)
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import functools
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
 import re
 import socket
-import subprocess
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +24,10 @@ from typing import Any, BinaryIO
 
 import torch
 
-from scripts import __version__
+from scripts.artifact_head import check_head, head
 from scripts.errors import EnvironmentFailed, InputError, MissingInputError
 from scripts.nesting import check_nesting
 
-SCHEMA_VERSION = 1
 MAX_JSON_BYTES = 256 * 2**20
 _JSON_TAIL = re.compile(rb',\n"sha256": "([0-9a-f]{64})"\n}\n\Z')
 _COMMENT = b"sha256:"
@@ -200,8 +196,7 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
 
     `body` holds plain finite values; `config_hash` and `data_fingerprint` come with it.
     """
-    head = {"schema_version": SCHEMA_VERSION, "artifact": path.stem, "created_by": created_by()}
-    text = json.dumps(head | body, indent=1, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(head(path.stem) | body, indent=1, allow_nan=False, ensure_ascii=False)
     content = text.removesuffix("\n}").encode()
     write_bytes(path, content + b',\n"sha256": "' + sha256(content).encode() + b'"\n}\n')
 
@@ -239,7 +234,7 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
         raise InputError(f"is no artifact of Hyper: {error}", str(path), again) from error
     if not isinstance(body, dict):
         raise InputError("is no artifact of Hyper: its content is no mapping", str(path), again)
-    _check_schema(path, body, kind or path.stem, again)
+    check_head(path, body, kind or path.stem, again)
     return body
 
 
@@ -294,8 +289,7 @@ def unpack_tensors(content: bytes) -> dict[str, Any]:
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:
     """Write a tensor artifact with schema and provenance."""
-    head = {"schema_version": SCHEMA_VERSION, "artifact": path.stem, "created_by": created_by()}
-    write_bytes(path, pack_tensors(head | state))
+    write_bytes(path, pack_tensors(head(path.stem) | state))
 
 
 def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
@@ -306,29 +300,8 @@ def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str,
         state = unpack_tensors(content)
     except ValueError as error:
         raise InputError(str(error), str(path), again) from error
-    _check_schema(path, state, kind or path.stem, again)
+    check_head(path, state, kind or path.stem, again)
     return state
-
-
-@functools.cache
-def created_by() -> dict[str, Any]:
-    """Version, source revision and library versions: what a result may depend on beside config and data."""
-    libraries = {n: importlib.metadata.version(n) for n in ("torch", "optuna", "numpy", "pandas", "scikit-learn")}
-    return {
-        "version": __version__,
-        "git_revision": _git_revision(),
-        "libraries": libraries,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _git_revision() -> str | None:
-    root = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):  # installed without git: the version alone has to do
-        return None
 
 
 def _read(path: Path, made_by: str, limit: int) -> bytes:
@@ -342,16 +315,6 @@ def _read(path: Path, made_by: str, limit: int) -> bytes:
         if path.stat().st_size > limit:
             raise InputError(f"is larger than {limit} bytes", str(path), f"make it again with {made_by}")
         return path.read_bytes()
-
-
-def _check_schema(path: Path, body: dict[str, Any], kind: str, again: str) -> None:
-    found, created = body.get("schema_version"), body.get("created_by")
-    if found != SCHEMA_VERSION:
-        by = created.get("version") if isinstance(created, dict) else None
-        what = f"schema {found} written by version {by}, this is schema {SCHEMA_VERSION} of version {__version__}"
-        raise InputError(what, str(path), again)
-    if body.get("artifact") != kind:
-        raise InputError(f"is {body.get('artifact')}, not {kind}", str(path), again)
 
 
 def _flush_folder(folder: Path) -> None:

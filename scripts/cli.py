@@ -115,7 +115,7 @@ class Session:
     def assignments(self) -> list[str]:
         """All `key=value` pairs, those of flags that stand for a key last."""
         keys = {"seed": "seed", "top_n": "extended.top_n", "epochs": self.arguments.epochs_key}
-        keys["epoch_budget"] = "epoch_budget"
+        keys |= {"epoch_budget": "epoch_budget", "ensemble": "final.ensemble"}
         given = [(key, getattr(self.arguments, flag, None)) for flag, key in keys.items()]
         given = [(key, value) for key, value in given if not isinstance(value, float)]  # a time: see search_time
         if (preference := getattr(self.arguments, "select", None)) is not None:

@@ -216,6 +216,9 @@ class FinalConfig(Model):
     """Phase 3: the winner on all development data."""
 
     n_seeds: int = Field(3, ge=1, le=100, description="networks that differ by their seed; the model is their mean")
+    ensemble: int = Field(
+        1, ge=1, le=100, description="most draws of an ensemble of configurations; 1: the chosen one alone"
+    )
     epochs: int = Field(200, ge=1, le=100_000, description="epochs of each network at most")
     early_stopping_patience: int = Field(15, ge=1, le=100_000, description="epochs without an improvement")
     early_stopping_min_delta: float = Field(0.0, ge=0, le=1, description="least improvement that counts")

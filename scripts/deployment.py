@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,55 @@ _ROWS = 4096  # per forward pass
 
 
 @dataclass(frozen=True)
+class Member:
+    """A configuration of a final model.
+
+    Attributes
+    ----------
+    networks : tuple of torch.nn.Module
+        They differ by their seed; the member's answer is the mean of their logits, calibrated.
+    weight : float
+        Of its probabilities in those of the model; the weights of all members add up to 1.
+    """
+
+    hyperparameters: Hyperparameters
+    networks: tuple[torch.nn.Module, ...]
+    calibration: Calibration
+    weight: float
+
+    @property
+    def n_parameters(self) -> int:
+        """Of all its networks."""
+        return sum(p.numel() for network in self.networks for p in network.parameters())
+
+    @torch.no_grad()
+    def logits(self, inputs: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+        """Logits of each network for `rows` of preprocessed inputs, float64 (n_networks, len(rows), n_classes)."""
+        window = window_offsets(self.hyperparameters)
+        offsets = None if window is None else torch.tensor(list(window))
+        parts = []
+        for part in torch.from_numpy(rows).split(_ROWS):
+            batch = inputs[part] if offsets is None else inputs[part[:, None] + offsets]
+            parts.append(torch.stack([network(batch) for network in self.networks]))
+        return torch.cat(parts, dim=1).double().numpy()
+
+
+@dataclass(frozen=True)
 class FinalModel:
     """A trained classifier with all that a prediction needs.
 
     Attributes
     ----------
-    networks : tuple of torch.nn.Module
-        Networks that differ by their seed; the model gives the mean of their logits.
+    members : tuple of Member
+        Configurations, most often one; the model gives the mean of their probabilities by weight.
     config : DataConfig
         Of the data that it was trained on.
     content : dict
         What the file holds beside the weights: experiment, schema, selection, epochs spent.
     """
 
-    networks: tuple[torch.nn.Module, ...]
+    members: tuple[Member, ...]
     preprocessor: Preprocessor
-    hyperparameters: Hyperparameters
-    calibration: Calibration
     config: DataConfig
     content: dict[str, Any]
 
@@ -55,14 +88,18 @@ class FinalModel:
 
     @property
     def reads_windows(self) -> bool:
-        """Whether its networks take windows, be they of a single row."""
-        return window_offsets(self.hyperparameters) is not None
+        """Whether any of its networks takes windows, be they of a single row."""
+        return any(window_offsets(member.hyperparameters) is not None for member in self.members)
 
     @property
     def window(self) -> int:
         """Rows that it reads for one answer."""
-        offsets = window_offsets(self.hyperparameters)
-        return 1 if offsets is None else len(offsets)
+        offsets = [window_offsets(member.hyperparameters) for member in self.members]
+        return max(1 if own is None else len(own) for own in offsets)
+
+    def alone(self, k: int) -> FinalModel:
+        """Its member `k` as a model."""
+        return replace(self, members=(replace(self.members[k], weight=1.0),))
 
     @property
     def schema(self) -> Schema:
@@ -84,11 +121,14 @@ class FinalModel:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Content of the file without its tensors; `n_networks`, `n_parameters`, and `has_reference` to judge drift."""
-        sizes = [sum(p.numel() for p in network.parameters()) for network in self.networks]
-        counted = {"n_networks": len(sizes), "n_parameters": sum(sizes), "has_reference": self.reference is not None}
-        tensors = ("weights", "preprocessor", "reference")
-        return {name: value for name, value in self.content.items() if name not in tensors} | counted
+        """Content of the file without its tensors; sizes of the members, and `has_reference` to judge drift."""
+        members = [
+            {name: value for name, value in content.items() if name != "weights"}
+            | {"n_networks": len(member.networks), "n_parameters": member.n_parameters}
+            for content, member in zip(self.content["members"], self.members, strict=True)
+        ]
+        own = {name: value for name, value in self.content.items() if name not in ("preprocessor", "reference")}
+        return own | {"members": members, "has_reference": self.reference is not None}
 
     @property
     def policy(self) -> DecisionPolicy:
@@ -113,7 +153,8 @@ class FinalModel:
 
     def predict_raw(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Probabilities for `rows` of raw columns, shape (n, n_columns), where a window ends in its row."""
-        return self.calibration.probabilities(self._logits(x, rows).mean(axis=0))
+        inputs = torch.from_numpy(self.preprocessor.transform(x))
+        return self._weighted([m.calibration.probabilities(m.logits(inputs, rows).mean(axis=0)) for m in self.members])
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Predictions for a frame in the format of the input file, labels not needed.
@@ -174,21 +215,18 @@ class FinalModel:
             position = np.clip(position, -limit, limit)
         return position
 
-    def predict_by_network(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
-        """Probabilities of each network alone, with the calibration of the whole model."""
-        return [self.calibration.probabilities(logits) for logits in self._logits(dataset.x, rows)]
+    def predict_by_seed(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
+        """Probabilities with one network of each member alone, with the calibration of the whole model, by seed."""
+        inputs = torch.from_numpy(self.preprocessor.transform(dataset.x))
+        logits = [member.logits(inputs, rows) for member in self.members]
+        return [
+            self._weighted([m.calibration.probabilities(own[k]) for m, own in zip(self.members, logits, strict=True)])
+            for k in range(min(map(len, logits)))
+        ]
 
-    @torch.no_grad()
-    def _logits(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Logits of each network for `rows` of raw columns, float64 of shape (n_networks, len(rows), n_classes)."""
-        inputs = torch.from_numpy(self.preprocessor.transform(x))
-        window = window_offsets(self.hyperparameters)
-        offsets = None if window is None else torch.tensor(list(window))
-        parts = []
-        for part in torch.from_numpy(rows).split(_ROWS):
-            batch = inputs[part] if offsets is None else inputs[part[:, None] + offsets]
-            parts.append(torch.stack([network(batch) for network in self.networks]))
-        return torch.cat(parts, dim=1).double().numpy()
+    def _weighted(self, probabilities: list[np.ndarray]) -> np.ndarray:
+        """Mean over the members by their weights."""
+        return np.sum([m.weight * own for m, own in zip(self.members, probabilities, strict=True)], axis=0)
 
 
 def load_model(path: str | Path, factories: dict[str, str] | None = None) -> FinalModel:
@@ -211,22 +249,31 @@ def load_model(path: str | Path, factories: dict[str, str] | None = None) -> Fin
 def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str, str]) -> FinalModel:
     """Model from the content of `path`; parameters and errors as `load_model`."""
     try:
-        hyperparameters = Hyperparameters.model_validate(content["hyperparameters"])
         preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
-        networks = []
-        for weights in content["weights"]:
-            network = build_model(hyperparameters, preprocessor.n_outputs, len(content["classes"]), factories)
-            network.load_state_dict(weights)
-            network.train(False)
-            networks.append(network)
-        if not networks:
-            raise ValueError("no weights")
-        calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
+        sizes = (preprocessor.n_outputs, len(content["classes"]))
+        members = tuple(_make_member(own, sizes, factories) for own in content["members"])
+        if not math.isclose(sum(member.weight for member in members), 1.0) or any(m.weight <= 0 for m in members):
+            raise ValueError("the weights of its members are no shares")
         config = DataConfig.model_validate(content["experiment"]["data"])
-        return FinalModel(tuple(networks), preprocessor, hyperparameters, calibration, config, content)
+        return FinalModel(members, preprocessor, config, content)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise InputError(
             f"does not hold what a final model holds: {str(error).splitlines()[0]}",
             str(path),
-            "make it again with run_final_training.py",
+            "make it again with run_final_training.py --fresh",
         ) from error
+
+
+def _make_member(content: dict[str, Any], sizes: tuple[int, int], factories: Mapping[str, str]) -> Member:
+    """A member for so many inputs and classes."""
+    hyperparameters = Hyperparameters.model_validate(content["hyperparameters"])
+    networks = []
+    for weights in content["weights"]:
+        network = build_model(hyperparameters, *sizes, factories)
+        network.load_state_dict(weights)
+        network.train(False)
+        networks.append(network)
+    if not networks:
+        raise ValueError("no weights")
+    calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
+    return Member(hyperparameters, tuple(networks), calibration, float(content["weight"]))

@@ -19,8 +19,9 @@ from torch import nn
 from scripts.artifacts import write_bytes
 from scripts.cli import Session
 from scripts.data.preprocessing import CLIP
-from scripts.deployment import FinalModel
+from scripts.deployment import FinalModel, Member
 from scripts.errors import InputError
+from scripts.models.registry import window_offsets
 from scripts.prediction import load_for_use
 from scripts.random_keys import numpy_generator
 
@@ -28,6 +29,28 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-5  # largest difference of a probability
 _N_CHECKED = 257  # rows; odd, so that no batch size of the tracing fits by accident
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+class MemberGraph(nn.Module):
+    """Preprocessed inputs in, in the shape of the whole graph's; calibrated probabilities of one member out."""
+
+    bias: torch.Tensor
+
+    def __init__(self, member: Member, windows: bool) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(member.networks)
+        self.register_buffer("bias", torch.from_numpy(member.calibration.bias))
+        self.temperature = member.calibration.temperature
+        offsets = window_offsets(member.hyperparameters)
+        self.n_last = None if offsets is None else len(offsets)
+        self.takes_last = windows and offsets is None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Probabilities, float64 of shape (batch, n_classes)."""
+        own = inputs[:, -1] if self.takes_last else inputs if self.n_last is None else inputs[:, -self.n_last :]
+        # Like `FinalModel`: the networks in single precision, what follows them in double.
+        logits = torch.stack([network(own).double() for network in self.networks]).mean(dim=0)
+        return (logits / self.temperature + self.bias).softmax(dim=-1)
 
 
 class Graph(nn.Module):
@@ -44,25 +67,23 @@ class Graph(nn.Module):
     indicator: torch.Tensor
     category_column: torch.Tensor
     category_code: torch.Tensor
-    bias: torch.Tensor
 
     def __init__(self, model: FinalModel) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(model.networks)
-        kept = model.preprocessor.state_dict() | {"bias": torch.from_numpy(model.calibration.bias)}
+        self.members = nn.ModuleList(MemberGraph(member, model.reads_windows) for member in model.members)
+        self.weights = [member.weight for member in model.members]
+        kept = model.preprocessor.state_dict()
         kept["category_code"] = kept["category_code"].float()
         for name, value in kept.items():
             # An exported program with empty buffers cannot be loaded: they seem to share their storage.
             if value.numel():
                 self.register_buffer(name, value)
-        self.temperature = model.calibration.temperature
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Probabilities, float32 of shape (batch, n_classes)."""
         inputs = self._inputs(x)
-        # Like `FinalModel`: the networks in single precision, what follows them in double.
-        logits = torch.stack([network(inputs).double() for network in self.networks]).mean(dim=0)
-        return (logits / self.temperature + self.bias).softmax(dim=-1).float()
+        parts = [weight * member(inputs) for weight, member in zip(self.weights, self.members, strict=True)]
+        return torch.stack(parts).sum(dim=0).float()
 
     def _inputs(self, x: torch.Tensor) -> torch.Tensor:
         """What `Preprocessor.transform` makes of raw columns."""
@@ -203,8 +224,10 @@ def _explained(model: FinalModel) -> Iterator[None]:
         yield
     except (torch.onnx.OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError, TypeError) as error:
         first = [*str(error).strip().splitlines(), type(error).__name__][0]
-        family = model.hyperparameters.family
-        raise InputError(f"family {family} cannot be exported: {first}", "--export", "use --predict instead") from error
+        families = " or ".join(sorted({member.hyperparameters.family for member in model.members}))
+        raise InputError(
+            f"family {families} cannot be exported: {first}", "--export", "use --predict instead"
+        ) from error
 
 
 @contextlib.contextmanager

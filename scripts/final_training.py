@@ -1,23 +1,28 @@
-"""Phase 3: the chosen configuration on all development data, several times with another seed.
+"""Phase 3: the chosen configurations, most often one, on all development data, several times with another seed.
 
 A dated hold-out at the end of the development data finds the best epoch of each seed and the calibration; then each
-network is trained on all development rows for as many epochs, on the same learning-rate schedule. The final model gives
-the mean of the networks' logits, so that it hangs on no lucky seed, and their spread is known.
+network is trained on all development rows for as many epochs, on the same learning-rate schedule. A configuration gives
+the mean of its networks' logits, so that it hangs on no lucky seed, and their spread is known; the final model gives
+the mean of its configurations' calibrated probabilities by their weights.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from scripts.artifacts import RunDir, file_sha256, unpack_tensors, write_json, write_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
+from scripts.ensembles import PlannedMember
 from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.evaluation.metrics import Calibration, fit_calibration, log_loss
 from scripts.evaluation.shift import FeatureReference
@@ -28,26 +33,34 @@ from scripts.training.spec import Outcome, RunSpec
 
 
 class FinalTraining:
-    """For each seed the hold-out run, then the run on all rows, as work for the driver."""
+    """For each seed of each member the hold-out run, then the run on all rows, as work for the driver."""
 
-    def __init__(self, experiment: Experiment, best: dict[str, Any], dataset: Dataset, device: str) -> None:
+    def __init__(self, experiment: Experiment, members: Sequence[PlannedMember], dataset: Dataset, device: str) -> None:
         config = experiment.final
-        hyperparameters = Hyperparameters.model_validate(best["hyperparameters"])
-        smoothing = max(hyperparameters.label_smoothing, config.label_smoothing)
-        self.hyperparameters = hyperparameters.model_copy(update={"schedule": "cosine", "label_smoothing": smoothing})
         self.experiment, self.dataset, self.n_seeds = experiment, dataset, config.n_seeds
+        self.members = [replace(m, hyperparameters=_as_trained(m.hyperparameters, experiment)) for m in members]
         self.train, self.holdout = dataset.tail_split(config.holdout_fraction, experiment.seed)
-        self._waiting = [self._holdout_spec(k, device) for k in range(self.n_seeds)]
+        self._waiting = [self._holdout_spec(m, k, device) for m in self.members for k in range(self.n_seeds)]
         self.outcomes: dict[str, Outcome] = {}
         self.histories: dict[str, list[Any]] = {}
         self.states: dict[str, dict[str, Any]] = {}
 
-    def _holdout_spec(self, k: int, device: str) -> RunSpec:
+    @property
+    def n_runs(self) -> int:
+        """Runs on the hold-out's split, and as many on all rows."""
+        return self.n_seeds * len(self.members)
+
+    @property
+    def most_epochs(self) -> int:
+        """Most epochs that can be spent."""
+        return 2 * self.n_runs * self.experiment.final.epochs
+
+    def _holdout_spec(self, member: PlannedMember, k: int, device: str) -> RunSpec:
         experiment, config = self.experiment, self.experiment.final
         return RunSpec(
-            name=_name("holdout", k),
-            address=(experiment.seed, "final", k, "holdout"),
-            hyperparameters=self.hyperparameters,
+            name=run_name("holdout", member, k),
+            address=(experiment.seed, "final", *([member.name] if member.name else []), k, "holdout"),
+            hyperparameters=member.hyperparameters,
             train_rows=self.train,
             validation_rows=self.holdout,
             epochs=config.epochs,
@@ -86,18 +99,26 @@ class FinalTraining:
             )
             self._waiting.append(full)
 
-    def of_each_seed(self, part: str) -> list[Outcome]:
+    def of_each_seed(self, part: str, member: PlannedMember) -> list[Outcome]:
         """Outcomes of the runs on the hold-out's split ("holdout") or on all rows ("all"), by seed."""
-        return [self.outcomes[_name(part, k)] for k in range(self.n_seeds)]
+        return [self.outcomes[run_name(part, member, k)] for k in range(self.n_seeds)]
 
-    def holdout_logits(self) -> np.ndarray:
-        """Mean logits of the networks on the hold-out, float64 of shape (n_holdout, n_classes)."""
-        logits = [self.states[_name("holdout", k)]["validation_logits"].numpy() for k in range(self.n_seeds)]
+    def holdout_logits(self, member: PlannedMember) -> np.ndarray:
+        """Mean logits of its networks on the hold-out, float64 of shape (n_holdout, n_classes)."""
+        names = [run_name("holdout", member, k) for k in range(self.n_seeds)]
+        logits = [self.states[name]["validation_logits"].numpy() for name in names]
         return np.asarray(np.mean(logits, axis=0, dtype=np.float64))
 
 
-def _name(part: str, k: int) -> str:
-    return f"final_{part}_seed_{k}"
+def run_name(part: str, member: PlannedMember, k: int) -> str:
+    """Name of the run of seed `k` on the hold-out's split ("holdout") or on all rows ("all")."""
+    return "_".join(filter(None, ("final", part, member.name, "seed", str(k))))
+
+
+def _as_trained(hyperparameters: Hyperparameters, experiment: Experiment) -> Hyperparameters:
+    """As phase 3 trains them: with a cosine schedule and at least some label smoothing."""
+    smoothing = max(hyperparameters.label_smoothing, experiment.final.label_smoothing)
+    return hyperparameters.model_copy(update={"schedule": "cosine", "label_smoothing": smoothing})
 
 
 def _failure(name: str, outcome: Outcome | None) -> HyperError:
@@ -123,59 +144,89 @@ def run_final_training(
     Parameters
     ----------
     best : dict
-        Content of best_config.json.
+        Content of best_config.json; `selection` that of the members.
     """
     dataset = work.dataset
     together = -(-work.n_seeds // executor.capacity)
     execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline, together)
-    holdouts, fulls = work.of_each_seed("holdout"), work.of_each_seed("all")
-    logits, y = work.holdout_logits(), dataset.y[work.holdout]
-    calibration = fit_calibration(logits, y)
-    spent = sum(outcome.epochs for outcome in (*holdouts, *fulls))
-    content = model_content(work, best, calibration, best["epochs_spent"] | {"final": spent})
+    y, outcomes = dataset.y[work.holdout], list(work.outcomes.values())
+    logits = [work.holdout_logits(member) for member in work.members]
+    calibrations = [fit_calibration(own, y) for own in logits]
+    spent = sum(outcome.epochs for outcome in outcomes)
+    content = model_content(work, best, calibrations, best["epochs_spent"] | {"final": spent})
     write_tensors(run_dir.final_model, provenance | content)
+    calibrated = [c.probabilities(own) for c, own in zip(calibrations, logits, strict=True)]
+    records = [_member_record(work, *parts, y) for parts in zip(work.members, logits, calibrations, strict=True)]
     body = provenance | {
         "epochs_spent": spent,
-        "best_epochs": [outcome.best_epoch for outcome in holdouts],
         "holdout_rows": len(work.holdout),
-        "holdout_accuracy": float((logits.argmax(axis=1) == y).mean()),
-        "holdout_loss": log_loss(y, calibration.probabilities(logits)),
-        "temperature": calibration.temperature,
-        "bias": calibration.bias.tolist(),
-        "n_parameters": sum(outcome.n_parameters for outcome in fulls),
-        "duration_s": sum(outcome.duration_s for outcome in (*holdouts, *fulls)),
-        "seeds": [_seed_record(work, k) for k in range(work.n_seeds)],
+        "holdout_accuracy": _accuracy(_weighted(work, [softmax(own, axis=1) for own in logits]), y),
+        "holdout_loss": log_loss(y, _weighted(work, calibrated)),
+        "n_parameters": sum(record["n_parameters"] for record in records),
+        # Exactly rounded, so that it does not depend on who finished first.
+        "duration_s": math.fsum(outcome.duration_s for outcome in outcomes),
+        "members": records,
         "files": {run_dir.final_model.name: file_sha256(run_dir.final_model)},
     }
     write_json(run_dir.final_results, body)
     return body
 
 
-def _seed_record(work: FinalTraining, k: int) -> dict[str, Any]:
+def _weighted(work: FinalTraining, probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the members by their weights."""
+    return np.sum([m.weight * own for m, own in zip(work.members, probabilities, strict=True)], axis=0)
+
+
+def _accuracy(probabilities: np.ndarray, y: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == y).mean())
+
+
+def _member_record(
+    work: FinalTraining, member: PlannedMember, logits: np.ndarray, calibration: Calibration, y: np.ndarray
+) -> dict[str, Any]:
+    """What a member came to on the hold-out, and what it cost."""
+    return {
+        "trial_number": member.trial_number,
+        "weight": member.weight,
+        "family": member.hyperparameters.family,
+        "epochs_spent": _epochs(work, member),
+        "best_epochs": [outcome.best_epoch for outcome in work.of_each_seed("holdout", member)],
+        "holdout_accuracy": _accuracy(logits, y),
+        "holdout_loss": log_loss(y, calibration.probabilities(logits)),
+        "temperature": calibration.temperature,
+        "bias": calibration.bias.tolist(),
+        "n_parameters": sum(outcome.n_parameters for outcome in work.of_each_seed("all", member)),
+        "seeds": [_seed_record(work, member, k) for k in range(work.n_seeds)],
+    }
+
+
+def _epochs(work: FinalTraining, member: PlannedMember) -> int:
+    return sum(outcome.epochs for part in ("holdout", "all") for outcome in work.of_each_seed(part, member))
+
+
+def _seed_record(work: FinalTraining, member: PlannedMember, k: int) -> dict[str, Any]:
     """What one seed came to on the hold-out, and its learning curves."""
-    outcome = work.outcomes[_name("holdout", k)]
+    name, name_of_all = run_name("holdout", member, k), run_name("all", member, k)
+    outcome = work.outcomes[name]
     return {
         "holdout_accuracy": outcome.val_accuracy,
         "holdout_loss": outcome.val_loss,
         "holdout_simulated_return": outcome.simulated_return,
-        "history": work.histories[_name("holdout", k)],
-        "history_all": work.histories[_name("all", k)],
+        "history": work.histories[name],
+        "history_all": work.histories[name_of_all],
     }
 
 
 def model_content(
-    work: FinalTraining, best: dict[str, Any], calibration: Calibration, epochs: dict[str, int]
+    work: FinalTraining, best: dict[str, Any], calibrations: Sequence[Calibration], epochs: dict[str, int]
 ) -> dict[str, Any]:
-    """Everything that a prediction needs, and where the model came from."""
+    """Everything that a prediction needs, and where the model came from; calibrations by member."""
     dataset = work.dataset
     preprocessor = Preprocessor.fit(dataset.x[dataset.rows], dataset.categorical)
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
     return {
-        "weights": [work.states[_name("all", k)]["best_weights"] for k in range(work.n_seeds)],
+        "members": [_member_content(work, *pair) for pair in zip(work.members, calibrations, strict=True)],
         "preprocessor": preprocessor.state_dict(),
-        "hyperparameters": work.hyperparameters.model_dump(),
-        "temperature": calibration.temperature,
-        "bias": calibration.bias.tolist(),
         "experiment": work.experiment.recorded(),
         "features": list(dataset.feature_names),
         "vocabularies": {name: list(values) for name, values in dataset.vocabularies.items()},
@@ -187,6 +238,19 @@ def model_content(
         "trained_on": _span(dataset),
         "selection": best["selection"],
         "epochs_spent": epochs,
+    }
+
+
+def _member_content(work: FinalTraining, member: PlannedMember, calibration: Calibration) -> dict[str, Any]:
+    states = [work.states[run_name("all", member, k)] for k in range(work.n_seeds)]
+    return {
+        "trial_number": member.trial_number,
+        "weight": member.weight,
+        "hyperparameters": member.hyperparameters.model_dump(),
+        "epochs_spent": _epochs(work, member),
+        "temperature": calibration.temperature,
+        "bias": calibration.bias.tolist(),
+        "weights": [state["best_weights"] for state in states],
     }
 
 

@@ -122,10 +122,17 @@ def choose_decision(
         others = [j for j in range(len(logits)) if j != k]
         y = np.concatenate([dataset.y[tested[j]] for j in others])
         probabilities.append(fit_calibration(np.concatenate([logits[j] for j in others]), y).probabilities(own))
-    rows, config = np.concatenate(tested), experiment.data
+    return decision_on(dataset, np.concatenate(tested), np.concatenate(probabilities), experiment)
+
+
+def decision_on(
+    dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, experiment: Experiment
+) -> dict[str, Any]:
+    """Threshold and margin chosen on calibrated predictions of `rows`, as `choose_decision`."""
+    config = experiment.data
     chosen = choose_policy(
         dataset.y[rows],
-        np.concatenate(probabilities),
+        probabilities,
         dataset.date[rows] if dataset.has_time else None,
         dataset.horizon,
         numpy_generator(experiment.seed, "decision"),

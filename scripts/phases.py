@@ -1,4 +1,4 @@
-"""The phases as commands see them: load and check what came before, train, say where the results are."""
+"""Phases 1 and 2 as commands see them, and what all phases share: load, check what came before, train, say where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, wr
 from scripts.carrying_on import inherit_openings
 from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
-from scripts.conclusions import best_trial, conclude_extended, conclude_final, conclude_tuning, say_tuned
+from scripts.conclusions import best_trial, conclude_extended, conclude_tuning, say_tuned
 from scripts.config import Experiment, config_hash, differing_keys
 from scripts.config_files import dump_yaml
 from scripts.data.dataset import Dataset
@@ -22,9 +22,9 @@ from scripts.event_log import EventLog
 from scripts.executing import device, executing
 from scripts.execution.driver import Watch
 from scripts.execution.server import begin_server
-from scripts.experiments import EXTENDED, FINAL, SECTIONS, TUNING, comparable, load_first, load_later
+from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_first, load_later
 from scripts.models.registry import applicable_space
-from scripts.plans import in_epochs, means, show_plan, time_of_final, time_of_folds, time_of_search
+from scripts.plans import in_epochs, means, show_plan, time_of_folds, time_of_search
 from scripts.reporting.monitoring import Progress, TensorBoardLog
 from scripts.reporting.racing_section import racing_in_words
 from scripts.search_space import longest_window
@@ -100,7 +100,7 @@ def make_fresh(session: Session, *paths: Path) -> None:
                 session.say(f"kept aside: {aside}")
 
 
-def _keep(session: Session, folder: Path, *patterns: str) -> None:
+def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:
     """With --keep-checkpoints best, keep only those of a finished phase whose names match; nothing needs the others."""
     if session.arguments.keep_checkpoints == "best":
         Checkpoints(folder / "checkpoints").keep_only(*patterns)
@@ -120,7 +120,7 @@ def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]
             log.close()
 
 
-def _begin_workers(session: Session, results: Path) -> None:
+def begin_workers(session: Session, results: Path) -> None:
     """Let the imports of the workers begin now, beside what comes before the training."""
     local = session.arguments.execution in (None, "processes") and session.workers > 1
     if local and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
@@ -138,7 +138,7 @@ def tune(session: Session) -> None:
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
-    _begin_workers(session, run_dir.trials)
+    begin_workers(session, run_dir.trials)
     development = read_development(experiment.data, experiment.seed)
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
@@ -150,7 +150,7 @@ def tune(session: Session) -> None:
     origin = provenance(TUNING, experiment, dataset, [])
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
-        _say_all(session, notes)
+        say_all(session, notes)
         files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
         likely = time_of_search(session, experiment, dataset, space, [trial.values for trial in first.trials])
         what = f"{config.n_trials} trials"
@@ -168,11 +168,11 @@ def tune(session: Session) -> None:
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if run_dir.trials.exists():
         trials = read_json(run_dir.trials, TUNING)
-        _keep(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
+        keep_checkpoints(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
         session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
         conclude_tuning(session, experiment, trials)
         return
-    _say_all(session, notes)
+    say_all(session, notes)
     up_to = "up to " if config.scheduler == "rungs" else ""
     session.say(
         f"phase 1: {up_to}{config.n_trials} trials, at most {total} epochs, {means(session, config.proposal_lag)}"
@@ -196,12 +196,13 @@ def tune(session: Session) -> None:
     ):
         body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
-    _keep(session, run_dir.tuning, run_name(best_trial(body)["number"]))
+    keep_checkpoints(session, run_dir.tuning, run_name(best_trial(body)["number"]))
     say_tuned(session, body)
     conclude_tuning(session, experiment, body)
 
 
-def _say_all(session: Session, lines: Sequence[str]) -> None:
+def say_all(session: Session, lines: Sequence[str]) -> None:
+    """Say each line."""
     for line in lines:
         session.say(line)
 
@@ -214,7 +215,7 @@ def extend(session: Session) -> None:
     trials = read_json(run_dir.trials, TUNING)
     recorded = read_json(run_dir.tuning / "plan.json", TUNING)["experiment"]
     experiment = load_later(session, recorded, TUNING)
-    _begin_workers(session, run_dir.extended_results)
+    begin_workers(session, run_dir.extended_results)
     dataset = load_data(session, experiment)
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
@@ -231,7 +232,9 @@ def extend(session: Session) -> None:
     claim(session, run_dir.extended, EXTENDED, experiment, origin)
     trainer = ExtendedTrainer(run_dir.path)
     if run_dir.extended_results.exists() and run_dir.best_config.exists():
-        _keep(session, run_dir.extended, f"extended_{trainer.get_best_configuration()['trial_number']:04d}_*")
+        keep_checkpoints(
+            session, run_dir.extended, f"extended_{trainer.get_best_configuration()['trial_number']:04d}_*"
+        )
         session.say(f"phase 2 is finished: {run_dir.extended_results}")
         conclude_extended(session, experiment, trainer.load_extended_results())
         return
@@ -249,58 +252,9 @@ def extend(session: Session) -> None:
         executing(session, experiment, dataset, work.most_at_once, watch) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
-    _keep(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
-    _say_all(session, racing_in_words(results))
+    keep_checkpoints(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
+    say_all(session, racing_in_words(results))
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")
     session.say(f"best constant answer in the same folds: {results['best_constant_accuracy']:.4f}")
     session.say(f"results in {run_dir.extended_results} and {run_dir.best_config}")
     conclude_extended(session, experiment, results)
-
-
-def finalise(session: Session) -> None:
-    """Phase 3."""
-    from scripts.final_training import FinalTraining, run_final_training
-
-    run_dir = session.run_dir
-    given = [path for path in session.arguments.config if path.suffix == ".json"]
-    source = given[0] if given else run_dir.best_config
-    best = read_json(source, EXTENDED, kind="best_config")
-    experiment = load_later(session, best["experiment"], EXTENDED)
-    _begin_workers(session, run_dir.final_results)
-    dataset = load_data(session, experiment)
-    check_data(dataset, best, EXTENDED)
-    work = FinalTraining(experiment, best, dataset, device(session, experiment))
-    n_runs, files = experiment.final.n_seeds, [run_dir.final_model, run_dir.final_results]
-    most = 2 * n_runs * experiment.final.epochs
-    if session.arguments.dry_run:
-        what = f"1 configuration, {n_runs} seeds, each on the hold-out's split and on all rows"
-        likely = time_of_final(session, experiment, dataset, best["hyperparameters"])
-        show_plan(session, experiment, dataset, what, most, files, n_runs, likely)
-        return
-    make_fresh(session, run_dir.final, run_dir.final_model)
-    origin = provenance(FINAL, experiment, dataset, [source])
-    claim(session, run_dir.final, FINAL, experiment, origin)
-    if run_dir.final_results.exists() and run_dir.final_model.exists():
-        _keep(session, run_dir.final, "final_all_*")
-        session.say(f"phase 3 is finished: {run_dir.final_model}")
-        conclude_final(session, experiment, read_json(run_dir.final_results, FINAL))
-        return
-    session.say(
-        f"phase 3: {n_runs} seeds, at most {most} epochs on the hold-out's split, then on all rows, "
-        f"{means(session, n_runs)}"
-    )
-    size = (2 * n_runs, n_runs, most, len(work.holdout), 0)  # all seeds at a time: the workers share them out
-    check_room(run_dir.final, Workload.of(experiment.search_space, dataset, *size))
-    with (
-        watching(session, "phase 3: final training", most) as watch,
-        executing(session, experiment, dataset, n_runs, watch) as executor,
-    ):
-        body = run_final_training(work, best, executor, run_dir, watch, session.deadline, origin)
-    _keep(session, run_dir.final, "final_all_*")
-    by_seed = ", ".join(f"{seed['holdout_accuracy']:.4f}" for seed in body["seeds"])
-    session.say(
-        f"phase 3: {body['epochs_spent']} epochs, {session.took}; hold-out accuracy {body['holdout_accuracy']:.4f} on "
-        f"{body['holdout_rows']} rows, by seed {by_seed}"
-    )
-    session.say(f"model in {run_dir.final_model}")
-    conclude_final(session, experiment, body)

@@ -82,7 +82,8 @@ def time_of_search(
     workers = min(session.workers, n_trainings), min(session.workers, experiment.final.n_seeds)
     n_fold = n_rows * (extended.cross_validation_folds - 1) // extended.cross_validation_folds
     later = extended_s(measured, n_fold, experiment, n_trainings, TYPICAL_BEST_EPOCH, workers[0])
-    last = final_s(measured, n_rows, experiment, TYPICAL_BEST_EPOCH, workers[1])
+    n_members = min(experiment.final.ensemble, extended.top_n)
+    last = n_members * final_s(measured, n_rows, experiment, TYPICAL_BEST_EPOCH, workers[1])
     return (
         f"{duration_in_words(search)}, then about {duration_in_words(later)} of phase 2 and "
         f"{duration_in_words(last)} of phase 3 (an epoch: {measured.in_words(n_train)})"
@@ -142,11 +143,11 @@ def time_of_folds(
     return duration_in_words(extended_s(measured, n_rows, experiment, n_trainings, best, workers))
 
 
-def time_of_final(session: Session, experiment: Experiment, dataset: Dataset, hyperparameters: Values) -> str:
-    """How long phase 3 is likely to take."""
-    measured = measure_epochs([hyperparameters], dataset, experiment, session.device)
-    workers = min(session.workers, experiment.final.n_seeds)
-    return duration_in_words(final_s(measured, len(dataset.rows), experiment, TYPICAL_BEST_EPOCH, workers))
+def time_of_final(session: Session, experiment: Experiment, dataset: Dataset, members: Sequence[Values]) -> str:
+    """How long phase 3 is likely to take for these configurations."""
+    n_rows, workers = len(dataset.rows), min(session.workers, experiment.final.n_seeds * len(members))
+    measured = [measure_epochs([values], dataset, experiment, session.device) for values in members]
+    return duration_in_words(sum(final_s(m, n_rows, experiment, TYPICAL_BEST_EPOCH, workers) for m in measured))
 
 
 def show_plan(

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 import torch
 
+from scripts.artifact_head import SCHEMA_VERSIONS
 from scripts.artifacts import (
     RunDir,
     pack_tensors,
@@ -61,10 +62,10 @@ def test_a_missing_artifact_names_the_command_that_makes_it(tmp_path):
 
 def test_another_schema_is_refused_by_name(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    monkeypatch.setattr("scripts.artifacts.SCHEMA_VERSION", 99)
+    monkeypatch.setitem(SCHEMA_VERSIONS, "a", 99)
     write_json(path, {})
     monkeypatch.undo()
-    with pytest.raises(InputError, match="schema 99"):
+    with pytest.raises(InputError, match=r"schema 99.*make\.py --fresh"):
         read_json(path, "make.py")
 
 

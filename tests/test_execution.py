@@ -16,6 +16,7 @@ import pytest
 from scripts.artifacts import RunDir, pack_tensors, unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.config import ExecutionConfig, Experiment, FinalConfig
+from scripts.ensembles import chosen_alone
 from scripts.errors import BudgetEnded, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Carrier, Task
@@ -29,7 +30,7 @@ from tests.test_training import DATA, spec
 
 SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
 FINAL = Experiment(final=FinalConfig(n_seeds=3, epochs=6, early_stopping_patience=2, warmup_epochs=1))
-BEST = {"hyperparameters": {"width": 16, "batch_size": 64, "learning_rate": 5e-3, "dropout": 0.2}}
+BEST = {"hyperparameters": {"width": 16, "batch_size": 64, "learning_rate": 5e-3, "dropout": 0.2}, "selection": {}}
 
 
 EXECUTORS = ["serial", "processes"]
@@ -187,7 +188,7 @@ def test_runs_that_need_too_much_memory_together_go_on_apart():
 
 def final_training(folder, executor, together, deadline=None):
     """Carry phase 3 to its end; the work."""
-    work = FinalTraining(FINAL, BEST, DATA, "cpu")
+    work = FinalTraining(FINAL, chosen_alone(BEST), DATA, "cpu")
     with Progress("final", 1, enabled=False) as progress:
         watch = Watch(progress, TensorBoardLog(RunDir(folder).tensorboard), print)
         execute(work, executor, Checkpoints(folder), watch, deadline, together)

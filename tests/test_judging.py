@@ -1,4 +1,4 @@
-"""An evaluation's figures agree with what they say of: known truth, naive rule, members, costs, decisions, openings."""
+"""An evaluation's figures agree with what they say of: known truth, naive rule, seeds, costs, decisions, openings."""
 
 import json
 from dataclasses import replace
@@ -25,12 +25,12 @@ def market():
     return development, sealed, sealed.truth[sealed.rows]
 
 
-def judged(market, up, promised=PROMISED, experiment=EXPERIMENT, members=()):
+def judged(market, up, promised=PROMISED, experiment=EXPERIMENT, by_seed=()):
     """Scores of a model that gives these probabilities of up."""
     development, sealed, _ = market
     p = np.column_stack([1 - up, up])
     constant = np.full_like(p, 0.5)
-    return score(development, sealed, Predictions(p, members or [p], {"reference": constant}), promised, experiment)
+    return score(development, sealed, Predictions(p, by_seed or [p], {"reference": constant}), promised, experiment)
 
 
 def test_who_knows_the_truth_reaches_the_ceiling_and_is_expected_to(market):
@@ -53,10 +53,10 @@ def test_noise_has_no_skill_and_an_expected_accuracy_of_its_own(market):
     assert any(w.startswith("regime break") for w in fields["warnings"])
 
 
-def test_naive_rule_members_and_curves_are_those_of_the_same_rows(market):
+def test_naive_rule_seeds_and_curves_are_those_of_the_same_rows(market):
     half = np.full(len(market[2]), 0.6)
-    members = [np.column_stack([1 - p, p]) for p in (market[2], half)]
-    scores = judged(market, market[2], members=members)
+    by_seed = [np.column_stack([1 - p, p]) for p in (market[2], half)]
+    scores = judged(market, market[2], by_seed=by_seed)
     assert scores.fields["by_seed"][0] == scores.fields["accuracy"]
     assert set(scores.curves) == {"model after costs", "best naive rule", "buy and hold"}
     assert all(len(curve) == len(scores.dates) for curve in scores.curves.values())

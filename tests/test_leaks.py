@@ -9,6 +9,7 @@ import torch
 from scripts.artifacts import RunDir, read_tensors
 from scripts.config import Experiment
 from scripts.data.loading import load_development, load_sealed
+from scripts.ensembles import chosen_alone
 from scripts.evaluation.metrics import fit_calibration
 from scripts.evaluation.statistics import accuracy_interval, difference_interval
 from scripts.event_log import EventLog
@@ -126,7 +127,7 @@ BEST = {"hyperparameters": HYPERPARAMETERS, "selection": {}, "epochs_spent": {"t
 
 
 def test_the_length_of_the_final_training_comes_from_rows_that_are_held_out(data):
-    work = FinalTraining(EXPERIMENT, BEST, data, "cpu")
+    work = FinalTraining(EXPERIMENT, chosen_alone(BEST), data, "cpu")
     spec = work.next_spec()
     assert_apart(data, spec.train_rows, spec.validation_rows, data.embargo)
     assert data.date[spec.validation_rows].max() == data.date[data.rows].max()
@@ -137,25 +138,25 @@ def test_the_length_of_the_final_training_comes_from_rows_that_are_held_out(data
 def final(data, tmp_path_factory):
     """What phase 3 makes of the development data: its work and the content of final_model.pkl."""
     folder = tmp_path_factory.mktemp("final")
-    work, run_dir = FinalTraining(EXPERIMENT, BEST, data, "cpu"), RunDir(folder)
+    work, run_dir = FinalTraining(EXPERIMENT, chosen_alone(BEST), data, "cpu"), RunDir(folder)
     run_dir.final.mkdir(parents=True)
     with Progress("final", 1, enabled=False) as progress:
         watch = Watch(progress, TensorBoardLog(run_dir.tensorboard), print)
-        run_final_training(work, BEST, SerialExecutor(data), run_dir, watch, None, {"schema_version": 1})
+        run_final_training(work, BEST, SerialExecutor(data), run_dir, watch, None, {})
     return work, read_tensors(run_dir.final_model, "run_final_training.py", kind="final_model")
 
 
 def test_the_calibration_of_the_final_model_comes_from_rows_that_are_held_out(data, final):
     work, content = final
-    again, logits = FinalTraining(EXPERIMENT, BEST, data, "cpu"), []
+    again, logits = FinalTraining(EXPERIMENT, chosen_alone(BEST), data, "cpu"), []
     for _ in range(EXPERIMENT.final.n_seeds):
         run = TrainingRun(again.next_spec(), data)
         while not run.finished:
             run.advance()
         logits.append(run.predict(work.holdout).double().numpy())
     expected = fit_calibration(np.mean(logits, axis=0), data.y[work.holdout])
-    assert content["temperature"] == pytest.approx(expected.temperature)
-    assert content["bias"] == pytest.approx(expected.bias.tolist())
+    assert content["members"][0]["temperature"] == pytest.approx(expected.temperature)
+    assert content["members"][0]["bias"] == pytest.approx(expected.bias.tolist())
 
 
 def test_the_final_model_gets_its_inputs_as_it_was_trained_on_them(data, final):

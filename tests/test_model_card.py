@@ -28,7 +28,7 @@ def test_the_card_of_a_run_tells_what_its_artifacts_hold(finished_run):
         f"{span['n_rows']:,} rows of {span['n_tickers']} tickers or groups from {span['first_date']}",
         f"from {results['first_date']} to {results['last_date']}",
         str(results["epochs_spent_total"]),
-        f"{model.description['n_parameters']:,} in all",
+        f"{sum(member.n_parameters for member in model.members):,} in all",
         "time for 1024 rows",
         model.content["created_by"]["libraries"]["torch"],
     ]

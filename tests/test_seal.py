@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
-import torch
 
 from scripts.config import DataConfig
 from scripts.data.loading import load_development, load_sealed
 from scripts.data.preprocessing import Preprocessor
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, finish, without_times
+from tests.final_models import differing_parts
 
 
 def market(path, seed_of_the_end, n_days=700, n_sealed=130):
@@ -58,10 +58,7 @@ def test_search_choice_and_model_do_not_depend_on_sealed_rows(tmp_path, tiny_con
             body.pop("sealed_fingerprint")
             body.get("experiment", {}).get("data", {}).pop("path", None)
         assert first == second, name
-    models = [torch.load(run / "final_model.pkl", weights_only=True) for run in runs]
-    for mine, other in zip(models[0]["weights"], models[1]["weights"], strict=True):
-        assert all(torch.equal(mine[name], weight) for name, weight in other.items())
-    assert models[0]["temperature"] == models[1]["temperature"]
+    assert not differing_parts(*runs)
 
 
 def test_scaling_knows_the_training_rows_of_its_split_alone(tmp_path):

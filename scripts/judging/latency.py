@@ -23,6 +23,11 @@ def measure_latency(model: FinalModel, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def measure_members(model: FinalModel, dataset: Dataset) -> list[float]:
+    """Median seconds of each member alone for one row."""
+    return [_quantiles(model.alone(k), dataset, 1)["p50_s"] for k in range(len(model.members))]
+
+
 def _quantiles(model: FinalModel, dataset: Dataset, n_rows: int) -> dict[str, float]:
     window = model.window
     rows = np.resize(dataset.rows, n_rows)

@@ -43,14 +43,14 @@ class Predictions:
     ----------
     model : ndarray
         Of the final model.
-    members : sequence of ndarray
-        Of each of its networks, which differ by their seed alone.
+    by_seed : sequence of ndarray
+        With one network alone of each of its configurations; they differ by their seed.
     references : mapping of str to ndarray
         Of the reference models.
     """
 
     model: np.ndarray
-    members: Sequence[np.ndarray]
+    by_seed: Sequence[np.ndarray]
     references: Mapping[str, np.ndarray]
 
 
@@ -114,7 +114,7 @@ def score(
         "tests": _tests(judged),
         "versus_reference": _versus_reference(judged, predictions.references),
         "promised": {name: promised.get(name) for name in ("skill", "skill_se")},
-        "by_seed": [float((p.argmax(axis=1) == judged.y).mean()) for p in predictions.members],
+        "by_seed": [float((p.argmax(axis=1) == judged.y).mean()) for p in predictions.by_seed],
         "by_group": _parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
         "by_year": {} if judged.year is None else _parts(judged, *_numbered(judged.year)),
         "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),

@@ -26,11 +26,12 @@ from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.experiments import FINAL, load_later
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
-from scripts.judging.latency import measure_latency
+from scripts.judging.latency import measure_latency, measure_members
 from scripts.judging.scores import Predictions, score
 from scripts.phases import check_data, make_fresh
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
+from scripts.reporting.ensemble_section import ensemble_in_words
 from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, write_evaluation_report
 from scripts.search_space import longest_window
@@ -106,7 +107,7 @@ def _judge(
     references = _references(development, dataset, experiment)
     predictions = Predictions(
         model=model.predict_probabilities(dataset, dataset.rows),
-        members=model.predict_by_network(dataset, dataset.rows),
+        by_seed=model.predict_by_seed(dataset, dataset.rows),
         references={name: reference.probabilities for name, reference in references.items()},
     )
     scores = score(development, dataset, predictions, model.content["selection"], experiment)
@@ -114,6 +115,7 @@ def _judge(
     write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
     fields = scores.fields
     warnings = [*openings_caveat(fields, openings), *judged.notes, *fields["warnings"]]
+    latency = measure_latency(model, dataset)
     body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     body |= fields | {
         "warnings": warnings,
@@ -121,7 +123,8 @@ def _judge(
         "epochs_spent_total": sum(model.content["epochs_spent"].values()),
         "epochs_spent": model.content["epochs_spent"],
         "test_openings": openings,
-        "latency": measure_latency(model, dataset),
+        "latency": latency,
+        **_ensemble_fields(model, dataset, latency),
         "opened": opened,
         "files": {run_dir.predictions.name: file_sha256(run_dir.predictions)},
     }
@@ -141,6 +144,20 @@ def _judge(
     if judged.opens_seal:
         _record(run_dir, {"event": "result"} | opened | {name: fields[name] for name in _RECORDED})
     return body
+
+
+def _ensemble_fields(model: FinalModel, dataset: Dataset, latency: dict[str, Any]) -> dict[str, Any]:
+    """What the selection of an ensemble has told, and what each member costs; empty for a single configuration."""
+    if (told := model.content["selection"].get("ensemble")) is None:
+        return {}
+    members = [
+        {"trial_number": kept["trial_number"], "family": member.hyperparameters.family, "weight": member.weight}
+        | {"epochs_spent": kept["epochs_spent"], "n_parameters": member.n_parameters, "one_row_p50_s": seconds}
+        for kept, member, seconds in zip(
+            model.content["members"], model.members, measure_members(model, dataset), strict=True
+        )
+    ]
+    return {"ensemble": told | {"members": members, "one_row_p50_s": latency["one_row"]["p50_s"]}}
 
 
 def _load(experiment: Experiment, model: FinalModel, other: Path | None) -> Judged:
@@ -247,6 +264,8 @@ def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> 
         session.say(
             f"returns       gross {returns['gross']:+.1%}, net {returns['net']:+.1%}, break-even cost {cost} bps"
         )
+    if (ensemble := results.get("ensemble")) is not None:
+        session.say(f"ensemble      {ensemble_in_words(ensemble)}")
     for warning in results["warnings"]:
         session.say(f"warning       {warning}")
     inherited = n_inherited(session.run_dir)

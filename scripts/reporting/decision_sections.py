@@ -156,9 +156,11 @@ def _seed_notes(e: Record) -> tuple[str, ...]:
     if len(by_seed) < 2:
         return ()
     each = ", ".join(percent(accuracy, 2) for accuracy in by_seed)
+    mean_of = "each configuration" if e.get("ensemble") else "the model"
     return (
-        f"The model is the mean of {len(by_seed)} networks that differ by their seed alone. Each by itself reaches "
-        f"{each}; a spread as large as the lead over the naive rules would mean that the lead hangs on the seed.",
+        f"The answer of {mean_of} is the mean of {len(by_seed)} networks that differ by their seed alone. With one of "
+        f"them the accuracy is {each}; a spread as large as the lead over the naive rules would mean that the lead "
+        "hangs on the seed.",
     )
 
 

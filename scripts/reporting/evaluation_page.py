@@ -9,6 +9,7 @@ from typing import Any
 
 from scripts.reporting.comparison_section import comparison_section
 from scripts.reporting.decision_sections import decision_sections, return_part_tables
+from scripts.reporting.ensemble_section import ensemble_section
 from scripts.reporting.evaluation_figures import equity_figure, group_figure, reliability_figure
 from scripts.reporting.figures import Figure, wilson, words
 from scripts.reporting.latency_section import latency_section
@@ -95,6 +96,7 @@ def evaluation_page(content: EvaluationReport) -> Page:
     years, groups = _parts(e.get("by_year"), "year"), _parts(e.get("by_group"), "group")
     sections = (
         comparison_section(e),
+        ensemble_section(e),
         Section("Simulated returns", _return_notes(e), _return_tables(e), present([equity])),
         Section("Probabilities", (), _probability_tables(e), present([reliability_figure(plain(content.reliability))])),
         Section("Which classes are confused", (), _confusion_tables(plain(content.confusion), content.class_names)),

@@ -65,7 +65,7 @@ def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     )
     config = m["experiment"]["data"]
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        family=m["hyperparameters"]["family"],
+        family=_families(m),
         label=words(config["label"]) if config["label"] != "column" else f"column {config['label_column']}",
         verdict=verdict_sentence(e),
         warnings=e.get("warnings") or [],
@@ -130,9 +130,26 @@ def _shares(m: Mapping[str, Any]) -> str:
 
 
 def _model(m: Mapping[str, Any]) -> list[Row]:
-    networks = f"{m['n_networks']}, which differ by their seed; the model is the mean of their logits"
-    rows = [("networks", networks), ("parameters", f"{m['n_parameters']:,} in all")]
-    return rows + [(words(name), str(value)) for name, value in m["hyperparameters"].items()]
+    members, n_networks = m["members"], sum(member["n_networks"] for member in m["members"])
+    networks = f"{n_networks}, which differ by their seed; the model is the mean of their logits"
+    if len(members) > 1:
+        networks = (
+            f"{n_networks} of {len(members)} configurations, whose calibrated probabilities are averaged by weight"
+        )
+    rows = [("networks", networks), ("parameters", f"{sum(member['n_parameters'] for member in members):,} in all")]
+    if len(members) == 1:
+        return rows + [(words(name), str(value)) for name, value in members[0]["hyperparameters"].items()]
+    return rows + [_member(member) for member in members]
+
+
+def _member(member: Mapping[str, Any]) -> Row:
+    values = ", ".join(f"{words(name)} {value}" for name, value in member["hyperparameters"].items())
+    return f"trial {member['trial_number']}, weight {percent(member['weight'], 0)}", values
+
+
+def _families(m: Mapping[str, Any]) -> str:
+    families = dict.fromkeys(member["hyperparameters"]["family"] for member in m["members"])
+    return " and ".join(families)
 
 
 def _validation(m: Mapping[str, Any]) -> str:
@@ -179,7 +196,9 @@ def _baselines(e: Mapping[str, Any]) -> list[Row]:
 def _own_limits(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[str]:
     told = []
     if seeds := e.get("by_seed"):
-        told.append(f"Single networks reach {percent(min(seeds))} to {percent(max(seeds))}: so much hangs on the seed.")
+        told.append(
+            f"With a single seed it reaches {percent(min(seeds))} to {percent(max(seeds))}: so much hangs on the seed."
+        )
     if decay := e.get("decay"):
         told.append(f"Skill against time since training: {decay['advice']}.")
     if (openings := e.get("test_openings")) is not None and openings > 1:

@@ -5,9 +5,8 @@ import random
 import signal
 from pathlib import Path
 
-import torch
-
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, session_members, without_times
+from tests.final_models import differing_parts
 from tests.forked import start, wait
 
 RESULTS = "evaluation/evaluation_results.json"
@@ -38,8 +37,6 @@ def differences(folder, calm, scripts=SCRIPTS):
         ours, theirs = (without_times(artifact(run, name)) for run in (folder, calm))
         found += [name] if ours != theirs else []
     if SCRIPTS[3] in scripts:
-        ours, theirs = (torch.load(run / "final_model.pkl", weights_only=True) for run in (folder, calm))
-        for mine, other in zip(ours["weights"], theirs["weights"], strict=True):
-            found += [f"final_model.pkl: {k}" for k, weight in other.items() if not torch.equal(mine[k], weight)]
+        found += [f"final_model.pkl: {part}" for part in differing_parts(Path(folder), Path(calm))]
     found += [f"{path} was left" for path in Path(folder).rglob("*.tmp")]
     return found

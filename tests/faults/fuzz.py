@@ -174,7 +174,7 @@ def trap(seed, canary):
             Trap(os.system, f"mkdir {canary}"),
         )
     )
-    content = {"schema_version": 1, "artifact": "final_model", "hyperparameters": {"width": 8}, "weights": [{}]}
+    content = {"schema_version": 2, "artifact": "final_model", "preprocessor": {"width": 8}, "members": [{}]}
     place = generator.choice(list(content))
     content[place] = generator.choice((call, [call], {"x": call}, (1, (call,)), {call: 1} if call.__hash__ else call))
     kind = generator.randrange(5)

@@ -1,0 +1,103 @@
+"""Phase 3 as its command sees it: choose what to train, train, say where the model is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scripts.artifacts import RunDir, read_json
+from scripts.cli import Session
+from scripts.conclusions import conclude_final
+from scripts.config import Experiment
+from scripts.data.dataset import Dataset
+from scripts.disk_room import Workload, check_room
+from scripts.ensembles import choose_members
+from scripts.executing import device, executing
+from scripts.experiments import EXTENDED, FINAL, load_later
+from scripts.final_training import FinalTraining, run_final_training
+from scripts.phases import (
+    begin_workers,
+    check_data,
+    claim,
+    keep_checkpoints,
+    load_data,
+    make_fresh,
+    provenance,
+    watching,
+)
+from scripts.plans import means, show_plan, time_of_final
+
+
+def finalise(session: Session) -> None:
+    """Phase 3."""
+    run_dir = session.run_dir
+    given = [path for path in session.arguments.config if path.suffix == ".json"]
+    source = given[0] if given else run_dir.best_config
+    best = read_json(source, EXTENDED, kind="best_config")
+    experiment = load_later(session, best["experiment"], EXTENDED)
+    begin_workers(session, run_dir.final_results)
+    dataset = load_data(session, experiment)
+    check_data(dataset, best, EXTENDED)
+    members, selection = choose_members(run_dir, best, experiment, dataset)
+    work = FinalTraining(experiment, members, dataset, device(session, experiment))
+    if session.arguments.dry_run:
+        _show_plan(session, experiment, work, selection)
+        return
+    make_fresh(session, run_dir.final, run_dir.final_model)
+    chosen_from = [] if experiment.final.ensemble == 1 else [run_dir.extended_results]
+    origin = provenance(FINAL, experiment, dataset, [source, *chosen_from])
+    claim(session, run_dir.final, FINAL, experiment, origin)
+    if run_dir.final_results.exists() and run_dir.final_model.exists():
+        keep_checkpoints(session, run_dir.final, "final_all_*")
+        session.say(f"phase 3 is finished: {run_dir.final_model}")
+        conclude_final(session, experiment, read_json(run_dir.final_results, FINAL))
+        return
+    if "ensemble" in selection:
+        session.say(f"phase 3: {selection['reason']}")
+    _check_room(run_dir, experiment, dataset, work)
+    n_runs, most = work.n_runs, work.most_epochs
+    session.say(
+        f"phase 3: {_in_words(work)}, at most {most} epochs on the hold-out's split, then on all rows, "
+        f"{means(session, n_runs)}"
+    )
+    with (
+        watching(session, "phase 3: final training", most) as watch,
+        executing(session, experiment, dataset, n_runs, watch) as executor,
+    ):
+        planned = best | {"selection": selection}
+        body = run_final_training(work, planned, executor, run_dir, watch, session.deadline, origin)
+    keep_checkpoints(session, run_dir.final, "final_all_*")
+    _say_trained(session, body)
+    conclude_final(session, experiment, body)
+
+
+def _show_plan(session: Session, experiment: Experiment, work: FinalTraining, selection: dict[str, Any]) -> None:
+    run_dir, dataset = session.run_dir, work.dataset
+    what = f"{_in_words(work)}, each on the hold-out's split and on all rows"
+    if "ensemble" in selection:
+        what += f"\n{selection['reason']}"
+    likely = time_of_final(session, experiment, dataset, [m.hyperparameters.model_dump() for m in work.members])
+    files = [run_dir.final_model, run_dir.final_results]
+    show_plan(session, experiment, dataset, what, work.most_epochs, files, work.n_runs, likely)
+
+
+def _check_room(run_dir: RunDir, experiment: Experiment, dataset: Dataset, work: FinalTraining) -> None:
+    # All runs at a time: the workers share them out.
+    size = (2 * work.n_runs, work.n_runs, work.most_epochs, len(work.holdout), 0)
+    check_room(run_dir.final, Workload.of(experiment.search_space, dataset, *size))
+
+
+def _in_words(work: FinalTraining) -> str:
+    """How many configurations are trained, each how often."""
+    n = len(work.members)
+    return f"{n} configuration{'s' if n > 1 else ''}, {work.n_seeds} seeds"
+
+
+def _say_trained(session: Session, body: dict[str, Any]) -> None:
+    """What the training came to."""
+    accuracy = f"hold-out accuracy {body['holdout_accuracy']:.4f} on {body['holdout_rows']} rows"
+    session.say(f"phase 3: {body['epochs_spent']} epochs, {session.took}; {accuracy}")
+    for member in body["members"]:
+        by_seed = ", ".join(f"{seed['holdout_accuracy']:.4f}" for seed in member["seeds"])
+        name = "" if member["trial_number"] is None else f"trial {member['trial_number']}, "
+        session.say(f"  {name}{member['family']}: {member['holdout_accuracy']:.4f}, by seed {by_seed}")
+    session.say(f"model in {session.run_dir.final_model}")
