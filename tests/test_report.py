@@ -353,7 +353,7 @@ def test_warnings_stand_before_the_first_number():
 def test_numbers_sort_by_value_and_gaps_have_none():
     content = sample_analysis()
     content.extended["configurations"][1]["avg_simulated_return"] = None
-    table = analysis_page(content).sections[1].tables[0]
+    table = analysis_page(content).sections[2].tables[0]
     column = [c.name for c in table.columns].index("return")
     assert [row.cells[column].value for row in table.rows][:2] == [0.04, None]
 

@@ -26,6 +26,7 @@ from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
 from scripts.judging.latency import measure_latency
+from scripts.judging.making import known_making
 from scripts.judging.scores import Predictions, score
 from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.plans import show_plan_table
@@ -124,6 +125,7 @@ def _judge(
         "opened": opened,
         "files": {run_dir.predictions.name: file_sha256(run_dir.predictions)},
     }
+    making = known_making(run_dir, opened["model_sha256"])
     report = EvaluationReport(
         evaluation=body,
         dates=scores.dates,
@@ -132,6 +134,8 @@ def _judge(
         confusion=scores.confusion,
         class_names=dataset.classes,
         warnings=warnings,
+        model=model.description,
+        making=making,
     )
     write_evaluation_report(run_dir.evaluation / "report.html", report)
     write_model_card(run_dir.evaluation / "model_card.md", model.description, body)

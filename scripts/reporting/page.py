@@ -188,6 +188,11 @@ def present(items: Iterable[Figure | None]) -> tuple[Figure, ...]:
     return tuple(item for item in items if item is not None)
 
 
+def with_content(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Those sections that have a paragraph, a figure, or a table with rows."""
+    return tuple(s for s in sections if s.paragraphs or s.figures or any(t.rows for t in s.tables))
+
+
 def provenance(artifact: Mapping[str, Any]) -> str:
     """One line on what made an artifact, as far as it says."""
     created = artifact.get("created_by") or {}
