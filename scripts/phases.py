@@ -24,8 +24,10 @@ from scripts.execution.driver import Watch
 from scripts.execution.server import begin_server
 from scripts.models.registry import applicable_space, check_families
 from scripts.plans import means, show_plan, time_of_final, time_of_folds, time_of_search
-from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import racing_in_words
+from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.reporting.tensorboard_pages import write_fold_bands, write_layout
 from scripts.search_space import Hyperparameters, longest_window
 
 TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
@@ -174,10 +176,12 @@ def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]
     arguments = session.arguments
     shown = not (arguments.no_progress or arguments.quiet)
     log = TensorBoardLog(session.run_dir.tensorboard)
+    write_layout(log)
     with Progress(title, total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
         try:
             events = EventLog(session.run_dir.events, title.partition(":")[0])
-            yield Watch(progress, log, progress.note if shown else session.say, events)
+            warn = progress.note if shown else session.say
+            yield Watch(progress, log, warn, events, arguments.histograms)
         finally:
             log.close()
 
@@ -310,6 +314,7 @@ def extend(session: Session) -> None:
         executing(session, experiment, dataset, work.most_at_once, watch) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
+        write_fold_bands(watch.tensorboard, results["configurations"])
     _keep(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
     _say_all(session, racing_in_words(results))
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")

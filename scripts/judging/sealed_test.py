@@ -32,7 +32,9 @@ from scripts.phases import FINAL, check_data, load_later, make_fresh
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
 from scripts.reporting.model_card import write_model_card
-from scripts.reporting.report import EvaluationReport, write_evaluation_report
+from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
+from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.reporting.tensorboard_pages import write_figures_as_images
 from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"
@@ -138,6 +140,8 @@ def _judge(
         making=making,
     )
     write_evaluation_report(run_dir.evaluation / "report.html", report)
+    if run_dir.tensorboard.exists():
+        write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(report))
     write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
     # The results come last: once they are there, the evaluation is finished.
     write_json(run_dir.evaluation_results, body)

@@ -43,7 +43,7 @@ def better_section(extended: Record, chosen: Record) -> Section:
     told = []
     if chosen.get("skill") is not None:
         bounds = chosen.get("skill_ci95")
-        clear = bool(bounds) and bounds[0] > 0
+        clear = bounds is not None and bounds[0] > 0
         told.append(
             f"{'Yes' if clear else 'Not clearly'}: out of fold it lies {points(chosen['skill'])} from the best naive "
             f"rule ({rule}), 95 % interval {interval(bounds, signed=True)} points, on the same rows."
