@@ -42,7 +42,9 @@ def decay_section(e: Record) -> Section:
 def drift_section(e: Record) -> Section:
     """How far the features have moved between development and the judged rows."""
     figures = present([drift_figure(e.get("drift") or ())])
-    return Section("Drift of the features since development", _shift_notes(e), _drift_tables(e), figures)
+    return Section(
+        "Drift of the features since development", _shift_notes(e), _drift_tables(e), figures, figures_first=True
+    )
 
 
 def _policy_notes(e: Record) -> tuple[str, ...]:

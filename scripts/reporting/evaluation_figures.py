@@ -78,7 +78,7 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
     intervals = [{**row, **wilson(row["accuracy"], row.get("count"))} for row in rows]
     values = [v for r in intervals for v in (r["confidence"], r["accuracy"])]
     ends = [{"confidence": v, "accuracy": v} for v in (min(values), max(values))]
-    axis, scale = alt.Axis(format=".0%"), alt.Scale(zero=False)
+    axis, scale = alt.Axis(format=".0%", tickCount=6), alt.Scale(zero=False)
     x = alt.X("confidence:Q", title="probability given to the answer", axis=axis, scale=scale)
     y = alt.Y("accuracy:Q", title="share of answers that were right", axis=axis, scale=scale)
     diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
@@ -94,7 +94,7 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
     )
     layers = [diagonal, *([bars] if known else []), dots]
     panel = Panel("", specification(layers, "Reliability of the predicted probabilities"))
-    return Figure("reliability", "Calibration", reading, (panel,))
+    return Figure("reliability", "Probabilities given and shares that came true", reading, (panel,))
 
 
 def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None) -> Figure | None:
@@ -210,7 +210,7 @@ def drift_figure(drift: Sequence[Row]) -> Figure | None:
         return None
     height = 20 * len(rows) + 20
     y = alt.Y("feature:N", title=None, sort=[row["feature"] for row in rows])
-    x = alt.X("psi:Q", title="population stability index", axis=alt.Axis(tickCount=6))
+    x = alt.X("psi:Q", title="stability index", axis=alt.Axis(tickCount=6))
     bars = chart(rows, height=height).mark_bar(color=BLUE)
     bars = bars.encode(
         x, y, tooltip=["feature:N", alt.Tooltip("psi:Q", format=".3f"), alt.Tooltip("ks:Q", format=".3f")]

@@ -26,7 +26,7 @@ from scripts.reporting.figures import (
 from scripts.suggestion import edge_of
 
 _MAX_SLICES = 16
-_MAX_AXES = 7  # of the parallel coordinates, beside the accuracy
+_MAX_AXES = 5  # of the parallel coordinates, beside the accuracy
 _MAX_LINES = 150
 
 
@@ -39,7 +39,7 @@ def importance_figure(importance: Mapping[str, float]) -> Figure | None:
         chart(rows, height=24 * len(rows) + 20)
         .mark_bar(color=BLUE)
         .encode(
-            alt.X("share:Q", title="share of the explained variation", axis=alt.Axis(format=".0%", tickCount=6)),
+            alt.X("share:Q", title="share explained", axis=alt.Axis(format=".0%", tickCount=6)),
             alt.Y("name:N", title=None, sort="-x"),
             tooltip=["name:N", percent_tooltip("share")],
         )
@@ -175,7 +175,7 @@ def parallel_figure(
     reading = (
         "Each line is a trial of phase 1, from one upright axis per hyperparameter, the most important first, to its "
         "accuracy; the redder, the more accurate, and the thick one was chosen. Where the good lines meet, a value is "
-        "settled; where they spread over the whole axis, it hardly mattered."
+        "settled; where they spread over the whole axis, it hardly mattered. In a gap a trial has no such value."
     )
     if len(_usable(trials)) > len(usable):
         reading += f" The best {len(usable)} trials are shown."
@@ -195,7 +195,7 @@ class _Axis:
         self.name, self._places, self.labels, self._numeric = name, places, labels, numeric
 
     @classmethod
-    def of(cls, name: str, values: Sequence[Any], dimension: Any, form: str = ".3g") -> _Axis:
+    def of(cls, name: str, values: Sequence[Any], dimension: Any, form: str = ".2g") -> _Axis:
         """Axis over `values`; ranges keep their own bounds and scale, whatever is no number is spread evenly."""
         if any(isinstance(v, str | bool) for v in values) or len(set(values)) <= 4:
             distinct = sorted(set(values), key=lambda v: (str(type(v)), v))
@@ -237,6 +237,6 @@ def _parallel(trials: Sequence[Row], axes: Sequence[_Axis], chosen: Any) -> dict
     marks = [{"axis": a.name, "place": place, "text": text} for a in axes for place, text in a.labels.items()]
     stems = [{"axis": a.name, "place": 0.0, "end": 1.0} for a in axes]
     layers.append(chart(stems, height=300).mark_rule(color=GREY).encode(x, y, alt.Y2("end:Q")))
-    text = chart(marks, height=300).mark_text(fontSize=11, dx=4, align="left", limit=58, baseline="bottom")
+    text = chart(marks, height=300).mark_text(fontSize=11, dx=4, align="left", limit=48, baseline="bottom")
     layers.append(text.encode(x, y, text="text:N"))
     return specification(layers, "Trials of phase 1 in parallel coordinates")

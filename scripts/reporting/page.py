@@ -68,12 +68,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, tables and figures."""
+    """A heading with paragraphs, tables and figures, in this order unless the figures come first."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    figures_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,13 @@ def part_sections(e: Mapping[str, Any], naive: float | None) -> tuple[Section, .
         ("by_volatility", "volatility", _parts(volatility, "volatility")),
     )
     return tuple(
-        Section(f"By {kind}", _notes(kind, rows), _tables(kind, rows), present([_figure(name, kind, rows, naive)]))
+        Section(
+            f"By {kind}",
+            _notes(kind, rows),
+            _tables(kind, rows),
+            present([_figure(name, kind, rows, naive)]),
+            figures_first=True,
+        )
         for name, kind, rows in kinds
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import altair as alt
@@ -37,7 +37,7 @@ def skill_figure(configurations: Sequence[Row]) -> Figure | None:
     height = 26 * len(rows) + 20
     y = alt.Y("name:N", title=None, sort=[row["name"] for row in rows])
     axis = alt.Axis(format="+.1%", tickCount=6)
-    x = alt.X("skill:Q", title="accuracy above the best naive rule (out of fold)", axis=axis)
+    x = alt.X("skill:Q", title="accuracy above best naive rule", axis=axis)
     points = chart(rows, height=height).mark_point(color=BLUE, size=90)
     points = points.encode(x, y, tooltip=["name:N", *map(percent_tooltip, ("skill", "low", "high"))])
     bars = chart(rows, height=height).mark_rule(color=BLUE, strokeWidth=2)
@@ -84,7 +84,7 @@ def fold_figure(configurations: Sequence[Row], spans: Sequence[Row], chosen: Any
         else "Each column is a fold, each mark a candidate or the best constant answer of that fold. A model that "
         "leads in one fold alone may have been lucky there."
     )
-    return Figure("folds", "Folds over time" if dated else "Folds", reading, (Panel("", spec),))
+    return Figure("folds", "Accuracy of each fold", reading, (Panel("", spec),))
 
 
 def _fold_row(span: Row, accuracy: float, kind: str) -> dict[str, Any]:
@@ -94,29 +94,39 @@ def _fold_row(span: Row, accuracy: float, kind: str) -> dict[str, Any]:
 
 def _folds_over_time(rows: Sequence[Row]) -> dict[str, Any]:
     utc = alt.Scale(type="utc")
-    x = alt.X("first:T", title="dates tested", axis=alt.Axis(format="%b %Y", tickCount=5, labelFlush=True), scale=utc)
-    lines = chart(rows).mark_rule().encode(x, _FOLD_Y, alt.X2("last:T"), *_fold_kinds(rows), tooltip=_FOLD_TOOLTIP)
-    return specification([lines], "Accuracy by fold over time")
+    x = alt.X("first:T", title="dates tested", axis=alt.Axis(format="%b %Y", tickCount=5), scale=utc)
+    return specification(
+        [
+            chart(own).mark_rule(strokeWidth=width).encode(x, _FOLD_Y, alt.X2("last:T"), colour, tooltip=_FOLD_TOOLTIP)
+            for own, width, colour in _by_kind(rows)
+        ],
+        "Accuracy by fold over time",
+    )
 
 
 def _folds_by_number(rows: Sequence[Row]) -> dict[str, Any]:
     x = alt.X("fold:O", title="fold", axis=alt.Axis(labelAngle=0))
-    ticks = chart(rows).mark_tick(width=40).encode(x, _FOLD_Y, *_fold_kinds(rows)[:1], tooltip=_FOLD_TOOLTIP)
-    return specification([ticks], "Accuracy by fold")
+    return specification(
+        [
+            chart(own).mark_tick(thickness=width, width=40).encode(x, _FOLD_Y, colour, tooltip=_FOLD_TOOLTIP)
+            for own, width, colour in _by_kind(rows)
+        ],
+        "Accuracy by fold",
+    )
 
 
 _FOLD_Y = alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
 _FOLD_TOOLTIP = ["trial:N", "fold:O", percent_tooltip("accuracy")]
-_FOLD_KINDS = {"chosen": (BLUE, 4.0), "others": (GREY, 1.5), "always one class": (ORANGE, 3.0)}
+_FOLD_KINDS = {"others": (GREY, 1.5), "always one class": (ORANGE, 2.5), "chosen": (BLUE, 4.0)}  # the last on top
 
 
-def _fold_kinds(rows: Sequence[Row]) -> tuple[alt.Color, alt.StrokeWidth]:
+def _by_kind(rows: Sequence[Row]) -> Iterator[tuple[list[Row], float, alt.Color]]:
+    """Rows of each kind with the width of their lines and the colours of all."""
     present = [kind for kind in _FOLD_KINDS if any(row["kind"] == kind for row in rows)]
-    colours, widths = ([_FOLD_KINDS[kind][k] for kind in present] for k in (0, 1))
-    return (
-        alt.Color("kind:N", title=None, scale=alt.Scale(domain=present, range=colours)),
-        alt.StrokeWidth("kind:N", title=None, legend=None, scale=alt.Scale(domain=present, range=widths)),
-    )
+    colours = alt.Scale(domain=present, range=[_FOLD_KINDS[kind][0] for kind in present])
+    for kind in present:
+        own = [row for row in rows if row["kind"] == kind]
+        yield own, _FOLD_KINDS[kind][1], alt.Color("kind:N", title=None, scale=colours)
 
 
 def rank_figure(configurations: Sequence[Row], trials: Sequence[Row]) -> Figure | None:

@@ -34,7 +34,7 @@ def calibration_section(e: Mapping[str, Any], reliability: Sequence[Mapping[str,
         Column("how to read it", numeric=False),
     )
     table = Table("Quality of the probabilities and of the answers, beside accuracy.", columns, rows)
-    return Section("Calibration", (), (table,), present([reliability_figure(reliability)]))
+    return Section("Calibration", (), (table,), present([reliability_figure(reliability)]), figures_first=True)
 
 
 def confusion_section(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> Section:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -94,7 +94,7 @@ def cost_figure(returns: Mapping[str, Any]) -> Figure | None:
     marks = [(returns.get("cost_bps"), "assumed", ORANGE), (returns.get("break_even_cost_bps"), "break-even", PURPLE)]
     for cost, name, colour in marks:
         if cost is not None and 0 <= cost <= most:
-            layers += _upright(cost, name, colour)
+            layers += _upright(cost, name, colour, "right" if cost > most / 2 else "left")
     if (hold := returns.get("buy_and_hold")) is not None:
         layers.append(chart([{"net": hold}]).mark_rule(color=GREEN, strokeDash=[5, 2]).encode(alt.Y("net:Q")))
     reading = (
@@ -107,10 +107,14 @@ def cost_figure(returns: Mapping[str, Any]) -> Figure | None:
     return Figure("costs", "What other trading costs would have left", reading, (panel,))
 
 
-def _upright(cost: float, name: str, colour: str) -> list[alt.Chart]:
+def _upright(cost: float, name: str, colour: str, align: Literal["left", "right"]) -> list[alt.Chart]:
     rows = [{"cost_bps": cost, "name": f"{name}: {cost:.1f}"}]
     line = chart(rows).mark_rule(color=colour, strokeWidth=1.5).encode(alt.X("cost_bps:Q"))
     # At the top for one and below it for the other, so that two that lie close stay readable.
     place = alt.YValue(10 if name == "assumed" else 26)
-    text = chart(rows).mark_text(align="left", dx=5, fontSize=12).encode(alt.X("cost_bps:Q"), place, text="name:N")
+    text = (
+        chart(rows)
+        .mark_text(align=align, dx=5 if align == "left" else -5, fontSize=12)
+        .encode(alt.X("cost_bps:Q"), place, text="name:N")
+    )
     return [line, text]

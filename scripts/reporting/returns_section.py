@@ -47,7 +47,7 @@ def returns_section(e: Mapping[str, Any], dates: Sequence[str], curves: Mapping[
     """Equity curves, what other costs would leave, the figures, and the parts; empty without returns."""
     returns = e.get("returns") or {}
     figures = present([equity_figure(dates, curves), cost_figure(returns)])
-    return Section("Equity and drawdown after costs", _notes(returns), _tables(returns), figures)
+    return Section("Equity and drawdown after costs", _notes(returns), _tables(returns), figures, figures_first=True)
 
 
 def _notes(returns: Mapping[str, Any]) -> tuple[str, ...]:
