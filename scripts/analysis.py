@@ -17,6 +17,7 @@ from scripts.credibility import in_words, judge_choice, judge_search
 from scripts.errors import InputError
 from scripts.experiments import EXTENDED, FINAL, TUNING, load_later
 from scripts.extended_training import write_best_config
+from scripts.out_of_fold import fold_spans
 from scripts.plans import show_plan_table, show_table
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
@@ -67,7 +68,8 @@ def analyse(session: Session) -> None:
     values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
     suggestions = suggested_space(experiment.search_space, values, importance)
     write_bytes(run_dir.suggestion, to_yaml(suggestions).encode())
-    search, choice = _credibility(session, experiment, trials, extended)
+    out_of_fold = pd.read_parquet(io.BytesIO(read_listed(run_dir.out_of_fold, extended["files"], EXTENDED)))
+    search, choice = _credibility(session, experiment, trials, extended, out_of_fold)
     words = [*in_words(search, choice), _tradeoff(extended["configurations"])]
     for sentence in words:
         session.say(sentence)
@@ -78,6 +80,7 @@ def analyse(session: Session) -> None:
         importance=importance,
         credibility=words,
         confidence_set=choice["confidence_set"],
+        fold_spans=fold_spans(out_of_fold),
         warnings=trials["warnings"],
     )
     write_analysis_report(run_dir.analysis / "report.html", content)
@@ -125,12 +128,15 @@ def _tradeoff(configurations: list[dict[str, Any]]) -> str:
 
 
 def _credibility(
-    session: Session, experiment: Experiment, trials: dict[str, Any], extended: dict[str, Any]
+    session: Session,
+    experiment: Experiment,
+    trials: dict[str, Any],
+    extended: dict[str, Any],
+    out_of_fold: pd.DataFrame,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Corrections for having tried many, also written to credibility.json."""
     run_dir, horizon = session.run_dir, experiment.data.horizon
     ledger = pd.read_parquet(io.BytesIO(read_listed(run_dir.ledger, trials["files"], TUNING)))
-    out_of_fold = pd.read_parquet(io.BytesIO(read_listed(run_dir.out_of_fold, extended["files"], EXTENDED)))
     search = judge_search(ledger, horizon, experiment.seed)
     choice = judge_choice(out_of_fold, extended, horizon, experiment.seed)
     origin = {name: extended[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}

@@ -90,6 +90,7 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
     add("-v", "--verbose", action="store_true", help="say more")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     add("--no-progress", action="store_true", help="no progress display")
+    add("--histograms", action="store_true", help="TensorBoard logs also hold the weights after each epoch")
     return parser
 
 

@@ -52,6 +52,26 @@ def prediction_table(
     return pd.concat(frames, ignore_index=True)
 
 
+def fold_spans(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """What each fold tests, from a table of `prediction_table`.
+
+    Returns
+    -------
+    list of dict
+        fold, n_rows, first_date and last_date (ISO; None where rows have no dates) and best_constant, the share of the
+        most frequent class.
+    """
+    spans = []
+    dated = pd.api.types.is_datetime64_any_dtype(table["date"])
+    for fold, rows in table.groupby("fold"):
+        tested = rows.drop_duplicates("row")
+        first, last = (str(bound)[:10] if dated else None for bound in (tested["date"].min(), tested["date"].max()))
+        shares = tested["label"].value_counts(normalize=True)
+        spans.append({"fold": fold, "n_rows": len(tested), "first_date": first, "last_date": last})
+        spans[-1]["best_constant"] = float(shares.iloc[0])
+    return spans
+
+
 def judge(
     dataset: Dataset, rows: np.ndarray, correct: Mapping[int, np.ndarray], best: int, seed: int
 ) -> tuple[str, dict[int, dict[str, Any]]]:

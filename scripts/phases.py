@@ -25,8 +25,10 @@ from scripts.execution.server import begin_server
 from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_first, load_later
 from scripts.models.registry import applicable_space
 from scripts.plans import in_epochs, means, show_plan, time_of_folds, time_of_search
-from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import racing_in_words
+from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.reporting.tensorboard_pages import write_fold_bands, write_layout
 from scripts.search_space import longest_window
 
 
@@ -112,10 +114,12 @@ def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]
     arguments = session.arguments
     shown = not (arguments.no_progress or arguments.quiet)
     log = TensorBoardLog(session.run_dir.tensorboard)
+    write_layout(log)
     with Progress(title, total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
         try:
             events = EventLog(session.run_dir.events, title.partition(":")[0])
-            yield Watch(progress, log, progress.note if shown else session.say, events)
+            warn = progress.note if shown else session.say
+            yield Watch(progress, log, warn, events, arguments.histograms)
         finally:
             log.close()
 
@@ -252,6 +256,7 @@ def extend(session: Session) -> None:
         executing(session, experiment, dataset, work.most_at_once, watch) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)
+        write_fold_bands(watch.tensorboard, results["configurations"])
     keep_checkpoints(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
     say_all(session, racing_in_words(results))
     session.say(f"phase 2: {results['epochs_spent']} epochs, {session.took}; chosen: {results['reason']}")

@@ -68,6 +68,17 @@ def to_yaml(suggestions: Mapping[str, tuple[Range | Scalar, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def edge_of(value: float, low: float, high: float, *, log: bool = False) -> str | None:
+    """Edge of the range from `low` to `high` ("lower" or "upper") on which `value` lies, if it lies on one."""
+    to = math.log if log and low > 0 else float
+    edge = _EDGE * (to(high) - to(low))
+    if low == high or (value <= 0 and log):
+        return None
+    if to(value) <= to(low) + edge:
+        return "lower"
+    return "upper" if to(value) >= to(high) - edge else None
+
+
 def _choices_left(suggestions: Mapping[str, Suggestion]) -> dict[str, set[Scalar]]:
     """The values that each hyperparameter without a range can still have."""
     return {
@@ -93,12 +104,12 @@ def _suggestion(name: str, dimension: Range, values: Sequence[Any], importance: 
 def _numeric(name: str, old: FloatRange | IntRange, values: Sequence[float]) -> Suggestion:
     to, back = (math.log, math.exp) if old.log else (float, float)
     low, high = to(old.low), to(old.high)
-    margin, edge = _WIDEN * (high - low), _EDGE * (high - low)
-    at_low, at_high = to(values[0]) <= low + edge, to(values[0]) >= high - edge
-    if low == high or not (at_low or at_high):
+    margin, side = _WIDEN * (high - low), edge_of(values[0], old.low, old.high, log=old.log)
+    at_low, at_high = side == "lower", side == "upper"
+    if side is None:
         narrowed = narrow({name: old}, [{name: value} for value in values], _WIDEN)[name]
         if isinstance(narrowed, FloatRange):
-            rounded = {side: _rounded(getattr(narrowed, side)) for side in ("low", "high")}
+            rounded = {bound: _rounded(getattr(narrowed, bound)) for bound in ("low", "high")}
             narrowed = narrowed.model_copy(update=rounded)
         spanned = f"the best lie in [{min(values):.3g}, {max(values):.3g}]"
         return narrowed, f"{'as before' if narrowed == old else 'narrowed'}: {spanned}"
@@ -109,7 +120,7 @@ def _numeric(name: str, old: FloatRange | IntRange, values: Sequence[float]) -> 
         bounds = [_rounded(bound) for bound in bounds]
     least, most = _limits(name, old)
     bounds = [max(bounds[0], least), min(bounds[1], most)]
-    edge_words = f"the best value {values[0]:.3g} lies on the {'lower' if at_low else 'upper'} edge"
+    edge_words = f"the best value {values[0]:.3g} lies on the {side} edge"
     if bounds == [old.low, old.high]:
         return old, f"as before: {edge_words}, beyond which there is nothing"
     return old.model_copy(update=dict(zip(("low", "high"), bounds, strict=True))), f"widened: {edge_words}"

@@ -25,7 +25,8 @@ from scripts.execution.serial import SerialExecutor
 from scripts.execution.server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
 from scripts.final_training import FinalTraining
-from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.monitoring import Progress
+from scripts.reporting.tensorboard_log import TensorBoardLog
 from tests.test_training import DATA, spec
 
 SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]

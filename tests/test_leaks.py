@@ -19,7 +19,8 @@ from scripts.extended_training import CrossValidation
 from scripts.final_training import FinalTraining, run_final_training
 from scripts.judging.scores import Predictions, score
 from scripts.judging.sealed_test import _references
-from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.monitoring import Progress
+from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.search_space import Hyperparameters
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.monitoring import Progress
+from scripts.reporting.tensorboard_log import TensorBoardLog
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """

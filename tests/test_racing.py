@@ -22,8 +22,9 @@ from scripts.extended_training import CrossValidation, ExtendedTrainer
 from scripts.fold_records import spread_of_single_networks
 from scripts.racing import Finished, Network, Race
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
-from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import race_state, racing_in_words
+from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.selection import pareto_set, rank
 from tests.conftest import without_times
 from tests.test_selection import candidate

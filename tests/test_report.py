@@ -3,11 +3,10 @@ import copy
 import hashlib
 import html.parser
 import json
-import math
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from scripts.reporting.report import (
     write_evaluation_report,
     write_figures,
 )
+from tests.sample_reports import sample_analysis, sample_evaluation
 
 HOSTILE = [  # what ends an element, an attribute, a script or a comment, and what a template would evaluate
     "<script>alert(1)</script>",
@@ -31,177 +31,6 @@ HOSTILE = [  # what ends an element, an attribute, a script or a comment, and wh
     "<!--<script>",
     "{{7*7}}",
 ]
-STAGES = [("random", 20, 8), ("bayesian", 40, 15), ("fine_tune", 15, 25)]
-
-
-def history(rng, epochs, top, frequency=1):
-    for epoch in range(1, epochs + 1):
-        share = 1 - math.exp(-epoch / (epochs / 4))
-        seen = epoch % frequency == 0
-        yield {
-            "epoch": epoch,
-            "train_loss": 0.70 - 0.03 * share - 0.0003 * epoch,
-            "val_loss": 0.695 - 0.008 * share + 0.0001 * epoch if seen else None,
-            "val_accuracy": 0.5 + (top - 0.5) * share + rng.normal(0, 0.002) if seen else None,
-            "simulated_return": rng.normal(0.02, 0.02) if seen else None,
-            "duration_s": 0.8,
-            "examples_per_s": 1.2e5,
-        }
-
-
-def sample_trials(rng, family="gru", shrink=1):
-    trials = []
-    for stage, count, epochs in STAGES:
-        for _ in range(count // shrink):
-            values = {
-                "family": str(rng.choice(["mlp", "resnet", family, "tcn"])),
-                "learning_rate": float(10 ** rng.uniform(-3.5, -2)),
-                "weight_decay": float(10 ** rng.uniform(-5, -1)),
-                "width": int(rng.choice([32, 64, 128])),
-                "dropout": float(rng.uniform(0, 0.5)),
-                "batch_size": int(rng.choice([256, 512, 1024])),
-            }
-            if values["family"] in (family, "tcn"):
-                values["window"] = int(rng.integers(4, 21))
-            bonus = {"random": 0, "bayesian": 0.006, "fine_tune": 0.01}[stage]
-            accuracy = 0.515 + bonus - 0.006 * abs(math.log10(values["learning_rate"]) + 2.8) + rng.normal(0, 0.004)
-            number = len(trials)
-            failed = number in (3, 31)
-            spent = int(rng.integers(epochs // 2, epochs + 1))
-            trials.append(
-                {
-                    "number": number,
-                    "stage": stage,
-                    "state": "failed" if failed else ("complete" if spent == epochs else "stopped"),
-                    "hyperparameters": values,
-                    "epochs": spent,
-                    "best_epoch": spent - 1,
-                    "val_accuracy": None if failed else accuracy,
-                    "val_loss": None if failed else 0.69,
-                    "train_loss": None if failed else 0.68,
-                    "simulated_return": None if failed else 0.02,
-                    "n_parameters": 20_000,
-                    "duration_s": spent * 0.8,
-                    "inference_us_per_row": 1.7,
-                    "failure": "diverged in epoch 4" if failed else None,
-                }
-            )
-    epochs = sum(t["epochs"] for t in trials)
-    return {"seed": 1, "epochs_spent": epochs, "duration_s": epochs * 0.8, "trials": trials}
-
-
-def sample_analysis(family="gru", warning="column `close_next` predicts the label with an AUC of 0.97", shrink=5):
-    rng = np.random.default_rng(3)
-    trials = sample_trials(rng, family, shrink)
-    usable = [t for t in trials["trials"] if t["val_accuracy"] is not None]
-    candidates = []
-    for rank, trial in enumerate(sorted(usable, key=lambda t: -t["val_accuracy"])[:5], start=1):
-        folds = [0.535 - 0.002 * rank + rng.normal(0, 0.004) for _ in range(3)]
-        candidates.append(
-            {
-                "rank": rank,
-                "trial_number": trial["number"],
-                "config": trial["hyperparameters"],
-                "avg_accuracy": float(np.mean(folds)),
-                "std_accuracy": float(np.std(folds, ddof=1)),
-                "avg_val_loss": 0.688,
-                "avg_train_loss": 0.671,
-                "avg_simulated_return": 0.04,
-                "n_parameters": 25_000,
-                "duration_s": 180.0,
-                "inference_us_per_row": 2.1,
-                "folds": [
-                    {
-                        "fold": k,
-                        "epochs": 60,
-                        "best_epoch": 40,
-                        "accuracy": a,
-                        "history": list(history(rng, 60 // shrink, a, 5)),
-                    }
-                    for k, a in enumerate(folds)
-                ],
-            }
-        )
-    reason = f"trial {candidates[0]['trial_number']} ({family}); no other configuration lies within one standard error"
-    created = {"version": "0.1.0", "git_revision": "abc123", "libraries": {"torch": "2.13", "optuna": "5.0"}}
-    return AnalysisReport(
-        trials=trials,
-        extended={
-            "n_folds": 3,
-            "epochs_spent": 900,
-            "best_constant_accuracy": 0.512,
-            "configurations": candidates,
-            "created_by": created,
-        },
-        best={
-            "hyperparameters": candidates[0]["config"],
-            "experiment": {
-                "search_space": {"learning_rate": {"log": True}, "weight_decay": {"log": True}, "family": "mlp"}
-            },
-            "selection": {"trial_number": candidates[0]["trial_number"], "reason": reason},
-            "created_by": created,
-            "config_hash": "9f" * 32,
-            "data_fingerprint": "1c" * 32,
-        },
-        importance={"learning_rate": 0.52, "family": 0.21, "dropout": 0.12, "width": 0.1, "window": 0.05},
-        warnings=[warning],
-    )
-
-
-def sample_evaluation(ticker="AAPL", n_dates=1500):
-    rng = np.random.default_rng(5)
-    market = rng.normal(3e-4, 0.01, n_dates)
-    dates = np.datetime64("2018-01-02") + np.arange(n_dates)
-    tickers = [ticker] + [f"T{k:02d}" for k in range(19)]
-    return EvaluationReport(
-        evaluation={
-            "n_rows": 30_000,
-            "first_date": str(dates[0]),
-            "last_date": str(dates[-1]),
-            "accuracy": 0.534,
-            "accuracy_se": 0.0035,
-            "accuracy_ci95": [0.527, 0.541],
-            "naive": {"best_constant": 0.514, "majority": 0.512, "persistence": 0.497},
-            "references": {"logistic_regression": {"accuracy": 0.526, "accuracy_ci95": [0.519, 0.533]}},
-            "skill": 0.02,
-            "skill_se": 0.004,
-            "skill_ci95": [0.012, 0.028],
-            "verdict": "skill",
-            "ceiling": 0.561,
-            "auc": 0.551,
-            "log_loss": 0.6895,
-            "brier": 0.2481,
-            "ece": 0.011,
-            "returns": {
-                "gross": 0.41,
-                "net": 0.22,
-                "sharpe": 0.71,
-                "max_drawdown": -0.12,
-                "turnover": 0.34,
-                "break_even_cost_bps": 9.6,
-            },
-            "by_group": {
-                t: {"accuracy": 0.534 + float(rng.normal(0, 0.012)), "n_rows": 1500, "naive": 0.51} for t in tickers
-            },
-            "by_year": {
-                str(y): {"accuracy": 0.534 + float(rng.normal(0, 0.008)), "n_rows": 7300} for y in range(2018, 2023)
-            },
-            "epochs_spent_total": 2210,
-            "test_openings": 2,
-            "notes": ["5 rows without a forward return were left out"],
-            "created_by": {"version": "0.1.0"},
-        },
-        dates=[str(d) for d in dates],
-        curves={
-            "model after costs": np.cumprod(1 + market * 0.4 + rng.normal(2e-4, 0.004, n_dates)),
-            "buy and hold": np.cumprod(1 + market),
-        },
-        reliability=[
-            {"confidence": 0.5 + 0.03 * k, "accuracy": 0.5 + 0.026 * k, "count": 9000 // (k + 1)} for k in range(6)
-        ],
-        confusion=[[7200, 7300], [6700, 8800]],
-        class_names=["down", "up"],
-    )
 
 
 class Structure(html.parser.HTMLParser):
@@ -293,6 +122,70 @@ def test_every_figure_says_how_to_read_it():
         assert all(len(figure.reading) > 60 for figure in page.figures)
 
 
+QUESTIONS = {
+    "analysis": [
+        "better than the naive rules", "cost", "Which configuration", "luck", "Learning curves", "Rungs and promotions",
+        "mattered", "Phase 1 against phase 2", "Folds over time", "Warnings",
+    ],
+    "evaluation": [
+        "linear model, the boosted trees", "cost", "Which configuration", "Learning curves", "Equity and drawdown",
+        "Calibration", "confused", "By ticker", "By year", "By volatility", "Drift", "Warnings",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(QUESTIONS))
+def test_the_questions_are_answered_in_their_order(kind):
+    content = sample_analysis() if kind == "analysis" else sample_evaluation()
+    if kind == "analysis":
+        content = replace(content, credibility=["little of it is luck"])
+    page = analysis_page(content) if kind == "analysis" else evaluation_page(content)
+    titles = [section.title for section in page.sections]
+    assert len(titles) == len(QUESTIONS[kind])
+    assert all(part in title for part, title in zip(QUESTIONS[kind], titles, strict=True)), titles
+
+
+def test_every_axis_with_a_scale_has_a_title_or_names():
+    for page in (PAGES[name]() for name in PAGES):
+        for figure in page.figures:
+            for panel in figure.panels:
+                layers = panel.spec.get("layer", [panel.spec])
+                for channel in ("x", "y"):
+                    titled = [layer["encoding"][channel] for layer in layers if channel in layer.get("encoding", {})]
+                    named = any(c.get("title") or c.get("type") in ("nominal", "ordinal") for c in titled)
+                    assert named or figure.name == "parallel", (figure.name, panel.heading, channel)
+
+
+def test_an_opponent_is_only_called_beaten_where_the_interval_says_so():
+    table = evaluation_page(sample_evaluation()).sections[0].tables[0]
+    answers = {row.cells[0].text: row.cells[3].text for row in table.rows}
+    assert answers == {
+        "best naive rule (best constant)": "yes",
+        "logistic regression": "yes",
+        "gradient boosting": "cannot be told",
+    }
+
+
+def test_a_chosen_value_on_the_edge_of_its_range_is_told():
+    content = sample_analysis()
+    config = content.extended["configurations"][0]["config"]
+    space = {"learning_rate": {"type": "float", "low": config["learning_rate"], "high": 0.5, "log": True},
+             "dropout": {"type": "float", "low": -1.0, "high": 2.0, "log": False},
+             "width": {"type": "categorical", "choices": [1, config["width"], 2000]}}  # fmt: skip
+    content.best["experiment"]["search_space"] = space
+    figure = next(figure for figure in analysis_page(content).figures if figure.name == "slices")
+    told = [panel.heading for panel in figure.panels if "edge" in panel.heading]
+    assert told == ["learning_rate: the chosen value lies on the lower edge"]
+
+
+def test_time_and_share_of_the_yardstick_are_told_by_phase():
+    page = evaluation_page(sample_evaluation())
+    table = next(section for section in page.sections if "cost" in section.title).tables[0]
+    assert [row.cells[1].value for row in table.rows] == [500, 1500, 210, 2210]
+    assert table.rows[-1].cells[-1].text == "22 min"
+    assert table.rows[-1].cells[2].text == "74 %"
+
+
 def test_the_analysis_holds_accuracy_against_the_baseline_and_its_uncertainty():
     page = analysis_page(sample_analysis())
     assert (
@@ -353,7 +246,7 @@ def test_warnings_stand_before_the_first_number():
 def test_numbers_sort_by_value_and_gaps_have_none():
     content = sample_analysis()
     content.extended["configurations"][1]["avg_simulated_return"] = None
-    table = analysis_page(content).sections[1].tables[0]
+    table = analysis_page(content).sections[2].tables[0]
     column = [c.name for c in table.columns].index("return")
     assert [row.cells[column].value for row in table.rows][:2] == [0.04, None]
 

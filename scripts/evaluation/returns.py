@@ -298,6 +298,11 @@ def total_return(returns: np.ndarray) -> float:
     return float(np.prod(1.0 + returns) - 1.0)
 
 
+def net_by_cost(series: ReturnSeries, costs_bps: Sequence[float]) -> list[float]:
+    """Total net return that the same positions would have had at other costs per unit of turnover (basis points)."""
+    return [total_return(series.gross - cost * 1e-4 * series.turnover) for cost in costs_bps]
+
+
 def equity_curve(returns: np.ndarray) -> np.ndarray:
     """Capital after each return, shape as `returns`; it starts from 1 before the first."""
     return np.cumprod(1.0 + returns)

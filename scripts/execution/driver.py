@@ -16,7 +16,8 @@ from scripts.checkpoints import Checkpoints
 from scripts.errors import BudgetEnded
 from scripts.event_log import EventLog
 from scripts.execution.executor import Executor, Task, Update, WorkerEvent
-from scripts.reporting.monitoring import Progress, TensorBoardLog
+from scripts.reporting.monitoring import Progress
+from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.training.spec import Outcome, RunSpec
 
 _GRACE, _LEAST_GRACE_S = 0.03, 2.0  # of the time that was left, and seconds: for epochs in flight at the deadline
@@ -34,12 +35,16 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Watch:
-    """What shows the work to people; `warn` reaches them also without a progress display."""
+    """What shows the work to people; `warn` reaches them also without a progress display.
+
+    With `histograms` the logs also hold the weights after every epoch whose state is reported.
+    """
 
     progress: Progress
     tensorboard: TensorBoardLog
     warn: Callable[[str], None]
     events: EventLog = field(default_factory=EventLog)
+    histograms: bool = False
 
     def started(self, spec: RunSpec, state: bytes | None) -> None:
         """A run begins, or goes on after the epochs in its packed state."""
@@ -58,6 +63,8 @@ class Watch:
             epoch = metrics.pop("epoch")
             self.progress.epoch(spec.name, epoch, spec.epochs, metrics)
             self.tensorboard.epoch(spec.name, epoch, metrics)
+            if self.histograms and update.state is not None:
+                self.tensorboard.weights(spec.name, epoch, unpack_tensors(update.state)["model"])
         if update.outcome is not None:
             self._finished(spec, update.outcome)
 

@@ -17,6 +17,7 @@ from scripts.evaluation.returns import (
     ReturnSeries,
     ReturnSimulator,
     equity_curve,
+    net_by_cost,
     returns_by_label,
     returns_by_ticker,
     rule_positions,
@@ -28,6 +29,7 @@ from scripts.judging.judged_rows import JudgedRows
 from scripts.training.simulated_trading import SimulatedTrading
 
 _PARTS = 500  # tickers beyond which returns by ticker are left out
+_COSTS, _DEAREST_BPS = 25, 200.0  # points of the curve over costs, and where it ends at the latest
 _SHOWN = ("gross", "net", "sharpe", "turnover", "hit_rate", "exposure", "n_dates")  # of a part
 
 
@@ -59,6 +61,7 @@ def trading_scores(
         "naive": summarise(naive, config.periods_per_year).net,
         "cost_bps": config.cost_bps,
         **_return_intervals(judged, series, hold),
+        "by_cost": _by_cost(series, config.cost_bps),
         "by_group": _by_ticker(simulator, position, judged.dataset, config),
     }
     if judged.dataset.dates is None:
@@ -85,6 +88,14 @@ def _return_intervals(judged: JudgedRows, series: ReturnSeries, hold: ReturnSeri
         "mean_excess": found["mean_excess"].estimate,
         **{f"{name}_ci95": [interval.low, interval.high] for name, interval in found.items()},
     }
+
+
+def _by_cost(series: ReturnSeries, cost_bps: float) -> list[dict[str, float]]:
+    """Total net return against the cost of turnover, from none to twice the configured cost or well past break-even."""
+    break_even = 1e4 * series.gross.sum() / series.turnover.sum() if series.turnover.sum() > 0 else 0.0
+    most = max(10.0, 2 * cost_bps, min(1.5 * break_even, _DEAREST_BPS))
+    costs = np.linspace(0.0, most, _COSTS).round(2).tolist()
+    return [{"cost_bps": c, "net": net} for c, net in zip(costs, net_by_cost(series, costs), strict=True)]
 
 
 def cost_fields(judged: JudgedRows, probabilities: np.ndarray, config: DataConfig) -> dict[str, Any] | None:

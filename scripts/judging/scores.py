@@ -28,6 +28,7 @@ from scripts.evaluation.statistics import accuracy_interval, verdict
 from scripts.judging.caveats import caveats, is_imbalanced
 from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
 from scripts.judging.judged_rows import JudgedRows
+from scripts.judging.volatility import THIRDS, volatility_thirds
 from scripts.training.simulated_trading import SimulatedTrading
 
 _PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
@@ -112,11 +113,12 @@ def score(
         "expected_accuracy": _expected_accuracy(judged),
         **_probability_fields(judged, predictions.model, shares),
         "tests": _tests(judged),
-        "versus_reference": _versus_reference(judged, predictions.references),
+        **_versus_references(judged, predictions.references),
         "promised": {name: promised.get(name) for name in ("skill", "skill_se")},
         "by_seed": [float((p.argmax(axis=1) == judged.y).mean()) for p in predictions.by_seed],
         "by_group": _parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
         "by_year": {} if judged.year is None else _parts(judged, *_numbered(judged.year)),
+        "by_volatility": _by_volatility(judged, development),
         "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
         **_shift_fields(development, dataset),
         "returns": traded.fields,
@@ -208,12 +210,15 @@ def _tests(judged: JudgedRows) -> dict[str, Any]:
     return tests
 
 
-def _versus_reference(judged: JudgedRows, references: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Paired difference in accuracy to the better reference model: whether a network was worth it."""
+def _versus_references(judged: JudgedRows, references: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Paired differences in accuracy to each reference model, and to the better one: whether a network was worth it."""
     right = {name: (p.argmax(axis=1) == judged.y).astype(np.float64) for name, p in references.items()}
-    name = max(right, key=lambda model: right[model].mean())
-    lead = judged.interval(judged.hits - right[name], "reference")
-    return {"name": name, "difference": lead.estimate, "se": lead.se, "ci95": [lead.low, lead.high]}
+    found = {}
+    for name, hits in right.items():
+        lead = judged.interval(judged.hits - hits, "reference")
+        found[name] = {"difference": lead.estimate, "se": lead.se, "ci95": [lead.low, lead.high]}
+    best = max(right, key=lambda model: right[model].mean())
+    return {"versus_reference": {"name": best} | found[best], "versus_references": found}
 
 
 def _ceiling(dataset: Dataset) -> float | None:
@@ -240,6 +245,14 @@ def _numbered(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Number of each row's name, and the names."""
     distinct, number = np.unique(names, return_inverse=True)
     return number, [str(name) for name in distinct]
+
+
+def _by_volatility(judged: JudgedRows, development: Dataset) -> dict[str, dict[str, Any]]:
+    """Accuracy of the rows of calm, usual and turbulent markets, with their bounds; empty without a market."""
+    thirds = volatility_thirds(development, judged.dataset)
+    if thirds is None:
+        return {}
+    return {name: part | thirds.span(name) for name, part in _parts(judged, thirds.third, THIRDS).items()}
 
 
 def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -27,13 +27,16 @@ from scripts.experiments import FINAL, load_later
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
 from scripts.judging.latency import measure_latency, measure_members
+from scripts.judging.making import known_making
 from scripts.judging.scores import Predictions, score
 from scripts.phases import check_data, make_fresh
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
 from scripts.reporting.ensemble_section import ensemble_in_words
 from scripts.reporting.model_card import write_model_card
-from scripts.reporting.report import EvaluationReport, write_evaluation_report
+from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
+from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.reporting.tensorboard_pages import write_figures_as_images
 from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"
@@ -128,6 +131,7 @@ def _judge(
         "opened": opened,
         "files": {run_dir.predictions.name: file_sha256(run_dir.predictions)},
     }
+    making = known_making(run_dir, opened["model_sha256"])
     report = EvaluationReport(
         evaluation=body,
         dates=scores.dates,
@@ -136,8 +140,12 @@ def _judge(
         confusion=scores.confusion,
         class_names=dataset.classes,
         warnings=warnings,
+        model=model.description,
+        making=making,
     )
     write_evaluation_report(run_dir.evaluation / "report.html", report)
+    if run_dir.tensorboard.exists():
+        write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(report))
     write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
     # The results come last: once they are there, the evaluation is finished.
     write_json(run_dir.evaluation_results, body)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.reporting.analysis_figures import (
-    importance_figure,
-    learning_curve_figure,
-    rank_figure,
-    slice_figure,
+from scripts.reporting.candidates_section import better_section, choice_section, standard_error
+from scripts.reporting.cost_section import (
+    NAIVE_EPOCHS,
+    NAIVE_TRIALS,
+    YARDSTICK,
+    PhaseCost,
+    cost_section,
+    costs_of_search,
+    together,
 )
+from scripts.reporting.hyperparameter_figures import importance_figure, parallel_figure, slice_figure
+from scripts.reporting.learning_curve_figures import learning_curve_figure
 from scripts.reporting.page import (
     Cell,
     Column,
@@ -24,17 +29,15 @@ from scripts.reporting.page import (
     duration,
     number_cell,
     percent,
-    percent_cell,
     plain,
     points,
     present,
     provenance,
-    value_cell,
+    with_content,
 )
-from scripts.reporting.racing_section import race_state, racing_in_words
+from scripts.reporting.phase_figures import fold_figure, rank_figure
 from scripts.reporting.search_figures import rung_figure, rung_tables, search_figure
-
-_NAIVE_TRIALS, _NAIVE_EPOCHS = 60, 50  # the search without phases that the cost is held against
+from scripts.reporting.warnings_section import warnings_section
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class AnalysisReport:
         How much of the result may be luck, in sentences.
     confidence_set : sequence of int
         Trials among which the best one is with 90 % probability.
+    fold_spans : sequence of mappings
+        What each fold tests: `fold`, `first_date`, `last_date`, `best_constant`.
     warnings : sequence of str
         What the reader must know before believing anything.
     """
@@ -65,48 +70,60 @@ class AnalysisReport:
     importance: Mapping[str, float] = field(default_factory=dict)
     credibility: Sequence[str] = ()
     confidence_set: Sequence[int] = ()
+    fold_spans: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
 
 
 def analysis_page(content: AnalysisReport) -> Page:
     """Put the analysis report together; whatever is missing from the artifacts is left out."""
     trials, extended, best = plain(content.trials), plain(content.extended), plain(content.best)
-    importance = plain(content.importance)
-    records = trials.get("trials") or []
     candidates = extended.get("configurations") or []
     constant = extended.get("best_constant_accuracy")
     chosen = _chosen(candidates, best)
-    phase_1 = present(
-        [
-            search_figure(trials, constant),
-            rung_figure(trials),
-            importance_figure(importance),
-            slice_figure(records, importance, constant, (best.get("experiment") or {}).get("search_space") or {}),
-            rank_figure([c for c in candidates if c.get("state") != "stopped"], records),
-        ]
-    )
-    tables = (*rung_tables(trials), *_failure_tables(records))
+    costs = costs_of_search(trials, extended)
+    finished = [c for c in candidates if c.get("state") != "stopped"]
+    records = trials.get("trials") or []
+    fold = fold_figure(candidates, plain(content.fold_spans), chosen.get("trial_number"))
     sections = (
-        Section("What it cost", _cost_notes(), (_cost_table(trials, extended),)),
-        Section(
-            "Why this configuration",
-            _reasons(best, extended),
-            (_candidate_table(candidates, chosen, constant, content.confidence_set),),
-        ),
+        better_section(extended, chosen),
+        cost_section(costs),
+        choice_section(best, extended, chosen, content.confidence_set),
         Section("How much of it is luck", tuple(content.credibility)),
-        Section("The candidates' settings", tables=(_settings_table(candidates, chosen),)),
         Section("Learning curves", figures=present([learning_curve_figure(candidates, constant)])),
-        Section("The search of phase 1", _search_notes(trials), tables, phase_1),
+        _search_section(trials, constant),
+        _hyperparameter_section(content, records, constant, chosen),
+        Section("Phase 1 against phase 2", figures=present([rank_figure(finished, records)])),
+        Section("Folds over time", figures=present([fold])),
+        warnings_section(content.warnings, ()),
     )
     return Page(
         title="Which configuration to train: analysis of phases 1 and 2",
         verdict=_verdict(chosen, constant),
         tone="good" if _lead(chosen, constant) > 0 else "bad",
         warnings=tuple(str(w) for w in content.warnings),
-        numbers=_numbers(trials, extended, chosen, constant),
-        sections=tuple(s for s in sections if s.paragraphs or s.figures or any(t.rows for t in s.tables)),
+        numbers=_numbers(costs, chosen, constant),
+        sections=with_content(sections),
         footer=provenance(best) or provenance(extended),
     )
+
+
+def _search_section(trials: Mapping[str, Any], constant: float | None) -> Section:
+    tables = (*rung_tables(trials), *_failure_tables(trials.get("trials") or []))
+    figures = present([search_figure(trials, constant), rung_figure(trials)])
+    return Section("Rungs and promotions: the search of phase 1", _search_notes(trials), tables, figures)
+
+
+def _hyperparameter_section(
+    content: AnalysisReport, records: Sequence[Mapping[str, Any]], constant: float | None, chosen: Mapping[str, Any]
+) -> Section:
+    importance = plain(content.importance)
+    space = (plain(content.best).get("experiment") or {}).get("search_space") or {}
+    figures = (
+        importance_figure(importance),
+        parallel_figure(records, importance, space, chosen.get("trial_number")),
+        slice_figure(records, importance, constant, space, chosen.get("config") or {}),
+    )
+    return Section("What mattered", figures=present(figures))
 
 
 def _chosen(candidates: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -115,16 +132,9 @@ def _chosen(candidates: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
     return matching[0] if matching else {"trial_number": number, "config": best.get("hyperparameters") or {}}
 
 
-def _standard_error(candidate: Mapping[str, Any]) -> float | None:
-    if candidate.get("accuracy_se") is not None:
-        return float(candidate["accuracy_se"])
-    folds, spread = len(candidate.get("folds") or ()), candidate.get("std_accuracy")
-    return spread / math.sqrt(folds) if folds and spread is not None else None
-
-
 def _lead(candidate: Mapping[str, Any], constant: float | None) -> float:
     """Accuracy above always answering one class, less two standard errors; not positive where anything is unknown."""
-    accuracy, error = candidate.get("avg_accuracy"), _standard_error(candidate)
+    accuracy, error = candidate.get("avg_accuracy"), standard_error(candidate)
     return -1.0 if accuracy is None or error is None or constant is None else accuracy - 2 * error - constant
 
 
@@ -135,7 +145,7 @@ def _verdict(chosen: Mapping[str, Any], constant: float | None) -> str:
         return f"{text}; its accuracy is not recorded."
     text += (
         f": validation accuracy {percent(chosen['avg_accuracy'])} with a standard error of "
-        f"{points(_standard_error(chosen), signed=False)} (by blocks of dates, {len(chosen.get('folds') or ())} folds)"
+        f"{points(standard_error(chosen), signed=False)} (by blocks of dates, {len(chosen.get('folds') or ())} folds)"
     )
     if constant is None:
         return f"{text}; the accuracy of always answering one class is not recorded."
@@ -144,101 +154,17 @@ def _verdict(chosen: Mapping[str, Any], constant: float | None) -> str:
     return text + ("." if _lead(chosen, constant) > 0 else ", which is within two standard errors of none.")
 
 
-def _numbers(
-    trials: Mapping[str, Any], extended: Mapping[str, Any], chosen: Mapping[str, Any], constant: float | None
-) -> tuple[Number, ...]:
-    spent = (trials.get("epochs_spent") or 0) + (extended.get("epochs_spent") or 0)
-    naive = _NAIVE_TRIALS * _NAIVE_EPOCHS
-    seconds = _seconds(trials, extended)
-    error = _standard_error(chosen)
+def _numbers(costs: tuple[PhaseCost, ...], chosen: Mapping[str, Any], constant: float | None) -> tuple[Number, ...]:
+    spent = together(costs)
+    share = f"{(spent.epochs or 0) / YARDSTICK:.0%} of {NAIVE_TRIALS} trials x {NAIVE_EPOCHS} = {YARDSTICK:,}"
+    known = [cost.seconds for cost in costs if cost.seconds is not None]
+    error = f"standard error {points(standard_error(chosen), signed=False)}"
     return (
-        Number(
-            "Validation accuracy",
-            percent(chosen.get("avg_accuracy")),
-            f"standard error {points(error, signed=False)}",
-        ),
+        Number("Validation accuracy", percent(chosen.get("avg_accuracy")), error),
         Number("Always one class", percent(constant), "the baseline, on the same rows"),
-        Number(
-            "Epochs spent", f"{spent:,}", f"{spent / naive:.0%} of {_NAIVE_TRIALS} trials x {_NAIVE_EPOCHS} = {naive:,}"
-        ),
-        Number("Training time", duration(seconds), "summed over all workers"),
+        Number("Epochs spent", f"{spent.epochs or 0:,}", share),
+        Number("Training time", duration(sum(known) if known else None), "summed over all workers"),
     )
-
-
-def _seconds(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> float | None:
-    parts = [trials.get("duration_s"), *(c.get("duration_s") for c in extended.get("configurations") or ())]
-    known = [p for p in parts if p is not None]
-    return sum(known) if known else None
-
-
-def _reasons(best: Mapping[str, Any], extended: Mapping[str, Any]) -> tuple[str, ...]:
-    selection = best.get("selection") or {}
-    reason, failed = selection.get("reason"), extended.get("n_failed_configurations") or 0
-    told = [f"The choice fell on {reason}." if reason else "The reason of the choice is not recorded."]
-    if decision := selection.get("decision"):
-        told.append(f"How its probabilities become decisions: {decision['reason']}.")
-    if failed:
-        told.append(f"{failed} further candidates failed in a fold and were left out.")
-    if copies := extended.get("n_duplicates"):
-        told.append(f"{copies:,} tested rows have exactly the features of a row that the same fold trained on.")
-    return (*told, *racing_in_words(extended))
-
-
-def _candidate_table(
-    candidates: Sequence[Mapping[str, Any]],
-    chosen: Mapping[str, Any],
-    constant: float | None,
-    confidence_set: Sequence[int],
-) -> Table:
-    columns = (
-        Column("rank"), Column("trial"), Column("model", numeric=False), Column("racing", numeric=False),
-        Column("accuracy", "mean of folds"),
-        Column("standard error"), Column("behind the best", "paired"), Column("s.e. of it"),
-        Column("tied", "90 % set", numeric=False), Column("spread", "s.d. of folds"), Column("lowest fold"),
-        Column("highest fold"), Column("lead", "over one class"), Column("validation loss", "nats"),
-        Column("training loss", "nats"), Column("return", "net of costs"), Column("parameters"),
-        Column("operations", "per row"), Column("training"), Column("inference", "µs per row"),
-    )  # fmt: skip
-    rows = []
-    for c in candidates:
-        accuracy, seconds = c.get("avg_accuracy"), c.get("duration_s")
-        folds = [f["accuracy"] for f in c.get("folds") or () if f.get("accuracy") is not None]
-        # What was stopped was tested on fewer rows than the constant answer.
-        lead = None
-        if accuracy is not None and constant is not None and c.get("state") != "stopped":
-            lead = accuracy - constant
-        cells = (
-            number_cell(c.get("rank"), "d"), number_cell(c.get("trial_number"), "d"),
-            Cell(str((c.get("config") or {}).get("family", "-"))), Cell(race_state(c)), percent_cell(accuracy, 2),
-            percent_cell(_standard_error(c), 2), Cell(points(c.get("behind"), signed=False), c.get("behind")),
-            percent_cell(c.get("behind_se"), 2), Cell("yes" if c.get("trial_number") in confidence_set else "no"),
-            percent_cell(c.get("std_accuracy"), 2),
-            percent_cell(min(folds, default=None), 2), percent_cell(max(folds, default=None), 2),
-            Cell(points(lead), lead), number_cell(c.get("avg_val_loss"), ".4f"),
-            number_cell(c.get("avg_train_loss"), ".4f"), percent_cell(c.get("avg_simulated_return")),
-            number_cell(c.get("n_parameters"), ",d"), number_cell(c.get("operations_per_row"), ",d"),
-            Cell(duration(seconds), seconds),
-            number_cell(c.get("inference_us_per_row"), ".2f"),
-        )  # fmt: skip
-        rows.append(TableRow(cells, chosen=c is chosen))
-    baseline = "not recorded" if constant is None else percent(constant, 2)
-    caption = (
-        f"Cross-validated candidates, the chosen one shaded. Always answering one class: {baseline}. Standard errors "
-        "are by blocks of dates; that of being behind counts what both models share. Tied: it may be the best by log "
-        "loss. What racing stopped is never chosen, and its figures are of fewer folds; with several networks a fold, "
-        "figures are means over single networks."
-    )
-    return Table(caption, columns, tuple(rows))
-
-
-def _settings_table(candidates: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> Table:
-    names = sorted({name for c in candidates for name in c.get("config") or ()})
-    heads = (Column(f"trial {c.get('trial_number', '?')}", "chosen" if c is chosen else "") for c in candidates)
-    rows = (
-        TableRow((Cell(name), *(value_cell((c.get("config") or {}).get(name)) for c in candidates))) for name in names
-    )
-    caption = "Hyperparameters of each candidate."
-    return Table(caption, (Column("hyperparameter", numeric=False), *heads), tuple(rows))
 
 
 def _search_notes(trials: Mapping[str, Any]) -> tuple[str, ...]:
@@ -262,42 +188,3 @@ def _failure_tables(records: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
     )
     columns = (Column("trial"), Column("failure", numeric=False), Column("epochs", "spent before"))
     return (Table("Failed trials.", columns, rows[:100]),) if rows else ()
-
-
-def _cost_notes() -> tuple[str, ...]:
-    return (
-        "Every training epoch of every trial and of every fold counts, also those of failed trials. "
-        f"The comparison is {_NAIVE_TRIALS} trials of {_NAIVE_EPOCHS} epochs each, without phases.",
-    )
-
-
-def _cost_table(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> Table:
-    first, second = trials.get("epochs_spent"), extended.get("epochs_spent")
-    passes = (trials.get("data_passes"), extended.get("data_passes"))
-    both = None if None in passes else sum(p for p in passes if p is not None)
-    parts = (
-        ("phase 1: search", first, passes[0], _seconds(trials, {})),
-        ("phase 2: cross-validation", second, passes[1], _seconds({}, extended)),
-        ("together", (first or 0) + (second or 0), both, _seconds(trials, extended)),
-    )
-    naive = _NAIVE_TRIALS * _NAIVE_EPOCHS
-    rows = [
-        TableRow(
-            (
-                Cell(name),
-                number_cell(epochs, ",d"),
-                percent_cell(None if epochs is None else epochs / naive, 0),
-                number_cell(done, ",.0f"),
-                Cell(duration(seconds), seconds),
-            )
-        )
-        for name, epochs, done, seconds in parts
-    ]
-    columns = (
-        Column("part", numeric=False),
-        Column("epochs"),
-        Column("share", f"of {naive:,} epochs"),
-        Column("passes", "over all development rows"),
-        Column("training"),
-    )
-    return Table("Epochs and training time, summed over all workers.", columns, tuple(rows))

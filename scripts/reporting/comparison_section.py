@@ -11,14 +11,47 @@ from scripts.reporting.page import Cell, Column, Section, Table, TableRow, inter
 
 
 def comparison_section(e: Mapping[str, Any]) -> Section:
-    """Accuracies on the same rows, and how sure the differences are."""
+    """Paired differences to naive rule and reference models, accuracies on the same rows, and how sure they are."""
     rows = _compared(e)
     return Section(
-        "Beside naive rules and reference models",
+        "Is it better than the naive rule, the linear model, the boosted trees?",
         _skill_notes(e),
-        (_comparison_table(rows),),
+        (_difference_table(e), _comparison_table(rows)),
         present([comparison_figure(rows)]),
     )
+
+
+def _difference_table(e: Mapping[str, Any]) -> Table:
+    """One line for each opponent: what the model lies above it, and whether that is clear."""
+    naive = {"difference": e.get("skill"), "ci95": e.get("skill_ci95")}
+    opponents = {f"best naive rule ({words(e.get('best_naive') or 'not named')})": naive}
+    opponents |= {words(name): versus for name, versus in (e.get("versus_references") or {}).items()}
+    columns = (
+        Column("against", numeric=False), Column("difference"), Column("95 % interval", "points"),
+        Column("better?", numeric=False),
+    )  # fmt: skip
+    rows = tuple(
+        TableRow(
+            (
+                Cell(name),
+                Cell(points(versus["difference"]), versus["difference"]),
+                Cell(interval(versus.get("ci95"), signed=True), (versus.get("ci95") or [None])[0]),
+                Cell(_answer(versus.get("ci95"))),
+            )
+        )
+        for name, versus in opponents.items()
+        if versus.get("difference") is not None
+    )
+    return Table("Accuracy of the model less that of each opponent, paired on the same rows.", columns, rows)
+
+
+def _answer(bounds: Sequence[float] | None) -> str:
+    """What an interval of a difference allows to say."""
+    if not bounds or None in bounds:
+        return "not recorded"
+    if bounds[0] > 0:
+        return "yes"
+    return "no, it is worse" if bounds[1] < 0 else "cannot be told"
 
 
 def _compared(e: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
-"""Sections of the evaluation report on what to do with the model: returns by part, costs, abstention, decay, drift."""
+"""Sections of the evaluation report on what to do with the model: abstention, costs of decisions, decay, drift."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.reporting.evaluation_figures import coverage_figure, decay_figure
+from scripts.reporting.evaluation_figures import coverage_figure, decay_figure, drift_figure
 from scripts.reporting.page import (
     Cell,
     Column,
@@ -22,43 +22,29 @@ from scripts.reporting.page import (
 )
 
 Record = Mapping[str, Any]
-_MAX_ROWS = 60  # of a table of parts
 
 
-def decision_sections(e: Record) -> tuple[Section, ...]:
-    """Sections for the fields of evaluation_results.json that are there."""
-    return (
-        Section("Answering only where it is sure", _policy_notes(e), _policy_tables(e), present([_coverage(e)])),
-        Section("What decisions cost", _cost_notes(e), _cost_tables(e)),
-        Section("How long it lasts", _decay_notes(e), _decay_tables(e), present([_decay(e)])),
-        Section("Seeds", _seed_notes(e)),
-        Section("What has changed since development", _shift_notes(e), _drift_tables(e)),
+def abstention_section(e: Record) -> Section:
+    """What answering only with a lead costs and brings."""
+    return Section("Answering only where it is sure", _policy_notes(e), _policy_tables(e), present([_coverage(e)]))
+
+
+def decision_cost_section(e: Record) -> Section:
+    """What decisions cost where mistakes differ in price."""
+    return Section("What decisions cost", _cost_notes(e), _cost_tables(e))
+
+
+def decay_section(e: Record) -> Section:
+    """How skill changes with the age of the model."""
+    return Section("How long it lasts", _decay_notes(e), _decay_tables(e), present([_decay(e)]))
+
+
+def drift_section(e: Record) -> Section:
+    """How far the features have moved between development and the judged rows."""
+    figures = present([drift_figure(e.get("drift") or ())])
+    return Section(
+        "Drift of the features since development", _shift_notes(e), _drift_tables(e), figures, figures_first=True
     )
-
-
-def return_part_tables(returns: Record) -> tuple[Table, ...]:
-    """Simulated returns by year and by group."""
-    tables = [_return_part_table(kind, returns.get(f"by_{kind}") or {}) for kind in ("year", "group")]
-    return tuple(table for table in tables if len(table.rows) > 1)
-
-
-def _return_part_table(kind: str, parts: Mapping[str, Record]) -> Table:
-    columns = (
-        Column(kind, numeric=False), Column("dates"), Column("before costs"), Column("after costs"),
-        Column("Sharpe ratio", "yearly"), Column("turnover", "per date"), Column("hit rate"),
-    )  # fmt: skip
-    rows = tuple(
-        TableRow(
-            (
-                Cell(name), number_cell(p.get("n_dates"), ",d"), percent_cell(p.get("gross")),
-                percent_cell(p.get("net")), number_cell(p.get("sharpe"), ".2f"), number_cell(p.get("turnover"), ".2f"),
-                percent_cell(p.get("hit_rate")),
-            )
-        )
-        for name, p in list(parts.items())[:_MAX_ROWS]
-    )  # fmt: skip
-    more = f" ({_MAX_ROWS} of {len(parts)})" if len(parts) > _MAX_ROWS else ""
-    return Table(f"Simulated returns by {kind}{more}; each part starts from its own capital.", columns, rows)
 
 
 def _policy_notes(e: Record) -> tuple[str, ...]:
@@ -149,19 +135,6 @@ def _decay_tables(e: Record) -> tuple[Table, ...]:
         for p in (e.get("decay") or {}).get("bins") or ()
     )
     return (Table("Accuracy less that of the best naive rule, by the model's age.", columns, rows),)
-
-
-def _seed_notes(e: Record) -> tuple[str, ...]:
-    by_seed: Sequence[float] = e.get("by_seed") or ()
-    if len(by_seed) < 2:
-        return ()
-    each = ", ".join(percent(accuracy, 2) for accuracy in by_seed)
-    mean_of = "each configuration" if e.get("ensemble") else "the model"
-    return (
-        f"The answer of {mean_of} is the mean of {len(by_seed)} networks that differ by their seed alone. With one of "
-        f"them the accuracy is {each}; a spread as large as the lead over the naive rules would mean that the lead "
-        "hangs on the seed.",
-    )
 
 
 def _shift_notes(e: Record) -> tuple[str, ...]:

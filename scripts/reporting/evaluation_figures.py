@@ -1,13 +1,11 @@
-"""Charts of the sealed test: the model beside naive rules, its returns, its calibration, its accuracy by part."""
+"""Charts of the sealed test: the model beside naive rules, its calibration, its accuracy by part, decay and drift."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-import numpy as np
 
 from scripts.reporting.figures import (
     BLUE,
@@ -22,12 +20,12 @@ from scripts.reporting.figures import (
     percent_tooltip,
     rule,
     specification,
-    spread,
     wilson,
 )
 
 _KINDS = {"model": BLUE, "naive rule": ORANGE, "reference model": PURPLE, "ceiling": GREEN}
 _BOUNDS = ("accuracy", "low", "high")
+_DRIFTED = 0.25  # population stability index
 _FEW = 5  # rows of a calibration bin below which its mark says nothing and stretches the axes
 
 
@@ -65,57 +63,6 @@ def comparison_figure(rows: Sequence[Row]) -> Figure | None:
     return Figure("comparison", "Model, naive rules and reference models", reading, (panel,))
 
 
-def equity_figure(dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Figure | None:
-    """Equity after costs and drawdown of the model beside rules that predict nothing.
-
-    Parameters
-    ----------
-    dates : sequence of str
-        ISO dates.
-    curves : mapping of str to sequence of float
-        Name -> capital on each date as a multiple of the initial one, the model first.
-    """
-    if not dates or not curves:
-        return None
-    equity: list[dict[str, Any]] = []
-    drawdown: list[dict[str, Any]] = []
-    for name, series in curves.items():
-        values = np.asarray(series, dtype=float)
-        loss = values / np.maximum(1.0, np.maximum.accumulate(values)) - 1
-        for k in spread(len(values)):
-            at = {"date": str(dates[k]), "series": name}
-            if math.isfinite(values[k]) and math.isfinite(loss[k]):
-                equity.append(at | {"value": round(float(values[k]), 6)})
-                drawdown.append(at | {"value": round(float(loss[k]), 6)})
-    reading = (
-        "First: what one unit of capital became, after trading costs. Second: how far it lay under its earlier peak. "
-        "A model that only follows buy-and-hold has predicted nothing; one that leads for a short stretch may have "
-        "been lucky once."
-    )
-    names = list(curves)
-    panels = (
-        Panel("equity", _time_chart(equity, names, "capital (initial = 1)", ".2f")),
-        Panel("drawdown", _time_chart(drawdown, names, "drawdown", ".0%")),
-    )
-    return Figure("equity", "Simulated equity and drawdown", reading, panels)
-
-
-def _time_chart(rows: list[dict[str, Any]], names: Sequence[str], title: str, form: str) -> dict[str, Any]:
-    colours = alt.Scale(domain=list(names), range=[BLUE, ORANGE, GREEN, PURPLE][: len(names)])
-    dashes = alt.Scale(domain=list(names), range=[[1, 0], [5, 2], [2, 2], [8, 3]][: len(names)])
-    lines = (
-        chart(rows)
-        .mark_line()
-        .encode(
-            alt.X("date:T", title="date", axis=alt.Axis(format="%b %Y", tickCount=5), scale=alt.Scale(type="utc")),
-            alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False)),
-            alt.Color("series:N", title=None, scale=colours),
-            alt.StrokeDash("series:N", title=None, scale=dashes),
-        )
-    )
-    return specification([lines], title)
-
-
 def reliability_figure(bins: Sequence[Row]) -> Figure | None:
     """Accuracy against confidence.
 
@@ -131,7 +78,7 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
     intervals = [{**row, **wilson(row["accuracy"], row.get("count"))} for row in rows]
     values = [v for r in intervals for v in (r["confidence"], r["accuracy"])]
     ends = [{"confidence": v, "accuracy": v} for v in (min(values), max(values))]
-    axis, scale = alt.Axis(format=".0%"), alt.Scale(zero=False)
+    axis, scale = alt.Axis(format=".0%", tickCount=6), alt.Scale(zero=False)
     x = alt.X("confidence:Q", title="probability given to the answer", axis=axis, scale=scale)
     y = alt.Y("accuracy:Q", title="share of answers that were right", axis=axis, scale=scale)
     diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
@@ -147,7 +94,7 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
     )
     layers = [diagonal, *([bars] if known else []), dots]
     panel = Panel("", specification(layers, "Reliability of the predicted probabilities"))
-    return Figure("reliability", "Calibration", reading, (panel,))
+    return Figure("reliability", "Probabilities given and shares that came true", reading, (panel,))
 
 
 def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None) -> Figure | None:
@@ -246,6 +193,36 @@ def decay_figure(bins: Sequence[Row]) -> Figure | None:
     bars = chart(rows).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
     panel = Panel("", specification([bars, points, *rule(0.0)], "Skill by age of the model"))
     return Figure("decay", "Skill since training", reading, (panel,))
+
+
+def drift_figure(drift: Sequence[Row]) -> Figure | None:
+    """Population stability index of each feature between development and the judged rows.
+
+    Parameters
+    ----------
+    drift : sequence of mappings
+        feature, psi, ks; the largest first.
+    """
+    rows = [
+        {"feature": str(d["feature"]), "psi": d["psi"], "ks": d.get("ks")} for d in drift if d.get("psi") is not None
+    ]
+    if not rows:
+        return None
+    height = 20 * len(rows) + 20
+    y = alt.Y("feature:N", title=None, sort=[row["feature"] for row in rows])
+    x = alt.X("psi:Q", title="stability index", axis=alt.Axis(tickCount=6))
+    bars = chart(rows, height=height).mark_bar(color=BLUE)
+    bars = bars.encode(
+        x, y, tooltip=["feature:N", alt.Tooltip("psi:Q", format=".3f"), alt.Tooltip("ks:Q", format=".3f")]
+    )
+    reading = (
+        "The longer the bar, the more the feature's distribution has moved between the development rows and these. By "
+        f"convention below 0.1 is little and above {_DRIFTED} (dashed line, where the axis reaches it) much: there the "
+        "model answers questions that it was not trained on."
+    )
+    limit = rule(_DRIFTED, vertical=True) if max(row["psi"] for row in rows) > _DRIFTED / 2 else []
+    panel = Panel("", specification([bars, *limit], "Drift of the features"))
+    return Figure("drift", "Drift of the features", reading, (panel,))
 
 
 def _band_chart(rows: Sequence[Row], field: str, x_title: str, y_title: str, form: str) -> dict[str, Any]:

@@ -21,11 +21,26 @@ _STAGES = ("random", "bayesian", "fine tune")
 MAX_POINTS = 1200
 # Each colour has a contrast of at least 3:1 against both the light and the dark background.
 BLUE, ORANGE, GREEN, PURPLE, PINK, GREY = "#3b82d6", "#d9730d", "#2e9e5b", "#9b6bdf", "#d6457f", "#7d8590"
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
-    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 240},
-    "legend": {"orient": "bottom", "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "columns": 3},
+    "axis": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        # A phone; false for the files, which are drawn without a page.
+        "labelLimit": {"expr": "containerSize()[0] < 480 ? 120 : 240"},
+    },
+    # A label that would reach over the edge is left out.
+    "axisX": {"labelBound": 4},
+    "legend": {
+        "orient": "bottom",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "columns": {"expr": "width < 400 ? 2 : 3"},
+        "labelLimit": 150,
+    },
     "range": {"category": [BLUE, ORANGE, GREEN, PURPLE, PINK, GREY]},
     "point": {"size": 45, "filled": True, "opacity": 0.9},
     "line": {"strokeWidth": 1.8},

@@ -1,15 +1,13 @@
-"""Progress on the terminal and TensorBoard logs; no result ever depends on either."""
+"""Progress on the terminal; no result ever depends on it."""
 
 from __future__ import annotations
 
 import math
-import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,22 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scripts.config import NAME_PATTERN
-from scripts.errors import EnvironmentFailed, InputError
-from scripts.search_space import Scalar
-
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.event_pb2 import Event
-
 _REFRESH_S = 0.1
-_TAGS = {
-    "train_loss": "train/loss",
-    "examples_per_s": "train/examples_per_s",
-    "duration_s": "train/duration_s",
-    "val_loss": "validation/loss",
-    "val_accuracy": "validation/accuracy",
-    "simulated_return": "validation/simulated_return",
-}
 
 
 class Progress:
@@ -159,100 +142,6 @@ class Progress:
             live.refresh()
 
 
-class TensorBoardLog:
-    """TensorBoard logs, one folder per run, that equal the runs' histories also after an interruption.
-
-    Records are appended by the caller's thread and the file is closed after each, so any number of paused runs costs
-    neither threads nor open files.
-
-    Parameters
-    ----------
-    folder : Path
-        The `tensorboard_logs` folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files: dict[str, Path] = {}
-
-    def start(self, run: str, history: Sequence[Mapping[str, float | None]] = ()) -> None:
-        """Make the folder of `run` hold exactly `history`, whatever an interrupted command left in it.
-
-        Parameters
-        ----------
-        run : str
-            Name of the run, at most 64 of the characters A-Z a-z 0-9 . _ -.
-        history : sequence of mappings
-            One mapping per epoch with the keys of `epoch`; its own `epoch` is the step, else its position from 1.
-
-        Raises
-        ------
-        InputError
-            `run` is no valid name.
-        EnvironmentFailed
-            The disk is full or the folder cannot be written.
-        """
-        if not re.fullmatch(NAME_PATTERN, run):
-            raise InputError(f"{run!r} is no name of a run", "tensorboard_logs", "use 1 to 64 letters, digits, . _ -")
-        folder = self.folder / run
-        events = [_scalars(int(m.get("epoch") or k), _tagged(m)) for k, m in enumerate(history, start=1)]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            earlier = sorted(folder.glob("events.out.tfevents.*.hyper"))
-            # A name that sorts later makes a TensorBoard that is watching go on to the new file.
-            number = int(earlier[-1].name.split(".")[3]) + 1 if earlier else 1
-            for old in earlier:
-                old.unlink()
-        except OSError as error:
-            raise _failed(folder, error) from error
-        self._files[run] = folder / f"events.out.tfevents.{number:010d}.hyper"
-        self._append(run, [*_opening(), *events])
-
-    def epoch(self, run: str, epoch: int, metrics: Mapping[str, float | None]) -> None:
-        """Add the metrics of one epoch (counted from 1); None is left out. Without `start` the run begins empty.
-
-        Parameters
-        ----------
-        run : str
-            Name of the run.
-        epoch : int
-            Step.
-        metrics : mapping
-            train_loss, val_loss, val_accuracy, simulated_return, examples_per_s, duration_s; others go to `other/`.
-        """
-        self._append(run, [_scalars(epoch, _tagged(metrics))])
-
-    def finished(self, run: str, hyperparameters: Mapping[str, Scalar], metrics: Mapping[str, float | None]) -> None:
-        """Add the hyperparameters and final metrics of `run` to the table of the HParams page."""
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-        from torch.utils.tensorboard.summary import hparams
-
-        final = {f"final/{name}": value for name, value in metrics.items() if value is not None}
-        # PyTorch's start summary turns booleans into numbers, and its experiment summary would fix the table's columns
-        # by one run; without one TensorBoard takes the columns of all runs.
-        start = hparams_pb(dict(hyperparameters), trial_id=run)
-        _, _, end = hparams({}, {})
-        self._append(run, [_event(summary=start), _scalars(0, final), _event(summary=end)])
-
-    def close(self) -> None:
-        """Nothing is open between calls; afterwards a run starts anew."""
-        self._files.clear()
-
-    def _append(self, run: str, events: Iterable[Event]) -> None:
-        if run not in self._files:
-            self.start(run)
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        path = self._files[run]
-        try:
-            with open(path, "ab") as file:
-                writer = RecordWriter(file)
-                for event in events:
-                    writer.write(event.SerializeToString())
-        except OSError as error:
-            raise _failed(path, error) from error
-
-
 class _QuietStream:
     """A text stream that escapes what it cannot encode and falls silent once it is closed or full.
 
@@ -298,37 +187,3 @@ def duration_in_words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _event(**content: Any) -> Event:
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    return Event(wall_time=time.time(), **content)
-
-
-def _opening() -> list[Event]:
-    """Begin a file of events: its version, and that all steps seen before are void."""
-    from tensorboard.compat.proto.event_pb2 import SessionLog
-
-    return [_event(file_version="brain.Event:2"), _event(session_log=SessionLog(status=SessionLog.START))]
-
-
-def _scalars(step: int, values: Mapping[str, float]) -> Event:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-    return _event(step=step, summary=summary)
-
-
-def _tagged(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    return {
-        _TAGS.get(name, f"other/{name}"): value
-        for name, value in metrics.items()
-        if value is not None and name != "epoch"
-    }
-
-
-def _failed(path: Path, error: OSError) -> EnvironmentFailed:
-    return EnvironmentFailed(
-        error.strerror or str(error), str(path), "mend the disk or its permissions; the same command goes on"
-    )

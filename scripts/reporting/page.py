@@ -68,12 +68,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, tables and figures."""
+    """A heading with paragraphs, tables and figures, in this order unless the figures come first."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    figures_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,11 @@ def number_cell(value: float | None, form: str = ".4g") -> Cell:
 def present(items: Iterable[Figure | None]) -> tuple[Figure, ...]:
     """Those figures that have data."""
     return tuple(item for item in items if item is not None)
+
+
+def with_content(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Those sections that have a paragraph, a figure, or a table with rows."""
+    return tuple(s for s in sections if s.paragraphs or s.figures or any(t.rows for t in s.tables))
 
 
 def provenance(artifact: Mapping[str, Any]) -> str:

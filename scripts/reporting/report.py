@@ -7,10 +7,18 @@ from pathlib import Path
 from scripts.artifacts import write_bytes
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
 from scripts.reporting.evaluation_page import EvaluationReport, evaluation_page
-from scripts.reporting.figures import write_svg
+from scripts.reporting.figures import Figure, write_svg
 from scripts.reporting.page import Page, render
 
-__all__ = ["AnalysisReport", "EvaluationReport", "write_analysis_report", "write_evaluation_report", "write_figures"]
+__all__ = [
+    "AnalysisReport",
+    "EvaluationReport",
+    "figures_for_tensorboard",
+    "write_analysis_report",
+    "write_evaluation_report",
+    "write_figures",
+]
+_BESIDE_CURVES = ("reliability", "equity", "costs")
 
 
 def write_analysis_report(path: Path, content: AnalysisReport) -> None:
@@ -27,6 +35,11 @@ def write_analysis_report(path: Path, content: AnalysisReport) -> None:
 def write_evaluation_report(path: Path, content: EvaluationReport) -> None:
     """Write the evaluation on the sealed test set as one HTML file; errors as `write_analysis_report`."""
     write_bytes(path, _encoded(evaluation_page(content)))
+
+
+def figures_for_tensorboard(content: EvaluationReport) -> list[Figure]:
+    """Those charts of an evaluation that are worth seeing beside learning curves: calibration, equity, costs."""
+    return [figure for figure in evaluation_page(content).figures if figure.name in _BESIDE_CURVES]
 
 
 def write_figures(folder: Path, content: AnalysisReport | EvaluationReport) -> list[Path]:

@@ -1,0 +1,47 @@
+"""How a judged model was made, as far as the artifacts beside it tell: time by phase, curves of its networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scripts.artifacts import RunDir, file_sha256, read_json
+from scripts.errors import HyperError
+from scripts.experiments import EXTENDED, FINAL, TUNING
+
+
+def known_making(run_dir: RunDir, model_sha256: str) -> dict[str, Any]:
+    """What the run directory holds on the making of a model; empty where the model does not come from it.
+
+    Returns
+    -------
+    dict
+        `durations_s`: seconds of training by phase (tuning, extended, final), summed over all workers. `seeds`: for
+        each network `history` (hold-out) and `history_all` (all development rows). `note`: why something is missing.
+    """
+    try:
+        final = _read(run_dir.final_results, FINAL)
+        if final is None or final["files"].get(run_dir.final_model.name) != model_sha256:
+            return {}
+        seeds = [seed for member in final["members"] for seed in member["seeds"]]
+        found = {"seeds": seeds, "durations_s": {"final": final["duration_s"]}}
+        return found | {"durations_s": _earlier(run_dir, final) | found["durations_s"]}
+    except HyperError as error:  # the model is judged all the same: nothing of this is a part of its result
+        return {"note": f"how the model was made is not told: {error}"}
+
+
+def _earlier(run_dir: RunDir, final: dict[str, Any]) -> dict[str, float]:
+    """Seconds of phases 1 and 2, if they are the ones that led to this model."""
+    best = run_dir.best_config
+    if not best.exists() or final["inputs"].get(best.name) != file_sha256(best):
+        return {}
+    searched = {run_dir.trials.name: file_sha256(run_dir.trials)} if run_dir.trials.exists() else {}
+    trials, extended = _read(run_dir.trials, TUNING), _read(run_dir.extended_results, EXTENDED)
+    if trials is None or extended is None or extended["inputs"] != searched:
+        return {}
+    long = sum(configuration["duration_s"] for configuration in extended["configurations"])
+    return {"tuning": trials["duration_s"], "extended": long}
+
+
+def _read(path: Path, made_by: str) -> dict[str, Any] | None:
+    return read_json(path, made_by) if path.exists() else None

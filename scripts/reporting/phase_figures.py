@@ -1,0 +1,164 @@
+"""Charts of phase 2: the candidates against naive rules and over the folds, and whether short trials foretold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+from scipy import stats
+
+from scripts.reporting.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    Figure,
+    Panel,
+    Row,
+    chart,
+    percent_tooltip,
+    rule,
+    specification,
+)
+
+_MAX_CANDIDATES = 8
+
+
+def skill_figure(configurations: Sequence[Row]) -> Figure | None:
+    """Skill of each candidate over the best naive rule on the out-of-fold rows, with 95 % intervals."""
+    rows = [
+        {"name": f"trial {c.get('trial_number')}", "skill": c["skill"], "low": bounds[0], "high": bounds[1]}
+        for c in configurations[:_MAX_CANDIDATES]
+        if c.get("skill") is not None and (bounds := c.get("skill_ci95"))
+    ]
+    if not rows:
+        return None
+    height = 26 * len(rows) + 20
+    y = alt.Y("name:N", title=None, sort=[row["name"] for row in rows])
+    axis = alt.Axis(format="+.1%", tickCount=6)
+    x = alt.X("skill:Q", title="accuracy above best naive rule", axis=axis)
+    points = chart(rows, height=height).mark_point(color=BLUE, size=90)
+    points = points.encode(x, y, tooltip=["name:N", *map(percent_tooltip, ("skill", "low", "high"))])
+    bars = chart(rows, height=height).mark_rule(color=BLUE, strokeWidth=2)
+    bars = bars.encode(alt.X("low:Q"), y, alt.X2("high:Q"))
+    reading = (
+        "Right of the dashed line a candidate is more accurate than the best rule that needs no model, on rows that it "
+        "was not trained on; bars are 95 % intervals by blocks of dates. The best of several looks a little too good "
+        "here: the section on luck says by how much."
+    )
+    panel = Panel("", specification([bars, points, *rule(0.0, vertical=True)], "Skill of the candidates"))
+    return Figure("skill", "Candidates against the best naive rule", reading, (panel,))
+
+
+def fold_figure(configurations: Sequence[Row], spans: Sequence[Row], chosen: Any) -> Figure | None:
+    """Accuracy of the candidates on each fold, over the dates that the fold tests where there are dates.
+
+    Parameters
+    ----------
+    configurations : sequence of mappings
+        Candidates with `trial_number` and `folds`.
+    spans : sequence of mappings
+        fold, first_date, last_date (ISO, or None without time), best_constant.
+    chosen : int or None
+        Trial number of the chosen one.
+    """
+    by_fold = {span["fold"]: span for span in spans}
+    rows = [
+        _fold_row(by_fold[f.get("fold")], f["accuracy"], "chosen" if c.get("trial_number") == chosen else "others")
+        | {"trial": f"trial {c.get('trial_number')}"}
+        for c in configurations
+        for f in c.get("folds") or ()
+        if f.get("accuracy") is not None and f.get("fold") in by_fold
+    ]
+    if not rows:
+        return None
+    constants = [_fold_row(s, s["best_constant"], "always one class") | {"trial": "always one class"} for s in spans]
+    rows = [*rows, *constants]
+    dated = all(span.get("first_date") for span in spans)
+    spec = _folds_over_time(rows) if dated else _folds_by_number(rows)
+    reading = (
+        "Each bar is a fold, as wide as the dates that it tests; each line a candidate or the best constant answer of "
+        "that fold. A model that beats the constant in one period alone may have found what was true only then."
+        if dated
+        else "Each column is a fold, each mark a candidate or the best constant answer of that fold. A model that "
+        "leads in one fold alone may have been lucky there."
+    )
+    return Figure("folds", "Accuracy of each fold", reading, (Panel("", spec),))
+
+
+def _fold_row(span: Row, accuracy: float, kind: str) -> dict[str, Any]:
+    dates = {"first": span.get("first_date"), "last": span.get("last_date")}
+    return {"fold": span["fold"], "accuracy": accuracy, "kind": kind} | dates
+
+
+def _folds_over_time(rows: Sequence[Row]) -> dict[str, Any]:
+    utc = alt.Scale(type="utc")
+    x = alt.X("first:T", title="dates tested", axis=alt.Axis(format="%b %Y", tickCount=5), scale=utc)
+    return specification(
+        [
+            chart(own).mark_rule(strokeWidth=width).encode(x, _FOLD_Y, alt.X2("last:T"), colour, tooltip=_FOLD_TOOLTIP)
+            for own, width, colour in _by_kind(rows)
+        ],
+        "Accuracy by fold over time",
+    )
+
+
+def _folds_by_number(rows: Sequence[Row]) -> dict[str, Any]:
+    x = alt.X("fold:O", title="fold", axis=alt.Axis(labelAngle=0))
+    return specification(
+        [
+            chart(own).mark_tick(thickness=width, width=40).encode(x, _FOLD_Y, colour, tooltip=_FOLD_TOOLTIP)
+            for own, width, colour in _by_kind(rows)
+        ],
+        "Accuracy by fold",
+    )
+
+
+_FOLD_Y = alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
+_FOLD_TOOLTIP = ["trial:N", "fold:O", percent_tooltip("accuracy")]
+_FOLD_KINDS = {"others": (GREY, 1.5), "always one class": (ORANGE, 2.5), "chosen": (BLUE, 4.0)}  # the last on top
+
+
+def _by_kind(rows: Sequence[Row]) -> Iterator[tuple[list[Row], float, alt.Color]]:
+    """Rows of each kind with the width of their lines and the colours of all."""
+    present = [kind for kind in _FOLD_KINDS if any(row["kind"] == kind for row in rows)]
+    colours = alt.Scale(domain=present, range=[_FOLD_KINDS[kind][0] for kind in present])
+    for kind in present:
+        own = [row for row in rows if row["kind"] == kind]
+        yield own, _FOLD_KINDS[kind][1], alt.Color("kind:N", title=None, scale=colours)
+
+
+def rank_figure(configurations: Sequence[Row], trials: Sequence[Row]) -> Figure | None:
+    """Rank of the candidates by phase 1 against their rank in phase 2, with Spearman's rank correlation."""
+    short = {t.get("number"): t.get("val_accuracy") for t in trials}
+    both = [(c.get("trial_number"), short.get(c.get("trial_number")), c.get("avg_accuracy")) for c in configurations]
+    both = [b for b in both if b[1] is not None and b[2] is not None]
+    if len(both) < 2:
+        return None
+    first, second = (stats.rankdata(-np.array([b[k] for b in both], dtype=float)) for k in (1, 2))
+    rows = [
+        {"trial": f"trial {b[0]}", "phase1": p, "phase2": q}
+        for b, p, q in zip(both, first.tolist(), second.tolist(), strict=True)
+    ]
+    scale = alt.Scale(domain=[0.5, len(rows) + 0.5], reverse=True, nice=False)
+    axis = alt.Axis(format="d", values=list(range(1, len(rows) + 1)))
+    x = alt.X("phase1:Q", title="rank after phase 1 (1 is best)", scale=scale, axis=axis)
+    y = alt.Y("phase2:Q", title="rank after phase 2", scale=scale, axis=axis)
+    points = chart(rows).mark_point(size=90, color=BLUE).encode(x, y, tooltip=["trial:N", "phase1:Q", "phase2:Q"])
+    labels = chart(rows).mark_text(align="left", dx=9, fontSize=12).encode(x, y, text="trial:N")
+    ends = [{"phase1": 1, "phase2": 1}, {"phase1": len(rows), "phase2": len(rows)}]
+    diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
+    reading = (
+        f"On the dashed line both phases agree. Spearman's rank correlation is {_spearman(first, second)} over "
+        f"{len(rows)} candidates; near 1 the short trials foretold the long ones, near 0 they did not and a larger "
+        "--top-n would be worth its epochs. So few points decide little."
+    )
+    panel = Panel("", specification([diagonal, points, labels], "Ranks of phases 1 and 2"))
+    return Figure("ranks", "Did the short trials foretell the long ones?", reading, (panel,))
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> str:
+    if len(set(first)) < 2 or len(set(second)) < 2:  # undefined when all are tied
+        return "undefined (ties)"
+    return f"{stats.spearmanr(first, second).statistic:.2f}"

@@ -1,0 +1,216 @@
+"""Reports as a run of medium size would make them, from made-up numbers, for tests that look at pages alone."""
+
+import math
+
+import numpy as np
+
+from scripts.reporting.report import AnalysisReport, EvaluationReport
+
+STAGES = [("random", 20, 8), ("bayesian", 40, 15), ("fine_tune", 15, 25)]
+
+
+def history(rng, epochs, top, frequency=1):
+    for epoch in range(1, epochs + 1):
+        share = 1 - math.exp(-epoch / (epochs / 4))
+        seen = epoch % frequency == 0
+        yield {
+            "epoch": epoch,
+            "train_loss": 0.70 - 0.03 * share - 0.0003 * epoch,
+            "val_loss": 0.695 - 0.008 * share + 0.0001 * epoch if seen else None,
+            "val_accuracy": 0.5 + (top - 0.5) * share + rng.normal(0, 0.002) if seen else None,
+            "simulated_return": rng.normal(0.02, 0.02) if seen else None,
+            "duration_s": 0.8,
+            "examples_per_s": 1.2e5,
+        }
+
+
+def sample_trials(rng, family="gru", shrink=1):
+    trials = []
+    for stage, count, epochs in STAGES:
+        for _ in range(count // shrink):
+            values = {
+                "family": str(rng.choice(["mlp", "resnet", family, "tcn"])),
+                "learning_rate": float(10 ** rng.uniform(-3.5, -2)),
+                "weight_decay": float(10 ** rng.uniform(-5, -1)),
+                "width": int(rng.choice([32, 64, 128])),
+                "dropout": float(rng.uniform(0, 0.5)),
+                "batch_size": int(rng.choice([256, 512, 1024])),
+            }
+            if values["family"] in (family, "tcn"):
+                values["window"] = int(rng.integers(4, 21))
+            bonus = {"random": 0, "bayesian": 0.006, "fine_tune": 0.01}[stage]
+            accuracy = 0.515 + bonus - 0.006 * abs(math.log10(values["learning_rate"]) + 2.8) + rng.normal(0, 0.004)
+            number = len(trials)
+            failed = number in (3, 31)
+            spent = int(rng.integers(epochs // 2, epochs + 1))
+            trials.append(
+                {
+                    "number": number,
+                    "stage": stage,
+                    "state": "failed" if failed else ("complete" if spent == epochs else "stopped"),
+                    "hyperparameters": values,
+                    "epochs": spent,
+                    "best_epoch": spent - 1,
+                    "val_accuracy": None if failed else accuracy,
+                    "val_loss": None if failed else 0.69,
+                    "train_loss": None if failed else 0.68,
+                    "simulated_return": None if failed else 0.02,
+                    "n_parameters": 20_000,
+                    "duration_s": spent * 0.8,
+                    "inference_us_per_row": 1.7,
+                    "failure": "diverged in epoch 4" if failed else None,
+                }
+            )
+    epochs = sum(t["epochs"] for t in trials)
+    return {"seed": 1, "epochs_spent": epochs, "duration_s": epochs * 0.8, "trials": trials}
+
+
+def sample_analysis(family="gru", warning="column `close_next` predicts the label with an AUC of 0.97", shrink=5):
+    rng = np.random.default_rng(3)
+    trials = sample_trials(rng, family, shrink)
+    usable = [t for t in trials["trials"] if t["val_accuracy"] is not None]
+    candidates = []
+    for rank, trial in enumerate(sorted(usable, key=lambda t: -t["val_accuracy"])[:5], start=1):
+        folds = [0.535 - 0.002 * rank + rng.normal(0, 0.004) for _ in range(3)]
+        candidates.append(
+            {
+                "rank": rank,
+                "trial_number": trial["number"],
+                "config": trial["hyperparameters"],
+                "avg_accuracy": float(np.mean(folds)),
+                "std_accuracy": float(np.std(folds, ddof=1)),
+                "skill": float(np.mean(folds)) - 0.515,
+                "skill_se": 0.006,
+                "skill_ci95": [float(np.mean(folds)) - 0.527, float(np.mean(folds)) - 0.503],
+                "avg_val_loss": 0.688,
+                "avg_train_loss": 0.671,
+                "avg_simulated_return": 0.04,
+                "n_parameters": 25_000,
+                "duration_s": 180.0,
+                "inference_us_per_row": 2.1,
+                "folds": [
+                    {
+                        "fold": k,
+                        "epochs": 60,
+                        "best_epoch": 40,
+                        "accuracy": a,
+                        "history": list(history(rng, 60 // shrink, a, 5)),
+                    }
+                    for k, a in enumerate(folds)
+                ],
+            }
+        )
+    reason = f"trial {candidates[0]['trial_number']} ({family}); no other configuration lies within one standard error"
+    created = {"version": "0.1.0", "git_revision": "abc123", "libraries": {"torch": "2.13", "optuna": "5.0"}}
+    return AnalysisReport(
+        trials=trials,
+        extended={
+            "n_folds": 3,
+            "epochs_spent": 900,
+            "best_naive": "persistence",
+            "best_constant_accuracy": 0.512,
+            "configurations": candidates,
+            "created_by": created,
+        },
+        best={
+            "hyperparameters": candidates[0]["config"],
+            "experiment": {
+                "search_space": {"learning_rate": {"log": True}, "weight_decay": {"log": True}, "family": "mlp"}
+            },
+            "selection": {"trial_number": candidates[0]["trial_number"], "reason": reason},
+            "created_by": created,
+            "config_hash": "9f" * 32,
+            "data_fingerprint": "1c" * 32,
+        },
+        fold_spans=[
+            {"fold": k, "n_rows": 900, "first_date": f"201{k}-01-04", "last_date": f"201{k}-12-28"}
+            | {"best_constant": 0.51 + 0.002 * k}
+            for k in range(3)
+        ],
+        importance={"learning_rate": 0.52, "family": 0.21, "dropout": 0.12, "width": 0.1, "window": 0.05},
+        warnings=[warning],
+    )
+
+
+def sample_evaluation(ticker="AAPL", n_dates=1500):
+    rng = np.random.default_rng(5)
+    market = rng.normal(3e-4, 0.01, n_dates)
+    dates = np.datetime64("2018-01-02") + np.arange(n_dates)
+    tickers = [ticker] + [f"T{k:02d}" for k in range(19)]
+    return EvaluationReport(
+        evaluation={
+            "n_rows": 30_000,
+            "first_date": str(dates[0]),
+            "last_date": str(dates[-1]),
+            "accuracy": 0.534,
+            "accuracy_se": 0.0035,
+            "accuracy_ci95": [0.527, 0.541],
+            "naive": {"best_constant": 0.514, "majority": 0.512, "persistence": 0.497},
+            "references": {"logistic_regression": {"accuracy": 0.526, "accuracy_ci95": [0.519, 0.533]}},
+            "skill": 0.02,
+            "skill_se": 0.004,
+            "skill_ci95": [0.012, 0.028],
+            "verdict": "skill",
+            "best_naive": "best_constant",
+            "versus_references": {
+                "logistic_regression": {"difference": 0.008, "se": 0.003, "ci95": [0.002, 0.014]},
+                "gradient_boosting": {"difference": 0.002, "se": 0.003, "ci95": [-0.004, 0.008]},
+            },
+            "ceiling": 0.561,
+            "auc": 0.551,
+            "log_loss": 0.6895,
+            "brier": 0.2481,
+            "ece": 0.011,
+            "returns": {
+                "gross": 0.41,
+                "net": 0.22,
+                "sharpe": 0.71,
+                "max_drawdown": -0.12,
+                "turnover": 0.34,
+                "break_even_cost_bps": 9.6,
+                "cost_bps": 5.0,
+                "buy_and_hold": 0.31,
+                "by_cost": [{"cost_bps": float(c), "net": 0.41 - 0.043 * c} for c in range(15)],
+            },
+            "by_volatility": {
+                "low": {"accuracy": 0.521, "n_rows": 9000, "from": None, "to": 0.0081},
+                "middle": {"accuracy": 0.537, "n_rows": 11000, "from": 0.0081, "to": 0.0125},
+                "high": {"accuracy": 0.544, "n_rows": 10000, "from": 0.0125, "to": None},
+            },
+            "drift": [{"feature": f"feature_{k}", "psi": 0.4 / (k + 1), "ks": 0.2 / (k + 1)} for k in range(6)],
+            "n_duplicates": 0,
+            "epochs_spent": {"tuning": 500, "extended": 1500, "final": 210},
+            "by_seed": [0.531, 0.529, 0.533],
+            "by_group": {
+                t: {"accuracy": 0.534 + float(rng.normal(0, 0.012)), "n_rows": 1500, "naive": 0.51} for t in tickers
+            },
+            "by_year": {
+                str(y): {"accuracy": 0.534 + float(rng.normal(0, 0.008)), "n_rows": 7300} for y in range(2018, 2023)
+            },
+            "epochs_spent_total": 2210,
+            "test_openings": 2,
+            "notes": ["5 rows without a forward return were left out"],
+            "created_by": {"version": "0.1.0"},
+        },
+        dates=[str(d) for d in dates],
+        curves={
+            "model after costs": np.cumprod(1 + market * 0.4 + rng.normal(2e-4, 0.004, n_dates)),
+            "buy and hold": np.cumprod(1 + market),
+        },
+        reliability=[
+            {"confidence": 0.5 + 0.03 * k, "accuracy": 0.5 + 0.026 * k, "count": 9000 // (k + 1)} for k in range(6)
+        ],
+        confusion=[[7200, 7300], [6700, 8800]],
+        class_names=["down", "up"],
+        warnings=["only 1 % of the rows are warm"],
+        model={
+            "hyperparameters": {"family": "mlp", "width": 64},
+            "selection": {"reason": "trial 7 (mlp), the best"},
+            "trained_on": {"n_rows": 90_000, "n_tickers": 20, "first_date": "2000-01-03", "last_date": "2017-12-29"},
+            "n_parameters": 25_000,
+        },
+        making={
+            "durations_s": {"tuning": 300.0, "extended": 900.0, "final": 120.0},
+            "seeds": [{"history": list(history(rng, 40, 0.53))} for _ in range(3)],
+        },
+    )
