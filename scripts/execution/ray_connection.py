@@ -36,7 +36,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
     InputError
         Ray is not installed, or the address is one of Ray's client, which passes no streams on.
     EnvironmentFailed
-        No cluster answers there.
+        No cluster answers there, or it failed later: whatever Ray itself raises, unlike what a task raises.
     """
     if address is not None and address.startswith("ray://"):
         remedy = "run the command on a machine of the cluster, with auto or HOST:PORT"
@@ -53,26 +53,37 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         ) from None
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    sent = _sent(modules)
     try:
         if address is None:
             with _search_path():
                 ray.init("local", num_cpus=max(1, round(processors)), include_dashboard=False, **quiet)
         else:
-            ray.init(address, runtime_env={"py_modules": _sent(modules)}, **quiet)
-    except (ConnectionError, TimeoutError, ray.exceptions.RayError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise EnvironmentFailed(
-            f"no Ray cluster: {reason}",
-            f"--ray-address {address}",
-            "start it or name another; the same command goes on",
-        ) from error
+            ray.init(address, runtime_env={"py_modules": sent}, **quiet)
+    except Exception as error:  # of many classes, as its parts have them
+        remedy = "start it or name another; the same command goes on"
+        raise EnvironmentFailed(f"no Ray cluster: {first_line(error)}", _named(address), remedy) from error
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     try:
         yield
+    except ray.exceptions.RayTaskError:
+        raise  # what a task raised is no failure of Ray
+    except ray.exceptions.RayError as error:
+        remedy = "see that the cluster is up; the same command goes on"
+        raise EnvironmentFailed(f"the Ray cluster failed: {first_line(error)}", _named(address), remedy) from error
     finally:
         ray.shutdown()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line; Ray says much on the others."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _named(address: str | None) -> str:
+    return "--execution ray" if address is None else f"--ray-address {address}"
 
 
 @contextmanager
