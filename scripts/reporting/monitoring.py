@@ -56,6 +56,7 @@ class Progress:
     def __init__(self, title: str, total_epochs: int, *, enabled: bool, verbose: bool = False) -> None:
         self.title, self.total, self.done, self.verbose = title, total_epochs, 0, verbose
         self.best: tuple[float, str] | None = None
+        self.workers = ""  # what they are at, in words
         self._start = self._drawn = time.monotonic()
         self._console = Console(file=cast(TextIO, _QuietStream(sys.stderr)), highlight=False, quiet=not enabled)
         self._current = "starting"
@@ -138,7 +139,8 @@ class Progress:
         best = f"best {self.best[0]:.1%} ({self.best[1]}), " if self.best else ""
         left = self.time_left_s()
         ending = "" if left is None else f", {duration_in_words(left)} left"
-        return f"{best}{self.done}/{self.total} epochs{ending}"
+        workers = f", {self.workers}" if self.workers else ""
+        return f"{best}{self.done}/{self.total} epochs{ending}{workers}"
 
     def _line(self, text: str) -> None:
         # Text, not markup: a ticker such as "[red]" is shown as it is.
@@ -218,7 +220,8 @@ class TensorBoardLog:
         epoch : int
             Step.
         metrics : mapping
-            train_loss, val_loss, val_accuracy, simulated_return, examples_per_s, duration_s; others go to `other/`.
+            train_loss, val_loss, val_accuracy, simulated_return, examples_per_s, duration_s; a name with a slash is its
+            own tag; others go to `other/`.
         """
         self._append(run, [_scalars(epoch, _tagged(metrics))])
 
@@ -322,7 +325,7 @@ def _scalars(step: int, values: Mapping[str, float]) -> Event:
 
 def _tagged(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {
-        _TAGS.get(name, f"other/{name}"): value
+        name if "/" in name else _TAGS.get(name, f"other/{name}"): value
         for name, value in metrics.items()
         if value is not None and name != "epoch"
     }
