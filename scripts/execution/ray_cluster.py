@@ -226,6 +226,12 @@ def _reason(error: RayError) -> str:
 
 def _on_the_node(error: RayTaskError) -> Exception:
     """What a node could not even begin, as an error of the environment; anything else is a defect."""
+    if isinstance(error.cause, RayError):
+        return EnvironmentFailed(
+            f"cannot hand a training what it needs: {first_line(error.cause)}",
+            "the Ray cluster",
+            "see that its machines reach each other and this one; the same command goes on",
+        )
     if isinstance(error.cause, ImportError):
         return EnvironmentFailed(
             f"lacks what a training needs: {first_line(error.cause)}",

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 from scripts.errors import EnvironmentFailed, InputError
 
 _ROOT = Path(__file__).resolve().parents[2]
+_ANSWER_S = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,6 +57,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     sent = _sent(modules)
     try:
+        _check_listening(address)
         if address is None:
             with _search_path():
                 ray.init("local", num_cpus=max(1, round(processors)), include_dashboard=False, **quiet)
@@ -75,6 +78,13 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         raise EnvironmentFailed(f"the Ray cluster failed: {first_line(error)}", _named(address), remedy) from error
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str | None) -> None:
+    """Raise OSError if nobody listens there: Ray itself tries on for more than ten minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
 
 
 def first_line(error: Exception) -> str:

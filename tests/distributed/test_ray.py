@@ -123,8 +123,9 @@ def test_an_address_of_rays_client_is_refused_with_the_remedy(tiny_config, tmp_p
 
 
 def test_a_cluster_that_is_not_there_is_the_environments_fault(tiny_config, tmp_path):
-    flags = ["--config", tiny_config, "--execution", "ray", "--ray-address", "auto"]
-    done = run(SCRIPTS[0], tmp_path, *flags, environment={"RAY_TMPDIR": str(tmp_path)})
+    """An address where nobody listens; auto would find the cluster of the other tests."""
+    flags = ["--config", tiny_config, "--execution", "ray", "--ray-address", "127.0.0.1:1"]
+    done = run(SCRIPTS[0], tmp_path, *flags)
     assert done.returncode == 5
     assert "no Ray cluster" in done.stderr
     assert "Traceback" not in done.stderr
