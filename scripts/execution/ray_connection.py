@@ -7,9 +7,10 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,16 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    try:
-        yield
-    except ray.exceptions.RayTaskError:
-        raise  # what a task raised is no failure of Ray
-    except ray.exceptions.RayError as error:
-        remedy = "see that the cluster is up; the same command goes on"
-        raise EnvironmentFailed(f"the Ray cluster failed: {first_line(error)}", _named(address), remedy) from error
-    finally:
-        ray.shutdown()
+    with nullcontext() if address is not None else _ended_with_us():
+        try:
+            yield
+        except ray.exceptions.RayTaskError:
+            raise  # what a task raised is no failure of Ray
+        except ray.exceptions.RayError as error:
+            remedy = "see that the cluster is up; the same command goes on"
+            raise EnvironmentFailed(f"the Ray cluster failed: {first_line(error)}", _named(address), remedy) from error
+        finally:
+            ray.shutdown()
 
 
 def _check_listening(address: str | None) -> None:
@@ -108,6 +110,27 @@ def _search_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _ended_with_us() -> Iterator[None]:
+    """See that no process of an own cluster outlives this one for long, however it ends."""
+    if not hasattr(os, "pidfd_open"):
+        yield
+        return
+    members = [str(number) for number in _children(os.getpid()) if number != os.getpid()]
+    watcher = [sys.executable, "-IS", str(Path(__file__).with_name("end_after_parent.py")), *members]
+    with subprocess.Popen(watcher, stdin=subprocess.PIPE):  # its input ends with the block or with this process
+        yield
+
+
+def _children(process: int) -> Iterator[int]:
+    """A process and all that it has started, directly or not."""
+    yield process
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in path.read_text().split():
+                yield from _children(int(child))
 
 
 def _sent(modules: Iterable[str]) -> list[str]:

@@ -84,7 +84,7 @@ def test_an_own_cluster_listens_on_this_machine_alone_and_ends_with_its_command(
     assert {address for member in members for address in listening(member)} == {LOOPBACK}
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 30
     while any(Path(f"/proc/{member}").exists() for member in members) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not [member for member in members if Path(f"/proc/{member}").exists()]
