@@ -6,6 +6,7 @@ A dated hold-out finds the best epoch; --config names best_config.json, by defau
 """
 
 import argparse
+from pathlib import Path
 
 from scripts.cli import Session, command
 
@@ -23,6 +24,13 @@ def run(session: Session) -> None:
     from scripts.final_phase import finalise
 
     finalise(session)
+
+
+def join(session: Session) -> bool:
+    """Train for another start of this command."""
+    from scripts.joining.worker import join
+
+    return join(session, Path(__file__).name)
 
 
 if __name__ == "__main__":

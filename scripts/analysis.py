@@ -51,7 +51,7 @@ def analyse(session: Session) -> None:
         write_best_config(run_dir, experiment, extended, origin)
         session.say(f"chosen: {extended['reason']}")
     best = read_json(run_dir.best_config, EXTENDED)
-    study = TrialStudy(place_of_study(run_dir, session.storage, made_by=TUNING), {})
+    study = TrialStudy(place_of_study(run_dir, session.storage, made_by=TUNING), {}, session.say)
     importance = study.importance(experiment.seed)
     study.close()
     finished = complete(extended["configurations"])

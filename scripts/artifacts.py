@@ -38,6 +38,10 @@ _ENVIRONMENT_ERRNOS = {
 }
 
 
+class InUse(InputError):
+    """Another process holds the run directory."""
+
+
 class RunDir:
     """Where each artifact of a run lies. `path` is resolved once, so a link to the run directory itself is fine."""
 
@@ -67,6 +71,7 @@ class RunDir:
         self.openings = self.path / "test_openings.jsonl"
         self.events = self.path / "events.jsonl"
         self.placebo = self.path / "placebo"
+        self.joining = self.path / "joining"
         self.tensorboard = self.path / "tensorboard_logs"
 
     @contextmanager
@@ -75,22 +80,18 @@ class RunDir:
 
         Raises
         ------
-        InputError
+        InUse
             Another process holds it.
         EnvironmentFailed
             The directory cannot be written.
         """
-        with environment_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor = self._lock_file()
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-                raise InputError(
-                    f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir"
-                ) from None
+                raise InUse(f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir") from None
             with environment_errors(self.path):
                 os.ftruncate(descriptor, 0)
                 since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -100,6 +101,22 @@ class RunDir:
             yield
         finally:
             os.close(descriptor)
+
+    def is_held(self) -> bool:
+        """Whether some process holds the run directory."""
+        descriptor = self._lock_file()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _lock_file(self) -> int:
+        with environment_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
 
     def _refuse_links(self) -> None:
         """Raise InputError if one of the files is a symbolic link; a link to a folder, on another disk, is fine."""

@@ -129,6 +129,11 @@ class Session:
         return given if isinstance(given, float) else None
 
     @property
+    def shares_work(self) -> bool:
+        """Whether further starts of the command on this run directory train for the first one."""
+        return self.storage is not None and self.arguments.execution is None
+
+    @property
     def workers(self) -> int:
         """Number of worker processes asked for."""
         if self.arguments.workers == "auto":
@@ -150,12 +155,16 @@ class Session:
         return asked
 
 
+Join = Callable[[Session], bool]
+
+
 def command(
     description: str | None,
     example: str,
     run: Callable[[Session], None],
     add_flags: AddFlags = lambda flags: None,
     only_reads: Callable[[argparse.Namespace], bool] = lambda arguments: False,
+    join: Join | None = None,
 ) -> NoReturn:
     """Parse the shared and own flags, hold the run directory, run, and end the process with the right exit code.
 
@@ -171,6 +180,9 @@ def command(
         Adds the command's own flags.
     only_reads : callable
         Whether a call with these arguments leaves the run directory alone, so that it need not be held, nor exist.
+    join : callable, optional
+        Trains for another start of the command that holds the run directory and shares its work by --storage; False
+        once nobody holds it any more, True if nothing is left to do.
     """
     parser = make_parser(description or "", example, add_flags)
     if "_ARGCOMPLETE" in os.environ:
@@ -187,7 +199,7 @@ def command(
         signal.signal(number, _interrupt)
     try:
         arguments = parser.parse_args()
-        _run(arguments, run, arguments.dry_run or only_reads(arguments), answer)
+        _run(arguments, run, arguments.dry_run or only_reads(arguments), answer, join)
     except HyperError as error:
         _refuse(answer, error, error.exit_code)
     except Interrupted:
@@ -237,7 +249,11 @@ def _started_by(script: str) -> list[str]:
 
 
 def _run(
-    arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool, answer: dict[str, Any]
+    arguments: argparse.Namespace,
+    run: Callable[[Session], None],
+    only_reads: bool,
+    answer: dict[str, Any],
+    join: Join | None,
 ) -> None:
     started = time.monotonic()
     if runs := getattr(arguments, "compare", None):
@@ -256,10 +272,27 @@ def _run(
     if only_reads:
         run(session)
         return
-    with session.run_dir.locked():
-        if note := file_system_note(session.run_dir.path):
-            session.say(f"note: {note}")
-        run(session)
+    with contextlib.ExitStack() as held:
+        if _hold(session, join if session.shares_work else None, held):
+            if note := file_system_note(session.run_dir.path):
+                session.say(f"note: {note}")
+            run(session)
+
+
+def _hold(session: Session, join: Join | None, held: contextlib.ExitStack) -> bool:
+    """Hold the run directory, or join whoever does until it is free; False if that left nothing to do."""
+    from scripts.artifacts import InUse
+
+    while True:
+        try:
+            held.enter_context(session.run_dir.locked())
+        except InUse:
+            if join is None or session.arguments.fresh:
+                raise
+        else:
+            return True
+        if join(session):
+            return False
 
 
 def _storage(arguments: argparse.Namespace) -> URL | None:

@@ -25,7 +25,7 @@ class EventLog:
     """
 
     def __init__(self, path: Path | None = None, phase: str = "") -> None:
-        self._path, self._phase = path, phase
+        self._path, self.phase = path, phase
 
     def write(self, event: str, **fields: Any) -> None:
         """Add a line: time (UTC, ISO 8601, milliseconds), phase, event, and plain values.
@@ -38,5 +38,5 @@ class EventLog:
         if self._path is None:
             return
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "phase": self._phase, "event": event} | fields
+        line = {"time": time, "phase": self.phase, "event": event} | fields
         append_line(self._path, json.dumps(line, allow_nan=False), durable=False)

@@ -188,17 +188,13 @@ def tune(session: Session) -> None:
     size = (n_runs, session.workers, total, n_validated, table_rows)
     check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
     place = place_of_study(run_dir, session.storage)
-    with database_errors(place):
-        study = TrialStudy(place, {"config_hash": origin["config_hash"]})
     setting = Setting(
         experiment, dataset, space, device(session, experiment), session.arguments.max_trial_time, first.trials
     )
-    with (
-        database_errors(place),
-        watching(session, "phase 1: search", total) as watch,
-        executing(session, experiment, dataset, config.proposal_lag, watch) as executor,
-    ):
-        body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
+    with database_errors(place), watching(session, "phase 1: search", total) as watch:
+        study = TrialStudy(place, {"config_hash": origin["config_hash"]}, watch.warn)
+        with executing(session, experiment, dataset, config.proposal_lag, watch) as executor:
+            body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
     keep_checkpoints(session, run_dir.tuning, run_name(best_trial(body)["number"]))
     say_tuned(session, body)

@@ -15,7 +15,8 @@ from scripts.artifacts import unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.errors import BudgetEnded
 from scripts.event_log import EventLog
-from scripts.execution.executor import Executor, Task, Update, WorkerEvent
+from scripts.execution.executor import Executor, Load, Task, Update, WorkerEvent
+from scripts.execution.pace import Pace
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.training.spec import Outcome, RunSpec
@@ -45,6 +46,7 @@ class Watch:
     warn: Callable[[str], None]
     events: EventLog = field(default_factory=EventLog)
     histograms: bool = False
+    pace: Pace = field(default_factory=Pace)
 
     def started(self, spec: RunSpec, state: bytes | None) -> None:
         """A run begins, or goes on after the epochs in its packed state."""
@@ -55,6 +57,16 @@ class Watch:
     def tell(self, event: WorkerEvent) -> None:
         """Something happened to a worker."""
         self.events.write(**asdict(event))
+
+    def loaded(self, load: Load) -> None:
+        """Show every few seconds what the workers are at, and how fast epochs come in."""
+        if (pace := self.pace.epochs_per_minute(self.progress.done)) is None:
+            return
+        waiting = f", {load.waiting} waiting" if load.waiting else ""
+        self.progress.workers = f"{load.busy} of {load.workers} workers busy{waiting}, {pace:.0f} epochs/min"
+        figures = {"workers": load.workers, "busy": load.busy, "waiting": load.waiting, "epochs_per_minute": pace}
+        name = f"workers_{self.events.phase.replace(' ', '_')}"
+        self.tensorboard.epoch(name, self.progress.done, {f"workers/{tag}": value for tag, value in figures.items()})
 
     def updated(self, spec: RunSpec, update: Update) -> None:
         """A run reported an epoch, its end, or both."""
@@ -118,6 +130,7 @@ def _carry(
         if update.state is not None:
             checkpoints.save(update.name, update.state)
         watch.updated(spec, update)
+        watch.loaded(executor.load)
         if update.outcome is not None:
             del running[update.name]
             populations = [left for names in populations if (left := names - {update.name})]

@@ -62,6 +62,15 @@ def tell_nobody(event: WorkerEvent) -> None:
     """Log nothing."""
 
 
+@dataclass(frozen=True)
+class Load:
+    """Workers that are there, how many of them train, and populations that wait for one."""
+
+    workers: int
+    busy: int
+    waiting: int
+
+
 class Executor(Protocol):
     """Runs up to `capacity` populations of tasks at a time; one task alone is a population too.
 
@@ -75,6 +84,10 @@ class Executor(Protocol):
     @property
     def n_ready(self) -> int:
         """Updates that `next_update` returns without waiting."""
+
+    @property
+    def load(self) -> Load:
+        """What the workers are at now, for people alone."""
 
     def submit(self, *tasks: Task) -> None:
         """Begin tasks that train together; only while fewer than `capacity` populations have unfinished ones."""

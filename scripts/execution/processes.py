@@ -21,7 +21,7 @@ import torch
 
 from scripts.data.dataset import Dataset
 from scripts.execution.assignment import Assignment, Patience
-from scripts.execution.executor import Task, Tell, Update, WorkerEvent, carried, tell_nobody
+from scripts.execution.executor import Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
 from scripts.execution.server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
 
@@ -70,6 +70,16 @@ class ProcessExecutor:
         """Updates that have arrived and were not returned."""
         return len(self._ready)
 
+    @property
+    def n_idle(self) -> int:
+        """Workers without a task."""
+        return sum(not w.given.tasks for w in self._workers)
+
+    @property
+    def load(self) -> Load:
+        """Workers, and how many of them train."""
+        return Load(self.capacity, self.capacity - self.n_idle, 0)
+
     def submit(self, *tasks: Task) -> None:
         """Hand tasks that train together to an idle worker."""
         worker = next(w for w in self._workers if not w.given.tasks)
@@ -79,19 +89,23 @@ class ProcessExecutor:
     def next_update(self) -> Update:
         """Wait for a report, for the death of a worker, or until one must be taken for hung."""
         while not self._ready:
-            busy = [w for w in self._workers if w.given.tasks]
-            start = time.monotonic()
-            ready = connection.wait([w.pipe for w in busy], _POLL_S)
-            # Time in which this process was itself stopped, such as by Ctrl-Z, is nobody's silence.
-            waited = min(time.monotonic() - start, _POLL_S)
-            for worker in busy:
-                worker.given.silent_s += waited
-            for worker in busy:
-                if worker.pipe in ready:
-                    self._receive(worker)
-                else:
-                    self._end_if_hung(worker)
+            self.wait(_POLL_S)
         return self._ready.popleft()
+
+    def wait(self, longest_s: float) -> None:
+        """Take what arrives within `longest_s` seconds; look after workers that died or hang."""
+        busy = [w for w in self._workers if w.given.tasks]
+        start = time.monotonic()
+        ready = connection.wait([w.pipe for w in busy], longest_s)
+        # Time in which this process was itself stopped, such as by Ctrl-Z, is nobody's silence.
+        waited = min(time.monotonic() - start, longest_s)
+        for worker in busy:
+            worker.given.silent_s += waited
+        for worker in busy:
+            if worker.pipe in ready:
+                self._receive(worker)
+            else:
+                self._end_if_hung(worker)
 
     def close(self) -> None:
         """Kill the workers; everything they reported is with us."""

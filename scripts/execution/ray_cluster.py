@@ -26,7 +26,8 @@ from scripts.config import ExecutionConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed
 from scripts.execution.assignment import Assignment, Patience
-from scripts.execution.executor import Task, Tell, Update, WorkerEvent, carried, tell_nobody
+from scripts.execution.executor import Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
+from scripts.execution.ray_connection import first_line
 
 _POLL_S = 1.0
 _UNREAD = 1  # updates that a task may be ahead of the driver; what is unread is lost with its node
@@ -102,6 +103,12 @@ class RayExecutor:
         """Updates that have arrived and were not returned."""
         return len(self._ready)
 
+    @property
+    def load(self) -> Load:
+        """Workers that have begun to train, places of the cluster for more, and what waits for one."""
+        n_busy = sum(bool(flight.worker) for flight in self._flights)
+        return Load(max(n_busy, self.capacity), n_busy, len(self._flights) - n_busy)
+
     def submit(self, *tasks: Task) -> None:
         """Hand tasks that train together to the cluster."""
         given = Assignment.of(tasks)
@@ -144,7 +151,7 @@ class RayExecutor:
             raise _on_the_node(error) from error
         except RuntimeEnvSetupError as error:
             raise EnvironmentFailed(
-                f"cannot be prepared: {_first_line(error)}", "a Ray node", "mend it; the same command goes on"
+                f"cannot be prepared: {first_line(error)}", "a Ray node", "mend it; the same command goes on"
             ) from error
         except RayError as error:
             self._again(flight, _reason(error), isinstance(error, NodeDiedError))
@@ -219,14 +226,16 @@ def _reason(error: RayError) -> str:
 
 def _on_the_node(error: RayTaskError) -> Exception:
     """What a node could not even begin, as an error of the environment; anything else is a defect."""
+    if isinstance(error.cause, RayError):
+        return EnvironmentFailed(
+            f"cannot hand a training what it needs: {first_line(error.cause)}",
+            "the Ray cluster",
+            "see that its machines reach each other and this one; the same command goes on",
+        )
     if isinstance(error.cause, ImportError):
         return EnvironmentFailed(
-            f"lacks what a training needs: {_first_line(error.cause)}",
+            f"lacks what a training needs: {first_line(error.cause)}",
             "a Ray node",
             "give it the same code and requirements as here; the same command goes on",
         )
     return error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

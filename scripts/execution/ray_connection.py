@@ -6,15 +6,18 @@ import importlib
 import logging
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from scripts.errors import EnvironmentFailed, InputError
 
 _ROOT = Path(__file__).resolve().parents[2]
+_ANSWER_S = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -36,7 +39,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
     InputError
         Ray is not installed, or the address is one of Ray's client, which passes no streams on.
     EnvironmentFailed
-        No cluster answers there.
+        No cluster answers there, or it failed later: whatever Ray itself raises, unlike what a task raises.
     """
     if address is not None and address.startswith("ray://"):
         remedy = "run the command on a machine of the cluster, with auto or HOST:PORT"
@@ -53,26 +56,46 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         ) from None
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    sent = _sent(modules)
     try:
+        _check_listening(address)
         if address is None:
             with _search_path():
                 ray.init("local", num_cpus=max(1, round(processors)), include_dashboard=False, **quiet)
         else:
-            ray.init(address, runtime_env={"py_modules": _sent(modules)}, **quiet)
-    except (ConnectionError, TimeoutError, ray.exceptions.RayError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise EnvironmentFailed(
-            f"no Ray cluster: {reason}",
-            f"--ray-address {address}",
-            "start it or name another; the same command goes on",
-        ) from error
+            ray.init(address, runtime_env={"py_modules": sent}, **quiet)
+    except Exception as error:  # of many classes, as its parts have them
+        remedy = "start it or name another; the same command goes on"
+        raise EnvironmentFailed(f"no Ray cluster: {first_line(error)}", _named(address), remedy) from error
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with nullcontext() if address is not None else _ended_with_us():
+        try:
+            yield
+        except ray.exceptions.RayTaskError:
+            raise  # what a task raised is no failure of Ray
+        except ray.exceptions.RayError as error:
+            remedy = "see that the cluster is up; the same command goes on"
+            raise EnvironmentFailed(f"the Ray cluster failed: {first_line(error)}", _named(address), remedy) from error
+        finally:
+            ray.shutdown()
+
+
+def _check_listening(address: str | None) -> None:
+    """Raise OSError if nobody listens there: Ray itself tries on for more than ten minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line; Ray says much on the others."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _named(address: str | None) -> str:
+    return "--execution ray" if address is None else f"--ray-address {address}"
 
 
 @contextmanager
@@ -87,6 +110,27 @@ def _search_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _ended_with_us() -> Iterator[None]:
+    """See that no process of an own cluster outlives this one for long, however it ends."""
+    if not hasattr(os, "pidfd_open"):
+        yield
+        return
+    members = [str(number) for number in _children(os.getpid()) if number != os.getpid()]
+    watcher = [sys.executable, "-IS", str(Path(__file__).with_name("end_after_parent.py")), *members]
+    with subprocess.Popen(watcher, stdin=subprocess.PIPE):  # its input ends with the block or with this process
+        yield
+
+
+def _children(process: int) -> Iterator[int]:
+    """A process and all that it has started, directly or not."""
+    yield process
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in path.read_text().split():
+                yield from _children(int(child))
 
 
 def _sent(modules: Iterable[str]) -> list[str]:

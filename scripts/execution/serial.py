@@ -7,7 +7,7 @@ from collections import deque
 import torch
 
 from scripts.data.dataset import Dataset
-from scripts.execution.executor import Carrier, Task, Update
+from scripts.execution.executor import Carrier, Load, Task, Update
 
 
 class SerialExecutor:
@@ -25,6 +25,11 @@ class SerialExecutor:
     def n_ready(self) -> int:
         """Updates that `next_update` returns without training."""
         return len(self._ready)
+
+    @property
+    def load(self) -> Load:
+        """Of this process alone."""
+        return Load(1, 1, 0)
 
     def submit(self, *tasks: Task) -> None:
         """Begin tasks that train together."""

@@ -39,6 +39,7 @@ class Progress:
     def __init__(self, title: str, total_epochs: int, *, enabled: bool, verbose: bool = False) -> None:
         self.title, self.total, self.done, self.verbose = title, total_epochs, 0, verbose
         self.best: tuple[float, str] | None = None
+        self.workers = ""  # what they are at, in words
         self._start = self._drawn = time.monotonic()
         self._console = Console(file=cast(TextIO, _QuietStream(sys.stderr)), highlight=False, quiet=not enabled)
         self._current = "starting"
@@ -121,7 +122,8 @@ class Progress:
         best = f"best {self.best[0]:.1%} ({self.best[1]}), " if self.best else ""
         left = self.time_left_s()
         ending = "" if left is None else f", {duration_in_words(left)} left"
-        return f"{best}{self.done}/{self.total} epochs{ending}"
+        workers = f", {self.workers}" if self.workers else ""
+        return f"{best}{self.done}/{self.total} epochs{ending}{workers}"
 
     def _line(self, text: str) -> None:
         # Text, not markup: a ticker such as "[red]" is shown as it is.

@@ -95,7 +95,8 @@ class TensorBoardLog:
         epoch : int
             Step.
         metrics : mapping
-            train_loss, val_loss, val_accuracy, simulated_return, examples_per_s, duration_s; others go to `other/`.
+            train_loss, val_loss, val_accuracy, simulated_return, examples_per_s, duration_s; a name with a slash is its
+            own tag; others go to `other/`.
         """
         self._append(run, [scalars(epoch, _tagged(metrics))])
 
@@ -178,7 +179,7 @@ def scalars(step: int, values: Mapping[str, float]) -> Event:
 
 def _tagged(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {
-        _TAGS.get(name, f"other/{name}"): value
+        name if "/" in name else _TAGS.get(name, f"other/{name}"): value
         for name, value in metrics.items()
         if value is not None and name != "epoch"
     }

@@ -10,11 +10,13 @@ import functools
 import secrets
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import ExceptionContext
@@ -28,7 +30,9 @@ T = TypeVar("T")
 
 ENVIRONMENT = "HYPER_STORAGE"
 FILE_STUDY_NAME = "hyper"
-_LONGEST_WAIT_S, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 0.1, 2.0
+LONGEST_WAIT_S = 300.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_TELL_AFTER_S = 2.0  # a restart that is over sooner is nobody's concern
 # A server that vanished without a word is noticed within half a minute.
 _CONNECTION = {
     "connect_timeout": 10,
@@ -125,8 +129,16 @@ def open_file(path: Path) -> RDBStorage:
     return RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
 
 
-def open_server(server: Server) -> RDBStorage:
+def open_server(server: Server, heartbeat_s: int | None = None, grace_s: int | None = None) -> RDBStorage:
     """Storage on a PostgreSQL server, with a pool of connections that are tested before they are used.
+
+    Parameters
+    ----------
+    server : Server
+    heartbeat_s : int or None
+        Seconds between two signs of life of whoever works on a trial; None for none.
+    grace_s : int or None
+        Seconds without one after which it is taken for dead.
 
     Raises
     ------
@@ -138,7 +150,11 @@ def open_server(server: Server) -> RDBStorage:
     options = {"creator": _connector(server), "pool_size": 2, "max_overflow": 2, "pool_pre_ping": True}
     for left in range(4, -1, -1):
         try:
-            storage = RDBStorage("postgresql+psycopg://", engine_kwargs=options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
+                storage = RDBStorage(
+                    "postgresql+psycopg://", options, heartbeat_interval=heartbeat_s, grace_period=grace_s
+                )
             break
         except (IntegrityError, ProgrammingError):  # another command makes the same tables now
             if not left:
@@ -176,22 +192,38 @@ def _raise_if_away(context: ExceptionContext) -> None:
         raise DatabaseAway(" ".join(str(context.original_exception).split()))
 
 
-def patiently(call: Callable[[], T], place: Place) -> T:
+def patiently(call: Callable[[], T], place: Place, tell: Callable[[str], None], longest_s: float = LONGEST_WAIT_S) -> T:
     """Result of a call that may be repeated, as soon as the server is there.
+
+    Parameters
+    ----------
+    call : callable
+    place : Path or Server
+    tell : callable
+        Takes a line for people when the wait becomes long, and another when it is over.
+    longest_s : float
+        Seconds after which to give up.
 
     Raises
     ------
     EnvironmentFailed
-        It was away for a minute.
+        It was away for `longest_s`.
     """
-    start, pause = time.monotonic(), _FIRST_PAUSE_S
+    start, pause, told = time.monotonic(), _FIRST_PAUSE_S, False
     while True:
         try:
-            return call()
+            result = call()
         except DatabaseAway as error:
-            if time.monotonic() - start >= _LONGEST_WAIT_S:
-                raise EnvironmentFailed(
-                    f"unreachable for {_LONGEST_WAIT_S:.0f} s ({error})", str(place), "the same command goes on"
-                ) from None
-            time.sleep(pause)
+            waited = time.monotonic() - start
+            if waited >= longest_s:
+                remedy = "the same command goes on"
+                raise EnvironmentFailed(f"unreachable for {longest_s:.0f} s ({error})", str(place), remedy) from None
+            if waited >= _TELL_AFTER_S and not told:
+                tell(f"note: {place} is away ({error}); waiting for it, {longest_s:.0f} s at most")
+                told = True
+            time.sleep(min(pause, longest_s))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+        else:
+            if told:
+                tell(f"note: {place} is back after {time.monotonic() - start:.0f} s")
+            return result

@@ -7,10 +7,10 @@ such that it may be repeated: a server that is restarted leaves open whether it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.storages import RDBStorage
@@ -21,7 +21,18 @@ from scripts.artifacts import replace_file
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal
-from scripts.tuning.storage import FILE_STUDY_NAME, DatabaseAway, Place, Server, open_file, open_server, patiently
+from scripts.tuning.storage import (
+    FILE_STUDY_NAME,
+    LONGEST_WAIT_S,
+    DatabaseAway,
+    Place,
+    Server,
+    open_file,
+    open_server,
+    patiently,
+)
+
+T = TypeVar("T")
 
 
 class TrialStudy:
@@ -33,11 +44,21 @@ class TrialStudy:
         SQLite file, made under a temporary name first if it does not exist; or where on a server.
     attributes : mapping
         What the study was started with, such as config_hash; stored when it is made.
+    tell : callable
+        Takes a line for people where a server must be waited for.
+    longest_wait_s : float
+        Seconds that a server may be away.
     """
 
-    def __init__(self, place: Place, attributes: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        attributes: Mapping[str, Any],
+        tell: Callable[[str], None] = print,
+        longest_wait_s: float = LONGEST_WAIT_S,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._place = place
+        self._place, self._tell, self._longest_wait_s = place, tell, longest_wait_s
         name = place.study_name if isinstance(place, Server) else FILE_STUDY_NAME
         if isinstance(place, Path) and not place.exists():
             _create_file(place, attributes)
@@ -58,15 +79,15 @@ class TrialStudy:
     @property
     def attributes(self) -> dict[str, Any]:
         """What the study was started with."""
-        return patiently(lambda: dict(self._study.user_attrs), self._place)
+        return self._patiently(lambda: dict(self._study.user_attrs))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers."""
-        return patiently(lambda: self._study.get_trials(deepcopy=False), self._place)
+        return self._patiently(lambda: self._study.get_trials(deepcopy=False))
 
     def note(self, name: str, value: Any) -> None:
         """Store an attribute of the study in one transaction."""
-        patiently(lambda: self._study.set_user_attr(name, value), self._place)
+        self._patiently(lambda: self._study.set_user_attr(name, value))
 
     def start(self, proposal: Proposal, stage: str, **attributes: Any) -> int:
         """Store a running trial with its parameters and attributes in one transaction; its number."""
@@ -89,13 +110,13 @@ class TrialStudy:
                         "another command writes this study too", str(self._place), "end it, or use --fresh"
                     )
 
-        patiently(create, self._place)
+        self._patiently(create)
         self._n_trials += 1
         return number
 
     def finish(self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]]) -> None:
         """Store curve, outcome and value of a trial; doing it again after an interruption changes nothing."""
-        patiently(lambda: self._finish(number, outcome, history), self._place)
+        self._patiently(lambda: self._finish(number, outcome, history))
 
     def importance(self, seed: int) -> dict[str, float]:
         """Share of the differences in accuracy that each hyperparameter explains (fANOVA, Hutter et al. 2014).
@@ -106,14 +127,15 @@ class TrialStudy:
         if len(values) < 4 or len(set(values)) == 1:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed % 2**32)
-        return patiently(
-            lambda: dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator)), self._place
-        )
+        return self._patiently(lambda: dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator)))
 
     def close(self) -> None:
         """Close the database."""
         self._storage.remove_session()
         self._storage.engine.dispose()
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, self._place, self._tell, self._longest_wait_s)
 
     def _has(self, number: int) -> bool:
         try:

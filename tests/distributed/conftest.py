@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.postgres import PostgreSQL
+from tests.distributed.postgres import MISSING, PostgreSQL
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,11 @@ def cluster():
     made.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres():
     """A PostgreSQL server that runs; its folder is no other test's, since pytest keeps those from other users."""
+    if MISSING:
+        pytest.skip(MISSING)
     folder = Path(tempfile.mkdtemp(prefix="hyper-postgres-"))
     server = PostgreSQL(folder)
     yield server

@@ -1,12 +1,14 @@
-"""A model family that counts the batches it was trained on, in a file that all workers append to."""
+"""A model family that counts the batches it was trained on, in a file of all workers, and takes its time."""
 
+import os
+import time
 from pathlib import Path
 
 from torch import nn
 
 
 class Counted(nn.Module):
-    """A small network; each forward pass in training adds a byte to the file."""
+    """A small network; each forward pass in training adds a byte to the file, and lasts COUNTED_PAUSE_S."""
 
     def __init__(self, width, n_features, n_classes, path):
         super().__init__()
@@ -15,6 +17,7 @@ class Counted(nn.Module):
 
     def forward(self, rows):
         if self.training:
+            time.sleep(float(os.environ.get("COUNTED_PAUSE_S", "0")))
             with open(self.path, "ab") as file:
                 file.write(b".")
         return self.layers(rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.errors import EnvironmentFailed
 from scripts.tuning.stages import Proposal
 from scripts.tuning.storage import Server, server_url
 from scripts.tuning.study import TrialStudy
@@ -30,19 +31,19 @@ def holds_secret(content):
 
 
 def test_a_server_and_a_file_hold_the_same_study_of_the_guide(finished_run, environment, tmp_path):
-    finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=SCRIPTS[:1], environment=environment)
-    assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(finished_run.folder, TRIALS))
+    finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=SCRIPTS[:3], environment=environment)
+    for name in (TRIALS, "best_config.json"):
+        assert without_times(artifact(tmp_path, name)) == without_times(artifact(finished_run.folder, name)), name
+    suggested = [folder / "analysis" / "suggested_search_space.yaml" for folder in (tmp_path, finished_run.folder)]
+    assert suggested[0].read_bytes() == suggested[1].read_bytes()
 
 
 def test_a_server_and_a_file_hold_the_same_study_on_rungs(environment, tiny_config, tmp_path):
     arguments = ["--config", tiny_config, "--workers", 1, *ON_RUNGS]
-    finish(tmp_path / "file", *arguments, scripts=SCRIPTS[:3])
-    finish(tmp_path / "server", *arguments, scripts=SCRIPTS[:3], environment=environment)
-    for name in (TRIALS, "best_config.json"):
-        found = [without_times(artifact(tmp_path / where, name)) for where in ("file", "server")]
-        assert found[0] == found[1], name
-    suggested = [tmp_path / where / "analysis" / "suggested_search_space.yaml" for where in ("file", "server")]
-    assert suggested[0].read_bytes() == suggested[1].read_bytes()
+    finish(tmp_path / "file", *arguments, scripts=SCRIPTS[:1])
+    finish(tmp_path / "server", *arguments, scripts=SCRIPTS[:1], environment=environment)
+    found = [without_times(artifact(tmp_path / where, TRIALS)) for where in ("file", "server")]
+    assert found[0] == found[1]
     assert not (tmp_path / "server" / "hyperparameter_tuning_results" / "study.db").exists()
 
 
@@ -68,14 +69,32 @@ def test_a_run_goes_on_through_two_restarts_of_the_server(postgres, environment,
 def test_every_call_of_a_study_lives_through_lost_connections(postgres):
     """Also one after whose commit the answer was lost: the trial is there once."""
     study = TrialStudy(Server("hyper-lost", server_url(postgres.url, from_command_line=False)), {"config_hash": "a"})
-    for number in range(20):
+    for number in range(10):
         end_connections(postgres)
         assert study.start(Proposal({}, {}, {}), "random") == number
         end_connections(postgres)
         study.note(f"result_{number}", number)
     end_connections(postgres)
-    assert [trial.number for trial in study.trials()] == list(range(20))
-    assert len(study.attributes) == 21
+    assert [trial.number for trial in study.trials()] == list(range(10))
+    assert len(study.attributes) == 11
+    study.close()
+
+
+def test_a_server_that_stays_away_is_told_of_and_given_up(postgres):
+    """Ended by nothing but its own limit, of a few seconds here."""
+    told = []
+    place = Server("hyper-away", server_url(postgres.url, from_command_line=False))
+    study = TrialStudy(place, {}, told.append, longest_wait_s=4.0)
+    postgres.stop("fast")
+    try:
+        with pytest.raises(EnvironmentFailed, match=r"unreachable for 4 s.*the same command goes on"):
+            study.note("result", 1)
+    finally:
+        postgres.start()
+    assert len(told) == 1
+    assert "waiting for it, 4 s at most" in told[0]
+    study.note("result", 2)
+    assert study.attributes["result"] == 2
     study.close()
 
 

@@ -7,8 +7,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
 from tests.test_interruption import wait_for
 
@@ -25,20 +23,21 @@ def events(folder, *kinds):
     return [line for line in lines if line["event"] in kinds]
 
 
-@pytest.mark.parametrize("flags", [[], ON_RUNGS], ids=["guide", "rungs"])
-def test_serial_processes_and_ray_find_the_same(cluster, tiny_config, tmp_path, flags):
-    ways = {
-        "serial": ["--execution", "serial"],
-        "processes": ["--execution", "processes", "--workers", 2],
-        "ray": ["--execution", "ray", "--ray-address", cluster.address],
-    }
-    for name, way in ways.items():
-        finish(tmp_path / name, "--config", tiny_config, *flags, *way, scripts=SCRIPTS[:2])
+def test_ray_finds_what_one_process_finds(cluster, finished_run, tmp_path):
+    flags = ["--config", finished_run.config, "--execution", "ray", "--ray-address", cluster.address]
+    finish(tmp_path, *flags, scripts=SCRIPTS[:2])
     for file in (TRIALS, EXTENDED, "best_config.json"):
-        found = [without_times(artifact(tmp_path / name, file)) for name in ways]
-        assert found[0] == found[1] == found[2], file
-    nodes = {event["worker"].split()[-1] for event in events(tmp_path / "ray", "worker_started")}
+        assert without_times(artifact(tmp_path, file)) == without_times(artifact(finished_run.folder, file)), file
+    nodes = {event["worker"].split()[-1] for event in events(tmp_path, "worker_started")}
     assert len(nodes) == 2
+
+
+def test_ray_finds_what_one_process_finds_on_rungs(cluster, tiny_config, tmp_path):
+    flags = ["--config", tiny_config, *ON_RUNGS]
+    finish(tmp_path / "one", *flags, "--workers", 1, scripts=SCRIPTS[:1])
+    finish(tmp_path / "ray", *flags, "--execution", "ray", "--ray-address", cluster.address, scripts=SCRIPTS[:1])
+    found = [without_times(artifact(tmp_path / name, TRIALS)) for name in ("one", "ray")]
+    assert found[0] == found[1]
 
 
 def test_a_node_that_dies_in_phases_1_and_2_costs_an_epoch_of_its_worker(cluster, tiny_config, tmp_path):
@@ -85,7 +84,7 @@ def test_an_own_cluster_listens_on_this_machine_alone_and_ends_with_its_command(
     assert {address for member in members for address in listening(member)} == {LOOPBACK}
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 30
     while any(Path(f"/proc/{member}").exists() for member in members) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not [member for member in members if Path(f"/proc/{member}").exists()]
@@ -124,8 +123,9 @@ def test_an_address_of_rays_client_is_refused_with_the_remedy(tiny_config, tmp_p
 
 
 def test_a_cluster_that_is_not_there_is_the_environments_fault(tiny_config, tmp_path):
-    flags = ["--config", tiny_config, "--execution", "ray", "--ray-address", "auto"]
-    done = run(SCRIPTS[0], tmp_path, *flags, environment={"RAY_TMPDIR": str(tmp_path)})
+    """An address where nobody listens; auto would find the cluster of the other tests."""
+    flags = ["--config", tiny_config, "--execution", "ray", "--ray-address", "127.0.0.1:1"]
+    done = run(SCRIPTS[0], tmp_path, *flags)
     assert done.returncode == 5
     assert "no Ray cluster" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,1 @@
+"""Several starts of one command on one run directory: the first decides, the others train for it."""
