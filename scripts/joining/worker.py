@@ -16,8 +16,9 @@ from scripts.data.dataset import Dataset
 from scripts.errors import BudgetEnded
 from scripts.execution.executor import Task, Update
 from scripts.execution.processes import ProcessExecutor
+from scripts.experiments import EXTENDED, FINAL, TUNING, load_first, load_later
 from scripts.joining.board import HEARTBEAT_S, Board, Withdrawn, board_name, board_of
-from scripts.phases import EXTENDED, FINAL, TUNING, claim, load_data, load_first, load_later
+from scripts.phases import claim, load_data
 
 _POLL_S, _IDLE_S = 0.2, 0.5  # while all processes train, and while some wait for work
 _LOOK_S = 1.0  # between two looks at who decides

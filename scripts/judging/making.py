@@ -24,8 +24,7 @@ def known_making(run_dir: RunDir, model_sha256: str) -> dict[str, Any]:
         if final is None or final["files"].get(run_dir.final_model.name) != model_sha256:
             return {}
         seeds = [seed for member in final["members"] for seed in member["seeds"]]
-        found = {"seeds": seeds, "durations_s": {"final": final["duration_s"]}}
-        return found | {"durations_s": _earlier(run_dir, final) | found["durations_s"]}
+        return {"seeds": seeds, "durations_s": _earlier(run_dir, final) | {"final": final["duration_s"]}}
     except HyperError as error:  # the model is judged all the same: nothing of this is a part of its result
         return {"note": f"how the model was made is not told: {error}"}
 
