@@ -209,7 +209,8 @@ def say_all(session: Session, lines: Sequence[str]) -> None:
 
 def extend(session: Session) -> None:
     """Phase 2."""
-    from scripts.extended_training import CrossValidation, ExtendedTrainer, top_trials
+    from scripts.cross_validation import CrossValidation, top_trials
+    from scripts.extended_training import ExtendedTrainer
 
     run_dir = session.run_dir
     trials = read_json(run_dir.trials, TUNING)

@@ -8,6 +8,7 @@ import torch
 
 from scripts.artifacts import RunDir, read_tensors
 from scripts.config import Experiment
+from scripts.cross_validation import CrossValidation
 from scripts.data.loading import load_development, load_sealed
 from scripts.ensembles import chosen_alone
 from scripts.evaluation.metrics import fit_calibration
@@ -15,7 +16,6 @@ from scripts.evaluation.statistics import accuracy_interval, difference_interval
 from scripts.event_log import EventLog
 from scripts.execution.driver import Watch
 from scripts.execution.serial import SerialExecutor
-from scripts.extended_training import CrossValidation
 from scripts.final_training import FinalTraining, run_final_training
 from scripts.judging.scores import Predictions, score
 from scripts.judging.sealed_test import _references

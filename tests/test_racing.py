@@ -13,12 +13,13 @@ from scripts.artifacts import RunDir, write_json
 from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.credibility import judge_choice
+from scripts.cross_validation import CrossValidation
 from scripts.data.loading import load_development
 from scripts.evaluation.racing import p_values_of_being_best, run_noise, spent_level
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Carrier
 from scripts.execution.serial import SerialExecutor
-from scripts.extended_training import CrossValidation, ExtendedTrainer
+from scripts.extended_training import ExtendedTrainer
 from scripts.fold_records import spread_of_single_networks
 from scripts.racing import Finished, Network, Race
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
