@@ -126,7 +126,7 @@ MUTANTS = (
     ),
     Mutant(
         "folds trained on their test rows",
-        "extended_training.py",
+        "cross_validation.py",
         "train_rows=train,",
         "train_rows=self.dataset.rows,",
         "test_leaks.py::test_every_fold_is_judged_on_rows_that_it_was_not_trained_on",
