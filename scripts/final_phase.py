@@ -55,9 +55,9 @@ def finalise(session: Session) -> None:
         session.say(f"phase 3: {selection['reason']}")
     _check_room(run_dir, experiment, dataset, work)
     n_runs, most = work.n_runs, work.most_epochs
+    what = f"{work.n_seeds} seeds" if len(work.members) == 1 else _in_words(work)
     session.say(
-        f"phase 3: {_in_words(work)}, at most {most} epochs on the hold-out's split, then on all rows, "
-        f"{means(session, n_runs)}"
+        f"phase 3: {what}, at most {most} epochs on the hold-out's split, then on all rows, {means(session, n_runs)}"
     )
     with (
         watching(session, "phase 3: final training", most) as watch,
@@ -94,10 +94,12 @@ def _in_words(work: FinalTraining) -> str:
 
 def _say_trained(session: Session, body: dict[str, Any]) -> None:
     """What the training came to."""
+    members = body["members"]
+    by_seed = [", ".join(f"{seed['holdout_accuracy']:.4f}" for seed in member["seeds"]) for member in members]
     accuracy = f"hold-out accuracy {body['holdout_accuracy']:.4f} on {body['holdout_rows']} rows"
-    session.say(f"phase 3: {body['epochs_spent']} epochs, {session.took}; {accuracy}")
-    for member in body["members"]:
-        by_seed = ", ".join(f"{seed['holdout_accuracy']:.4f}" for seed in member["seeds"])
-        name = "" if member["trial_number"] is None else f"trial {member['trial_number']}, "
-        session.say(f"  {name}{member['family']}: {member['holdout_accuracy']:.4f}, by seed {by_seed}")
+    alone = f", by seed {by_seed[0]}" if len(members) == 1 else ""
+    session.say(f"phase 3: {body['epochs_spent']} epochs, {session.took}; {accuracy}{alone}")
+    for member, seeds in zip(members, by_seed, strict=True) if len(members) > 1 else ():
+        name = f"trial {member['trial_number']} ({member['family']})"
+        session.say(f"  {name}: {member['holdout_accuracy']:.4f}, by seed {seeds}")
     session.say(f"model in {session.run_dir.final_model}")

@@ -39,7 +39,7 @@ def kill_after(arguments, seconds, number=signal.SIGKILL):
     return process.returncode, errors
 
 
-def wait_for(path, seconds=60):
+def wait_for(path, seconds=300):
     """Wait until a file is there."""
     deadline = time.monotonic() + seconds
     while not path.exists():
