@@ -31,8 +31,8 @@ _CONFIG: dict[str, Any] = {
         # A phone; false for the files, which are drawn without a page.
         "labelLimit": {"expr": "containerSize()[0] < 480 ? 120 : 240"},
     },
-    # A label that would reach over the edge is left out.
-    "axisX": {"labelBound": 4},
+    # Half of a date's label may stand out to the right.
+    "padding": {"left": 5, "top": 5, "right": 24, "bottom": 5},
     "legend": {
         "orient": "bottom",
         "labelFontSize": 12,
