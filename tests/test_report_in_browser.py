@@ -184,5 +184,7 @@ def test_a_dark_report_is_printed_in_black_on_white_with_all_its_figures(reports
     back, text = page.evaluate(colours)
     assert back == "rgb(255, 255, 255)" and text == "rgb(28, 33, 40)"
     assert all(n_marks > 0 for _, n_marks, _, _ in page.evaluate(DRAWN))
+    page.set_viewport_size({"width": 720, "height": 1000})  # A4 between its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF") and len(printed) > 50_000

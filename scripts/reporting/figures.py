@@ -28,6 +28,7 @@ _CONFIG: dict[str, Any] = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "labelSeparation": 6,
         # A phone; false for the files, which are drawn without a page.
         "labelLimit": {"expr": "containerSize()[0] < 480 ? 120 : 240"},
     },
