@@ -50,7 +50,8 @@ TOO_WIDE = """() => [...document.querySelectorAll("body *, svg text")].filter((e
   const region = e.closest(".scroll"), box = e.getBoundingClientRect();
   if (e.ownerSVGElement) {
     const chart = e.closest(".chart").querySelector("svg").getBoundingClientRect();
-    return e.matches("text") && box.width && (box.right > chart.right + 2 || box.left < chart.left - 2);
+    return e.matches("text") && box.width && (box.right > chart.right + 2 || box.left < chart.left - 2 ||
+      box.bottom > chart.bottom + 2 || box.top < chart.top - 2);
   }
   return (!region || e === region) && box.right > innerWidth + 1;
 }).map((e) => `${e.tagName} ${e.textContent.trim().slice(0, 40)}`)"""
