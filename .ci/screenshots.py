@@ -3,14 +3,16 @@
 
     .venv/bin/python .ci/screenshots.py --run-dir RUN_DIR --out pictures
 
-Needs Debian's chromium. docs/images/report_*.png are the parts that --crop takes.
+Needs Debian's chromium. docs/images/report_*.png are the parts that --crop takes of a run of ./run_pipeline.sh --quick.
 """
 
 import argparse
+import io
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,10 +21,10 @@ from tests.browser import chromium, open_report
 
 REPORTS = ("analysis", "evaluation")
 SIZES = {"desktop": (1100, 900), "phone": (360, 740)}
-# Name of a picture -> report, and the headings between which it lies; None is the top of the page.
+# Name of a picture -> report, and the texts between which it lies; None is the top of the page.
 CROPS = {
-    "report_verdict": ("evaluation", None, "What it cost"),
-    "report_returns": ("evaluation", "Equity and drawdown after costs", None),
+    "report_verdict": ("evaluation", None, "Accuracy on the same rows, the model shaded."),
+    "report_returns": ("evaluation", "Equity and drawdown after costs", "What other trading costs would have left"),
 }
 
 
@@ -48,14 +50,18 @@ def take_crops(context: BrowserContext, run_dir: Path, out: Path) -> None:
     for picture, (name, first, last) in CROPS.items():
         open_report(page, run_dir / name / "report.html")
         top = 0.0 if first is None else _place(page, first)
-        bottom = top + 620 if last is None else _place(page, last)
+        bottom = _place(page, last)
         clip = {"x": 0, "y": top, "width": 900, "height": bottom - top}
-        page.screenshot(path=out / f"{picture}.png", full_page=True, clip=clip)
+        whole = Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip))).convert("RGB")
+        # Few colours make it three times smaller.
+        whole.quantize(64, dither=Image.Dither.NONE).save(out / f"{picture}.png", optimize=True)
 
 
-def _place(page: Page, heading: str) -> float:
-    box = page.get_by_role("heading", name=heading, exact=True).bounding_box()
-    return float(box["y"] if box else 0.0)
+def _place(page: Page, text: str) -> float:
+    box = page.locator("main").get_by_text(text, exact=True).bounding_box()
+    if box is None:
+        raise LookupError(f"the report does not show {text!r}")
+    return float(box["y"])
 
 
 def main() -> None:

@@ -1,19 +1,25 @@
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.reporting.monitoring import Progress
+from scripts.reporting.report import figures_for_tensorboard
 from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.reporting.tensorboard_pages import write_figures_as_images, write_fold_bands, write_layout
+from tests.sample_reports import sample_evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -48,7 +54,7 @@ def metrics(epoch):
 
 
 def read(folder):
-    return EventAccumulator(str(folder)).Reload()
+    return EventAccumulator(str(folder), {"histograms": 0, "scalars": 0}).Reload()
 
 
 def steps(folder, tag="validation/accuracy"):
@@ -158,7 +164,8 @@ def test_a_terminal_closed_from_the_start_changes_nothing():
 
 
 def test_monitoring_is_imported_without_tensorboard():
-    code = "import sys, scripts.reporting.monitoring; print(any(m.split('.')[0] == 'tensorboard' for m in sys.modules))"
+    modules = "sys, scripts.reporting.monitoring, scripts.reporting.tensorboard_pages"
+    code = f"import {modules}; print(any(m.split('.')[0] == 'tensorboard' for m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -236,6 +243,55 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFailed, match=os.strerror(errno.ENOTDIR)):
         TensorBoardLog(tmp_path / "file").start("run", [])
+
+
+def test_training_and_validation_share_a_chart_and_folds_have_bands(tmp_path):
+    write_layout(TensorBoardLog(tmp_path))
+    write_layout(TensorBoardLog(tmp_path))  # the next phase
+    tag = metadata.CONFIG_SUMMARY_TAG
+    (event,) = read(tmp_path / "layout").Tensors(tag)
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: chart for category in layout.category for chart in category.chart}
+    both = charts["loss: training against validation"].multiline.tag
+    tags = ("train/loss", "validation/loss", "other/train/loss/2")
+    assert [name for name in tags if any(re.match(t, name) for t in both)] == ["train/loss", "validation/loss"]
+    assert charts["validation accuracy"].multiline.tag
+    (series,) = charts["validation accuracy of folds"].margin.series
+    assert (series.value, series.lower, series.upper) == tuple(
+        f"folds/val_accuracy{part}" for part in ("", "_lowest", "_highest")
+    )
+
+
+def test_bands_span_the_folds_where_all_of_them_have_a_value(tmp_path):
+    folds = [
+        {"history": [metrics(e) | {"val_accuracy": 0.5 + k / 10} for e in range(1, n)]} for k, n in ((0, 5), (1, 4))
+    ]
+    write_fold_bands(TensorBoardLog(tmp_path), [{"trial_number": 7, "folds": folds}])
+    folder = tmp_path / "extended_0007_folds"
+    assert steps(folder, "folds/val_accuracy") == [(e, 0.55) for e in (1, 2, 3)]
+    assert steps(folder, "folds/val_accuracy_lowest") == [(e, 0.5) for e in (1, 2, 3)]
+    assert steps(folder, "folds/val_accuracy_highest") == [(e, 0.6) for e in (1, 2, 3)]
+    assert steps(folder, "folds/val_loss") == [(1, 0.69), (3, 0.69)]
+
+
+def test_charts_of_the_evaluation_become_images(tmp_path):
+    figures = figures_for_tensorboard(sample_evaluation(n_dates=40))
+    write_figures_as_images(TensorBoardLog(tmp_path), figures)
+    images = read(tmp_path / "evaluation")
+    assert sorted(images.Tags()["images"]) == ["costs", "equity/1", "equity/2", "reliability"]
+    (image,) = images.Images("reliability")
+    assert image.encoded_image_string.startswith(b"\x89PNG") and image.width > 560 and image.height > 200
+
+
+def test_weights_become_histograms_of_a_run_of_their_own(tmp_path):
+    log = TensorBoardLog(tmp_path)
+    odd = {"empty": torch.empty(0), "broken": torch.tensor([1.0, float("nan")])}
+    for epoch in (1, 2):
+        log.weights("trial_0001", epoch, {"layer.weight": torch.randn(8, 4), **odd})
+    found = read(tmp_path / "trial_0001_weights")
+    assert found.Tags()["histograms"] == ["weights/layer.weight"]
+    shown = found.Histograms("weights/layer.weight")
+    assert [event.step for event in shown] == [1, 2] and shown[0].histogram_value.num == 32
 
 
 def test_a_run_of_a_hundred_epochs_takes_less_than_200_kilobytes(tmp_path):

@@ -50,7 +50,8 @@ TOO_WIDE = """() => [...document.querySelectorAll("body *, svg text")].filter((e
   const region = e.closest(".scroll"), box = e.getBoundingClientRect();
   if (e.ownerSVGElement) {
     const chart = e.closest(".chart").querySelector("svg").getBoundingClientRect();
-    return e.matches("text") && box.width && (box.right > chart.right + 2 || box.left < chart.left - 2);
+    return e.matches("text") && box.width && (box.right > chart.right + 2 || box.left < chart.left - 2 ||
+      box.bottom > chart.bottom + 2 || box.top < chart.top - 2);
   }
   return (!region || e === region) && box.right > innerWidth + 1;
 }).map((e) => `${e.tagName} ${e.textContent.trim().slice(0, 40)}`)"""
@@ -184,5 +185,7 @@ def test_a_dark_report_is_printed_in_black_on_white_with_all_its_figures(reports
     back, text = page.evaluate(colours)
     assert back == "rgb(255, 255, 255)" and text == "rgb(28, 33, 40)"
     assert all(n_marks > 0 for _, n_marks, _, _ in page.evaluate(DRAWN))
+    page.set_viewport_size({"width": 720, "height": 1000})  # A4 between its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF") and len(printed) > 50_000

@@ -49,6 +49,13 @@ def get(url, seconds=90):
             time.sleep(0.3)
 
 
+def post(url, content):
+    """Answer to an object of JSON."""
+    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
 def test_tensorboard_shows_every_run_and_listens_on_this_machine_alone(finished_run):
     if not (ROOT / ".venv" / "bin" / "python").exists():
         pytest.skip("the start script uses .venv, which run_tests.sh makes; the tests run in another environment")
@@ -64,6 +71,29 @@ def test_tensorboard_shows_every_run_and_listens_on_this_machine_alone(finished_
         listening = [line.split()[1] for line in sockets if line.split()[1].endswith(f":{port:04X}")]
         assert listening
         assert all(address.startswith("0100007F:") for address in listening)
+
+
+def test_tensorboard_sorts_trials_by_their_final_metrics(finished_run):
+    port, column = free_port(), {"metric": {"group": "", "tag": "final/val_accuracy"}, "order": "ORDER_DESC"}
+    asked = {"experimentName": "", "colParams": [column], "startIndex": 0, "sliceSize": 100}
+    asked["allowedStatuses"] = ["STATUS_SUCCESS", "STATUS_UNKNOWN", "STATUS_FAILURE", "STATUS_RUNNING"]
+    program = [sys.executable, "-m", "tensorboard.main", "--logdir", finished_run.folder / "tensorboard_logs"]
+    with serving(*program, "--host", "127.0.0.1", "--port", port):
+        get(f"http://127.0.0.1:{port}/data/environment")
+        deadline, table = time.monotonic() + 90, f"http://127.0.0.1:{port}/data/plugin/hparams/session_groups"
+        trials = artifact(finished_run.folder, TRIALS)["trials"]
+        while len(groups := post(table, asked).get("sessionGroups", [])) < len(trials) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        shown = {g["sessions"][0]["name"]: g for g in groups}
+        names = [name for name in shown if name.startswith("trial_")]
+        best_first = sorted(trials, key=lambda trial: -trial["val_accuracy"])
+        accuracy = {f"trial_{trial['number']:04d}": trial["val_accuracy"] for trial in trials}
+        assert [accuracy[name] for name in names] == [trial["val_accuracy"] for trial in best_first]
+        assert "learning_rate" in shown[names[0]]["hparams"]
+        layout = json.loads(get(f"http://127.0.0.1:{port}/data/plugin/custom_scalars/layout"))
+        assert layout["category"][0]["chart"][0]["multiline"]["tag"] == ["^train/loss$", "^validation/loss$"]
+        images = json.loads(get(f"http://127.0.0.1:{port}/data/plugin/images/tags"))
+        assert "reliability" in images["evaluation"]
 
 
 def test_tensorboard_without_logs_names_the_command_that_makes_them(tmp_path):

@@ -28,17 +28,18 @@ _CONFIG: dict[str, Any] = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "labelSeparation": 6,
         # A phone; false for the files, which are drawn without a page.
         "labelLimit": {"expr": "containerSize()[0] < 480 ? 120 : 240"},
     },
-    # A label that would reach over the edge is left out.
-    "axisX": {"labelBound": 4},
+    # Half of a date's label may stand out to the right.
+    "padding": {"left": 5, "top": 5, "right": 24, "bottom": 5},
     "legend": {
         "orient": "bottom",
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
-        "columns": {"expr": "width < 400 ? 2 : 3"},
+        "columns": 2,  # what fits a phone; were it to depend on the width, a new row would find no room
         "labelLimit": 150,
     },
     "range": {"category": [BLUE, ORANGE, GREEN, PURPLE, PINK, GREY]},

@@ -50,7 +50,8 @@ def _volatility_name(name: str, part: Mapping[str, Any]) -> str:
         return name
     if low is None:
         return f"{name}: below {percent(high, 2)}"
-    return f"{name}: {percent(low, 2)} and more" if high is None else f"{name}: {percent(low, 2)} to {percent(high, 2)}"
+    # Short, for a phone: the lower bound of the middle third is told by the one before it.
+    return f"{name}: above {percent(low, 2)}" if high is None else f"{name}: up to {percent(high, 2)}"
 
 
 def _notes(kind: str, rows: Sequence[Any]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _LAYOUT = {
         "simulated return": ["Multiline", ["^validation/simulated_return$"]],
     },
     "Folds of phase 2, mean with lowest and highest": {
-        name.replace("val_", "validation ").replace("train_", "training ").replace("_", " "): [
+        name.replace("val_", "validation ").replace("train_", "training ") + " of folds": [
             "Margin",
             [f"folds/{name}{part}" for part in ("", "_lowest", "_highest")],
         ]
