@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.conftest import SCRIPTS, TRIALS, artifact, command, finish, without_times
+from tests.conftest import SCRIPTS, TRIALS, artifact, command, without_times
 from tests.distributed.postgres import PostgreSQL
 
 CONFIG = """
@@ -32,10 +32,10 @@ tuning:
   n_random_trials: {random}
   n_bayesian_trials: {bayesian}
   n_fine_tune_trials: {bayesian}
-  epochs_per_trial_random: 40
-  epochs_per_trial_bayesian: 40
-  epochs_per_trial_fine_tune: 40
-  early_stopping_patience: 40
+  epochs_per_trial_random: 20
+  epochs_per_trial_bayesian: 20
+  epochs_per_trial_fine_tune: 20
+  early_stopping_patience: 20
   proposal_lag: 16
 """
 
@@ -57,7 +57,8 @@ def main():
     finally:
         server.stop("immediate")
         shutil.rmtree(place)
-    finish_alone(folder / "alone", config)
+    alone = command(SCRIPTS[0], folder / "alone", "--config", config, "--workers", 1, "--quiet")
+    subprocess.run(alone, check=True)
     found = [without_times(artifact(folder / name, TRIALS)) for name in ("shared", "alone")]
     assert found[0] == found[1], "the trials differ"
     assert [trial["number"] for trial in found[0]["trials"]] == list(range(arguments.trials))
@@ -108,11 +109,6 @@ def shared(server, folder, config, arguments):
         "runs_lost_with_their_worker": count["worker_died"],
         "runs_given_up": count["given_up"],
     }
-
-
-def finish_alone(folder, config):
-    """The same search by one process in a file."""
-    finish(folder, "--config", config, "--workers", 1, scripts=SCRIPTS[:1])
 
 
 if __name__ == "__main__":
