@@ -32,10 +32,10 @@ tuning:
   n_random_trials: {random}
   n_bayesian_trials: {bayesian}
   n_fine_tune_trials: {bayesian}
-  epochs_per_trial_random: 20
-  epochs_per_trial_bayesian: 20
-  epochs_per_trial_fine_tune: 20
-  early_stopping_patience: 20
+  epochs_per_trial_random: 10
+  epochs_per_trial_bayesian: 10
+  epochs_per_trial_fine_tune: 10
+  early_stopping_patience: 10
   proposal_lag: 16
 """
 
@@ -78,12 +78,17 @@ def shared(server, folder, config, arguments):
 
     began, chosen = time.monotonic(), random.Random(0)
     running = [start() for _ in range(arguments.starts)]
-    kills, restarts = Counter(), 0
+    kills, restarts, refused = Counter(), 0, 0
     checkpoints = folder / "hyperparameter_tuning_results" / "checkpoints"
-    next_kill = began + arguments.kill_every
+    while not checkpoints.exists():
+        time.sleep(0.5)
+    next_kill = time.monotonic() + arguments.kill_every
     while any(process.poll() is None for process in running):
         time.sleep(0.5)
         n_begun = len(list(checkpoints.glob("trial_????.pt")))
+        for k, process in enumerate(running):
+            if process.poll() == 5:  # it began just while the server was away: the same command goes on
+                running[k], refused = start(), refused + 1
         if restarts < 2 and n_begun >= arguments.trials * (restarts + 1) / 3:
             server.stop(("fast", "immediate")[restarts])
             time.sleep(2.0)
@@ -106,6 +111,7 @@ def shared(server, folder, config, arguments):
         "seconds": round(time.monotonic() - began),
         "killed": dict(kills),
         "server_restarts": restarts,
+        "began_without_a_server": refused,
         "runs_lost_with_their_worker": count["worker_died"],
         "runs_given_up": count["given_up"],
     }
