@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.conftest import SCRIPTS, TRIALS, artifact, command, finish, without_times
+from tests.conftest import SCRIPTS, TRIALS, artifact, command, without_times
 from tests.distributed.postgres import PostgreSQL
 
 CONFIG = """
@@ -32,10 +32,10 @@ tuning:
   n_random_trials: {random}
   n_bayesian_trials: {bayesian}
   n_fine_tune_trials: {bayesian}
-  epochs_per_trial_random: 40
-  epochs_per_trial_bayesian: 40
-  epochs_per_trial_fine_tune: 40
-  early_stopping_patience: 40
+  epochs_per_trial_random: 10
+  epochs_per_trial_bayesian: 10
+  epochs_per_trial_fine_tune: 10
+  early_stopping_patience: 10
   proposal_lag: 16
 """
 
@@ -57,7 +57,8 @@ def main():
     finally:
         server.stop("immediate")
         shutil.rmtree(place)
-    finish_alone(folder / "alone", config)
+    alone = command(SCRIPTS[0], folder / "alone", "--config", config, "--workers", 1, "--quiet")
+    subprocess.run(alone, check=True)
     found = [without_times(artifact(folder / name, TRIALS)) for name in ("shared", "alone")]
     assert found[0] == found[1], "the trials differ"
     assert [trial["number"] for trial in found[0]["trials"]] == list(range(arguments.trials))
@@ -77,12 +78,17 @@ def shared(server, folder, config, arguments):
 
     began, chosen = time.monotonic(), random.Random(0)
     running = [start() for _ in range(arguments.starts)]
-    kills, restarts = Counter(), 0
+    kills, restarts, refused = Counter(), 0, 0
     checkpoints = folder / "hyperparameter_tuning_results" / "checkpoints"
-    next_kill = began + arguments.kill_every
+    while not checkpoints.exists():
+        time.sleep(0.5)
+    next_kill = time.monotonic() + arguments.kill_every
     while any(process.poll() is None for process in running):
         time.sleep(0.5)
         n_begun = len(list(checkpoints.glob("trial_????.pt")))
+        for k, process in enumerate(running):
+            if process.poll() == 5:  # it began just while the server was away: the same command goes on
+                running[k], refused = start(), refused + 1
         if restarts < 2 and n_begun >= arguments.trials * (restarts + 1) / 3:
             server.stop(("fast", "immediate")[restarts])
             time.sleep(2.0)
@@ -105,14 +111,10 @@ def shared(server, folder, config, arguments):
         "seconds": round(time.monotonic() - began),
         "killed": dict(kills),
         "server_restarts": restarts,
+        "began_without_a_server": refused,
         "runs_lost_with_their_worker": count["worker_died"],
         "runs_given_up": count["given_up"],
     }
-
-
-def finish_alone(folder, config):
-    """The same search by one process in a file."""
-    finish(folder, "--config", config, "--workers", 1, scripts=SCRIPTS[:1])
 
 
 if __name__ == "__main__":
