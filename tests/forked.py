@@ -3,6 +3,8 @@
 They differ from those of a shell by their start-up alone, which has tests in a shell.
 """
 
+import functools
+import json
 import os
 import runpy
 import signal
@@ -12,6 +14,7 @@ import tempfile
 import time
 import traceback
 from multiprocessing import forkserver
+from pathlib import Path
 
 import torch
 
@@ -22,7 +25,7 @@ import scripts.final_training
 import scripts.judging.sealed_test
 import scripts.leaks.check
 import scripts.tuning.search  # noqa: F401
-from tests.conftest import command
+from tests.conftest import ROOT, command
 
 MOST_S = 300.0  # that a command may take
 
@@ -63,18 +66,48 @@ def start(script, folder, *arguments, hook=None, output=None):
 
 
 def completed(script, folder, *arguments):
-    """Run a command to its end, as `subprocess.run` does."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
-        process = start(script, folder, *arguments, output=(out, error))
+    """Run a command to its end, as `subprocess.run` does, in a fork of a process that has done nothing else.
+
+    Libraries that this process has used may hold threads and locks, which a fork of it would wait for in vain.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        outputs = [Path(place, "out"), Path(place, "error")]
+        request = {"script": script, "folder": str(folder), "arguments": list(map(str, arguments))}
+        request |= {"outputs": list(map(str, outputs)), "environment": dict(os.environ), "cwd": os.getcwd()}
+        server = _server()
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code = json.loads(server.stdout.readline())
+        said = [path.read_text() for path in outputs]
+    if code is None:
+        raise subprocess.TimeoutExpired(command(script, folder, *arguments), MOST_S, *said)
+    return subprocess.CompletedProcess(command(script, folder, *arguments), code, *said)
+
+
+@functools.cache
+def _server():
+    """The process that forks, which ends with this one."""
+    call = [sys.executable, "-m", "tests.forked"]
+    return subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def serve():
+    """Run the commands that the lines of standard input ask for, one after the other; print their exit codes."""
+    for line in sys.stdin:
+        request = json.loads(line)
+
+        def prepare(request=request):
+            os.environ.clear()
+            os.environ.update(request["environment"])
+            os.chdir(request["cwd"])
+
+        with open(request["outputs"][0], "w") as out, open(request["outputs"][1], "w") as error:
+            call = request["script"], request["folder"], *request["arguments"]
+            process = start(*call, hook=prepare, output=(out, error))
         code = ended_within(process, MOST_S)
         if code is None:
             kill_all(process)
-            raise subprocess.TimeoutExpired(command(script, folder, *arguments), MOST_S)
-        said = []
-        for file in (out, error):
-            file.seek(0)
-            said.append(file.read())
-    return subprocess.CompletedProcess(command(script, folder, *arguments), code, *said)
+        print(json.dumps(code), flush=True)
 
 
 def wait(process):
@@ -97,3 +130,7 @@ def kill_all(process):
     """Kill a command and its workers; its exit code."""
     os.killpg(process, signal.SIGKILL)
     return wait(process)
+
+
+if __name__ == "__main__":
+    serve()
