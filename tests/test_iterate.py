@@ -88,28 +88,6 @@ def test_the_loop_on_a_table_ends_with_a_verdict(checkout, tmp_path):
     assert artifact(second, "evaluation/evaluation_results.json")["test_openings"] == 1
 
 
-# Batches so large, at steps so small, that ten epochs are far too few: a search space whose best lies on its edge.
-TOO_SLOW = [
-    *("family=mlp", "width=16", "depth=1", "optimizer=adamw", "learning_rate=0.0001"),
-    "batch_size={type: categorical, choices: [64, 256]}",
-]
-
-
-def test_the_loop_improves_where_the_best_lay_on_an_edge_of_the_search_space(tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
-    space = [part for entry in TOO_SLOW for part in ("--set", f"search_space.{entry}")]
-    finish(first, *TABLE, *space, "--workers", 1, scripts=SCRIPTS[:3])
-    assert "widened by 16" in (first / "analysis" / "suggested_search_space.yaml").read_text()
-    finish(second, "--next", first, "--workers", 1, scripts=SCRIPTS[:1])
-    finish(second, "--workers", 1, scripts=SCRIPTS[1:2])
-    done = run("analyze_results.py", tmp_path, "--compare", first, second, "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert_the_loop_says_what_came_of_it(answer, done.stderr, first)
-    assert answer["improved"]
-    assert answer["comparisons"][0]["accuracy"]["difference"] > 0.02
-
-
 def test_a_run_that_was_not_analysed_cannot_be_carried_on(finished_run, tmp_path):
     shutil.copytree(finished_run.folder, tmp_path / "first")
     (tmp_path / "first" / "analysis" / "suggested_search_space.yaml").unlink()
