@@ -1,4 +1,7 @@
-"""Tasks and their updates as bytes that travel between starts of a command: plain values and tensors, never code."""
+"""Tasks and their updates as bytes that travel between starts of a command: plain values and tensors, never code.
+
+Whoever reads a task adds its own device and the factories of its own config: no file may name code to import.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from scripts.search_space import Hyperparameters
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
 _ROWS = ("train_rows", "validation_rows")
+_OWN = ("factories", "device")  # of whoever trains
 
 
 def pack_tasks(tasks: Sequence[Task]) -> bytes:
@@ -71,11 +75,10 @@ def unpack_updates(content: bytes) -> list[Update]:
 
 
 def _plain_spec(spec: RunSpec) -> dict[str, Any]:
-    plain = {name: value for name, value in vars(spec).items() if name not in _ROWS}
+    plain = {name: value for name, value in vars(spec).items() if name not in (*_ROWS, *_OWN)}
     parts = {
         "hyperparameters": spec.hyperparameters.model_dump(),
         "trading": dataclasses.asdict(spec.trading),
-        "factories": dict(spec.factories),
     }
     return plain | parts
 

@@ -7,7 +7,9 @@ import os
 import socket
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from scripts.artifacts import RunDir, read_json
 from scripts.cli import Session
@@ -40,7 +42,7 @@ def join(session: Session, script: str) -> bool:
     BudgetEnded
         The time budget ended.
     """
-    run_dir, dataset = session.run_dir, None
+    run_dir, prepared = session.run_dir, None
     session.say("another start of this command decides; this one trains for it")
     while True:
         if all(path.exists() for path in _results(run_dir, script)):
@@ -53,9 +55,9 @@ def join(session: Session, script: str) -> bool:
         if board is None:
             time.sleep(_LOOK_S)
             continue
-        dataset = dataset or _same_data(session, script)
+        prepared = prepared or _same_run(session, script)
         try:
-            _Worker(session, board, dataset).work(script)
+            _Worker(session, board, *prepared).work(script)
         except Withdrawn:
             continue
         finally:
@@ -70,15 +72,15 @@ def _results(run_dir: RunDir, script: str) -> tuple[Path, ...]:
     }[script]
 
 
-def _same_data(session: Session, script: str) -> Dataset:
-    """The data, after a check that they and the settings are those that the phase was begun with."""
+def _same_run(session: Session, script: str) -> tuple[Dataset, Mapping[str, str]]:
+    """Data and own model families, after a check that data and settings are those that the phase was begun with."""
     folder = {TUNING: session.run_dir.tuning, EXTENDED: session.run_dir.extended, FINAL: session.run_dir.final}[script]
     begun = read_json(folder / "plan.json", script)["experiment"]
     experiment: Experiment = load_first(session) if script == TUNING else load_later(session, begun, _BEFORE[script])
     dataset = load_data(session, experiment)
     fingerprints = {"data_fingerprint": dataset.fingerprint, "sealed_fingerprint": dataset.sealed_fingerprint}
     claim(session, folder, script, experiment, fingerprints)
-    return dataset
+    return dataset, experiment.models
 
 
 def _check_time(session: Session) -> None:
@@ -89,8 +91,8 @@ def _check_time(session: Session) -> None:
 class _Worker:
     """Local processes that work on what a board offers."""
 
-    def __init__(self, session: Session, board: Board, dataset: Dataset) -> None:
-        self._session, self._board = session, board
+    def __init__(self, session: Session, board: Board, dataset: Dataset, models: Mapping[str, str]) -> None:
+        self._session, self._board, self._models = session, board, models
         self._executor = ProcessExecutor(dataset, session.workers)
         self._items: dict[str, int] = {}  # item of each unfinished run
         self._n_reports: defaultdict[int, int] = defaultdict(int)
@@ -119,9 +121,9 @@ class _Worker:
             self._board.give_back(set(self._items.values()))
 
     def _begin(self, number: int, tasks: list[Task]) -> None:
-        device = self._session.device
+        own: dict[str, Any] = {"device": self._session.device, "factories": self._models}
         self._items |= {task.spec.name: number for task in tasks}
-        self._executor.submit(*(Task(dataclasses.replace(t.spec, device=device), t.state) for t in tasks))
+        self._executor.submit(*(Task(dataclasses.replace(t.spec, **own), t.state) for t in tasks))
 
     def _report(self) -> None:
         """Hand in what has arrived, item by item."""

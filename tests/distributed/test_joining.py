@@ -148,6 +148,8 @@ def test_tasks_and_updates_travel_as_plain_values_and_train_the_same_bits():
     assert len(other.history) == 3
     gone_on = unpack_tasks(pack_tasks([Task(tasks()[0].spec, other.state)]))[0]
     assert gone_on.state == other.state
+    named = pack_tasks([Task(spec(factories={"mine": "package.module:factory"}), None)])
+    assert b"package.module" not in named and unpack_tasks(named)[0].spec.factories == {}
     with pytest.raises(ValueError, match="SHA-256"):
         unpack_tasks(pack_tasks(tasks())[:-3])
 
