@@ -211,7 +211,7 @@ def test_a_command_on_a_network_file_system_says_so_and_runs(tmp_path, monkeypat
     table.write_text(f"1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / {tmp_path.resolve()} rw - nfs server:/ rw\n")
     monkeypatch.setattr("scripts.file_systems.MOUNTS", table)
     arguments = Namespace(run_dir=tmp_path / "run", time_budget=None, dry_run=False, quiet=False, storage=None)
-    _run(arguments, lambda session: session.say(f"ran in {session.run_dir.path.name}"), False, {})
+    _run(arguments, lambda session: session.say(f"ran in {session.run_dir.path.name}"), False, {}, None)
     said = capsys.readouterr().out
     assert "file system of type nfs" in said and "ran in run" in said
 
