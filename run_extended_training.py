@@ -3,7 +3,6 @@
 """Phase 2: train the best configurations of phase 1 long, under cross-validation, and choose one."""
 
 import argparse
-from pathlib import Path
 
 from scripts.cli import Session, command
 from scripts.flags import add_select
@@ -24,14 +23,7 @@ def run(session: Session) -> None:
     extend(session)
 
 
-def join(session: Session) -> bool:
-    """Train for another start of this command."""
-    from scripts.joining.worker import join
-
-    return join(session, Path(__file__).name)
-
-
 if __name__ == "__main__":
     command(
-        __doc__, "./run_extended_training.py --run-dir runs/first --top-n 5 --epochs 100", run, add_flags, join=join
+        __doc__, "./run_extended_training.py --run-dir runs/first --top-n 5 --epochs 100", run, add_flags, joins=True
     )

@@ -6,7 +6,6 @@ A dated hold-out finds the best epoch; --config names best_config.json, by defau
 """
 
 import argparse
-from pathlib import Path
 
 from scripts.cli import Session, command
 
@@ -26,14 +25,11 @@ def run(session: Session) -> None:
     finalise(session)
 
 
-def join(session: Session) -> bool:
-    """Train for another start of this command."""
-    from scripts.joining.worker import join
-
-    return join(session, Path(__file__).name)
-
-
 if __name__ == "__main__":
     command(
-        __doc__, "./run_final_training.py --run-dir runs/first --config runs/first/best_config.json", run, add_flags
+        __doc__,
+        "./run_final_training.py --run-dir runs/first --config runs/first/best_config.json",
+        run,
+        add_flags,
+        joins=True,
     )

@@ -48,14 +48,7 @@ def run(session: Session) -> None:
     tune(session)
 
 
-def join(session: Session) -> bool:
-    """Train for another start of this command."""
-    from scripts.joining.worker import join
-
-    return join(session, Path(__file__).name)
-
-
 if __name__ == "__main__":
     command(
-        __doc__, "./run_hyperparameter_tuning.py --run-dir runs/first --set data.horizon=1", run, add_flags, join=join
+        __doc__, "./run_hyperparameter_tuning.py --run-dir runs/first --set data.horizon=1", run, add_flags, joins=True
     )

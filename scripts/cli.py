@@ -155,16 +155,13 @@ class Session:
         return asked
 
 
-Join = Callable[[Session], bool]
-
-
 def command(
     description: str | None,
     example: str,
     run: Callable[[Session], None],
     add_flags: AddFlags = lambda flags: None,
     only_reads: Callable[[argparse.Namespace], bool] = lambda arguments: False,
-    join: Join | None = None,
+    joins: bool = False,
 ) -> NoReturn:
     """Parse the shared and own flags, hold the run directory, run, and end the process with the right exit code.
 
@@ -180,9 +177,8 @@ def command(
         Adds the command's own flags.
     only_reads : callable
         Whether a call with these arguments leaves the run directory alone, so that it need not be held, nor exist.
-    join : callable, optional
-        Trains for another start of the command that holds the run directory and shares its work by --storage; False
-        once nobody holds it any more, True if nothing is left to do.
+    joins : bool
+        Whether it trains for another start of it that holds the run directory, where --storage lets them share work.
     """
     parser = make_parser(description or "", example, add_flags)
     if "_ARGCOMPLETE" in os.environ:
@@ -199,7 +195,7 @@ def command(
         signal.signal(number, _interrupt)
     try:
         arguments = parser.parse_args()
-        _run(arguments, run, arguments.dry_run or only_reads(arguments), answer, join)
+        _run(arguments, run, arguments.dry_run or only_reads(arguments), answer, joins)
     except HyperError as error:
         _refuse(answer, error, error.exit_code)
     except Interrupted:
@@ -253,7 +249,7 @@ def _run(
     run: Callable[[Session], None],
     only_reads: bool,
     answer: dict[str, Any],
-    join: Join | None,
+    joins: bool,
 ) -> None:
     started = time.monotonic()
     if runs := getattr(arguments, "compare", None):
@@ -273,13 +269,13 @@ def _run(
         run(session)
         return
     with contextlib.ExitStack() as held:
-        if _hold(session, join if session.shares_work else None, held):
+        if _hold(session, joins and session.shares_work, held):
             if note := file_system_note(session.run_dir.path):
                 session.say(f"note: {note}")
             run(session)
 
 
-def _hold(session: Session, join: Join | None, held: contextlib.ExitStack) -> bool:
+def _hold(session: Session, joins: bool, held: contextlib.ExitStack) -> bool:
     """Hold the run directory, or join whoever does until it is free; False if that left nothing to do."""
     from scripts.artifacts import InUse
 
@@ -287,10 +283,12 @@ def _hold(session: Session, join: Join | None, held: contextlib.ExitStack) -> bo
         try:
             held.enter_context(session.run_dir.locked())
         except InUse:
-            if join is None or session.arguments.fresh:
+            if not joins or session.arguments.fresh:
                 raise
         else:
             return True
+        from scripts.joining.worker import join
+
         if join(session):
             return False
 

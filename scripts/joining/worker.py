@@ -27,7 +27,7 @@ _LOOK_S = 1.0  # between two looks at who decides
 _BEFORE = {EXTENDED: TUNING, FINAL: EXTENDED}
 
 
-def join(session: Session, script: str) -> bool:
+def join(session: Session) -> bool:
     """Train for the process that holds the run directory.
 
     Returns
@@ -42,7 +42,7 @@ def join(session: Session, script: str) -> bool:
     BudgetEnded
         The time budget ended.
     """
-    run_dir, prepared = session.run_dir, None
+    run_dir, script, prepared = session.run_dir, session.answer["command"], None
     session.say("another start of this command decides; this one trains for it")
     while True:
         if all(path.exists() for path in _results(run_dir, script)):

@@ -16,6 +16,7 @@ from scripts.joining.executor import SharingExecutor
 from scripts.joining.packing import pack_tasks, pack_updates, unpack_tasks, unpack_updates
 from scripts.tuning.storage import server_url
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
+from tests.faults.commands import differences
 from tests.test_interruption import wait_for
 from tests.test_training import DATA, spec
 
@@ -89,7 +90,7 @@ def workers(folder):
 def alone(flags, tmp_path_factory):
     """What one start finds without a server."""
     folder = tmp_path_factory.mktemp("alone")
-    finish(folder, *flags, scripts=SCRIPTS[:2])
+    finish(folder, *flags, scripts=(*SCRIPTS[:2], SCRIPTS[3]))
     return folder
 
 
@@ -110,10 +111,12 @@ def test_starts_that_die_in_turn_find_together_what_one_finds(environment, flags
     assert not (tmp_path / "joining").exists()
 
 
-def test_several_starts_share_the_folds_and_all_end_well(environment, flags, alone, tmp_path):
+def test_several_starts_share_folds_and_final_networks_and_all_end_well(environment, flags, alone, tmp_path):
     finish(tmp_path, *flags, scripts=SCRIPTS[:1], environment=environment)
-    for process in [start(environment, SCRIPTS[1], tmp_path, *flags) for _ in range(2)]:
-        ended(process)
+    for script in (SCRIPTS[1], SCRIPTS[3]):
+        for process in [start(environment, script, tmp_path, *flags) for _ in range(2)]:
+            ended(process)
+    assert differences(tmp_path, alone, scripts=[SCRIPTS[3]]) == []
     for name in (EXTENDED, "best_config.json"):
         assert without_times(artifact(tmp_path, name)) == without_times(artifact(alone, name)), name
     again = run(SCRIPTS[1], tmp_path, *flags, environment=environment)
