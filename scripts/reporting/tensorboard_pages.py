@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import vl_convert
 
-from scripts.reporting.figures import Figure
 from scripts.reporting.tensorboard_log import TensorBoardLog, scalars, summary_event
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
+
+    from scripts.reporting.figures import Figure
 
 LAYOUT, EVALUATION = "layout", "evaluation"  # runs that hold no training
 _BANDS = ("val_accuracy", "val_loss", "train_loss")
@@ -68,6 +68,7 @@ def _bands(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[Event]:
 
 def write_figures_as_images(log: TensorBoardLog, figures: Sequence[Figure]) -> None:
     """Write charts of the evaluation report as images of one run, so that they can be seen beside the curves."""
+    import vl_convert
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     values = []
