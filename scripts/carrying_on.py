@@ -22,6 +22,12 @@ _OPENING, _INHERITED = '"event": "opening"', ', "inherited_from": '
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
 
 
+def begun_plan(run_dir: RunDir, fresh: bool) -> dict[str, Any] | None:
+    """What this run's phase 1 was begun with, and goes on with; None at a first start."""
+    plan = run_dir.tuning / "plan.json"
+    return read_json(plan, _TUNING) if plan.exists() and not fresh else None
+
+
 def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     """Plain values of the experiment that carries on from `earlier`.
 
@@ -32,9 +38,8 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     MissingInputError
         The earlier run was not analysed, so that it suggests no search space.
     """
-    plan = own.tuning / "plan.json"
-    if plan.exists() and not fresh:
-        begun: dict[str, Any] = read_json(plan, _TUNING)["experiment"]
+    if (plan := begun_plan(own, fresh)) is not None:
+        begun: dict[str, Any] = plan["experiment"]
         return begun
     recorded = read_json(earlier.tuning / "plan.json", _TUNING)["experiment"]
     if not earlier.suggestion.exists():

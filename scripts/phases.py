@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from scripts.execution.driver import Watch
 from scripts.execution.server import begin_server
 from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_first, load_later
 from scripts.models.registry import applicable_space
-from scripts.plans import in_epochs, means, show_plan, time_of_folds, time_of_search
+from scripts.plans import in_epochs, means, measured_search, show_plan, time_of_folds, time_of_search
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.tensorboard_log import TensorBoardLog
@@ -149,14 +150,16 @@ def tune(session: Session) -> None:
     # Before --fresh moves results aside: they may be what the new search starts with.
     earlier = [path for path in (session.arguments.next, *session.arguments.warm_start) if path is not None]
     first = first_trials(run_dir, earlier, experiment, space, dataset.fingerprint, session.arguments.fresh)
-    experiment = in_epochs(session, experiment, dataset, space, [trial.values for trial in first.trials])
+    starting = [trial.values for trial in first.trials]
+    measure = functools.cache(functools.partial(measured_search, session, experiment, dataset, space, starting))
+    experiment = in_epochs(session, experiment, dataset, measure)
     config, total = experiment.tuning, experiment.search_epochs
     origin = provenance(TUNING, experiment, dataset, [])
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
         say_all(session, notes)
         files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
-        likely = time_of_search(session, experiment, dataset, space, [trial.values for trial in first.trials])
+        likely = time_of_search(session, experiment, dataset, measure)
         what = f"{config.n_trials} trials"
         show_plan(session, experiment, dataset, what, total, files, config.proposal_lag, likely)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts.artifacts import read_json
+from scripts.carrying_on import begun_plan
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
@@ -27,7 +27,6 @@ from scripts.durations import (
     search_s,
 )
 from scripts.errors import InputError
-from scripts.experiments import TUNING
 from scripts.reporting.monitoring import duration_in_words
 from scripts.search_space import Range, SearchSpace, Values
 from scripts.tuning.stages import draw
@@ -67,14 +66,20 @@ def show_plan_table(session: Session, rows: Mapping[str, str], files: list[Path]
     session.conclude(session.same_command("--dry-run"), [])
 
 
-def time_of_search(
+def measured_search(
     session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
-) -> str:
+) -> Measured:
+    """Epochs of configurations like those that phase 1 trains, of which `first` are those that it begins with."""
+    draws = [draw(space, experiment.seed, k) for k in range(_DRAWN)]
+    return measure_epochs(likely_configurations(space, first, draws), dataset, experiment, session.device, first)
+
+
+def time_of_search(session: Session, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]) -> str:
     """How long the three phases are likely to take, from measured epochs of what phase 1 begins with.
 
     Before phase 1 nothing is known of what phases 2 and 3 will train, so it counts as what phase 1 trains.
     """
-    measured = _measured_search(session, experiment, dataset, space, first)
+    measured = measure()
     config, extended, n_rows = experiment.tuning, experiment.extended, len(dataset.rows)
     n_train = len(dataset.tail_split(config.validation_fraction, experiment.seed)[0])
     n_trainings = extended.top_n * extended.cross_validation_folds
@@ -91,16 +96,8 @@ def time_of_search(
     )
 
 
-def _measured_search(
-    session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
-) -> Measured:
-    """Epochs of configurations like those that phase 1 trains."""
-    draws = [draw(space, experiment.seed, k) for k in range(_DRAWN)]
-    return measure_epochs(likely_configurations(space, first, draws), dataset, experiment, session.device, first)
-
-
 def in_epochs(
-    session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
+    session: Session, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]
 ) -> Experiment:
     """The experiment with the epochs that phases 1 and 2 are likely to train in, if --epoch-budget is a time.
 
@@ -116,11 +113,9 @@ def in_epochs(
         return experiment
     if experiment.tuning.scheduler != "rungs":
         raise InputError("needs tuning.scheduler: rungs", "--epoch-budget", "the guide's stages have fixed epochs")
-    plan = session.run_dir.tuning / "plan.json"
-    if plan.exists() and not session.arguments.fresh:
-        begun = read_json(plan, TUNING)["experiment"]["epoch_budget"]
-        return experiment.model_copy(update={"epoch_budget": begun})
-    measured = _measured_search(session, experiment, dataset, space, first)
+    if (plan := begun_plan(session.run_dir, session.arguments.fresh)) is not None:
+        return experiment.model_copy(update={"epoch_budget": plan["experiment"]["epoch_budget"]})
+    measured = measure()
     n_train = len(dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)[0])
     epochs = epochs_in(seconds, measured, n_train, experiment, session.workers)
     session.say(f"{duration_in_words(seconds)} of phases 1 and 2: {epochs} epochs ({measured.in_words(n_train)} each)")

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir, read_json
+from scripts.artifacts import RunDir
+from scripts.carrying_on import begun_plan
 from scripts.config import Experiment
 from scripts.search_space import Scalar, SearchSpace
 from scripts.tuning.portfolio import SIZE, portfolio
@@ -84,10 +85,9 @@ def first_trials(
         An earlier run has no results, or they are damaged.
     """
     runs = {Path(os.path.relpath(run.path, run_dir.path)).as_posix(): run for run in map(RunDir, warm_start)}
-    plan = run_dir.tuning / "plan.json"
-    if plan.exists() and not fresh:
+    if (plan := begun_plan(run_dir, fresh)) is not None:
         # A plan of an earlier revision has none; the claim then names the keys that differ.
-        stored = read_json(plan, "run_hyperparameter_tuning.py").get("starting", [])
+        stored = plan.get("starting", [])
         return FirstTrials(tuple(FirstTrial(**trial) for trial in stored), tuple(runs))
     chosen, notes = _of_earlier_runs(runs, space, data_fingerprint)
     if experiment.tuning.starts_from_portfolio:
