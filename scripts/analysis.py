@@ -19,8 +19,9 @@ from scripts.experiments import EXTENDED, FINAL, TUNING, load_later
 from scripts.extended_training import write_best_config
 from scripts.out_of_fold import fold_spans
 from scripts.plans import show_plan_table, show_table
+from scripts.reporting.figures import write_svg
 from scripts.reporting.racing_section import racing_in_words
-from scripts.reporting.report import AnalysisReport, write_analysis_report, write_figures
+from scripts.reporting.report import AnalysisReport, write_analysis_report
 from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.tuning.storage import place_of_study
@@ -83,8 +84,7 @@ def analyse(session: Session) -> None:
         fold_spans=fold_spans(out_of_fold),
         warnings=trials["warnings"],
     )
-    write_analysis_report(run_dir.analysis / "report.html", content)
-    write_figures(run_dir.analysis, content)
+    write_svg(run_dir.analysis, write_analysis_report(run_dir.analysis / "report.html", content))
     session.say(f"report in {run_dir.analysis / 'report.html'}")
     chosen = extended["configurations"][0]
     session.conclude(

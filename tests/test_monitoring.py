@@ -15,6 +15,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from scripts.errors import EnvironmentFailed, InputError
+from scripts.reporting.evaluation_page import evaluation_page
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.report import figures_for_tensorboard
 from scripts.reporting.tensorboard_log import TensorBoardLog
@@ -275,7 +276,7 @@ def test_bands_span_the_folds_where_all_of_them_have_a_value(tmp_path):
 
 
 def test_charts_of_the_evaluation_become_images(tmp_path):
-    figures = figures_for_tensorboard(sample_evaluation(n_dates=40))
+    figures = figures_for_tensorboard(evaluation_page(sample_evaluation(n_dates=40)).figures)
     write_figures_as_images(TensorBoardLog(tmp_path), figures)
     images = read(tmp_path / "evaluation")
     assert sorted(images.Tags()["images"]) == ["costs", "equity/1", "equity/2", "reliability"]

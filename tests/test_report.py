@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from scripts.reporting.analysis_page import analysis_page
 from scripts.reporting.evaluation_page import evaluation_page
+from scripts.reporting.figures import write_svg
 from scripts.reporting.page import plain, render
 from scripts.reporting.report import (
     AnalysisReport,
     EvaluationReport,
     write_analysis_report,
     write_evaluation_report,
-    write_figures,
 )
 from tests.sample_reports import sample_analysis, sample_evaluation
 
@@ -305,7 +305,7 @@ def test_reports_and_figures_are_written_as_files(tmp_path):
     for folder in ("analysis", "evaluation"):
         text = (tmp_path / folder / "report.html").read_text(encoding="utf-8")
         assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
-    written = write_figures(tmp_path / "analysis", sample_analysis(HOSTILE[0]))
+    written = write_svg(tmp_path / "analysis", analysis_page(sample_analysis(HOSTILE[0])).figures)
     assert {p.name for p in written} >= {"search.svg", "importance.svg", "ranks.svg", "slices-1.svg"}
     for path in written:
         root = ElementTree.fromstring(path.read_text(encoding="utf-8"))

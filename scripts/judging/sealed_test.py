@@ -143,9 +143,9 @@ def _judge(
         model=model.description,
         making=making,
     )
-    write_evaluation_report(run_dir.evaluation / "report.html", report)
+    figures = write_evaluation_report(run_dir.evaluation / "report.html", report)
     if run_dir.tensorboard.exists():
-        write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(report))
+        write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(figures))
     write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
     # The results come last: once they are there, the evaluation is finished.
     write_json(run_dir.evaluation_results, body)
