@@ -231,6 +231,20 @@ def test_extra_columns_are_ignored_with_a_note_that_names_likely_slips(tmp_path)
     assert any("hihg, sector" in note and "hihg may be meant as high" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("spelling", [str.title, str.upper])
+def test_columns_are_found_in_upper_or_lower_case(tmp_path, spelling):
+    expected = market(write(tmp_path, HEADER + BARS)).frame
+    assert market(write(tmp_path, spelling(HEADER) + BARS)).frame.equals(expected)
+    pd.read_csv(io.StringIO(spelling(HEADER) + BARS)).to_parquet(tmp_path / "prices.parquet")
+    assert market(tmp_path / "prices.parquet").frame.equals(expected)
+
+
+def test_a_column_in_its_own_spelling_is_preferred(tmp_path):
+    data = market(write(tmp_path, HEADER.replace("open", "Close") + BARS))
+    assert data.frame["close"].iloc[0] == 10.5 and "open" not in data.frame
+    assert any("columns ignored: Close" in note for note in data.notes)
+
+
 def test_blank_lines_between_records_are_skipped_with_a_note(tmp_path):
     data = market(write(tmp_path, HEADER + BARS.replace("\n", "\n\n", 1)))
     assert len(data.frame) == 5
@@ -279,7 +293,10 @@ def parquet():
         (HEADER + BARS.replace("A", '"A"x', 1), ["valid CSV", "line 2"]),
         (HEADER.replace("open", "close") + BARS, ["'close'", "2 times", "positions 3, 6", "line 1"]),
         (HEADER.replace("close", "clsoe") + BARS, ["'close' is missing", "'clsoe'", "line 1"]),
-        (HEADER.replace("close", "Close") + BARS, ["'close' is missing", "did you mean 'Close'"]),
+        (
+            HEADER.replace("close", "Close").replace("open", "CLOSE") + BARS,
+            ["'close' is missing", "did you mean 'CLOSE'"],
+        ),
         (HEADER.replace("ticker", "Symbol") + BARS, ["'ticker' is missing", "'Symbol'"]),
         (HEADER.replace("volume", "") + BARS, ["column 7 has no name", "line 1"]),
         (",".join(map(str, range(10_001))) + "\n", ["10001 columns", "10000"]),

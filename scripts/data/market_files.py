@@ -12,7 +12,7 @@ from scripts.config import DataConfig
 from scripts.data.bar_series import series_notes
 from scripts.data.cells import checked_numbers, read_dates, read_numbers
 from scripts.data.located_rows import LocatedRows, drop_copies, listed, refuse_conflicts, sort_rows
-from scripts.data.raw_tables import RawTable, missing_column, nearest_name, read_table
+from scripts.data.raw_tables import RawTable, as_wanted, missing_column, nearest_name, read_table
 from scripts.errors import InputError
 
 PRICES = ("open", "high", "low", "close")
@@ -28,7 +28,8 @@ def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str
     Parameters
     ----------
     path : Path
-        CSV (plain or gzipped) or Parquet with date, close and, if they exist, ticker, open, high, low, volume.
+        CSV (plain or gzipped) or Parquet with date, close and, if they exist, ticker, open, high, low, volume, in upper
+        or lower case.
     config : DataConfig
 
     Returns
@@ -51,6 +52,8 @@ def bars_of(table: RawTable, name: str, config: DataConfig) -> tuple[pd.DataFram
 
     `name` is the ticker of a table without a column for it.
     """
+    names = as_wanted(list(table.columns), COLUMNS)
+    table = replace(table, columns=dict(zip(names, table.columns.values(), strict=True)))
     notes = [*table.notes, *_column_notes(table)]
     tickers, ticker_notes = _tickers(table, name)
     dates, date_notes = read_dates(table, "date", config.date_format)

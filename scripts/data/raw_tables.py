@@ -78,7 +78,7 @@ def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTa
     config : DataConfig
         Gives the delimiter and the decimal mark of a CSV.
     required : sequence of str
-        Columns that must be there.
+        Columns that must be there, in this spelling or, if that is not ambiguous, in upper and lower case as may be.
 
     Raises
     ------
@@ -115,10 +115,10 @@ def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame
     except (pa.ArrowException, ValueError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"has cells of mixed types ({first})", name, "give each column one type") from None
-    _check_header(table.schema.names, required, name)
+    names = _checked_names(table.schema.names, required, name)
     if table.num_rows == 0:
         raise _no_row(name)
-    return _arrow_table(table, name)
+    return _arrow_table(table.rename_columns(names), name)
 
 
 def _no_row(where: Path | str) -> InputError:
@@ -138,6 +138,13 @@ def nearest_name(name: str, names: Sequence[str]) -> str | None:
     by_lower = {other.lower(): other for other in reversed(names)}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
     return by_lower[found[0]] if found else None
+
+
+def as_wanted(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The names, but a wanted one that is not among them replaces the only one that differs from it in case alone."""
+    alike = Counter(name.lower() for name in names)
+    spelling = {name.lower(): name for name in wanted if name not in names and alike[name.lower()] == 1}
+    return [spelling.get(name.lower(), name) for name in names]
 
 
 def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
@@ -182,7 +189,7 @@ def _header(
 ) -> tuple[str, ...]:
     """Checked names of the columns of a CSV."""
     where = f"{path}, line {line}"
-    names = tuple(name.strip() for name in header)
+    names = tuple(as_wanted([name.strip() for name in header], required))
     if not any(names):
         raise InputError("there is no header", where, f"begin the file with the names {', '.join(required)}, ...")
     if len(names) <= MAX_COLUMNS:
@@ -235,39 +242,42 @@ def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[in
 
 def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
     with _parquet_file(path, required) as (file, names):
-        table = file.read(columns=names)
+        table = file.read(columns=list(names))
         table.validate(full=True)
-    return _arrow_table(table, str(path))
+    return _arrow_table(table.rename_columns(list(names.values())), str(path))
 
 
 def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
     first = 1
     with _parquet_file(path, required) as (file, names):
-        for batch in file.iter_batches(batch_size=CHUNK, columns=names):
+        for batch in file.iter_batches(batch_size=CHUNK, columns=list(names)):
             batch.validate(full=True)
-            yield _arrow_table(pa.Table.from_batches([batch]), str(path), first)
+            part = pa.Table.from_batches([batch]).rename_columns(list(names.values()))
+            yield _arrow_table(part, str(path), first)
             first += batch.num_rows
 
 
 @contextmanager
-def _parquet_file(path: Path, required: Sequence[str]) -> Iterator[tuple[pyarrow.parquet.ParquetFile, list[str]]]:
-    """An open Parquet file and the checked names of its columns; damage found meanwhile is the user's matter."""
+def _parquet_file(path: Path, required: Sequence[str]) -> Iterator[tuple[pyarrow.parquet.ParquetFile, dict[str, str]]]:
+    """An open Parquet file and what its columns are called here; damage found meanwhile is the user's matter."""
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
-            _check_header(names, required, str(path))
+            called = dict(zip(names, _checked_names(names, required, str(path)), strict=True))
             _check_inflation(file.metadata, path)
-            yield file, names
+            yield file, called
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None
 
 
-def _check_header(names: Sequence[str], required: Sequence[str], where: str) -> None:
+def _checked_names(names: Sequence[str], required: Sequence[str], where: str) -> list[str]:
     _check_names(names, where)
+    names = as_wanted(names, required)
     for name in required:
         if name not in names:
             raise missing_column(name, names, where)
+    return names
 
 
 def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:
