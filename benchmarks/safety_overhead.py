@@ -1,9 +1,9 @@
-"""What safety costs: phase 1 with a checkpoint on disk after every epoch, and without any, one after the other.
+"""What safety costs: phases 1 to 3 with a checkpoint on disk after every epoch, and without any, in turns.
 
-Both train the same trials of the default data, in a process forked from one that has imported everything. Without
-safety, states are neither packed nor written while a run goes on; everything else is the same. Two runs differ by more
-than that costs, so the time within gathering, packing and writing states is also taken, as a share of the run it is in.
-With several workers the wait for the disk costs nothing: the main process writes while they train.
+Both train the same networks on the default data, each phase in a process forked from one that has imported everything.
+Without safety, states are neither packed nor written while a run goes on; everything else is the same. With one worker
+the time within gathering, packing and writing states is taken as well, as a share of the run it is in. With several,
+the main process writes while they train.
 """
 
 from __future__ import annotations
@@ -32,12 +32,18 @@ from scripts.checkpoints import Checkpoints
 from scripts.execution import executor
 from scripts.training.run import TrainingRun
 
-COMMAND = ROOT / "run_hyperparameter_tuning.py"
+PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py")
 
 
-def seconds(flags: list[str], safe: bool) -> tuple[float, float, float, float]:
-    """Time on the clock and on the processor that phase 1 takes, then both within keeping states."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("r") as spent:
+def seconds(flags: list[str], safe: bool) -> tuple[float, ...]:
+    """Time on the clock and on the processor that the phases take, then both within keeping states."""
+    with tempfile.TemporaryDirectory() as folder:
+        phases = [_phase(ROOT / command, ["--run-dir", folder, *flags], safe) for command in PHASES]
+    return tuple(map(sum, zip(*phases, strict=True)))
+
+
+def _phase(command: Path, flags: list[str], safe: bool) -> tuple[float, float, float, float]:
+    with tempfile.NamedTemporaryFile("r") as spent:
         begun, clock = time.perf_counter(), _Clock()
         process = os.fork()
         if not process:
@@ -48,8 +54,8 @@ def seconds(flags: list[str], safe: bool) -> tuple[float, float, float, float]:
                 else:
                     _without_safety()
                 torch.set_num_threads(1)
-                sys.argv = [str(COMMAND), "--run-dir", folder, "--workers", "1", "-q", "--no-progress", *flags]
-                runpy.run_path(str(COMMAND), run_name="__main__")
+                sys.argv = [str(command), "-q", "--no-progress", *flags]
+                runpy.run_path(str(command), run_name="__main__")
             except SystemExit as end:
                 code = int(end.code or 0)
             finally:
@@ -57,7 +63,7 @@ def seconds(flags: list[str], safe: bool) -> tuple[float, float, float, float]:
                 os._exit(code)
         _, status, used = os.wait4(process, 0)
         if os.waitstatus_to_exitcode(status):
-            raise RuntimeError("phase 1 failed")
+            raise RuntimeError(f"{command.name} failed")
         within = map(float, spent.read().split())
         return time.perf_counter() - begun, used.ru_utime + used.ru_stime, *within
 
@@ -106,9 +112,9 @@ def _without_safety() -> None:
 
 def main() -> None:
     """Take turns and print the table."""
-    given: argparse.Namespace = arguments(__doc__, repeats=5, config="")
-    flags = ["--config", given.config] if given.config else []
-    times: dict[bool, list[tuple[float, float, float]]] = {True: [], False: []}
+    given: argparse.Namespace = arguments(__doc__, repeats=5, config="", workers=1)
+    flags = ["--workers", str(given.workers), *(["--config", given.config] if given.config else [])]
+    times: dict[bool, list[tuple[float, ...]]] = {True: [], False: []}
     seconds(flags, safe=True)  # whatever is slow the first time
     for _ in range(given.repeats):
         for safe in times:
@@ -119,10 +125,10 @@ def main() -> None:
         results += [summarised("with checkpoints", f"{what}, s", safe), summarised("without", f"{what}, s", bare)]
         ratios = [a / b - 1 for a, b in zip(safe, bare, strict=True)]
         results.append(summarised("overhead", f"{what}, share", ratios))
-    for k, what in enumerate(("clock", "processor")):
+    for k, what in enumerate(("clock", "processor") if given.workers == 1 else ()):
         within = [run[2 + k] / run[k] for run in times[True]]
         results.append(summarised("gathering, packing, writing", f"{what}, share", within))
-    show("What safety costs in phase 1, one worker", results, given.json)
+    show(f"What safety costs in phases 1 to 3, workers: {given.workers}", results, given.json)
 
 
 if __name__ == "__main__":
