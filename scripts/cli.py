@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from scripts import environment
 from scripts.errors import EnvironmentFailed, HyperError, InputError, Interrupted
 from scripts.flags import AddFlags, make_parser
 from scripts.selection import PREFERENCES
@@ -180,6 +181,7 @@ def command(
     joins : bool
         Whether it trains for another start of it that holds the run directory, where --storage lets them share work.
     """
+    environment.enter()
     parser = make_parser(description or "", example, add_flags)
     if "_ARGCOMPLETE" in os.environ:
         from scripts.completion import complete
@@ -195,6 +197,7 @@ def command(
         signal.signal(number, _interrupt)
     try:
         arguments = parser.parse_args()
+        environment.check()
         _run(arguments, run, arguments.dry_run or only_reads(arguments), answer, joins)
     except HyperError as error:
         _refuse(answer, error, error.exit_code)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 
@@ -55,6 +56,30 @@ def test_json_says_what_each_command_did_with_its_main_figures(finished_run):
     typed = subprocess.run(said[TUNING]["next"] + " --dry-run", shell=True, capture_output=True, text=True, timeout=120)
     assert typed.returncode == 0, typed.stderr
     assert "run_extended_training.py would do this" in typed.stdout
+
+
+def bare_python(folder):
+    """A Python without any library."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=120)
+    return folder / "bin" / "python"
+
+
+def test_a_command_begun_by_another_python_goes_over_to_the_environment_beside_it(tmp_path, finished_run):
+    python = bare_python(tmp_path / "bare")
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    shutil.copy(ROOT / TUNING, checkout)
+    for name, target in (("scripts", ROOT / "scripts"), (".venv", sys.prefix)):
+        (checkout / name).symlink_to(target)
+    typed = [python, checkout / TUNING, "--run-dir", finished_run.folder, "--config", finished_run.config, "--dry-run"]
+    done = subprocess.run(typed, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "would do this" in done.stdout
+    (checkout / ".venv").unlink()
+    done = subprocess.run(typed, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    said = f"{TUNING}: {python}: PyTorch is not installed; run ./run_pipeline.sh, which installs it in .venv"
+    assert done.stderr.splitlines() == [said]
 
 
 @pytest.mark.parametrize("script", COMMANDS)
