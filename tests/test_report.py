@@ -188,8 +188,9 @@ def test_time_and_share_of_the_yardstick_are_told_by_phase():
 
 def test_the_analysis_holds_accuracy_against_the_baseline_and_its_uncertainty():
     page = analysis_page(sample_analysis())
-    assert (
-        "standard error" in page.verdict and "51.2 %" in page.verdict and "always answering one class" in page.verdict
+    assert all(
+        part in page.verdict
+        for part in ("standard error", "53.2 %", "best naive rule (persistence) by +1.7 points (+0.5 to +2.9)")
     )
     assert any("3,000" in number.remark for number in page.numbers)
 
@@ -200,11 +201,12 @@ def test_the_epochs_of_both_phases_are_added():
     assert any(number.value == f"{spent:,}" for number in analysis_page(content).numbers)
 
 
-def test_a_lead_within_two_standard_errors_is_no_good_news():
+@pytest.mark.parametrize(("lowest", "tone"), [(0.001, "good"), (-0.001, "bad")])
+def test_a_lead_whose_interval_reaches_zero_is_no_good_news(lowest, tone):
     content = sample_analysis()
-    content.extended["best_constant_accuracy"] = content.extended["configurations"][0]["avg_accuracy"]
+    content.extended["configurations"][0]["skill_ci95"] = [lowest, 0.1]
     page = analysis_page(content)
-    assert page.tone == "bad" and "within two standard errors" in page.verdict
+    assert page.tone == tone and ("shows no lead" in page.verdict) == (tone == "bad")
 
 
 def test_a_failed_trial_is_listed_and_never_drawn():

@@ -16,6 +16,7 @@ from scripts.reporting.cost_section import (
     costs_of_search,
     together,
 )
+from scripts.reporting.figures import words
 from scripts.reporting.hyperparameter_figures import importance_figure, parallel_figure, slice_figure
 from scripts.reporting.learning_curve_figures import learning_curve_figure
 from scripts.reporting.page import (
@@ -27,6 +28,7 @@ from scripts.reporting.page import (
     Table,
     TableRow,
     duration,
+    interval,
     number_cell,
     percent,
     plain,
@@ -98,8 +100,8 @@ def analysis_page(content: AnalysisReport) -> Page:
     )
     return Page(
         title="Which configuration to train: analysis of phases 1 and 2",
-        verdict=_verdict(chosen, constant),
-        tone="good" if _lead(chosen, constant) > 0 else "bad",
+        verdict=_verdict(chosen, extended.get("best_naive")),
+        tone="good" if _ahead(chosen) else "bad",
         warnings=tuple(str(w) for w in content.warnings),
         numbers=_numbers(costs, chosen, constant),
         sections=with_content(sections),
@@ -132,13 +134,13 @@ def _chosen(candidates: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
     return matching[0] if matching else {"trial_number": number, "config": best.get("hyperparameters") or {}}
 
 
-def _lead(candidate: Mapping[str, Any], constant: float | None) -> float:
-    """Accuracy above always answering one class, less two standard errors; not positive where anything is unknown."""
-    accuracy, error = candidate.get("avg_accuracy"), standard_error(candidate)
-    return -1.0 if accuracy is None or error is None or constant is None else accuracy - 2 * error - constant
+def _ahead(candidate: Mapping[str, Any]) -> bool:
+    """Whether the 95 % interval of its lead over the best naive rule lies above zero; False where it is unknown."""
+    lowest = (candidate.get("skill_ci95") or [None])[0]
+    return lowest is not None and lowest > 0
 
 
-def _verdict(chosen: Mapping[str, Any], constant: float | None) -> str:
+def _verdict(chosen: Mapping[str, Any], best_naive: str | None) -> str:
     family = (chosen.get("config") or {}).get("family", "model")
     text = f"Train the {family} of trial {chosen.get('trial_number', '?')}"
     if chosen.get("avg_accuracy") is None:
@@ -147,11 +149,13 @@ def _verdict(chosen: Mapping[str, Any], constant: float | None) -> str:
         f": validation accuracy {percent(chosen['avg_accuracy'])} with a standard error of "
         f"{points(standard_error(chosen), signed=False)} (by blocks of dates, {len(chosen.get('folds') or ())} folds)"
     )
-    if constant is None:
-        return f"{text}; the accuracy of always answering one class is not recorded."
-    difference = points(chosen["avg_accuracy"] - constant)
-    text += f"; always answering one class reaches {percent(constant)}, so the lead is {difference}"
-    return text + ("." if _lead(chosen, constant) > 0 else ", which is within two standard errors of none.")
+    if chosen.get("skill") is None:
+        return f"{text}; the accuracy of the naive rules is not recorded."
+    bounds = interval(chosen.get("skill_ci95"), signed=True)
+    text += (
+        f"; it leads the best naive rule ({words(best_naive or 'a constant')}) by {points(chosen['skill'])} ({bounds})"
+    )
+    return text + ("." if _ahead(chosen) else ", which shows no lead.")
 
 
 def _numbers(costs: tuple[PhaseCost, ...], chosen: Mapping[str, Any], constant: float | None) -> tuple[Number, ...]:
@@ -161,7 +165,7 @@ def _numbers(costs: tuple[PhaseCost, ...], chosen: Mapping[str, Any], constant: 
     error = f"standard error {points(standard_error(chosen), signed=False)}"
     return (
         Number("Validation accuracy", percent(chosen.get("avg_accuracy")), error),
-        Number("Always one class", percent(constant), "the baseline, on the same rows"),
+        Number("Always one class", percent(constant), "the best for each fold, told afterwards"),
         Number("Epochs spent", f"{spent.epochs or 0:,}", share),
         Number("Training time", duration(sum(known) if known else None), "summed over all workers"),
     )
