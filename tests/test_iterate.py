@@ -79,11 +79,14 @@ def test_the_loop_on_a_market_ends_with_a_verdict_and_a_second_look_is_counted(c
     assert (n_openings(RunDir(second)), n_inherited(RunDir(second))) == (2, 1)
 
 
-def test_the_loop_on_a_table_ends_with_a_verdict(checkout, tmp_path):
+def test_the_loop_on_a_table_improves_a_run_that_hardly_learned(checkout, tmp_path):
     first, second = tmp_path / "first", tmp_path / "elsewhere"
-    finish(first, *TABLE, "--workers", 1, scripts=SCRIPTS[:3])
+    slow = "search_space.learning_rate={type: float, low: 1e-5, high: 1e-4, log: true}"
+    few = ("--set", slow, "--set", "tuning.n_random_trials=6")
+    finish(first, *TABLE, *few, "--workers", 1, scripts=SCRIPTS[:3])
     answer, said = carry_on(checkout, first, "--run-dir", second)
     assert_the_loop_says_what_came_of_it(answer, said, first)
+    assert answer["comparisons"][0]["verdict"] == "better"
     assert answer["comparisons"][0]["p_diebold_mariano"] is None
     assert artifact(second, "evaluation/evaluation_results.json")["test_openings"] == 1
 
