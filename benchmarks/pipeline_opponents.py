@@ -11,6 +11,7 @@ import logging
 import math
 import multiprocessing
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -126,8 +127,8 @@ class Training:
             self.best, self.best_weights = accuracy, copy.deepcopy(self.model.state_dict())
 
 
-def plain(training: Training) -> None:
-    """Train as a tutorial does."""
+def plain_epochs(training: Training) -> Iterator[None]:
+    """Train as a tutorial does, from epoch to epoch."""
     optimiser, schedule = training.optimiser()
     for _ in range(training.epochs):
         training.model.train()
@@ -140,6 +141,13 @@ def plain(training: Training) -> None:
         training.model.eval()
         with torch.no_grad():
             training.validated(sum(int((training.model(x).argmax(1) == y).sum()) for x, y in training.validation))
+        yield
+
+
+def plain(training: Training) -> None:
+    """Train as a tutorial does."""
+    for _ in plain_epochs(training):
+        pass
 
 
 def with_lightning(training: Training) -> None:
@@ -236,18 +244,33 @@ def search(job: Job) -> None:
             raise SystemExit(f"a process of {job.contender} ended with code {process.exitcode}")
 
 
+def best_trial(job: Job) -> optuna.trial.FrozenTrial:
+    """The trial with the best epoch of all."""
+    return optuna.load_study(study_name=_STUDY, storage=job.storage).best_trial
+
+
+def hyperparameters(job: Job, trial: optuna.trial.FrozenTrial) -> Hyperparameters:
+    """Of a finished trial."""
+    space = job.experiment.search_space
+    fixed = {n: v for n, v in space.items() if isinstance(v, bool | int | float | str)}
+    return Hyperparameters.model_validate(fixed | trial.params)
+
+
+def loaded(weights: Path, hp: Hyperparameters, tables: Tables) -> nn.Module:
+    """A network with the weights that a trial has left."""
+    model = with_own_dropout(build_model(hp, tables.preprocessor.n_outputs, tables.n_classes, {}))
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    return model
+
+
 def sealed_accuracy(job: Job) -> tuple[float, int, datetime]:
     """Of the best trial on the sealed rows; how many trials there were, and when the first began."""
-    study = optuna.load_study(study_name=_STUDY, storage=job.storage)
-    experiment, best = job.experiment, study.best_trial
+    experiment, best = job.experiment, best_trial(job)
     window = longest_window(experiment.search_space)
     development = load_development(experiment.data, window, experiment.seed)
-    tables = Tables(experiment, development)
-    fixed = {n: v for n, v in experiment.search_space.items() if isinstance(v, bool | int | float | str)}
-    hp = Hyperparameters.model_validate(fixed | best.params)
-    model = with_own_dropout(build_model(hp, tables.preprocessor.n_outputs, tables.n_classes, {}))
-    model.load_state_dict(torch.load(job.weights(best.number), weights_only=True))
+    tables, hp = Tables(experiment, development), hyperparameters(job, best)
     sealed = load_sealed(experiment.data, window, development, experiment.seed)
+    study = optuna.load_study(study_name=_STUDY, storage=job.storage)
     trials = study.get_trials(states=[TrialState.COMPLETE])
     first = min(trial.datetime_start for trial in trials if trial.datetime_start is not None)
-    return tables.accuracy(model, hp, sealed), len(trials), first
+    return tables.accuracy(loaded(job.weights(best.number), hp, tables), hp, sealed), len(trials), first
