@@ -145,13 +145,13 @@ class Mirror:
             self._copy.fetch(self._bucket, self._manifest or Manifest({}), self._tell, keeps=gone)
         self._copy.nonce = self._manifest.nonce if self._manifest is not None else None
         self._copy.save()
+        with environment_errors(self._copy.run):
+            self._copy.run.mkdir(parents=True, exist_ok=True)
 
     def _freeze(self, without: Collection[Path] = ()) -> tuple[dict[str, Frozen], Path]:
         place = self._copy.folder / "frozen" / str(next(self._numbers))
         known = {name: known.stamp for name, known in self._copy.known.items()}
-        with environment_errors(self._copy.run):
-            self._copy.run.mkdir(parents=True, exist_ok=True)
-            return freeze(self._copy.run, place, known, without), place
+        return freeze(self._copy.run, place, known, without), place
 
     def _in_background(self, frozen: dict[str, Frozen], place: Path) -> None:
         try:
