@@ -20,7 +20,7 @@ _CLIENT: Any = {"connect_timeout": "5s", "timeout": "10m", "read_timeout": "30s"
 _RETRIES = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}  # those who wait for a server wait themselves
 _REGION = re.compile("incorrectly configured region|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation")
 _METADATA = re.compile(r"169\.254\.\d|metadata\.google\.internal|\[fd00:ec2::254\]")
-_RIGHTS = "check the credentials, and that they may get, put, list and delete objects there"
+_RIGHTS = "check endpoint and credentials, and that they may get, put, list and delete objects there"
 _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login",
@@ -34,6 +34,13 @@ class Bucket:
     ----------
     url : str
         s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.
+
+    Attributes
+    ----------
+    url : str
+        In one form.
+    endpoint : str
+        Address of the server where it is none of AWS or Google; empty otherwise.
 
     Raises
     ------
@@ -51,7 +58,8 @@ class Bucket:
         prefix = "/".join(_parts(found[3]))
         self.url = f"{self.scheme}://{name}" + (f"/{prefix}" if prefix else "")
         self._name = f"{self.scheme}://{name}"
-        self._store = self._call(lambda: _store(self.scheme, name, prefix))
+        self.endpoint = _endpoint() if self.scheme == "s3" else ""
+        self._store = self._call(lambda: _store(self.scheme, name, prefix, self.endpoint))
 
     def __str__(self) -> str:
         return self.url
@@ -132,7 +140,7 @@ class Bucket:
         if _REGION.search(text):
             return InputError("the bucket lies in another region", self.url, "set AWS_REGION to its region")
         if re.search(r"status code: 4(?!08|09|29)\d\d", text) or "builder error" in text:
-            return InputError(f"the request was refused ({_reason(error)})", self.url, "mend --run-dir or the endpoint")
+            return InputError(f"the request was refused ({_reason(error)})", self.url, _RIGHTS)
         return Away(_reason(error))
 
 
@@ -140,7 +148,7 @@ def _parts(prefix: str | None) -> list[str]:
     return prefix.rstrip("/").split("/") if prefix and prefix.rstrip("/") else []
 
 
-def _store(scheme: str, name: str, prefix: str) -> Any:
+def _store(scheme: str, name: str, prefix: str, endpoint: str) -> Any:
     from obstore.store import GCSStore, S3Store
 
     options: Any = {"retry_config": _RETRIES, "prefix": prefix or None}
@@ -149,12 +157,11 @@ def _store(scheme: str, name: str, prefix: str) -> Any:
     profile: Any = aws_profile()
     if not any(variable in os.environ for variable in ("AWS_REGION", "AWS_DEFAULT_REGION")):
         profile.setdefault("region", "us-east-1")
-    client = _CLIENT | {"allow_http": endpoint().startswith("http://")}
+    client = _CLIENT | {"allow_http": endpoint.startswith("http://")}
     return S3Store(name, client_options=client, config=profile, **options)
 
 
-def endpoint() -> str:
-    """Address of the server where it is none of AWS or Google; empty otherwise."""
+def _endpoint() -> str:
     named = [os.environ.get(variable, "") for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")]
     return next(filter(None, named), "") or aws_profile().get("endpoint", "")
 

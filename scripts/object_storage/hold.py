@@ -98,9 +98,12 @@ class Hold:
                 return not holder.get("released")
 
     def _check_conditions(self) -> None:
-        """Make the object a second time, which must fail."""
-        if self._bucket.create(LOCK, self._content()) is not None:
-            what = "its server ignores conditional writes (If-None-Match), so that nothing would keep two starts apart"
+        """Make the object a second time, and replace another one than it, both of which must fail."""
+        ignored = self._bucket.create(LOCK, self._content()) is not None
+        if self._bucket.scheme == "s3":  # Google knows both, and versions of another kind
+            ignored = ignored or self._bucket.replace(LOCK, self._content(), {"e_tag": f'"{"0" * 32}"'}) is not None
+        if ignored:
+            what = "its server ignores conditions of writes (If-None-Match, If-Match), which keep starts apart"
             raise InputError(what, str(self._bucket), "use a server that knows them")
 
     def _watch(self, holder: dict[str, Any], version: Version) -> None:

@@ -82,7 +82,7 @@ def read_manifest(bucket: Bucket) -> tuple[Manifest, Version] | None:
 def has_plain_name(name: str) -> bool:
     """Whether a file also lies under its own name, for readers: all but what only Hyper and TensorBoard read."""
     parts = PurePosixPath(name).parts
-    return not (name.endswith(".db") or any(part in _NOT_BY_NAME or ".before-" in part for part in parts))
+    return not any(part in _NOT_BY_NAME or ".before-" in part for part in parts)
 
 
 def _parsed(content: bytes) -> Manifest:

@@ -60,9 +60,8 @@ class Mirror:
         unclean = self._hold.take()
         try:
             patiently(lambda: self._begin(unclean), self._bucket, self._tell)
-        except BaseException:
-            with contextlib.suppress(Away, HyperError):
-                self._hold.release()
+        except BaseException as ended:
+            _within(self._hold.release, INTERRUPTED_S if isinstance(ended, Interrupted) else None)
             raise
         self._next = time.monotonic() + PUBLISH_EVERY_S
 
@@ -74,7 +73,7 @@ class Mirror:
         at_once : bool
             Publish now and wait for it, as long as for any server that is away.
         without : collection of Path
-            Folders that others write to meanwhile; what was published of them is taken back.
+            Folders that others write to meanwhile; what was published of them stays as it is.
 
         Raises
         ------
@@ -109,25 +108,20 @@ class Mirror:
         HyperError
             It could not be done; everything lies in the working directory.
         """
-        errors: list[Exception] = []
 
         def finish() -> None:
-            try:
-                self.steady(at_once=True)
+            self.steady(at_once=True)
+            with contextlib.suppress(Away):
                 self._hold.release()
-            except Exception as error:
-                errors.append(error)
 
-        finishing = threading.Thread(target=finish, daemon=True)
-        finishing.start()
-        finishing.join(within_s)
-        if finishing.is_alive():
+        done, error = _within(finish, within_s)
+        if not done:
             self._tell(f"note: not everything is on {self._bucket} yet; the same command on this machine goes on")
-        elif errors and isinstance(errors[0], EnvironmentFailed):
-            what = f"{errors[0].what}; everything is kept in {self._copy.run}"
-            raise EnvironmentFailed(what, errors[0].where, errors[0].remedy)
-        elif errors and not isinstance(errors[0], Away):
-            raise errors[0]
+        elif isinstance(error, HyperError):
+            what = f"{error.what}; everything is kept in {self._copy.run}"
+            raise type(error)(what, error.where, error.remedy)
+        elif error is not None:
+            raise error
 
     def _begin(self, unclean: bool) -> None:
         found = read_manifest(self._bucket)
@@ -151,7 +145,11 @@ class Mirror:
     def _freeze(self, without: Collection[Path] = ()) -> tuple[dict[str, Frozen], Path]:
         place = self._copy.folder / "frozen" / str(next(self._numbers))
         known = {name: known.stamp for name, known in self._copy.known.items()}
-        return freeze(self._copy.run, place, known, without), place
+        frozen = freeze(self._copy.run, place, known, without)
+        for name, kept in known.items():
+            if any((self._copy.run / name).is_relative_to(folder) for folder in without):
+                frozen[name] = Frozen(kept, None, 0)
+        return frozen, place
 
     def _in_background(self, frozen: dict[str, Frozen], place: Path) -> None:
         try:
@@ -224,6 +222,22 @@ class Mirror:
 
     def _objects(self) -> set[str]:
         return {entry.object_name for entry in self._manifest.files.values()} if self._manifest is not None else set()
+
+
+def _within(call: Callable[[], None], seconds: float | None) -> tuple[bool, Exception | None]:
+    """Whether a call ends within some seconds, after which it is left to itself, and its error."""
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            call()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive(), errors[0] if errors else None
 
 
 @contextlib.contextmanager

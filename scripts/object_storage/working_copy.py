@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.artifacts import environment_errors, set_aside, sha256, write_bytes
 from scripts.errors import InputError
-from scripts.object_storage.bucket import Bucket, endpoint
+from scripts.object_storage.bucket import Bucket
 from scripts.object_storage.in_parallel import in_parallel
 from scripts.object_storage.manifest import Entry, Manifest
 from scripts.object_storage.snapshot import Stamp, files, stamp
@@ -47,7 +47,7 @@ class WorkingCopy:
 
     def __init__(self, bucket: Bucket) -> None:
         slug = re.sub(r"[^A-Za-z0-9]+", "-", bucket.url.partition("://")[2])[:60]
-        digest = hashlib.sha256(f"{bucket.url} {endpoint()}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{bucket.url} {bucket.endpoint}".encode()).hexdigest()[:16]
         self.folder = cache_folder() / f"{slug}-{digest}"
         self.run = self.folder / "run"
         self._state = self.folder / "state.json"

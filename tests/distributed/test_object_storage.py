@@ -187,7 +187,7 @@ def test_a_search_that_was_killed_goes_on_elsewhere_and_readers_see_whole_genera
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     before = place.check()
-    assert before >= max(seen)
+    assert before >= max(seen) and TRIALS not in place.manifest()["files"]
     code, said = ended(start(place.url, *slow))
     assert code == 0, said
     assert "has shown no sign of life" in said
@@ -307,6 +307,23 @@ def test_what_was_removed_or_replaced_is_so_for_readers_too(place, hurried):
     objects = {name for name in place.names() if name.startswith(".hyper/objects/")}
     assert len(objects) == 2
     assert place.read("checkpoints/a.pt") is None
+
+
+def test_folders_that_others_write_to_stay_as_they_were_published(place, hurried):
+    with mirrored(place.url, False, print) as (folder, mirror):
+        other = folder / "placebo" / "1"
+        other.mkdir(parents=True)
+        (other / "one").write_text("1")
+        mirror.steady(at_once=True)
+        (other / "two").write_text("2")
+        (other / "one").write_text("1, changed")
+        (folder / "three").write_text("3")
+        mirror.steady(at_once=True, without=[other])
+        assert set(place.manifest()["files"]) == {"placebo/1/one", "three"}
+        assert place.read("placebo/1/one") == b"1"
+        mirror.steady(at_once=True)
+        assert set(place.manifest()["files"]) == {"placebo/1/one", "placebo/1/two", "three"}
+        assert place.read("placebo/1/one") == b"1, changed"
 
 
 def test_a_damaged_object_and_a_manifest_that_leads_elsewhere_are_refused(place, hurried, tmp_path, monkeypatch):
