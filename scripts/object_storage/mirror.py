@@ -41,7 +41,7 @@ class Mirror:
         self._hold = Hold(bucket, copy.name, tell)
         self._manifest: Manifest | None = None
         self._version: Version = {}
-        self._tried: dict[str, Manifest] = {}  # manifests that may have arrived, though no answer came back
+        self._tried: set[str] = set()  # manifests that may have arrived, though no answer came back
         self._by_name: dict[str, Entry] = {}  # what the objects with plain names hold
         self._garbage: set[str] = set()
         self._publishing: threading.Thread | None = None
@@ -132,13 +132,12 @@ class Mirror:
             self._by_name = {} if unclean else {n: e for n, e in self._manifest.files.items() if has_plain_name(n)}
         if unclean:
             # Whoever was taken for dead may still live: its next manifest must not stand on the present one.
-            self._replace_manifest(dict(self._manifest.files) if self._manifest is not None else {})
+            self._replace_manifest(dict(self._manifest.files) if self._manifest is not None else {}, from_here=follows)
             self._garbage |= set(self._bucket.names(OBJECTS)) - self._objects()
         if not follows:
             gone = found is None  # by hand: what this machine still has is kept aside
             self._copy.fetch(self._bucket, self._manifest or Manifest({}), self._tell, keeps=gone)
-        self._copy.nonce = self._manifest.nonce if self._manifest is not None else None
-        self._copy.save()
+        self._copy.at(self._manifest)
         with environment_errors(self._copy.run):
             self._copy.run.mkdir(parents=True, exist_ok=True)
 
@@ -189,11 +188,13 @@ class Mirror:
             self._copy.note(self._manifest, {name: one.stamp for name, one in frozen.items()})
             self._clean_up(self._manifest)
 
-    def _replace_manifest(self, files: dict[str, Entry]) -> None:
-        """Publish; raises EnvironmentFailed if another start has published meanwhile."""
+    def _replace_manifest(self, files: dict[str, Entry], from_here: bool = True) -> None:
+        """Publish what is there or, if not `from_here`, once more what was; EnvironmentFailed if another start has."""
         now, before = self._manifest, self._objects()
         manifest = Manifest(files) if now is None else Manifest(files, now.generation + 1)
-        self._tried[manifest.nonce] = manifest
+        self._tried.add(manifest.nonce)
+        if from_here:
+            self._copy.trying(manifest)
         content = manifest.packed()
         if now is None:
             version = self._bucket.create(MANIFEST, content)
@@ -207,7 +208,7 @@ class Mirror:
             self._manifest, self._version = found
             self._garbage |= before
             raise Away("an earlier answer was lost")  # it is ours: once more, from there
-        self._manifest, self._version, self._tried = manifest, version, {}
+        self._manifest, self._version, self._tried = manifest, version, set()
         self._garbage = (self._garbage | before) - self._objects()
 
     def _clean_up(self, manifest: Manifest) -> None:

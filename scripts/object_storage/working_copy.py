@@ -41,6 +41,8 @@ class WorkingCopy:
         Tells it from the copies of other machines.
     nonce : str or None
         Of the manifest that it was fetched from, or published as; work may have been added since. None before that.
+    tried : list of str
+        Nonces of manifests that were sent from here since, and may have arrived before the end came.
     known : dict of str to Known
         Files of that manifest.
     """
@@ -53,6 +55,7 @@ class WorkingCopy:
         self._state = self.folder / "state.json"
         self.name = secrets.token_hex(16)
         self.nonce: str | None = None
+        self.tried: list[str] = []
         self.known: dict[str, Known] = {}
 
     def load(self) -> None:
@@ -62,19 +65,20 @@ class WorkingCopy:
             known = {
                 name: Known((one[0], one[1], one[2]), Entry(one[3], one[4])) for name, one in state["files"].items()
             }
-            self.name, self.nonce, self.known = state["name"], state["nonce"], known
+            self.name, self.nonce, self.tried = state["name"], state["nonce"], state["tried"]
+            self.known = known
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             self.save()
 
     def save(self) -> None:
         """Note it for later commands."""
         listed = {name: [*one.stamp, one.entry.sha256, one.entry.size] for name, one in self.known.items()}
-        state = {"name": self.name, "nonce": self.nonce, "files": listed}
+        state = {"name": self.name, "nonce": self.nonce, "tried": self.tried, "files": listed}
         write_bytes(self._state, json.dumps(state).encode())
 
     def follows(self, nonce: str | None) -> bool:
         """Whether its work began from that manifest, so that nothing need be fetched."""
-        return self.nonce == nonce and (self.run.is_dir() or nonce is None)
+        return nonce in (self.nonce, *self.tried) and (self.run.is_dir() or nonce is None)
 
     def fetch(self, bucket: Bucket, manifest: Manifest, tell: Callable[[str], None], keeps: bool = False) -> None:
         """Bring the run directory to the manifest; work here that nobody has published, or all, is set aside.
@@ -119,8 +123,18 @@ class WorkingCopy:
 
     def note(self, manifest: Manifest, stamps: dict[str, Stamp]) -> None:
         """Remember that the files with these stamps are those of the manifest."""
-        self.nonce = manifest.nonce
+        self.nonce, self.tried = manifest.nonce, []
         self.known = {name: Known(stamps[name], entry) for name, entry in manifest.files.items()}
+        self.save()
+
+    def at(self, manifest: Manifest | None) -> None:
+        """Remember that its work goes on from that manifest, None where nothing is published."""
+        self.nonce, self.tried = None if manifest is None else manifest.nonce, []
+        self.save()
+
+    def trying(self, manifest: Manifest) -> None:
+        """Remember that this manifest is about to be sent from here."""
+        self.tried.append(manifest.nonce)
         self.save()
 
     def _is_unchanged(self, name: str) -> bool:

@@ -292,6 +292,24 @@ def test_work_that_could_not_be_published_is_kept_when_others_have_moved_on(plac
     assert (aside / "one").read_text() == "2, and never published"
 
 
+def test_a_kill_just_as_a_manifest_arrives_sets_nothing_aside(place, hurried, tmp_path):
+    with mirrored(place.url, False, print) as (folder, _):
+        (folder / "one").write_text("1")
+    state = folder.with_name("state.json")
+    before = json.loads(state.read_text())
+    with mirrored(place.url, False, print) as (folder, mirror):
+        (folder / "one").write_text("1, changed")
+        trying = mirror._copy.trying
+        mirror._copy.trying = lambda manifest: (trying(manifest), before.update(json.loads(state.read_text())))
+    state.write_text(json.dumps(before))  # as it was when the manifest was sent
+    (folder / "one").write_text("1, changed again")
+    said = []
+    with mirrored(place.url, False, said.append) as (folder, _):
+        assert (folder / "one").read_text() == "1, changed again"
+    assert said == []
+    assert place.read("one") == b"1, changed again"
+
+
 def test_what_was_removed_or_replaced_is_so_for_readers_too(place, hurried):
     with mirrored(place.url, False, print) as (folder, mirror):
         for name in ("gone", "changed", "checkpoints/a.pt"):
