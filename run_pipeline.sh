@@ -23,6 +23,10 @@ while [ $# -gt 0 ]; do
     esac
 done
 if [ -n "$previous" ]; then
+    if [[ $previous == *://* || $run_dir == *://* ]]; then
+        echo "run_pipeline.sh: --next: goes from one directory to another, and not by object storage; fetch the run first" >&2
+        exit 2
+    fi
     if [ ! -d "$previous" ]; then
         echo "run_pipeline.sh: $previous: there is no such directory; name the run to carry on from" >&2
         exit 2

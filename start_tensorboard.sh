@@ -16,6 +16,11 @@ while [ $# -gt 0 ]; do
         *) echo "start_tensorboard.sh: unknown argument $1; usage: ./start_tensorboard.sh [--run-dir DIR] [--port P] [--host H]" >&2; exit 2 ;;
     esac
 done
+if [[ $run_dir == *://* ]]; then
+    echo "start_tensorboard.sh: $run_dir: logs are read from a file system only; name the directory in which the commands" \
+        "work on it here, as their last lines do" >&2
+    exit 2
+fi
 if [ ! -d "$run_dir/tensorboard_logs" ]; then
     echo "start_tensorboard.sh: $run_dir/tensorboard_logs is missing; make it with run_hyperparameter_tuning.py" >&2
     exit 3

@@ -13,13 +13,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from scripts import environment
+from scripts.addresses import check_addresses, is_address
 from scripts.errors import EnvironmentFailed, HyperError, InputError, Interrupted
 from scripts.flags import AddFlags, make_parser
 from scripts.selection import PREFERENCES
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from scripts.artifacts import RunDir
+    from scripts.object_storage.mirror import Mirror
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Session:
         What the command did, as plain values: the object that --json prints.
     storage : URL or None
         Server of new studies; a file if None.
+    mirror : Mirror or None
+        Publishes the run directory on object storage, where it lies there.
     """
 
     arguments: argparse.Namespace
@@ -54,6 +58,7 @@ class Session:
     started: float
     answer: dict[str, Any] = field(default_factory=dict)
     storage: URL | None = field(default=None, repr=False)
+    mirror: Mirror | None = None
 
     @property
     def took(self) -> str:
@@ -85,8 +90,19 @@ class Session:
         **figures
             Plain values.
         """
-        self.keep(artifacts=list(map(str, artifacts)), **figures, next=next_command)
+        self.keep(artifacts=[self._place(path) for path in artifacts], **figures, next=next_command)
         self.say(f"next: {next_command}")
+
+    def steady(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
+        """Nothing is being written now: publish a run directory on object storage, if due; as `Mirror.steady`."""
+        if self.mirror is not None:
+            self.mirror.steady(at_once, without)
+
+    def _place(self, path: Path) -> str:
+        """Where others find a file."""
+        if self.mirror is None or not path.is_relative_to(self.run_dir.path):
+            return str(path)
+        return f"{self.arguments.run_dir.rstrip('/')}/{path.relative_to(self.run_dir.path).as_posix()}"
 
     def next_command(self, script: str, *flags: str, models: Mapping[str, str] | None = None) -> str:
         """Command line of another command on the same run directory, as this shell would take it.
@@ -261,18 +277,24 @@ def _run(
     from scripts.file_systems import file_system_note
 
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
-    run_dir = RunDir(arguments.run_dir)
-    answer["run_dir"] = str(run_dir.path)
+    on_object_storage = is_address(arguments.run_dir)
+    run_dir = RunDir(Path() if on_object_storage else arguments.run_dir)
+    answer["run_dir"] = arguments.run_dir if on_object_storage else str(run_dir.path)
     try:
-        str(run_dir.path).encode("utf-8")
+        answer["run_dir"].encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError("is no UTF-8 path", ascii(str(run_dir.path)), "choose another --run-dir") from None
+        raise InputError("is no UTF-8 path", ascii(answer["run_dir"]), "choose another --run-dir") from None
     session = Session(arguments, run_dir, deadline, started, answer, _storage(arguments))
-    if only_reads:
-        run(session)
-        return
+    check_addresses(arguments, with_server=session.storage is not None)
     with contextlib.ExitStack() as held:
-        if _hold(session, joins and session.shares_work, held):
+        if on_object_storage:
+            from scripts.object_storage.mirror import mirrored
+
+            folder, mirror = held.enter_context(mirrored(arguments.run_dir, only_reads, session.say))
+            session = replace(session, run_dir=RunDir(folder), mirror=mirror)
+        if only_reads:
+            run(session)
+        elif _hold(session, joins and session.shares_work, held):
             if note := file_system_note(session.run_dir.path):
                 session.say(f"note: {note}")
             run(session)

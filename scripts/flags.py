@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from scripts.addresses import parse_run_dir
 from scripts.errors import InputError, nearest
 from scripts.selection import PREFERENCES
 
@@ -75,7 +76,8 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
         help="epochs of phases 1 and 2 together, at most, or the time that they are likely to take (default: no limit)",
     )
     add = parser.add_argument_group("where and how it runs").add_argument
-    add("--run-dir", type=Path, default=Path("."), metavar="DIR", help="where all results lie (default: here)")
+    run_dir_help = "where all results lie, also s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: here)"
+    add("--run-dir", type=parse_run_dir, default=Path("."), metavar="DIR|URL", help=run_dir_help)
     add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core)")
     add("--execution", choices=("serial", "processes", "ray"), help="where trainings run (default: local processes)")
     add("--ray-address", metavar="auto|HOST:PORT", help="Ray cluster (default: one of its own)")

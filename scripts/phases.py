@@ -120,7 +120,7 @@ def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]
         try:
             events = EventLog(session.run_dir.events, title.partition(":")[0])
             warn = progress.note if shown else session.say
-            yield Watch(progress, log, warn, events, arguments.histograms)
+            yield Watch(progress, log, warn, events, arguments.histograms, steady=session.steady)
         finally:
             log.close()
 

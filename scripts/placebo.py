@@ -43,6 +43,7 @@ def run_placebos(session: Session) -> None:
                 k, commands = waiting.pop(0)
                 running[k] = (_begin(session, commands[0]), commands[1:])
             _advance(session, running)
+            session.steady(without=[run_dir.placebo / str(k) for k in running])
             if session.deadline is not None and time.monotonic() >= session.deadline:
                 raise BudgetEnded("the time budget ended; finished placebos are kept", "", "the same command goes on")
             time.sleep(_POLL_S)

@@ -15,7 +15,8 @@ from scripts.config_files import load_experiment
 from tests.conftest import ROOT, SCRIPTS
 
 README = (ROOT / "README.md").read_text()
-PARTS = ("data", "leaks", "models", "training", "tuning", "execution", "joining", "evaluation", "judging", "reporting")
+PARTS = ("data", "leaks", "models", "training", "tuning", "execution", "joining", "object_storage", "evaluation")
+PARTS += ("judging", "reporting")
 FOLDERS = ("scripts", *(f"scripts/{name}" for name in PARTS), "benchmarks")
 
 

@@ -38,7 +38,8 @@ class Work(Protocol):
 class Watch:
     """What shows the work to people; `warn` reaches them also without a progress display.
 
-    With `histograms` the logs also hold the weights after every epoch whose state is reported.
+    With `histograms` the logs also hold the weights after every epoch whose state is reported. `steady` is called
+    between updates, when nothing is being written to the run directory.
     """
 
     progress: Progress
@@ -47,6 +48,7 @@ class Watch:
     events: EventLog = field(default_factory=EventLog)
     histograms: bool = False
     pace: Pace = field(default_factory=Pace)
+    steady: Callable[[], None] = lambda: None
 
     def started(self, spec: RunSpec, state: bytes | None) -> None:
         """A run begins, or goes on after the epochs in its packed state."""
@@ -136,6 +138,7 @@ def _carry(
             populations = [left for names in populations if (left := names - {update.name})]
             work.finished(spec, update)
             checkpoints.drop_earlier(update.name)
+        watch.steady()
         if deadline is not None and time.monotonic() >= deadline and not executor.n_ready:
             raise _budget_ended()
 

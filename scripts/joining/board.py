@@ -27,7 +27,8 @@ from scripts.artifacts import RunDir, environment_errors, read_json, write_bytes
 from scripts.errors import EnvironmentFailed, MissingInputError
 from scripts.execution.executor import Task, Update
 from scripts.joining.packing import pack_tasks, pack_updates, unpack_tasks, unpack_updates
-from scripts.tuning.storage import DatabaseAway, Server, open_server, patiently
+from scripts.patience import patiently
+from scripts.tuning.storage import DatabaseAway, Server, open_server
 
 T = TypeVar("T")
 

@@ -82,7 +82,7 @@ def evaluate(session: Session) -> None:
     looks = inherit_openings(run_dir, earlier, experiment, judged.development)
     for note in (*judged.notes, *([looks] if looks else [])):
         session.say(f"note: {note}")
-    body = _judge(run_dir, experiment, model, judged, opened)
+    body = _judge(session, experiment, model, judged, opened)
     _summarise(session, body, model)
     _conclude(session, experiment, body)
 
@@ -101,12 +101,13 @@ def _conclude(session: Session, experiment: Experiment, results: dict[str, Any])
 
 
 def _judge(
-    run_dir: RunDir, experiment: Experiment, model: FinalModel, judged: Judged, opened: dict[str, str]
+    session: Session, experiment: Experiment, model: FinalModel, judged: Judged, opened: dict[str, str]
 ) -> dict[str, Any]:
     """Predict, score and write; the content of evaluation_results.json."""
-    development, dataset = judged.development, judged.dataset
+    run_dir, development, dataset = session.run_dir, judged.development, judged.dataset
     model.check_schema(dataset)
     openings = _count_openings(run_dir, opened, judged.opens_seal)
+    session.steady(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
     references = _references(development, dataset, experiment)
     predictions = Predictions(
         model=model.predict_probabilities(dataset, dataset.rows),

@@ -1,4 +1,4 @@
-"""Where the study lies: a SQLite file of the run directory, or a PostgreSQL server. Opens both, and waits for a server.
+"""Where the study lies: a SQLite file of the run directory, or a PostgreSQL server. Opens both.
 
 A server's password is taken from --storage's own environment variable or from libpq's means (~/.pgpass, PGPASSWORD).
 It is never part of a URL that Optuna or SQLAlchemy sees, nor of anything that is written or printed.
@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
@@ -24,15 +24,11 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
 from scripts.artifacts import RunDir, read_json, write_json
-from scripts.errors import EnvironmentFailed, InputError, MissingInputError
-
-T = TypeVar("T")
+from scripts.errors import InputError, MissingInputError
+from scripts.patience import Away
 
 ENVIRONMENT = "HYPER_STORAGE"
 FILE_STUDY_NAME = "hyper"
-LONGEST_WAIT_S = 300.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_TELL_AFTER_S = 2.0  # a restart that is over sooner is nobody's concern
 # A server that vanished without a word is noticed within half a minute.
 _CONNECTION = {
     "connect_timeout": 10,
@@ -45,8 +41,8 @@ _CONNECTION = {
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 
-class DatabaseAway(Exception):
-    """The server cannot be reached, or went away during a call, which it may or may not have carried out."""
+class DatabaseAway(Away):
+    """The database is away."""
 
 
 @dataclass(frozen=True)
@@ -190,40 +186,3 @@ def _raise_if_away(context: ExceptionContext) -> None:
     """Replace SQLAlchemy's error, which Optuna would take for invalid data and in part try again by itself."""
     if context.is_disconnect:
         raise DatabaseAway(" ".join(str(context.original_exception).split()))
-
-
-def patiently(call: Callable[[], T], place: Place, tell: Callable[[str], None], longest_s: float = LONGEST_WAIT_S) -> T:
-    """Result of a call that may be repeated, as soon as the server is there.
-
-    Parameters
-    ----------
-    call : callable
-    place : Path or Server
-    tell : callable
-        Takes a line for people when the wait becomes long, and another when it is over.
-    longest_s : float
-        Seconds after which to give up.
-
-    Raises
-    ------
-    EnvironmentFailed
-        It was away for `longest_s`.
-    """
-    start, pause, told = time.monotonic(), _FIRST_PAUSE_S, False
-    while True:
-        try:
-            result = call()
-        except DatabaseAway as error:
-            waited = time.monotonic() - start
-            if waited >= longest_s:
-                remedy = "the same command goes on"
-                raise EnvironmentFailed(f"unreachable for {longest_s:.0f} s ({error})", str(place), remedy) from None
-            if waited >= _TELL_AFTER_S and not told:
-                tell(f"note: {place} is away ({error}); waiting for it, {longest_s:.0f} s at most")
-                told = True
-            time.sleep(min(pause, longest_s))
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-        else:
-            if told:
-                tell(f"note: {place} is back after {time.monotonic() - start:.0f} s")
-            return result

@@ -19,17 +19,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scripts.artifacts import replace_file
 from scripts.errors import EnvironmentFailed, InputError
+from scripts.patience import LONGEST_WAIT_S, patiently
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal
 from scripts.tuning.storage import (
     FILE_STUDY_NAME,
-    LONGEST_WAIT_S,
     DatabaseAway,
     Place,
     Server,
     open_file,
     open_server,
-    patiently,
 )
 
 T = TypeVar("T")

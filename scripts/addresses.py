@@ -1,0 +1,48 @@
+"""Addresses of object storage on the command line: where they may stand, and what does not go together with them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from scripts.errors import InputError
+
+
+def parse_run_dir(text: str) -> Path | str:
+    """A directory, or the address of one on object storage as it was typed."""
+    return text if "://" in text else Path(text)
+
+
+def is_address(run_dir: Path | str) -> bool:
+    """Whether a run directory lies on object storage."""
+    return isinstance(run_dir, str)
+
+
+def check_addresses(arguments: argparse.Namespace, with_server: bool) -> None:
+    """Raise InputError for addresses where files are meant, and for what a run on object storage cannot have.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    with_server : bool
+        Whether the study of a new run lies on a server.
+    """
+    for name, value in vars(arguments).items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and (found := re.match(r"([a-z][a-z0-9+.]*):/(?!/)", str(path))):
+                what = f"is an address ({found[1]}://), and only --run-dir takes one"
+                raise InputError(what, _flag(name), "fetch what lies there first, and name the copy")
+    if not is_address(arguments.run_dir):
+        return
+    if with_server:
+        what = "a study on a server would run ahead of what is published on object storage"
+        raise InputError(what, "--storage or HYPER_STORAGE", "leave it out, or use a --run-dir on a file system")
+    for name in ("warm_start", "next"):
+        if getattr(arguments, name, None):
+            what = "what a run starts with is noted relative to its directory, for which object storage has no place"
+            raise InputError(what, _flag(name), "use a --run-dir on a file system")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
