@@ -65,7 +65,7 @@ class Tables:
 
     def __init__(self, experiment: Experiment, dataset: Dataset) -> None:
         self.train, self.validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
-        self.preprocessor = Preprocessor.fit(dataset.x[self.train], dataset.categorical)
+        self.preprocessor = Preprocessor.fit(dataset.x, dataset.categorical, self.train)
         self.n_classes = dataset.n_classes
         self.x, self.y = self._inputs(dataset), torch.from_numpy(dataset.y)
 

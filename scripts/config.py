@@ -75,6 +75,9 @@ class DataConfig(Model):
         None, description="tables: cost of each decision; a row per true class, a column per predicted one"
     )
     synthetic: SyntheticConfig = Field(SyntheticConfig(), description="arguments of the synthetic market")
+    shuffle_block_rows: int | None = Field(
+        None, ge=1, description="shuffle blocks of so many rows, then within 16 of them; by default all rows with all"
+    )
     placebo: int | None = Field(None, ge=0, description="permute the labels in blocks of dates: placebo number K")
 
     @property
@@ -230,10 +233,16 @@ class FinalConfig(Model):
 
 
 class ExecutionConfig(Model):
-    """What a training takes of a Ray cluster; decides no result, and is in no artifact."""
+    """What a run takes of the machine or of a Ray cluster; decides no result, and is in no artifact."""
 
     cpus: float = Field(1.0, gt=0, le=1024, description="processors that Ray keeps for each training")
     gpus: float = Field(0.0, ge=0, le=64, description="GPUs that Ray keeps for each training; a share, such as 0.25")
+    memory_limit_mb: int | None = Field(
+        None,
+        ge=1,
+        le=2**30,
+        description="a Parquet table that would take more stays in a mapped file; by default half of the memory",
+    )
 
 
 class Experiment(Model):
@@ -255,7 +264,9 @@ class Experiment(Model):
     tuning: TuningConfig = Field(TuningConfig(), description="phase 1: many short trials on one split")
     extended: ExtendedConfig = Field(ExtendedConfig(), description="phase 2: the best few, under cross-validation")
     final: FinalConfig = Field(FinalConfig(), description="phase 3: the winner on all development data")
-    execution: ExecutionConfig = Field(ExecutionConfig(), description="what a training on a Ray cluster gets")
+    execution: ExecutionConfig = Field(
+        ExecutionConfig(), description="what a run takes of the machine or of a Ray cluster"
+    )
 
     @field_validator("search_space")
     @classmethod

@@ -24,6 +24,7 @@ from scripts.evaluation.metrics import Calibration
 from scripts.evaluation.shift import FeatureReference
 from scripts.models.registry import build_model, window_offsets
 from scripts.search_space import Hyperparameters
+from scripts.training.inputs import Inputs, inputs_of
 
 _ROWS = 4096  # per forward pass
 
@@ -51,7 +52,7 @@ class Member:
         return sum(p.numel() for network in self.networks for p in network.parameters())
 
     @torch.no_grad()
-    def logits(self, inputs: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+    def logits(self, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
         """Logits of each network for `rows` of preprocessed inputs, float64 (n_networks, len(rows), n_classes)."""
         window = window_offsets(self.hyperparameters)
         offsets = None if window is None else torch.tensor(list(window))
@@ -149,11 +150,13 @@ class FinalModel:
 
     def predict_probabilities(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 of shape (len(rows), n_classes)."""
-        return self.predict_raw(dataset.x, rows)
+        return self._probabilities(inputs_of(dataset, self.preprocessor, torch.device("cpu")), rows)
 
     def predict_raw(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Probabilities for `rows` of raw columns, shape (n, n_columns), where a window ends in its row."""
-        inputs = torch.from_numpy(self.preprocessor.transform(x))
+        return self._probabilities(torch.from_numpy(self.preprocessor.transform(x)), rows)
+
+    def _probabilities(self, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
         return self._weighted([m.calibration.probabilities(m.logits(inputs, rows).mean(axis=0)) for m in self.members])
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +220,7 @@ class FinalModel:
 
     def predict_by_seed(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
         """Probabilities with one network of each member alone, with the calibration of the whole model, by seed."""
-        inputs = torch.from_numpy(self.preprocessor.transform(dataset.x))
+        inputs = inputs_of(dataset, self.preprocessor, torch.device("cpu"))
         logits = [member.logits(inputs, rows) for member in self.members]
         return [
             self._weighted([m.calibration.probabilities(own[k]) for m, own in zip(self.members, logits, strict=True)])

@@ -96,7 +96,7 @@ def largest_model(space: SearchSpace, dataset: Dataset) -> int:
 
     A user's own family is not built here, since that may take long: it counts as the largest multilayer perceptron.
     """
-    n_inputs = Preprocessor.count_outputs(dataset.x[dataset.rows], dataset.categorical)
+    n_inputs = Preprocessor.count_outputs(dataset.x, dataset.categorical, dataset.rows)
     family = space.get("family", "mlp")
     names = family.choices if isinstance(family, Choices) else (family,)
     built_in = ROW_FAMILIES | WINDOW_FAMILIES

@@ -222,7 +222,7 @@ def model_content(
 ) -> dict[str, Any]:
     """Everything that a prediction needs, and where the model came from; calibrations by member."""
     dataset = work.dataset
-    preprocessor = Preprocessor.fit(dataset.x[dataset.rows], dataset.categorical)
+    preprocessor = Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows)
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
     return {
         "members": [_member_content(work, *pair) for pair in zip(work.members, calibrations, strict=True)],
@@ -257,12 +257,13 @@ def _member_content(work: FinalTraining, member: PlannedMember, calibration: Cal
 def _reference(dataset: Dataset) -> dict[str, Any]:
     """What the features looked like in training (see `FeatureReference`), so that drift is told without the data."""
     n_categories = [len(dataset.vocabularies.get(name, ())) for name in dataset.feature_names]
-    reference = FeatureReference.of(dataset.x[dataset.rows], n_categories)
+    # One column at a time, since there may be too much for memory.
+    of_columns = [FeatureReference.of(dataset.x[dataset.rows, k : k + 1], [n]) for k, n in enumerate(n_categories)]
     return {
-        "n_rows": reference.n_rows,
-        "n_edges": [len(edges) for edges in reference.edges],
-        "edges": torch.from_numpy(np.concatenate(reference.edges)),
-        "shares": torch.from_numpy(np.concatenate(reference.shares)),
+        "n_rows": len(dataset.rows),
+        "n_edges": [len(reference.edges[0]) for reference in of_columns],
+        "edges": torch.from_numpy(np.concatenate([reference.edges[0] for reference in of_columns])),
+        "shares": torch.from_numpy(np.concatenate([reference.shares[0] for reference in of_columns])),
     }
 
 

@@ -15,7 +15,7 @@ from scripts.evaluation.baselines import best_naive
 from scripts.evaluation.decisions import NetReturns, simulated_net
 from scripts.evaluation.metrics import fit_calibration
 from scripts.evaluation.policy_choice import choose_policy
-from scripts.evaluation.shift import n_rows_in_both
+from scripts.evaluation.shift import n_shared_rows
 from scripts.evaluation.statistics import mean_intervals
 from scripts.random_keys import numpy_generator
 from scripts.training.simulated_trading import SimulatedTrading
@@ -119,7 +119,7 @@ def judge(
 
 def n_duplicates(dataset: Dataset, folds: Sequence[Split]) -> int:
     """Tested rows, over all folds, that have exactly the features of a row of their training set."""
-    return sum(n_rows_in_both(dataset.x[train], dataset.x[test]) for train, test in folds)
+    return sum(n_shared_rows(dataset.x, train, dataset.x, test) for train, test in folds)
 
 
 def choose_decision(

@@ -17,6 +17,7 @@ from scripts.config import Experiment, config_hash, differing_keys
 from scripts.config_files import dump_yaml
 from scripts.data.dataset import Dataset
 from scripts.data.loading import Development, read_development
+from scripts.data.mapped_rows import MemoryBound
 from scripts.disk_room import Workload, check_room
 from scripts.errors import InputError
 from scripts.event_log import EventLog
@@ -35,11 +36,18 @@ from scripts.search_space import longest_window
 
 def load_data(session: Session, experiment: Experiment, development: Development | None = None) -> Dataset:
     """The development data, of `development` if they were read before, with what was noticed while reading."""
-    development = development or read_development(experiment.data, experiment.seed)
+    development = development or read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = development.dataset(longest_window(experiment.search_space))
     for note in dataset.notes:
         session.say(f"note: {note}")
+    if dataset.mapped is not None:
+        session.say(f"note: the features are mapped from {dataset.mapped.n_bytes / 2**20:,.0f} MB on disk")
     return dataset
+
+
+def memory_bound(session: Session, experiment: Experiment) -> MemoryBound:
+    """How much memory the data may take; rows of what would take more lie beside the run."""
+    return MemoryBound(experiment.execution.memory_limit_mb, session.run_dir.path)
 
 
 def check_data(dataset: Dataset, artifact: dict[str, Any], made_by: str) -> None:
@@ -144,7 +152,7 @@ def tune(session: Session) -> None:
 
     run_dir, experiment = session.run_dir, load_first(session)
     begin_workers(session, run_dir.trials)
-    development = read_development(experiment.data, experiment.seed)
+    development = read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
     # Before --fresh moves results aside: they may be what the new search starts with.

@@ -26,7 +26,7 @@ def write_model(path, experiment: Experiment, hyperparameters, decision=DECISION
     best = {"hyperparameters": hyperparameters, "selection": {"reason": "the only one", "decision": decision}}
     members = _ensemble([hyperparameters, *others]) if others else chosen_alone(best)
     work = FinalTraining(experiment, members, dataset, "cpu")
-    preprocessor = Preprocessor.fit(dataset.x[dataset.rows], dataset.categorical)
+    preprocessor = Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows)
     spent = Outcome("complete", 1, 1, None, None, None, None, 1, 0.0, None)
     for place, member in enumerate(work.members):
         for seed in range(work.n_seeds):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scripts.config import SyntheticConfig
 from scripts.data import features as features_module
 from scripts.data.features import MAX_HALT, index_bars, market_features
+from scripts.data.ranks import rank_by_date
 from scripts.data.synthetic import generate
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -250,3 +251,11 @@ def test_real_prices_give_complete_and_bounded_features() -> None:
     assert len(complete) == 60_295 - 13 * 60
     assert np.isfinite(complete).all()
     assert np.abs(complete).max() <= 20
+
+
+def test_ranks_of_a_date_are_those_of_pandas_also_for_equal_and_missing_values():
+    rng = np.random.default_rng(0)
+    for n, n_dates in ((0, 1), (1, 1), (1000, 7), (3000, 70_000)):
+        x, date = rng.integers(-5, 5, n).astype(float), rng.integers(0, n_dates, n)
+        x[rng.random(n) < 0.1] = np.nan
+        np.testing.assert_array_equal(rank_by_date(x, date), pd.Series(x).groupby(date).rank().to_numpy())

@@ -149,22 +149,22 @@ MUTANTS = (
     Mutant(
         "scaler fitted on all rows",
         "training/run.py",
-        "dataset.x[spec.train_rows]",
-        "dataset.x[dataset.rows]",
+        "dataset.categorical, spec.train_rows",
+        "dataset.categorical, dataset.rows",
         TRAINING,
     ),
     Mutant(
         "categories fitted on all rows",
         "training/run.py",
-        "dataset.x[spec.train_rows]",
-        "dataset.x",
+        "dataset.categorical, spec.train_rows",
+        "dataset.categorical",
         "test_leaks.py::test_categories_and_gaps_that_training_rows_lack_do_not_reach_the_network",
     ),
     Mutant(
         "scaler of the final model fitted on other rows",
         "final_training.py",
-        "Preprocessor.fit(dataset.x[dataset.rows]",
-        "Preprocessor.fit(dataset.x[work.train]",
+        "Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows",
+        "Preprocessor.fit(dataset.x, dataset.categorical, work.train",
         "test_leaks.py::test_the_final_model_gets_its_inputs_as_it_was_trained_on_them",
     ),
     Mutant(
@@ -205,8 +205,8 @@ MUTANTS = (
     Mutant(
         "reference models scaled by the test rows",
         "judging/sealed_test.py",
-        "Preprocessor.fit(development.x[development.rows]",
-        "Preprocessor.fit(dataset.x[dataset.rows]",
+        "Preprocessor.fit(development.x, development.categorical, development.rows",
+        "Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows",
         "test_leaks.py::test_reference_models_do_not_see_the_rows_they_are_judged_on",
     ),
     # Features and labels that look ahead

@@ -38,7 +38,8 @@ def series_notes(frame: pd.DataFrame, place: Place, path: str) -> tuple[str, ...
     InputError
         If a single bar has a price about 100 times, or a hundredth, of the bars beside it.
     """
-    first = np.r_[True, (frame["ticker"].to_numpy()[1:] != frame["ticker"].to_numpy()[:-1])]
+    codes = pd.factorize(frame["ticker"])[0]
+    first = np.r_[True, codes[1:] != codes[:-1]]
     _refuse_shifted_points(frame, first, place)
     return (*_split_notes(frame, first, place), *_gap_notes(frame, first, path), *_halt_notes(frame, first, place))
 
@@ -72,15 +73,17 @@ def _split_notes(frame: pd.DataFrame, first: np.ndarray, place: Place) -> list[s
     close = frame["close"].to_numpy()
     opening = frame["open"].to_numpy() if "open" in frame else close
     jump = np.r_[0.0, np.log(opening[1:] / close[:-1])]
-    distance = np.abs(np.abs(jump)[:, None] - np.log(SPLITS)[None, :])
-    nearest = distance.argmin(axis=1)
-    suspect = ~first & (distance.min(axis=1) < SPLIT_TOLERANCE)
+    # Few moves are as large as the smallest split, so that only those are compared with all of them.
+    rows = np.flatnonzero(~first & (np.abs(jump) > np.log(SPLITS[0]) - 2 * SPLIT_TOLERANCE))
     if "high" in frame and "low" in frame:
-        suspect &= np.log(frame["high"].to_numpy() / frame["low"].to_numpy()) < CALM_RANGE
-    rows = np.flatnonzero(suspect)
+        high, low = (frame[name].to_numpy()[rows] for name in ("high", "low"))
+        rows = rows[np.log(high / low) < CALM_RANGE]
+    distance = np.abs(np.abs(jump[rows])[:, None] - np.log(SPLITS)[None, :])
+    like = distance.min(axis=1) < SPLIT_TOLERANCE
+    rows, nearest = rows[like], distance.argmin(axis=1)[like]
     notes = []
-    for row in rows[:_SHOWN]:
-        ratio = f"{SPLITS[nearest[row]]:g}"
+    for row, split in zip(rows[:_SHOWN], nearest[:_SHOWN], strict=True):
+        ratio = f"{SPLITS[split]:g}"
         notes.append(
             f"{place(row)}: opens at {np.exp(jump[row]):.3g} times the close before, like a split of "
             f"{ratio + ' to 1' if jump[row] < 0 else '1 to ' + ratio}; adjust the prices if it is one"
@@ -99,7 +102,7 @@ def _gap_notes(frame: pd.DataFrame, first: np.ndarray, path: str) -> list[str]:
     if len(rows):
         shown = ", ".join(f"{ticker.iloc[row]} {_day(date[row - 1])} to {_day(date[row])}" for row in rows[:_SHOWN])
         notes.append(f"{path}: {len(rows)} long gaps: {shown}" + (", ..." if len(rows) > _SHOWN else ""))
-    lacking = _lacking(date, ticker.to_numpy(), first)
+    lacking = _lacking(date, ticker, first)
     if lacking:
         total = sum(len(absent) for _, absent in lacking)
         shown = ", ".join(f"{name} {len(absent)} (first {_day(absent[0])})" for name, absent in lacking[:_SHOWN])
@@ -108,9 +111,9 @@ def _gap_notes(frame: pd.DataFrame, first: np.ndarray, path: str) -> list[str]:
     return notes
 
 
-def _lacking(date: np.ndarray, ticker: np.ndarray, first: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _lacking(date: np.ndarray, ticker: pd.Series, first: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Tickers with the dates, between their first and last, on which only others have a bar."""
-    calendar, position = np.unique(date, return_inverse=True)
+    position, calendar = pd.factorize(date, sort=True)
     starts = np.flatnonzero(first)
     ends = np.r_[starts[1:], len(date)]
     result = []
@@ -118,7 +121,7 @@ def _lacking(date: np.ndarray, ticker: np.ndarray, first: np.ndarray) -> list[tu
         expected = position[end - 1] - position[start] + 1
         if expected > end - start:
             absent = np.setdiff1d(np.arange(position[start], position[end - 1]), position[start:end])
-            result.append((str(ticker[start]), calendar[absent]))
+            result.append((str(ticker.iloc[start]), calendar[absent]))
     return result
 
 

@@ -1,4 +1,4 @@
-"""Text cells as numbers and dates, refusing whatever would have to be guessed."""
+"""Cells as numbers and dates, refusing whatever would have to be guessed."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def read_numbers(cells: list[str], decimal: str) -> Numbers:
     return Numbers(values[codes], missing[codes], (np.isnan(values) & ~missing)[codes])
 
 
+def column_numbers(table: RawTable, column: str) -> Numbers:
+    """Numbers of a column: as they are where the file says that they are numbers, else read from its text."""
+    values = table.floats(column)
+    if values is None:
+        return read_numbers(table.cells(column), table.decimal)
+    return Numbers(values, np.isnan(values), np.zeros(len(values), dtype=bool))
+
+
 def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarray:
     """Values of `numbers` once every cell that is there is a finite number of sane size.
 
@@ -104,7 +112,7 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
         If a cell is missing, is no date of that format or lies outside 1900-2100, or some cells have a time or a
         time zone and some have none.
     """
-    codes, distinct = pd.factorize(np.array(table.cells(column), dtype=object))
+    codes, distinct = table.categories(column)
     if date_format is None or column in table.temporal:
         parsed, zoned = _iso_dates(table, column, codes, distinct)
     else:

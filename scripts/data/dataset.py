@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scripts.config import FoldKind
+from scripts.data.mapped_rows import MappedRows
 from scripts.data.splits import CombinatorialPurged, PurgedKFold, Spans, Split, WalkForward, split_end
 from scripts.errors import InputError
 
@@ -42,6 +43,10 @@ class Dataset:
         Exact probability of class 1 where the market is synthetic.
     dropped : tuple of str
         Columns of a table that are no features because they never vary in the development rows.
+    mapped : MappedRows or None
+        The file that `x` is mapped from, where memory has no room for it: whoever works on `x` does so in parts.
+    shuffle_block_rows : int or None
+        See `DataConfig`.
     """
 
     x: np.ndarray
@@ -69,6 +74,8 @@ class Dataset:
     truth: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
     dropped: tuple[str, ...] = ()
+    mapped: MappedRows | None = None
+    shuffle_block_rows: int | None = None
 
     @property
     def n_classes(self) -> int:

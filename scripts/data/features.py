@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scripts.data.ranks import rank_by_date
+
 MAX_HALT = 20  # dates that a ticker may miss in a row before its history starts anew
 LONGEST_WINDOW = 60
 MIN_VOLATILITY = 1e-6  # per bar; keeps prices that do not move out of divisions and logarithms
 MAX_SCORE = 10.0  # one bad print must not dominate the scaling of a feature
 NO_VOLUME = float(np.log(1e-3))  # a bar without trades counts as a thousandth of the usual volume
 VOLUME_PERSISTENCE = 0.5  # rough autocorrelation of daily log volume, to tell surprises from what was to be expected
-BLOCK_ROWS = 2**18  # rows worked on at a time: a temporary column is 2 MB
+BLOCK_ROWS = 2**13  # rows worked on at a time: a few temporary columns of 64 KB stay in the cache
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,7 @@ def _columns(frame: pd.DataFrame, bars: BarIndex) -> tuple[dict[str, np.ndarray]
         sums = np.bincount(bars.date[known], log_return[known], len(bars.dates))
         counts = np.bincount(bars.date[known], minlength=len(bars.dates))
         columns["market_return"] = (sums / np.maximum(counts, 1))[bars.date]
-        rank = pd.Series(log_return).groupby(bars.date).rank().to_numpy()
-        columns["return_rank"] = (2 * rank - 1) / np.maximum(counts, 1)[bars.date] - 1
+        columns["return_rank"] = (2 * rank_by_date(log_return, bars.date) - 1) / np.maximum(counts, 1)[bars.date] - 1
     else:
         absent["market_return"] = "one ticker"
     if (bars.dates == bars.dates.astype("datetime64[D]")).all():

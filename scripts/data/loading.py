@@ -17,8 +17,10 @@ from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.features import index_bars, market_features
 from scripts.data.labels import market_labels
+from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
-from scripts.data.seal import CutTable, class_order, cut, feature_columns, row_hashes, uncut
+from scripts.data.raw_columns import table_columns
+from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
 from scripts.errors import InputError
 
@@ -50,8 +52,10 @@ class Development:
         frame : DataFrame, optional
             Columns and index labels as in `table.frame`.
         """
-        config, frame = self.config, self.table.frame if frame is None else frame
-        dataset = _build(self.table, frame, config, longest_window, self.fingerprints)
+        config, table = self.config, self.table
+        if frame is not None:
+            table = replace(table, frame=frame, features=None)
+        dataset = _build(table, config, longest_window, self.fingerprints)
         if dataset.has_time:
             # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo
             # is counted from the first sealed date, which has the position after the last development date.
@@ -60,35 +64,46 @@ class Development:
         return _as_placebo(dataset, config, dataset.n_dates)
 
 
-def read_development(config: DataConfig, seed: int) -> Development:
-    """Read the data and keep the development rows; `seed` draws the sealed sample of a table without time."""
-    table = cut(read_data(config), config, seed)
-    frame = table.frame[~table.sealed]
-    truth = None if table.truth is None else table.truth[frame.index.to_numpy()]
-    alone = replace(table, frame=frame.reset_index(drop=True), sealed=np.zeros(len(frame), dtype=bool), truth=truth)
+def read_development(config: DataConfig, seed: int, bound: MemoryBound = NO_BOUND) -> Development:
+    """Read the data and keep the development rows.
+
+    Parameters
+    ----------
+    config : DataConfig
+    seed : int
+        Of the sealed sample of a table without time.
+    bound : MemoryBound
+        A table in a Parquet file that exceeds it has its features in a mapped file, with the same results.
+    """
+    table = cut(read_data(config, bound=bound), config, seed)
+    alone = table.take(~table.sealed)
+    truth = None if table.truth is None else table.truth[alone.frame.index.to_numpy()]
+    alone = replace(alone, frame=alone.frame.reset_index(drop=True), truth=truth)
     return Development(config, alone, table.fingerprints)
 
 
-def load_development(config: DataConfig, longest_window: int, seed: int) -> Dataset:
+def load_development(config: DataConfig, longest_window: int, seed: int, bound: MemoryBound = NO_BOUND) -> Dataset:
     """The data set without its sealed rows; arguments as `read_development` and `Development.dataset`."""
-    return read_development(config, seed).dataset(longest_window)
+    return read_development(config, seed, bound).dataset(longest_window)
 
 
-def load_sealed(config: DataConfig, longest_window: int, development: Dataset, seed: int) -> Dataset:
+def load_sealed(
+    config: DataConfig, longest_window: int, development: Dataset, seed: int, bound: MemoryBound = NO_BOUND
+) -> Dataset:
     """The data set whose usable rows are the sealed ones; earlier rows serve as history alone.
 
     `development` is what `load_development` gave for the same arguments: its classes and vocabularies are taken over.
     """
-    table = cut(read_data(config), config, seed)
-    frame = table.frame if development.has_time else table.frame[table.sealed]
-    dataset = _build(table, frame, config, longest_window, table.fingerprints, like=development)
+    table = cut(read_data(config, bound=bound), config, seed)
+    rows = table if development.has_time else table.take(table.sealed)
+    dataset = _build(rows, config, longest_window, table.fingerprints, like=development)
     if development.has_time:
         dataset = _with_rows(dataset, dataset.rows[dataset.date[dataset.rows] >= development.n_dates])
     return _as_placebo(dataset, config, development.n_dates)
 
 
 def load_other(
-    config: DataConfig, longest_window: int, path: Path, like: Dataset, seed: int
+    config: DataConfig, longest_window: int, path: Path, like: Dataset, seed: int, bound: MemoryBound = NO_BOUND
 ) -> tuple[Dataset, int, int]:
     """Usable rows of another file with the schema of `like`, without those that the model was trained on.
 
@@ -97,12 +112,12 @@ def load_other(
     tuple
         The data set; how many of the file's rows are development rows (left out), how many are sealed ones.
     """
-    own = cut(read_data(config), config, seed)
-    other = uncut(read_data(config, path), config.model_copy(update={"path": str(path)}))
-    columns = [name for name in own.frame.columns if name in other.frame.columns]
-    known, mine = (row_hashes(table.frame[columns]) for table in (other, own))
+    own = cut(read_data(config, bound=bound), config, seed)
+    other = uncut(read_data(config, path, bound), config.model_copy(update={"path": str(path)}))
+    columns = [name for name in own.columns if name in other.columns]
+    known, mine = (table.row_hashes(columns) for table in (other, own))
     trained = np.isin(known, mine[~own.sealed])
-    dataset = _build(other, other.frame, config, longest_window, other.fingerprints, like=like)
+    dataset = _build(other, config, longest_window, other.fingerprints, like=like)
     # A table's rows may have been put into another order, so its rows are compared again in that order.
     order = _order_of_rows(other.frame, config)
     rows = dataset.rows[~trained[order][dataset.rows]]
@@ -130,15 +145,14 @@ def _as_placebo(dataset: Dataset, config: DataConfig, first_sealed: int) -> Data
 
 def _build(
     table: CutTable,
-    frame: pd.DataFrame,
     config: DataConfig,
     longest_window: int,
     fingerprints: tuple[str, str],
     like: Dataset | None = None,
 ) -> Dataset:
-    """Data set of `frame`, rows of `table`; classes and vocabularies from `like` where given."""
+    """Data set of all rows of `table`; classes and vocabularies from `like` where given."""
     build = _build_table if config.source == "table" else _build_market
-    columns = build(table, frame, config, longest_window, like)
+    columns = build(table, config, longest_window, like)
     dataset = Dataset(
         **columns,
         horizon=config.horizon,
@@ -146,6 +160,7 @@ def _build(
         fingerprint=fingerprints[0],
         sealed_fingerprint=fingerprints[1],
         dropped=table.dropped,
+        shuffle_block_rows=config.shuffle_block_rows,
     )
     if like is not None and dataset.feature_names != like.feature_names:
         odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))
@@ -154,11 +169,9 @@ def _build(
     return dataset
 
 
-def _build_market(
-    table: CutTable, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
-) -> dict[str, Any]:
-    truth = None if table.truth is None else table.truth[frame.index.to_numpy()]
-    frame = frame.reset_index(drop=True)
+def _build_market(table: CutTable, config: DataConfig, longest_window: int, like: Dataset | None) -> dict[str, Any]:
+    truth = None if table.truth is None else table.truth[table.frame.index.to_numpy()]
+    frame = table.frame.reset_index(drop=True)
     bars = index_bars(frame)
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
     x = np.column_stack([features.values, *labels.features.values()]) if labels.features else features.values
@@ -197,11 +210,10 @@ def _order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:
     return frame.reset_index(drop=True).sort_values(keys, kind="stable").index.to_numpy()
 
 
-def _build_table(
-    table: CutTable, frame: pd.DataFrame, config: DataConfig, longest_window: int, like: Dataset | None
-) -> dict[str, Any]:
+def _build_table(table: CutTable, config: DataConfig, longest_window: int, like: Dataset | None) -> dict[str, Any]:
     time, group = config.time_column, config.group_column
-    frame = frame.iloc[_order_of_rows(frame, config)].reset_index(drop=True)
+    order = _order_of_rows(table.frame, config)
+    frame = table.frame.iloc[order].reset_index(drop=True)
     ticker, tickers = (
         pd.factorize(frame[group], sort=True) if group else (np.zeros(len(frame), dtype=np.int64), ["all"])
     )
@@ -211,10 +223,11 @@ def _build_table(
     first_row = np.searchsorted(ticker, ticker) if ordered else row
     window = longest_window if ordered else 1
     label_end, complete = _label_ends(date, ticker, config.horizon, ordered, time is not None)
-    features = frame[feature_columns(list(frame.columns), config)]
+    names = feature_columns(table.columns, config)
     if like is not None:  # of another file, the columns that the model knows
-        features = features[[name for name in like.feature_names if name in features]]
-    x, names, categorical, vocabularies = _table_columns(features, like)
+        names = [name for name in like.feature_names if name in names]
+    streamed = None if table.features is None else table.features.take(order).only(names)
+    columns = table_columns(frame[names] if streamed is None else streamed, like)
     labels = frame[config.label_column]
     classes = like.classes if like else tuple(sorted(set(labels), key=class_order))
     y = pd.Index(classes, dtype=object).get_indexer(pd.Index(labels)).astype(np.int64)
@@ -223,10 +236,7 @@ def _build_table(
     left_out = (f"{unknown} rows left out: their label is none of the known classes",) if unknown else ()
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
     return {
-        "x": x,
-        "feature_names": names,
-        "categorical": categorical,
-        "vocabularies": vocabularies,
+        **vars(columns),
         "y": y,
         "classes": classes,
         "date": date.astype(np.int64),
@@ -271,31 +281,6 @@ def _label_ends(
     ahead = np.arange(len(date)) + horizon
     last = np.searchsorted(ticker, ticker, side="right") - 1
     return date[np.minimum(ahead, last)], ahead <= last
-
-
-def _table_columns(
-    frame: pd.DataFrame, like: Dataset | None
-) -> tuple[np.ndarray, tuple[str, ...], np.ndarray, dict[str, tuple[str, ...]]]:
-    """Raw columns as float32: numbers as they are, text as codes into its vocabulary, -1 where missing or unknown."""
-    if frame.shape[1] == 0:
-        raise InputError("has no feature column", "table", "give at least one column beside the label")
-    known = {} if like is None else like.vocabularies
-    vocabularies: dict[str, tuple[str, ...]] = {}
-    columns, categorical = [], []
-    for name, values in frame.items():
-        text = not pd.api.types.is_numeric_dtype(values)
-        if like is not None and text != (str(name) in known):
-            kind = "text" if text else "numbers"
-            raise InputError(
-                f"holds {kind}, unlike what the model was trained on", f"column {name}", "use the same types"
-            )
-        if text:
-            vocabulary = known.get(str(name), tuple(sorted(set(values.dropna().astype(str)))))
-            vocabularies[str(name)] = vocabulary
-            codes = pd.Index(vocabulary, dtype=object).get_indexer(pd.Index(values.astype("object")))
-        columns.append(codes.astype(np.float32) if text else values.to_numpy(dtype=np.float32))
-        categorical.append(text)
-    return np.column_stack(columns), tuple(map(str, frame.columns)), np.array(categorical), vocabularies
 
 
 def _ordered_positions(n_classes: int) -> tuple[float, ...]:

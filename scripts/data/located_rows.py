@@ -9,20 +9,29 @@ import numpy as np
 import pandas as pd
 
 from scripts.data.raw_tables import RawTable
+from scripts.data.streamed_features import StreamedFeatures
 from scripts.errors import InputError
 
 
 @dataclass(frozen=True)
 class LocatedRows:
-    """Rows of a frame and the file and lines they come from."""
+    """Rows of a frame, the file and lines they come from, and those of their columns that are not in the frame."""
 
     frame: pd.DataFrame
     source: RawTable
+    features: StreamedFeatures | None = None
 
     def take(self, rows: np.ndarray) -> LocatedRows:
         """These rows in this order."""
         source = replace(self.source, lines=self.source.lines[rows], columns={})
-        return LocatedRows(self.frame.iloc[rows].reset_index(drop=True), source)
+        features = None if self.features is None else self.features.take(rows)
+        return LocatedRows(self.frame.iloc[rows].reset_index(drop=True), source, features)
+
+    def repeated(self) -> np.ndarray:
+        """True for rows that equal an earlier one in all columns."""
+        if self.features is not None:
+            return self.features.repeated(self.frame)
+        return self.frame.duplicated().to_numpy()
 
     def place(self, row: int, key: Sequence[str] = ()) -> str:
         """File and line of a row and its values of the columns `key`, for messages."""
@@ -44,7 +53,10 @@ def listed(items: Sequence[str], most: int = 5) -> str:
 
 def drop_copies(rows: LocatedRows, key: Sequence[str]) -> tuple[LocatedRows, list[str]]:
     """Leave out rows that are exact copies of an earlier one; the note shows the columns `key` of the first."""
-    copies = rows.frame.duplicated().to_numpy()
+    # Copies agree in the key, too, and to look for those that do is cheap beside looking at all columns.
+    if not rows.frame.duplicated(list(key)).any():
+        return rows, []
+    copies = rows.repeated()
     if not copies.any():
         return rows, []
     place = rows.place(int(copies.argmax()), key)
@@ -76,6 +88,8 @@ def sort_rows(rows: LocatedRows, time: str, group: str | None, group_first: bool
     same, backwards = np.diff(codes[by_group]) == 0, np.diff(times[by_group]) < np.timedelta64(0)
     late = by_group[1:][same & backwards]
     order = np.lexsort((times, codes)) if group_first else np.argsort(times, kind="stable")
+    if (np.diff(order) == 1).all():
+        return rows, []
     notes = []
     if len(late):
         key = [time] if group is None else [group, time]

@@ -10,9 +10,9 @@ import pandas as pd
 
 from scripts.config import DataConfig
 from scripts.data.bar_series import series_notes
-from scripts.data.cells import checked_numbers, read_dates, read_numbers
+from scripts.data.cells import checked_numbers, column_numbers, read_dates
 from scripts.data.located_rows import LocatedRows, drop_copies, listed, refuse_conflicts, sort_rows
-from scripts.data.raw_tables import RawTable, as_wanted, missing_column, nearest_name, read_table
+from scripts.data.raw_tables import RawTable, Renamed, missing_column, nearest_name, read_table
 from scripts.errors import InputError
 
 PRICES = ("open", "high", "low", "close")
@@ -52,14 +52,13 @@ def bars_of(table: RawTable, name: str, config: DataConfig) -> tuple[pd.DataFram
 
     `name` is the ticker of a table without a column for it.
     """
-    names = as_wanted(list(table.columns), COLUMNS)
-    table = replace(table, columns=dict(zip(names, table.columns.values(), strict=True)))
+    table = replace(table, columns=Renamed(table.columns, COLUMNS))
     notes = [*table.notes, *_column_notes(table)]
     tickers, ticker_notes = _tickers(table, name)
     dates, date_notes = read_dates(table, "date", config.date_format)
     columns = {"date": dates, "ticker": pd.array(tickers, dtype="str")}
     columns |= {name: _numbers(table, name) for name in COLUMNS[2:] if name in table.columns}
-    bars = LocatedRows(pd.DataFrame(columns), table)
+    bars = LocatedRows(pd.DataFrame(columns, copy=False), table)
     _check_signs(bars)
     bars, range_notes = _mend_ranges(bars)
     bars, copy_notes = drop_copies(bars, KEY)
@@ -78,21 +77,22 @@ def _column_notes(table: RawTable) -> list[str]:
     return [f"{table.path}: columns ignored: {listed(extra)}" + "".join(f"; {hint}" for hint in near)]
 
 
-def _tickers(table: RawTable, name: str) -> tuple[list[str], list[str]]:
+def _tickers(table: RawTable, name: str) -> tuple[np.ndarray, list[str]]:
     if "ticker" not in table.columns:
         names = [name for name in table.columns if name not in COLUMNS]
         if nearest_name("ticker", names) or "symbol" in map(str.lower, names):
             like = nearest_name("ticker", names) or nearest_name("symbol", names)
             raise missing_column("ticker", names, table.path, f"did you mean {like!r}? rename it to 'ticker'")
-        return [name] * len(table), [f"{table.path}: no column ticker, so all rows are one ticker, {name}"]
-    tickers = table.cells("ticker")
-    if "" in tickers:
-        raise InputError("the ticker is missing", table.place(tickers.index(""), "ticker"), "fill it in")
-    return tickers, []
+        note = f"{table.path}: no column ticker, so all rows are one ticker, {name}"
+        return np.full(len(table), name, dtype=object), [note]
+    codes, distinct = table.categories("ticker")
+    if len(gap := np.flatnonzero(distinct == "")):
+        raise InputError("the ticker is missing", table.place(int((codes == gap[0]).argmax()), "ticker"), "fill it in")
+    return distinct[codes], []
 
 
 def _numbers(table: RawTable, column: str) -> np.ndarray:
-    numbers = read_numbers(table.cells(column), table.decimal)
+    numbers = column_numbers(table, column)
     values = checked_numbers(table, column, numbers)
     if numbers.missing.any():
         first, count = int(numbers.missing.argmax()), int(numbers.missing.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 CLIP = 8.0  # standard deviations; one bad print must not saturate a network
 _BLOCK = 65_536  # rows per block, so that a transform never holds a second copy in float64
+_COLUMNS = 4  # fitted from one pass over the rows, which lie row by row
 
 
 @dataclass(frozen=True)
@@ -47,51 +49,59 @@ class Preprocessor:
         return len(self.numeric) + len(self.indicator) + len(self.category_code)
 
     @classmethod
-    def fit(cls, train: np.ndarray, categorical: np.ndarray) -> Preprocessor:
-        """Fit on training rows.
+    def fit(cls, x: np.ndarray, categorical: np.ndarray, rows: np.ndarray | None = None) -> Preprocessor:
+        """Fit on training rows, one column at a time.
 
         Parameters
         ----------
-        train : ndarray of float32, shape (n_train, n_columns)
+        x : ndarray of float32, shape (n, n_columns)
         categorical : ndarray of bool, shape (n_columns,)
+        rows : ndarray of int64, optional
+            Training rows; all if None.
         """
         numeric = np.flatnonzero(~categorical)
-        values = train[:, numeric].astype(np.float64)
-        missing = np.isnan(values)
-        median = np.zeros(len(numeric))
-        known = ~missing.all(axis=0)
-        median[known] = np.nanmedian(values[:, known], axis=0)
-        values = np.where(missing, median, values)
-        mean, scale = values.mean(axis=0), values.std(axis=0)
+        median, mean, scale = np.zeros((3, len(numeric)))
+        indicator = np.zeros(len(numeric), dtype=bool)
+        for k, values in enumerate(_columns(x, numeric, rows)):
+            missing = np.isnan(values)
+            indicator[k] = missing.any()
+            median[k] = 0.0 if missing.all() else np.nanmedian(values)
+            values[missing] = median[k]
+            mean[k], scale[k] = values.mean(), values.std()
         constant = scale <= 1e-12 * np.maximum(1.0, np.abs(mean))
-        columns, codes = _categories(train, categorical)
+        columns, codes = _categories(x, categorical, rows)
         return cls(
             numeric=numeric,
             median=median.astype(np.float32),
             mean=mean.astype(np.float32),
             scale=np.where(constant, 1.0, scale).astype(np.float32),
-            indicator=np.flatnonzero(missing.any(axis=0)),
+            indicator=np.flatnonzero(indicator),
             category_column=columns,
             category_code=codes,
         )
 
     @staticmethod
-    def count_outputs(train: np.ndarray, categorical: np.ndarray) -> int:
+    def count_outputs(x: np.ndarray, categorical: np.ndarray, rows: np.ndarray | None = None) -> int:
         """Number of network inputs of a preprocessor fitted on these rows, without fitting it; arguments as `fit`."""
-        n_indicators = sum(bool(np.isnan(train[:, c]).any()) for c in np.flatnonzero(~categorical))
-        return int((~categorical).sum()) + n_indicators + len(_categories(train, categorical)[0])
+        numeric = np.flatnonzero(~categorical)
+        n_indicators = sum(bool(np.isnan(values).any()) for values in _columns(x, numeric, rows))
+        return len(numeric) + n_indicators + len(_categories(x, categorical, rows)[0])
 
     def transform(self, x: np.ndarray) -> np.ndarray:
         """Network inputs, float32 of shape (n_rows, n_outputs), all finite."""
         out = np.empty((len(x), self.n_outputs), dtype=np.float32)
+        n_numeric, n_known = len(self.numeric), len(self.numeric) + len(self.indicator)
         for start in range(0, len(x), _BLOCK):
-            block = x[start : start + _BLOCK]
-            values = block[:, self.numeric]
-            missing = np.isnan(values)
-            scaled = (np.where(missing, self.median, values) - self.mean) / self.scale
-            parts = [np.clip(scaled, -CLIP, CLIP), missing[:, self.indicator]]
-            parts.append(block[:, self.category_column] == self.category_code)
-            np.concatenate(parts, axis=1, out=out[start : start + _BLOCK], casting="unsafe")
+            block, made = x[start : start + _BLOCK], out[start : start + _BLOCK]
+            values = block if n_numeric == x.shape[1] else np.take(block, self.numeric, axis=1)
+            missing, scaled = np.isnan(values), made[:, :n_numeric]
+            np.copyto(scaled, values)
+            np.copyto(scaled, self.median, where=missing)
+            scaled -= self.mean
+            scaled /= self.scale
+            np.clip(scaled, -CLIP, CLIP, out=scaled)
+            made[:, n_numeric:n_known] = missing[:, self.indicator]
+            made[:, n_known:] = block[:, self.category_column] == self.category_code
         return out
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,8 +114,21 @@ class Preprocessor:
         return cls(**{f.name: state[f.name].numpy() for f in fields(cls)})
 
 
-def _categories(train: np.ndarray, categorical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _columns(x: np.ndarray, columns: np.ndarray, rows: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Values of each of the columns in some rows, float64, one column at a time."""
+    for start in range(0, len(columns), _COLUMNS):
+        block = np.empty((min(_COLUMNS, len(columns) - start), len(x) if rows is None else len(rows)), dtype=np.float64)
+        some = columns[start : start + _COLUMNS]
+        for first in range(0, block.shape[1], _BLOCK):
+            part = slice(first, first + _BLOCK)
+            block[:, part] = (x[part] if rows is None else x[rows[part]])[:, some].T
+        yield from block
+
+
+def _categories(x: np.ndarray, categorical: np.ndarray, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Raw column and code of each category that is seen in training, each of shape (n_categories,)."""
-    pairs = [(c, code) for c in np.flatnonzero(categorical) for code in np.unique(train[:, c]) if code >= 0]
+    text = np.flatnonzero(categorical)
+    seen = zip(text, _columns(x, text, rows), strict=True)
+    pairs = [(c, code) for c, values in seen for code in np.unique(values) if code >= 0]
     columns, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     return columns, codes

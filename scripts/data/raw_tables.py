@@ -1,4 +1,4 @@
-"""Files as tables of text cells: every record has as many fields as the header, every cell knows its line."""
+"""Files as tables of cells: every record has as many fields as the header, every cell knows its line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from scripts.config import DataConfig
+from scripts.data.arrow_cells import as_text, check_types, decoded
 from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO, check_text, is_parquet, open_text
 from scripts.errors import InputError
 
@@ -29,14 +30,15 @@ _DATA_CELL = re.compile(r"[+-]?\d[\d.,:/T-]*", re.ASCII)
 
 @dataclass(frozen=True)
 class RawTable:
-    """Text cells of a file.
+    """Cells of a file.
 
     Attributes
     ----------
     path : str
         The file, for messages.
-    columns : dict of str to pyarrow ChunkedArray of string
-        Cells as read, in file order; missing cells of a Parquet file are empty.
+    columns : mapping of str to pyarrow ChunkedArray
+        Cells as read, in file order: text of a CSV, of the file's own types else. Those of a whole Parquet file are
+        read when they are asked for, so that a table never lies in memory as a whole.
     lines : ndarray of int64, shape (n_rows,)
         Line (CSV) or row (Parquet), from 1, at which each record starts.
     unit : str
@@ -49,7 +51,7 @@ class RawTable:
     """
 
     path: str
-    columns: dict[str, pa.ChunkedArray]
+    columns: Mapping[str, pa.ChunkedArray]
     lines: np.ndarray
     unit: str = "line"
     decimal: str = "."
@@ -60,8 +62,24 @@ class RawTable:
         return len(self.lines)
 
     def cells(self, column: str) -> list[str]:
-        """Cells of a column without surrounding blanks."""
-        return list(map(str.strip, self.columns[column].to_pylist()))
+        """Cells of a column as text without surrounding blanks; missing ones are empty."""
+        return list(map(str.strip, as_text(self.columns[column]).to_pylist()))
+
+    def categories(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """Cells of a column as positions, int64 of shape (n_rows,), in the distinct ones, text in an object array."""
+        encoded = decoded(self.columns[column]).dictionary_encode(null_encoding="encode").combine_chunks()
+        cells = as_text(pa.chunked_array([encoded.dictionary])).to_pylist()
+        codes, distinct = pd.factorize(np.array([cell.strip() for cell in cells], dtype=object))
+        return codes[encoded.indices.to_numpy(zero_copy_only=False)], distinct
+
+    def floats(self, column: str) -> np.ndarray | None:
+        """Values of a column of the type of a number, float64 of shape (n_rows,), NaN where missing; else None."""
+        cells = decoded(self.columns[column])
+        if not (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type) or pa.types.is_decimal(cells.type)):
+            return None
+        values = cells.cast(pa.float64(), safe=False).to_numpy()
+        missing = np.isnan(values)
+        return np.where(missing, np.nan, values) if missing.any() else values  # one NaN, whichever the file has
 
     def place(self, position: int, column: str | None = None) -> str:
         """Where a record lies, for messages."""
@@ -70,7 +88,7 @@ class RawTable:
 
 
 def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
-    """Read a CSV (plain or gzipped) or Parquet file as text cells.
+    """Read a CSV (plain or gzipped) or Parquet file.
 
     Parameters
     ----------
@@ -106,7 +124,7 @@ def table_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Ite
 
 
 def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame") -> RawTable:
-    """A data frame as text cells, as if it had been read from a Parquet file; its index is left out.
+    """A data frame as a table, as if it had been read from a Parquet file; its index is left out.
 
     Errors as `read_table`; `name` stands for the file in messages.
     """
@@ -145,6 +163,29 @@ def as_wanted(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     alike = Counter(name.lower() for name in names)
     spelling = {name.lower(): name for name in wanted if name not in names and alike[name.lower()] == 1}
     return [spelling.get(name.lower(), name) for name in names]
+
+
+class Renamed(Mapping[str, pa.ChunkedArray]):
+    """Columns under the names that `as_wanted` gives them; none is read before it is asked for.
+
+    Attributes
+    ----------
+    own : dict of str to str
+        What each is called in the file.
+    """
+
+    def __init__(self, columns: Mapping[str, pa.ChunkedArray], wanted: Sequence[str]) -> None:
+        self._columns = columns
+        self.own = dict(zip(as_wanted(list(columns), wanted), columns, strict=True))
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        return self._columns[self.own[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.own)
+
+    def __len__(self) -> int:
+        return len(self.own)
 
 
 def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
@@ -241,15 +282,40 @@ def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[in
 
 
 def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
-    with _parquet_file(path, required) as (file, names):
-        table = file.read(columns=list(names))
-        table.validate(full=True)
-    return _arrow_table(table.rename_columns(list(names.values())), str(path))
+    parquet = _ParquetColumns(path, required)
+    columns, schema = Renamed(parquet, required), parquet.file.schema_arrow
+    temporal = frozenset(name for name, own in columns.own.items() if pa.types.is_temporal(schema.field(own).type))
+    return RawTable(str(path), columns, np.arange(1, parquet.file.metadata.num_rows + 1), "row", temporal=temporal)
+
+
+class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
+    """Columns of a Parquet file, each read and validated when it is asked for; errors as `read_table`."""
+
+    def __init__(self, path: Path, required: Sequence[str]) -> None:
+        self._path = path
+        with _parquet_faults(path):
+            self.file = pyarrow.parquet.ParquetFile(path)
+            self._names = _names_of(self.file, path, required)
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        if name not in self._names:
+            raise KeyError(name)
+        with _parquet_faults(self._path):
+            column = self.file.read(columns=[name]).column(name)
+            column.validate(full=True)
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
     first = 1
-    with _parquet_file(path, required) as (file, names):
+    with _parquet_faults(path), pyarrow.parquet.ParquetFile(path) as file:
+        names = _names_of(file, path, required)
         for batch in file.iter_batches(batch_size=CHUNK, columns=list(names)):
             batch.validate(full=True)
             part = pa.Table.from_batches([batch]).rename_columns(list(names.values()))
@@ -258,17 +324,22 @@ def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
 
 
 @contextmanager
-def _parquet_file(path: Path, required: Sequence[str]) -> Iterator[tuple[pyarrow.parquet.ParquetFile, dict[str, str]]]:
-    """An open Parquet file and what its columns are called here; damage found meanwhile is the user's matter."""
+def _parquet_faults(path: Path) -> Iterator[None]:
+    """Damage that is found in a Parquet file is the user's matter."""
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
-            called = dict(zip(names, _checked_names(names, required, str(path)), strict=True))
-            _check_inflation(file.metadata, path)
-            yield file, called
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None
+
+
+def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[str]) -> dict[str, str]:
+    """What the columns of a Parquet file are called here, by their own names, once they and their types are good."""
+    names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+    called = _checked_names(names, required, str(path))
+    _check_inflation(file.metadata, path)
+    check_types(file.schema_arrow, names, str(path))
+    return dict(zip(names, called, strict=True))
 
 
 def _checked_names(names: Sequence[str], required: Sequence[str], where: str) -> list[str]:
@@ -281,10 +352,11 @@ def _checked_names(names: Sequence[str], required: Sequence[str], where: str) ->
 
 
 def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:
-    """Typed columns as text cells; `first` is the number of the first row."""
+    """A table of typed columns; `first` is the number of the first row."""
     names = table.schema.names
-    columns = {name: _as_text(table.column(name), name, where) for name in names}
+    check_types(table.schema, names, where)
     temporal = frozenset(name for name in names if pa.types.is_temporal(table.schema.field(name).type))
+    columns = dict(zip(names, table.columns, strict=True))
     return RawTable(where, columns, np.arange(first, first + table.num_rows), "row", temporal=temporal)
 
 
@@ -294,15 +366,3 @@ def _check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None
     inflated = max(inflated, metadata.num_rows)
     if inflated > MAX_INFLATED and inflated > MAX_RATIO * size:
         raise InputError(f"{size} bytes unpack to {inflated}", str(path), "write it again without compression")
-
-
-def _as_text(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
-    """Cells as text, so that both kinds of file pass the same checks; text shows a float64 exactly."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        column = column.cast(pa.float64(), safe=False)
-    elif pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise InputError(f"has cells of type {kind}", f"{where}, column {name}", "give numbers, dates or text")
-    return column.cast(pa.large_string()).fill_null("")

@@ -14,6 +14,8 @@ from scripts.config import DataConfig
 from scripts.data.cells import MAX_NUMBER, read_numbers
 from scripts.data.located_rows import listed
 from scripts.data.sources import RawData
+from scripts.data.streamed_features import StreamedFeatures, combined_hashes
+from scripts.data.table_files import named_columns
 from scripts.errors import InputError
 
 MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
@@ -34,6 +36,8 @@ class CutTable:
         By the index of `frame`.
     dropped : tuple of str
         Feature columns that were left out.
+    features : StreamedFeatures or None
+        Of the rows of `frame`, the feature columns of a table that are not in it.
     """
 
     frame: pd.DataFrame
@@ -41,12 +45,39 @@ class CutTable:
     notes: tuple[str, ...]
     truth: np.ndarray | None
     dropped: tuple[str, ...] = ()
+    features: StreamedFeatures | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns, in file order."""
+        if self.features is None:
+            return list(self.frame.columns)
+        return [name for name in self.features.table.columns if name in self.frame or name in self.features.names]
+
+    def column(self, name: str) -> pd.Series:
+        """One column."""
+        return self.frame[name] if self.features is None or name in self.frame else self.features.column(name)
+
+    def take(self, mask: np.ndarray) -> CutTable:
+        """The rows that a mask says, as if nothing of them were sealed."""
+        features = None if self.features is None else self.features.take(mask)
+        return replace(self, frame=self.frame[mask], sealed=np.zeros(int(mask.sum()), dtype=bool), features=features)
+
+    def whole(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Some rows of `frame`, whose index counts from 0, with all columns."""
+        if self.features is None:
+            return frame
+        return self.features.take(frame.index.to_numpy()).whole(frame)
+
+    def row_hashes(self, columns: Sequence[str]) -> np.ndarray:
+        """A 64-bit hash of the content of each row in some columns."""
+        return combined_hashes(map(self.column, columns), len(columns))
 
     @property
     def fingerprints(self) -> tuple[str, str]:
         """SHA-256 of the content of the development rows and of the sealed rows."""
-        hashes = row_hashes(self.frame)
-        names = ",".join(map(str, self.frame.columns)).encode()
+        hashes = self.row_hashes(self.columns)
+        names = ",".join(map(str, self.columns)).encode()
         parts = (~self.sealed, self.sealed)
         development, closed = (hashlib.sha256(names + hashes[part].tobytes()).hexdigest() for part in parts)
         return development, closed
@@ -71,9 +102,7 @@ def cut(raw: RawData, config: DataConfig, seed: int) -> CutTable:
     table = uncut(raw, config, check_length=False)
     table = replace(table, sealed=_sealed_mask(table.frame, config, seed))
     if config.source == "table":
-        table = _without_constants(table, config)
-        _refuse_types_of_sealed_rows(table, config)
-        return table
+        return _without_constants(table, config)
     return _without_short_tickers(table, config)
 
 
@@ -86,13 +115,8 @@ def uncut(raw: RawData, config: DataConfig, check_length: bool = True) -> CutTab
         Whether tickers with too few bars are left out.
     """
     frame = _with_class_names(raw.frame, config) if config.source == "table" else raw.frame
-    table = CutTable(frame, np.zeros(len(frame), dtype=bool), raw.notes, raw.truth)
+    table = CutTable(frame, np.zeros(len(frame), dtype=bool), raw.notes, raw.truth, features=raw.features)
     return _without_short_tickers(table, config) if check_length and config.source != "table" else table
-
-
-def row_hashes(frame: pd.DataFrame) -> np.ndarray:
-    """A 64-bit hash of the content of each row."""
-    return np.asarray(pd.util.hash_pandas_object(frame, index=False))
 
 
 def class_name(value: Any) -> str:
@@ -110,7 +134,7 @@ def class_order(name: str) -> tuple[int, float, str]:
 
 def feature_columns(columns: Sequence[str], config: DataConfig) -> list[str]:
     """Those columns of a table that the config gives no other purpose."""
-    named = {config.label_column, config.time_column, config.group_column, config.forward_return_column}
+    named = named_columns(config)
     return [name for name in columns if name not in named]
 
 
@@ -119,11 +143,13 @@ def _with_class_names(frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     column = str(config.label_column)
     labels = frame[column]
     if pd.api.types.is_numeric_dtype(labels):
-        return frame.assign(**{column: labels.map(class_name)})
+        codes, distinct = pd.factorize(labels.to_numpy())
+        names = pd.Series([class_name(float(value)) for value in distinct], dtype="str")
+        return frame.assign(**{column: names.take(codes).set_axis(frame.index)})
     values = read_numbers(labels.tolist(), config.decimal).values
     sane = np.abs(values) <= MAX_NUMBER
-    names = [class_name(float(v)) if ok else text for v, ok, text in zip(values, sane, labels, strict=True)]
-    return frame.assign(**{column: pd.Series(names, index=frame.index, dtype=object)})
+    cells = [class_name(float(v)) if ok else text for v, ok, text in zip(values, sane, labels, strict=True)]
+    return frame.assign(**{column: pd.Series(cells, index=frame.index, dtype=object)})
 
 
 def _sealed_mask(frame: pd.DataFrame, config: DataConfig, seed: int) -> np.ndarray:
@@ -167,30 +193,44 @@ def _without_short_tickers(table: CutTable, config: DataConfig) -> CutTable:
 
 
 def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
-    """Leave out feature columns that never vary in the development rows."""
-    development = table.frame[~table.sealed]
-    features = feature_columns(list(development.columns), config)
-    constant = [name for name in features if development[name].nunique(dropna=False) <= 1]
-    if not constant:
-        return table
-    if len(constant) == len(features):
+    """Leave out feature columns that never vary in the development rows; refuse those of two types."""
+    features = feature_columns(table.columns, config)
+    constant, fault = [], None
+    for name in features:
+        development = table.column(name)[~table.sealed]
+        if _is_constant(development):
+            constant.append(name)
+        elif fault is None:
+            fault = _fault_of_type(name, development, config)
+    if constant and len(constant) == len(features):
         raise InputError(
             "every feature column is constant", f"{config.path}, development rows", "give a column whose values differ"
         )
+    if fault is not None:
+        raise fault
+    if not constant:
+        return table
     note = f"{config.path}: constant columns dropped: {listed(constant)}"
-    frame = table.frame.drop(columns=constant)
-    return replace(table, frame=frame, notes=(*table.notes, note), dropped=tuple(constant))
+    kept = None if table.features is None else table.features.only(n for n in features if n not in constant)
+    frame = table.frame.drop(columns=constant) if table.features is None else table.frame
+    return replace(table, frame=frame, features=kept, notes=(*table.notes, note), dropped=tuple(constant))
 
 
-def _refuse_types_of_sealed_rows(table: CutTable, config: DataConfig) -> None:
-    """Refuse a column that is text only because of its sealed rows: alone, the others would be read as numbers."""
-    development = table.frame[~table.sealed]
-    for name in feature_columns(list(development.columns), config):
-        if pd.api.types.is_numeric_dtype(development[name]):
-            continue
-        if not read_numbers(development[name].dropna().tolist(), config.decimal).unreadable.any():
-            raise InputError(
-                "holds numbers in the development rows and text in the sealed ones",
-                f"{config.path}, column {name}",
-                "use the same type in all rows or remove the column",
-            )
+def _is_constant(values: pd.Series) -> bool:
+    if not pd.api.types.is_numeric_dtype(values):
+        return values.nunique(dropna=False) <= 1
+    numbers = values.to_numpy()
+    return bool((numbers == numbers[:1]).all() or np.isnan(numbers).all())
+
+
+def _fault_of_type(name: str, development: pd.Series, config: DataConfig) -> InputError | None:
+    """What is wrong with a column that is text only for its sealed rows: alone, the others would be read as numbers."""
+    if pd.api.types.is_numeric_dtype(development):
+        return None
+    if read_numbers(development.dropna().tolist(), config.decimal).unreadable.any():
+        return None
+    return InputError(
+        "holds numbers in the development rows and text in the sealed ones",
+        f"{config.path}, column {name}",
+        "use the same type in all rows or remove the column",
+    )

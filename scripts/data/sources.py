@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig, SyntheticConfig
+from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.market_files import read_market
 from scripts.data.raw_files import file_digest
+from scripts.data.streamed_features import StreamedFeatures
 from scripts.data.synthetic import generate
 from scripts.data.table_files import read_bundled, read_features
 
@@ -29,6 +31,8 @@ class RawData:
         Market: date (datetime64[ns], without time zone), ticker (text), close and those of open, high, low, volume
         that exist (float64); sorted by ticker, then date. Table: all columns (numbers float64, others text, missing
         cells NaN), by time if there is a time column, else in file order. The index counts from 0.
+    features : StreamedFeatures or None
+        Of the same rows, the feature columns of a table that are not in the frame, since memory has no room for them.
     notes : tuple of str
         Repairs and warnings in words.
     truth : ndarray of float64, shape (n_rows,), or None
@@ -41,9 +45,10 @@ class RawData:
     notes: tuple[str, ...]
     truth: np.ndarray | None = None
     file_sha256: str = ""
+    features: StreamedFeatures | None = None
 
 
-def read_data(config: DataConfig, where: Path | None = None) -> RawData:
+def read_data(config: DataConfig, where: Path | None = None, bound: MemoryBound = NO_BOUND) -> RawData:
     """Read and check the data that `config` names.
 
     Parameters
@@ -51,6 +56,8 @@ def read_data(config: DataConfig, where: Path | None = None) -> RawData:
     config : DataConfig
     where : Path, optional
         Another file of the same schema to be read in place of `config.path`.
+    bound : MemoryBound
+        For the features of a table.
 
     Raises
     ------
@@ -65,7 +72,10 @@ def read_data(config: DataConfig, where: Path | None = None) -> RawData:
         return RawData(frame, (), file_sha256=digest)
     path = Path(name)
     digest = file_digest(path)
-    frame, notes = read_features(path, config) if config.source == "table" else read_market(path, config)
+    if config.source == "table":
+        frame, notes, features = read_features(path, config, bound)
+        return RawData(frame, notes, file_sha256=digest, features=features)
+    frame, notes = read_market(path, config)
     return RawData(frame, notes, file_sha256=digest)
 
 

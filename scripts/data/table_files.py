@@ -1,4 +1,4 @@
-"""Tables of features and labels: types of columns, missing cells, labels; bundled tables of scikit-learn."""
+"""Tables of features and labels: columns, labels, order of the rows; bundled tables of scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig
-from scripts.data.cells import MISSING, Numbers, checked_numbers, read_dates, read_numbers
+from scripts.data.cells import read_dates
 from scripts.data.located_rows import LocatedRows, drop_copies, refuse_conflicts, sort_rows
-from scripts.data.raw_tables import RawTable, missing_column, read_table
+from scripts.data.mapped_rows import NO_BOUND, MemoryBound
+from scripts.data.raw_files import is_parquet
+from scripts.data.raw_tables import missing_column, read_table
+from scripts.data.streamed_features import StreamedFeatures
+from scripts.data.table_columns import read_column
 from scripts.errors import InputError
 
 MAX_CLASSES = 1000
 BUNDLED = ("breast_cancer", "digits")
 
 
-def read_features(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def read_features(
+    path: Path, config: DataConfig, bound: MemoryBound = NO_BOUND
+) -> tuple[pd.DataFrame, tuple[str, ...], StreamedFeatures | None]:
     """Read a table of features and labels.
 
     Parameters
@@ -28,6 +34,8 @@ def read_features(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[s
         CSV (plain or gzipped) or Parquet.
     config : DataConfig
         Names the label column and, if they exist, those of time, group and forward return.
+    bound : MemoryBound
+        The features of a Parquet file that exceeds it are left where they are.
 
     Returns
     -------
@@ -35,27 +43,44 @@ def read_features(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[s
         Numeric columns as float64, others as text, missing cells NaN, time as datetime64[ns]; by time if there is one,
         else in file order.
     notes : tuple of str
+    features : StreamedFeatures or None
+        Of the same rows, the feature columns that are not in the frame.
 
     Raises
     ------
     InputError
         If a problem cannot be mended without guessing.
     """
-    named = (config.label_column, config.time_column, config.group_column, config.forward_return_column)
-    table = read_table(path, config, [name for name in named if name is not None])
+    named = [name for name in named_columns(config) if name is not None]
+    table = read_table(path, config, named)
+    streams = is_parquet(path) and bound.exceeded_by(len(table) * len(table.columns))
     notes = list(table.notes)
     columns: dict[str, object] = {}
+    text = set[str]()
     for name in table.columns:
         if name == config.time_column:
             columns[name], date_notes = read_dates(table, name, config.date_format)
             notes += date_notes
+            continue
+        values = read_column(table, name, config)
+        if streams and name not in named:
+            text |= {name} if isinstance(values, pd.Series) else set()
         else:
-            columns[name] = _column(table, name, config)
-    rows = LocatedRows(pd.DataFrame(columns), table)
+            columns[name] = values
+    features = None
+    if streams:
+        names = tuple(name for name in table.columns if name not in named)
+        features = StreamedFeatures(table, config, names, frozenset(text), np.arange(len(table)), bound.folder)
+    rows = LocatedRows(pd.DataFrame(columns, copy=False), table, features)
     rows, label_notes = _drop_unlabelled(rows, config)
     rows, order_notes = _order(rows, config)
-    _check(rows.frame, config, table.path)
-    return rows.frame, (*notes, *label_notes, *order_notes)
+    _check(rows.frame, config, table.path, has_features=bool(features and features.names))
+    return rows.frame, (*notes, *label_notes, *order_notes), rows.features
+
+
+def named_columns(config: DataConfig) -> tuple[str | None, ...]:
+    """Columns of a table that the config gives another purpose than that of a feature."""
+    return config.label_column, config.time_column, config.group_column, config.forward_return_column
 
 
 def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
@@ -77,35 +102,12 @@ def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
     frame = pd.DataFrame(bunch.data, columns=list(map(str, bunch.feature_names))).astype(np.float64)
     frame["target"] = bunch.target.astype(np.float64)
     place = f"sklearn:{name}"
-    for column in (config.label_column, config.time_column, config.group_column, config.forward_return_column):
+    for column in named_columns(config):
         if column is not None and column not in frame:
             raise missing_column(column, list(frame.columns)[::-1], place, "the label column is 'target'")
     digest = hashlib.sha256(np.ascontiguousarray(frame.to_numpy()).tobytes()).hexdigest()
     _check(frame, config, place)
     return frame, digest
-
-
-def _column(table: RawTable, name: str, config: DataConfig) -> np.ndarray | pd.Series:
-    """A column as numbers if all of its cells are numbers, else as text."""
-    cells = table.cells(name)
-    if name == config.group_column:
-        if "" in cells:
-            raise InputError("the group is missing", table.place(cells.index(""), name), "fill it in")
-        return pd.Series(cells, dtype="str")
-    numbers = read_numbers(cells, table.decimal)
-    if _is_numeric(numbers, name, config):
-        return checked_numbers(table, name, numbers)
-    # A feature may well have a category called NA; a label called so is a missing one.
-    gaps = MISSING if name == config.label_column else {""}
-    return pd.Series([None if cell in gaps else cell for cell in cells], dtype="str")
-
-
-def _is_numeric(numbers: Numbers, name: str, config: DataConfig) -> bool:
-    """Whether a column is meant to hold numbers: if most cells do, the others are mistakes."""
-    if name == config.forward_return_column:
-        return True
-    n_bad, n_there = int(numbers.unreadable.sum()), int((~numbers.missing).sum())
-    return n_bad == 0 if name == config.label_column else 2 * n_bad < n_there or n_there == 0
 
 
 def _drop_unlabelled(rows: LocatedRows, config: DataConfig) -> tuple[LocatedRows, list[str]]:
@@ -120,7 +122,7 @@ def _drop_unlabelled(rows: LocatedRows, config: DataConfig) -> tuple[LocatedRows
 def _order(rows: LocatedRows, config: DataConfig) -> tuple[LocatedRows, list[str]]:
     """Sort dated rows, drop exact copies, refuse two of one group and time; undated copies may be real."""
     if config.time_column is None:
-        copies = rows.frame.duplicated().to_numpy()
+        copies = rows.repeated()
         if not copies.any():
             return rows, []
         return rows, [
@@ -135,11 +137,10 @@ def _order(rows: LocatedRows, config: DataConfig) -> tuple[LocatedRows, list[str
     return rows, copy_notes + order_notes
 
 
-def _check(frame: pd.DataFrame, config: DataConfig, path: str) -> None:
-    """Raise InputError unless there are classes and features."""
+def _check(frame: pd.DataFrame, config: DataConfig, path: str, has_features: bool = False) -> None:
+    """Raise InputError unless there are classes and features, in the frame if nowhere else."""
     _check_classes(frame[config.label_column], path, str(config.label_column))
-    named = {config.label_column, config.time_column, config.group_column, config.forward_return_column}
-    if named.issuperset(frame.columns):
+    if not has_features and set(named_columns(config)).issuperset(frame.columns):
         raise InputError("there is no feature column", path, "give at least one column beside the label")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig
-from scripts.data.cells import checked_numbers, read_dates, read_numbers
+from scripts.data.cells import checked_numbers, column_numbers, read_dates
 from scripts.data.features import index_bars, market_features
 from scripts.data.labels import market_labels
 from scripts.data.located_rows import listed
@@ -166,10 +166,9 @@ def _groups(part: RawTable, name: str) -> np.ndarray:
 
 def _column(part: RawTable, name: str, schema: Schema) -> np.ndarray:
     """A feature as numbers; text as codes into the model's vocabulary, -1 where missing or unknown."""
-    cells = part.cells(name)
     if name not in schema.vocabularies:
-        return checked_numbers(part, name, read_numbers(cells, part.decimal))
-    return pd.Index(schema.vocabularies[name], dtype=object).get_indexer(pd.Index(cells, dtype=object))
+        return checked_numbers(part, name, column_numbers(part, name))
+    return pd.Index(schema.vocabularies[name], dtype=object).get_indexer(pd.Index(part.cells(name), dtype=object))
 
 
 @dataclass

@@ -78,7 +78,7 @@ class RayExecutor:
         self._ready: deque[Update] = deque()
         self._flights: list[_Flight] = []
         self._workers: set[str] = set()
-        self._dataset = ray.put(dataset)
+        self._dataset = ray.put(dataclasses.replace(dataset, mapped=None))  # Ray has a store of its own
         self._carry = ray.remote(_carry).options(
             num_cpus=config.cpus,
             num_gpus=config.gpus,

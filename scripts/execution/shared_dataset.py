@@ -8,6 +8,7 @@ import mmap
 import os
 import pickle
 import tempfile
+from dataclasses import replace
 from multiprocessing import reduction
 from typing import Any, BinaryIO
 
@@ -17,7 +18,9 @@ _ALIGNMENT = 64  # bytes, as numerical libraries align their own arrays
 
 
 class SharedDataset:
-    """Writes the arrays once; travels to a process as a file descriptor, while that process is being started.
+    """Writes the arrays once, but for mapped rows, whose file is there; travels as file descriptors to a process.
+
+    It does so while that process is being started.
 
     Parameters
     ----------
@@ -26,6 +29,9 @@ class SharedDataset:
 
     def __init__(self, dataset: Dataset) -> None:
         buffers: list[pickle.PickleBuffer] = []
+        self._mapped = dataset.mapped
+        if self._mapped is not None:
+            dataset = replace(dataset, x=dataset.x[:0], mapped=None)
         self._rest = pickle.dumps(dataset, 5, buffer_callback=buffers.append)
         self._sizes = [buffer.raw().nbytes for buffer in buffers]
         self._file = _unnamed_file()
@@ -41,10 +47,11 @@ class SharedDataset:
         return list(itertools.accumulate((-(-size // _ALIGNMENT) * _ALIGNMENT for size in self._sizes), initial=0))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"rest": self._rest, "sizes": self._sizes, "descriptor": reduction.DupFd(self._file.fileno())}
+        descriptor = reduction.DupFd(self._file.fileno())
+        return {"rest": self._rest, "sizes": self._sizes, "mapped": self._mapped, "descriptor": descriptor}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._rest, self._sizes = state["rest"], state["sizes"]
+        self._rest, self._sizes, self._mapped = state["rest"], state["sizes"], state["mapped"]
         self._file = os.fdopen(state["descriptor"].detach(), "rb")
 
     def mapped(self) -> Dataset:
@@ -53,7 +60,7 @@ class SharedDataset:
         memory = memoryview(mmap.mmap(self._file.fileno(), max(1, self._starts[-1]), **private))
         arrays = [memory[start : start + size] for start, size in zip(self._starts, self._sizes, strict=False)]
         dataset: Dataset = pickle.loads(self._rest, buffers=arrays)
-        return dataset
+        return dataset if self._mapped is None else replace(dataset, x=self._mapped.array(), mapped=self._mapped)
 
     def close(self) -> None:
         """Give the file back; the memory stays as long as a process maps it."""

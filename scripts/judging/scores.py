@@ -23,7 +23,7 @@ from scripts.evaluation.metrics import (
     mcc,
     reliability,
 )
-from scripts.evaluation.shift import feature_drift, n_rows_in_both
+from scripts.evaluation.shift import FeatureDrift, feature_drift, n_shared_rows
 from scripts.evaluation.statistics import accuracy_interval, verdict
 from scripts.judging.caveats import caveats, is_imbalanced
 from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
@@ -275,9 +275,13 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
 
 def _shift_fields(development: Dataset, dataset: Dataset) -> dict[str, Any]:
     """What lies between the rows that were trained on and those judged: drift of the features, equal rows."""
-    before, after = development.x[development.rows], dataset.x[dataset.rows]
-    drift = feature_drift(before, after, dataset.feature_names, dataset.categorical)
+    before, after = development.rows, dataset.rows
+    drift = list[FeatureDrift]()
+    for k, name in enumerate(dataset.feature_names):  # one column at a time, since there may be too much for memory
+        one = slice(k, k + 1)
+        drift += feature_drift(development.x[before, one], dataset.x[after, one], [name], dataset.categorical[one])
+    drift.sort(key=lambda feature: (-feature.psi, feature.feature))
     return {
         "drift": [asdict(feature) for feature in drift[:_DRIFT_SHOWN]],
-        "n_duplicates": n_rows_in_both(before, after),
+        "n_duplicates": n_shared_rows(development.x, before, dataset.x, after),
     }

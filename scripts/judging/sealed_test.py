@@ -20,6 +20,7 @@ from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
+from scripts.data.mapped_rows import MemoryBound
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
@@ -29,7 +30,7 @@ from scripts.judging.caveats import openings_caveat
 from scripts.judging.latency import measure_latency, measure_members
 from scripts.judging.making import known_making
 from scripts.judging.scores import Predictions, score
-from scripts.phases import check_data, make_fresh
+from scripts.phases import check_data, make_fresh, memory_bound
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
 from scripts.reporting.ensemble_section import ensemble_in_words
@@ -41,6 +42,7 @@ from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"
 _RECORDED = ("accuracy", "skill", "skill_ci95", "verdict")  # of a result, in the ledger of openings
+_MOST_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
 MAX_REFERENCE_FOLDS = 5
 
 
@@ -76,7 +78,7 @@ def evaluate(session: Session) -> None:
             _summarise(session, before, model)
             _conclude(session, experiment, before)
             return
-    judged = _load(experiment, model, other)
+    judged = _load(experiment, model, other, memory_bound(session, experiment))
     plan = run_dir.tuning / "plan.json"
     earlier = read_json(plan, "run_hyperparameter_tuning.py").get("warm_start", []) if plan.exists() else []
     looks = inherit_openings(run_dir, earlier, experiment, judged.development)
@@ -169,16 +171,16 @@ def _ensemble_fields(model: FinalModel, dataset: Dataset, latency: dict[str, Any
     return {"ensemble": told | {"members": members, "one_row_p50_s": latency["one_row"]["p50_s"]}}
 
 
-def _load(experiment: Experiment, model: FinalModel, other: Path | None) -> Judged:
+def _load(experiment: Experiment, model: FinalModel, other: Path | None, bound: MemoryBound) -> Judged:
     """The sealed rows, or those rows of another file that the model was not trained on."""
     window = longest_window(experiment.search_space)
-    development = load_development(experiment.data, window, experiment.seed)
+    development = load_development(experiment.data, window, experiment.seed, bound)
     check_data(development, model.content, FINAL)
     if other is None:
-        sealed = load_sealed(experiment.data, window, development, experiment.seed)
+        sealed = load_sealed(experiment.data, window, development, experiment.seed, bound)
         new = tuple(note for note in sealed.notes if note not in development.notes)
         return Judged(development, sealed, opens_seal=True, notes=new)
-    dataset, n_trained, n_sealed = load_other(experiment.data, window, other, development, experiment.seed)
+    dataset, n_trained, n_sealed = load_other(experiment.data, window, other, development, experiment.seed, bound)
     notes = [note for note in dataset.notes if note not in development.notes]
     if n_trained:
         notes.append(f"{n_trained} rows of {other.name} are development rows and were left out")
@@ -207,15 +209,22 @@ def _record(run_dir: RunDir, entry: dict[str, Any]) -> None:
 
 def _references(development: Dataset, dataset: Dataset, experiment: Experiment) -> dict[str, ReferenceModel]:
     """Logistic regression and boosted trees, tuned on the folds of phase 2 and fitted on the development rows."""
-    preprocessor = Preprocessor.fit(development.x[development.rows], development.categorical)
+    preprocessor = Preprocessor.fit(development.x, development.categorical, development.rows)
+    rows = _in_memory(development, development.rows)
     return reference_models(
         _reference_folds(development, experiment),
-        preprocessor.transform(development.x[development.rows]),
-        development.y[development.rows],
+        preprocessor.transform(development.x[rows]),
+        development.y[rows],
         preprocessor.transform(dataset.x[dataset.rows]),
         key(experiment.seed, "references") % 2**32,
         development.n_classes,
     )
+
+
+def _in_memory(development: Dataset, rows: np.ndarray) -> np.ndarray:
+    """The rows themselves, or evenly spaced ones of a table that memory has no room for."""
+    most = len(rows) if development.mapped is None else min(len(rows), _MOST_REFERENCE_ROWS)
+    return rows[np.arange(most) * len(rows) // most]
 
 
 def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[Fold]:
@@ -223,7 +232,8 @@ def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[F
     config = experiment.extended
     splits = development.folds(config.cv, config.cross_validation_folds, experiment.seed)
     for train, test in splits[:: math.ceil(len(splits) / MAX_REFERENCE_FOLDS)]:
-        preprocessor = Preprocessor.fit(development.x[train], development.categorical)
+        preprocessor = Preprocessor.fit(development.x, development.categorical, train)
+        train, test = (_in_memory(development, rows) for rows in (train, test))
         inputs = preprocessor.transform(development.x[train]), preprocessor.transform(development.x[test])
         yield Fold(inputs[0], development.y[train], inputs[1], development.y[test])
 

@@ -29,6 +29,7 @@ from scripts.search_space import longest_window
 
 COMMAND = "run_hyperparameter_tuning.py --check-leaks"
 MAX_WARNINGS = 10
+_MORE = 50  # times as many rows, of a table that memory has no room for
 COMPARED_ROWS = 20_000  # of the quick models that compare folds
 
 
@@ -176,7 +177,7 @@ def leak_warnings(
 
 def leak_report(development: Development, experiment: Experiment, scope: Scope) -> LeakReport:
     """Look for leaks; the arguments decide the result."""
-    config, seed, whole = experiment.data, experiment.seed, development.table.frame
+    config, seed, table = experiment.data, experiment.seed, development.table
     development = replace(development, config=config.model_copy(update={"placebo": None}))
     window = longest_window(experiment.search_space)
     time, group = ("date", "ticker") if config.source != "table" else (config.time_column, config.group_column)
@@ -184,12 +185,15 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
     def build(frame: pd.DataFrame) -> Dataset:
         return development.dataset(window, frame)
 
-    part = part_of(whole, time, group, min(scope.max_rows, max(1000, scope.max_cells // whole.shape[1])))
+    most = min(scope.max_rows, max(1000, scope.max_cells // len(table.columns)))
     try:
-        frame, dataset = part, build(part)
+        frame = table.whole(part_of(table.frame, time, group, most))
+        dataset = build(frame)
         train = dataset.tail_split(experiment.tuning.validation_fraction, seed)[0]
     except InputError:  # such as a rare class that the part lacks; what all rows lack is told when they are built
-        frame, dataset = whole, build(whole)
+        more = table.frame if table.features is None else part_of(table.frame, time, group, _MORE * most)
+        frame = table.whole(more)
+        dataset = build(frame)
         train = dataset.tail_split(experiment.tuning.validation_fraction, seed)[0]
     cuts = cut_dates(dataset, scope.n_cuts)
     findings, notes = moved_past(frame, build, [c for c in (time, group) if c], cuts, seed) if cuts else ([], [])
@@ -248,7 +252,7 @@ def _accuracies(dataset: Dataset, folds: Sequence[Split], seed: int) -> dict[str
 
     hits: dict[str, list[np.ndarray]] = {}
     for train, test in folds:
-        scaling = Preprocessor.fit(dataset.x[train], dataset.categorical)
+        scaling = Preprocessor.fit(dataset.x, dataset.categorical, train)
         x_train, x_test = (scaling.transform(dataset.x[rows]) for rows in (train, test))
         said = untuned_models(x_train, dataset.y[train], x_test, seed % 2**32, dataset.n_classes)
         for name, probabilities in said.items():

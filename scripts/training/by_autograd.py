@@ -37,10 +37,10 @@ class ByAutograd:
         (run,), start = self.runs, time.perf_counter()
         epoch, bounds = run.epoch + 1, run.bounds
         order = run.order(epoch).to(run.device)
-        # One gather of the whole epoch leaves contiguous batches; windows would not fit and are gathered by batch.
+        # One gather of the whole epoch leaves contiguous batches; what would not fit is gathered by batch.
         rows, targets = run.train_rows[order], run.targets[order]
         weights = None if run.sample_weights is None else run.sample_weights[order]
-        inputs = run.gather(rows) if run.offsets is None else None
+        inputs = run.gather(rows) if run.offsets is None and isinstance(run.inputs, torch.Tensor) else None
         losses: list[torch.Tensor] = []
         run.model.train()
         with torch.random.fork_rng():

@@ -23,6 +23,7 @@ from scripts.models.tabm import TabM
 from scripts.random_keys import torch_generator
 from scripts.training.explicit_backward import ExplicitBackward
 from scripts.training.flat_parameters import FlatParameters
+from scripts.training.inputs import take
 from scripts.training.optimisation import average_weight, loss_factors
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class _Member:
         """Write some batches to the first rows of `inputs` and `factors` (see `ExplicitBackward.losses`)."""
         slots = self.slots(first, n_steps)
         n = slots.stop - slots.start
-        torch.index_select(self.inputs, 0, self._rows[slots], out=inputs[:n])
+        take(self.inputs, self._rows[slots], inputs[:n])
         torch.index_select(self.table, 0, self._targets[slots], out=factors[:n])
         factors[:n] *= self._scale[slots, None]
 

@@ -26,7 +26,9 @@ from scripts.models.registry import build_model, operations_per_row, window_offs
 from scripts.random_keys import key, torch_generator
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.engine import Engine, OutOfTime, engine_of, train_epoch
+from scripts.training.inputs import Inputs, inputs_of
 from scripts.training.optimisation import learning_rate_share, make_optimiser
+from scripts.training.order import shuffled
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
@@ -52,7 +54,7 @@ class TrainingRun:
     """
 
     preprocessor: Preprocessor
-    inputs: torch.Tensor  # of every row of the data set
+    inputs: Inputs  # of every row of the data set
     train_rows: torch.Tensor
     targets: torch.Tensor  # of the training rows, as the weights
     sample_weights: torch.Tensor | None
@@ -69,7 +71,7 @@ class TrainingRun:
         if beside is not None:
             preprocessor = beside.preprocessor
         self.preprocessor: Preprocessor = preprocessor or Preprocessor.fit(
-            dataset.x[spec.train_rows], dataset.categorical
+            dataset.x, dataset.categorical, spec.train_rows
         )
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
@@ -91,7 +93,8 @@ class TrainingRun:
         spec, device = self.spec, self.device
         offsets = window_offsets(spec.hyperparameters)
         self.n_classes = dataset.n_classes
-        self.inputs = self._transformed(dataset) if beside is None else beside.inputs
+        self.inputs = inputs_of(dataset, self.preprocessor, device) if beside is None else beside.inputs
+        self._shuffle_block_rows = dataset.shuffle_block_rows
         self.offsets = None if offsets is None else torch.tensor(list(offsets), device=device)
         self.train_rows = torch.from_numpy(spec.train_rows).to(device)
         self.targets = torch.from_numpy(dataset.y[spec.train_rows]).to(device)
@@ -103,9 +106,6 @@ class TrainingRun:
         rows = spec.validation_rows
         self.validation_targets = torch.from_numpy(dataset.y[rows]).to(device)
         self.trading = SimulatedTrading.of(dataset, rows, spec.trading)
-
-    def _transformed(self, dataset: Dataset) -> torch.Tensor:
-        return torch.from_numpy(self.preprocessor.transform(dataset.x)).to(self.device)
 
     def _sample_weights(self, dataset: Dataset) -> torch.Tensor | None:
         """Weights of the training rows, float32 with mean 1; None where all count the same."""
@@ -181,7 +181,8 @@ class TrainingRun:
 
     def order(self, epoch: int) -> torch.Tensor:
         """Order of the training rows in an epoch, on the CPU."""
-        return torch.randperm(len(self.train_rows), generator=torch_generator(*self.spec.address, epoch, "order"))
+        generator = torch_generator(*self.spec.address, epoch, "order")
+        return shuffled(len(self.train_rows), self._shuffle_block_rows, generator)
 
     def set_learning_rate(self, step: int) -> None:
         """Of a step, counted since the run began."""

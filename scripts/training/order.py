@@ -1,0 +1,34 @@
+"""The order of the training rows in an epoch: all shuffled, or block by block, so that a file is read part by part."""
+
+from __future__ import annotations
+
+import torch
+
+_TOGETHER = 16  # blocks whose rows are shuffled together
+
+
+def shuffled(n_rows: int, block_rows: int | None, generator: torch.Generator) -> torch.Tensor:
+    """A random order of rows.
+
+    Parameters
+    ----------
+    n_rows : int
+    block_rows : int or None
+        Blocks of so many neighbouring rows are put in random order, then the rows of every 16 blocks in turn: any
+        16 x `block_rows` rows of the order come from 16 places (or 32, across a bound). None shuffles all with all.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor of int64, shape (n_rows,)
+    """
+    if block_rows is None or n_rows <= block_rows * _TOGETHER:
+        return torch.randperm(n_rows, generator=generator)
+    order = torch.empty(n_rows, dtype=torch.int64)
+    blocks, start = torch.randperm(-(-n_rows // block_rows), generator=generator), 0
+    for together in blocks.split(_TOGETHER):
+        rows = (together[:, None] * block_rows + torch.arange(block_rows)).ravel()
+        rows = rows[rows < n_rows]
+        order[start : start + len(rows)] = rows[torch.randperm(len(rows), generator=generator)]
+        start += len(rows)
+    return order
