@@ -22,6 +22,7 @@ from scripts.ensembles import chosen_alone
 from scripts.errors import BudgetEnded, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Carrier, Task
+from scripts.execution.pace import Pace
 from scripts.execution.processes import ProcessExecutor
 from scripts.execution.serial import SerialExecutor
 from scripts.execution.server import begin_server
@@ -268,3 +269,12 @@ def test_a_state_of_another_run_is_refused_by_name(executor):
     executor.submit(Task(SPECS[0], pack_tensors({"history": 1})))
     with pytest.raises(InputError, match="the checkpoint of run_0 does not fit this run"):
         executor.next_update()
+
+
+def test_the_pace_is_over_the_last_minute_or_the_last_silence_whichever_is_longer():
+    pace = Pace(0.0)
+    assert pace.epochs_per_minute(1, 2.0) is None
+    assert pace.epochs_per_minute(3, 90.0) == 2.0
+    assert pace.epochs_per_minute(4, 150.0) == 1.0
+    told = [pace.epochs_per_minute(4 + k, 150.0 + 6.0 * k) for k in range(1, 21)]
+    assert told[-1] == pytest.approx(10.0)

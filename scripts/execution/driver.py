@@ -47,7 +47,7 @@ class Watch:
     warn: Callable[[str], None]
     events: EventLog = field(default_factory=EventLog)
     histograms: bool = False
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace = field(default_factory=lambda: Pace(time.monotonic()))
     steady: Callable[[], None] = lambda: None
 
     def started(self, spec: RunSpec, state: bytes | None) -> None:
@@ -62,7 +62,7 @@ class Watch:
 
     def loaded(self, load: Load) -> None:
         """Show every few seconds what the workers are at, and how fast epochs come in."""
-        if (pace := self.pace.epochs_per_minute(self.progress.done)) is None:
+        if (pace := self.pace.epochs_per_minute(self.progress.done, time.monotonic())) is None:
             return
         waiting = f", {load.waiting} waiting" if load.waiting else ""
         self.progress.workers = f"{load.busy} of {load.workers} workers busy{waiting}, {pace:.0f} epochs/min"

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
 _EVERY_S, _OVER_S = 5.0, 60.0
 
 
 class Pace:
-    """Epochs a minute; one may ask as often as one likes, it answers every few seconds."""
+    """Epochs a minute; one may ask as often as one likes, it answers every few seconds.
 
-    def __init__(self) -> None:
-        self._marks = deque([(time.monotonic(), 0)])
+    Parameters
+    ----------
+    began_s : float
+        Moment of `time.monotonic` from which epochs are counted.
+    """
 
-    def epochs_per_minute(self, n_epochs: int) -> float | None:
-        """Pace now that `n_epochs` have come in since the start; None where it has answered a moment ago."""
-        now, (then, _) = time.monotonic(), self._marks[-1]
-        if now - then < _EVERY_S:
+    def __init__(self, began_s: float) -> None:
+        self._marks = deque([(began_s, 0)])
+
+    def epochs_per_minute(self, n_epochs: int, now: float) -> float | None:
+        """Pace at the moment `now`, when `n_epochs` have come in; None where it has answered a moment ago."""
+        if now - self._marks[-1][0] < _EVERY_S:
             return None
         self._marks.append((now, n_epochs))
-        while now - self._marks[0][0] > _OVER_S:
+        # Where epochs take minutes, the pace is over the last time that passed without a word.
+        while len(self._marks) > 2 and now - self._marks[0][0] > _OVER_S:
             self._marks.popleft()
         began, n_before = self._marks[0]
         return 60.0 * (n_epochs - n_before) / (now - began)
