@@ -176,16 +176,16 @@ MUTANTS = (
     ),
     Mutant(
         "inputs encoded by the target",
-        "training/run.py",
-        "self.preprocessor.transform(dataset.x)",
-        "self.preprocessor.transform(dataset.x + dataset.y[:, None].astype(np.float32))",
+        "training/inputs.py",
+        "preprocessor.transform(dataset.x)",
+        "preprocessor.transform(dataset.x + dataset.y[:, None].astype(np.float32))",
         PREDICTIONS,
     ),
     Mutant(
         "inputs encoded by the mean target of all rows",
-        "training/run.py",
-        "self.preprocessor.transform(dataset.x)",
-        "self.preprocessor.transform(dataset.x * np.float32(dataset.y[dataset.rows].mean()))",
+        "training/inputs.py",
+        "preprocessor.transform(dataset.x)",
+        "preprocessor.transform(dataset.x * np.float32(dataset.y[dataset.rows].mean()))",
         TRAINING,
     ),
     Mutant(
@@ -198,8 +198,8 @@ MUTANTS = (
     Mutant(
         "reference models fitted on the test rows",
         "judging/sealed_test.py",
-        "        development.y[development.rows],",
-        "        np.resize(dataset.y[dataset.rows], len(development.rows)),",
+        "        development.y[rows],",
+        "        np.resize(dataset.y[dataset.rows], len(rows)),",
         "test_leaks.py::test_reference_models_do_not_see_the_rows_they_are_judged_on",
     ),
     Mutant(
@@ -254,16 +254,16 @@ MUTANTS = (
     ),
     Mutant(
         "label among the features of a table",
-        "data/seal.py",
-        "named = {config.label_column, ",
-        "named = {",
+        "data/table_files.py",
+        "return config.label_column, config.time_column",
+        "return config.time_column",
         PURPOSES,
     ),
     Mutant(
         "forward return among the features of a table",
-        "data/seal.py",
-        ", config.forward_return_column}",
-        "}",
+        "data/table_files.py",
+        "config.group_column, config.forward_return_column",
+        "config.group_column",
         PURPOSES,
     ),
     Mutant(
@@ -305,8 +305,8 @@ MUTANTS = (
     Mutant(
         "sealed rows in development",
         "data/loading.py",
-        "table.frame[~table.sealed]",
-        "table.frame",
+        "table.take(~table.sealed)",
+        "table.take(table.sealed | ~table.sealed)",
         DEVELOPMENT,
     ),
     Mutant(
@@ -340,8 +340,8 @@ MUTANTS = (
     Mutant(
         "constant columns found in the whole file",
         "data/seal.py",
-        "if development[name].nunique(dropna=False)",
-        "if table.frame[name].nunique(dropna=False)",
+        "table.column(name)[~table.sealed]",
+        "table.column(name)",
         f"{COLUMN}[constant before]",
     ),
     Mutant(
