@@ -20,6 +20,7 @@ from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 
 TYPICAL_BEST_EPOCH = 10
+START_UP_S = 5.0  # of a command, until it trains: its imports, the data, the workers
 _MOST_ROWS = 20_000  # that are trained on for a measurement; an epoch takes as much longer as it has more rows
 _DECISION_S = 0.1  # of the search, with all that comes with it: proposal, storage, checkpoint
 _MOST_MEASURED_S = 30.0  # after which no further configuration is measured

@@ -306,8 +306,8 @@ UNSAFE_BUILTINS = {"eval", "exec", "compile", "__import__"}
 UNSAFE_METHODS = {"read_pickle", "to_pickle", "unsafe_load", "full_load"}
 WRITERS = {"to_csv", "to_parquet", "to_json", "to_html", "to_feather", "savefig", "savez", "write_image", "write_html"}
 SAVERS = {"save", "savez", "copy", "copyfile", "copytree", "move", "NamedTemporaryFile", "mkstemp"}
-# Who writes: artifacts.py in one step, the log of TensorBoard event by event, what is fetched from object storage into a
-# folder that takes the place of another once it is whole, and cli.py into nowhere.
+# Who writes: artifacts.py in one step, the log of TensorBoard event by event, what is fetched from object storage into
+# a folder that takes the place of another once it is whole, and cli.py into nowhere.
 MAY_WRITE = {
     "scripts/artifacts.py",
     "scripts/object_storage/working_copy.py",
