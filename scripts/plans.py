@@ -92,8 +92,8 @@ def time_of_search(session: Session, experiment: Experiment, dataset: Dataset, m
     n_members = min(experiment.final.ensemble, extended.top_n)
     last = n_members * final_s(measured, n_rows, experiment, TYPICAL_BEST_EPOCH, workers[1])
     return (
-        f"{duration_in_words(START_UP_S + search)}, then about {duration_in_words(START_UP_S + later)} of phase 2 and "
-        f"{duration_in_words(START_UP_S + last)} of phase 3 (an epoch: {measured.in_words(n_train)})"
+        f"{_in_words(search)}, then about {_in_words(later)} of phase 2 and "
+        f"{_in_words(last)} of phase 3 (an epoch: {measured.in_words(n_train)})"
     )
 
 
@@ -137,15 +137,19 @@ def time_of_folds(
     best = float(np.mean([1 + int(np.argmin(own)) for own in losses if own] or [TYPICAL_BEST_EPOCH]))
     n_folds = experiment.extended.cross_validation_folds
     n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(session.workers, most_runs)
-    return duration_in_words(START_UP_S + extended_s(measured, n_rows, experiment, n_trainings, best, workers))
+    return _in_words(extended_s(measured, n_rows, experiment, n_trainings, best, workers))
 
 
 def time_of_final(session: Session, experiment: Experiment, dataset: Dataset, members: Sequence[Values]) -> str:
     """How long phase 3 is likely to take for these configurations."""
     n_rows, workers = len(dataset.rows), min(session.workers, experiment.final.n_seeds * len(members))
     measured = [measure_epochs([values], dataset, experiment, session.device) for values in members]
-    trained = sum(final_s(m, n_rows, experiment, TYPICAL_BEST_EPOCH, workers) for m in measured)
-    return duration_in_words(START_UP_S + trained)
+    return _in_words(sum(final_s(m, n_rows, experiment, TYPICAL_BEST_EPOCH, workers) for m in measured))
+
+
+def _in_words(training_s: float) -> str:
+    """How long a command takes that trains for so many seconds."""
+    return duration_in_words(START_UP_S + training_s)
 
 
 def show_plan(

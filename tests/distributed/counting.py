@@ -23,6 +23,18 @@ class Counted(nn.Module):
         return self.layers(rows)
 
 
+def counted_flags(config, folder, *assignments):
+    """Flags of commands that train this family: one worker each, every epoch one batch, counted in `folder`."""
+    common = (
+        "models.counted=tests.distributed.counting:counted",
+        "search_space.family=counted",
+        f"search_space.count={folder / 'count'}",
+        "search_space.batch_size=4096",
+        "tuning.n_random_trials=6",
+    )
+    return ["--config", config, "--workers", 1, *(part for one in (*common, *assignments) for part in ("--set", one))]
+
+
 def counted(hyperparameters, n_features, n_classes, window):
     """The factory."""
     return Counted(hyperparameters.width, n_features, n_classes, Path(hyperparameters.count))

@@ -16,6 +16,7 @@ from scripts.joining.executor import SharingExecutor
 from scripts.joining.packing import pack_tasks, pack_updates, unpack_tasks, unpack_updates
 from scripts.tuning.storage import server_url
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
+from tests.distributed.counting import counted_flags
 from tests.faults.commands import differences
 from tests.test_interruption import wait_for
 from tests.test_training import DATA, spec
@@ -30,13 +31,10 @@ def environment(postgres):
 
 @pytest.fixture(scope="module")
 def flags(tiny_config, tmp_path_factory):
-    """Of every command: one worker each, every epoch one batch."""
-    assignments = (
-        "models.counted=tests.distributed.counting:counted",
-        "search_space.family=counted",
-        f"search_space.count={tmp_path_factory.mktemp('count') / 'count'}",
-        "search_space.batch_size=4096",
-        "tuning.n_random_trials=6",
+    """Of every command."""
+    return counted_flags(
+        tiny_config,
+        tmp_path_factory.mktemp("count"),
         "tuning.proposal_lag=6",
         "tuning.epochs_per_trial_random=40",
         "tuning.early_stopping_patience=100",
@@ -44,7 +42,6 @@ def flags(tiny_config, tmp_path_factory):
         "extended.early_stopping_patience=100",
         "extended.racing=false",
     )
-    return ["--config", tiny_config, "--workers", 1, *(part for one in assignments for part in ("--set", one))]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from scripts.object_storage.mirror import mirrored
 from scripts.object_storage.snapshot import freeze
 from scripts.patience import patiently
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, finish, run, without_times
+from tests.distributed.counting import counted_flags
 from tests.distributed.s3 import KEY, MISSING, S3, SECRET, Gate
 from tests.faults.commands import differences
 
@@ -130,15 +131,7 @@ def ended(process):
 @pytest.fixture(scope="module")
 def slow(tiny_config, tmp_path_factory):
     """Flags of a search whose epochs take a while where COUNTED_PAUSE_S says so."""
-    assignments = (
-        "models.counted=tests.distributed.counting:counted",
-        "search_space.family=counted",
-        f"search_space.count={tmp_path_factory.mktemp('count') / 'count'}",
-        "search_space.batch_size=4096",
-        "tuning.n_random_trials=6",
-        "tuning.epochs_per_trial_random=12",
-    )
-    return ["--config", tiny_config, "--workers", 1, *(part for one in assignments for part in ("--set", one))]
+    return counted_flags(tiny_config, tmp_path_factory.mktemp("count"), "tuning.epochs_per_trial_random=12")
 
 
 def test_a_pipeline_of_which_every_command_runs_on_another_machine_ends_as_a_local_one(
