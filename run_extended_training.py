@@ -5,6 +5,7 @@
 import argparse
 
 from scripts.cli import Session, command
+from scripts.execution.server import begin_workers
 from scripts.flags import add_select
 
 
@@ -18,6 +19,7 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 
 def run(session: Session) -> None:
     """Cross-validate."""
+    begin_workers(session, session.run_dir.extended_results)
     from scripts.phases import extend
 
     extend(session)

@@ -8,6 +8,7 @@ A dated hold-out finds the best epoch; --config names best_config.json, by defau
 import argparse
 
 from scripts.cli import Session, command
+from scripts.execution.server import begin_workers
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -20,6 +21,7 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 
 def run(session: Session) -> None:
     """Train the final model."""
+    begin_workers(session, session.run_dir.final_results)
     from scripts.final_phase import finalise
 
     finalise(session)

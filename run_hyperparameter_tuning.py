@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from scripts.cli import Session, command
+from scripts.execution.server import begin_workers
 from scripts.flags import parse_duration
 
 
@@ -43,6 +44,7 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 
 def run(session: Session) -> None:
     """Search."""
+    begin_workers(session, session.run_dir.trials)
     from scripts.phases import tune
 
     tune(session)

@@ -28,8 +28,8 @@ import torch
 
 from benchmarks.common import Result, show
 from benchmarks.portfolio_data import MARKETS, TABLES, Market, Table
-from scripts.artifacts import write_bytes
 from scripts.data.dataset import Dataset, Split
+from scripts.durable_files import write_bytes
 from scripts.models.registry import WINDOW_FAMILIES
 from scripts.random_keys import key
 from scripts.search_space import Hyperparameters, Scalar, default_search_space

@@ -27,7 +27,7 @@ from benchmarks.common import Result, show
 from benchmarks.lcbench import LCBench, Problem
 from benchmarks.search_hyper import hyper
 from benchmarks.search_opponents import BUDGET, OPPONENTS, Contender, Steps, regret_at
-from scripts.artifacts import write_bytes
+from scripts.durable_files import write_bytes
 from scripts.errors import InputError
 
 MILESTONES = (150, 300, 600, 1000, 1500, BUDGET)

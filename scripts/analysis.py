@@ -10,10 +10,11 @@ import pandas as pd
 from rich.table import Table
 from scipy import stats
 
-from scripts.artifacts import RunDir, file_sha256, read_json, read_listed, write_bytes, write_json
+from scripts.artifacts import read_json, read_listed, write_json
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
+from scripts.durable_files import file_sha256, write_bytes
 from scripts.errors import InputError
 from scripts.experiments import EXTENDED, FINAL, TUNING, load_later
 from scripts.extended_training import write_best_config
@@ -22,6 +23,7 @@ from scripts.plans import show_plan_table, show_table
 from scripts.reporting.figures import write_svg
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report
+from scripts.run_dir import RunDir
 from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.tuning.storage import place_of_study

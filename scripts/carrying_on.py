@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir, append_line, read_json
+from scripts.artifacts import read_json
 from scripts.config import Experiment
 from scripts.config_files import load_experiment
 from scripts.data.dataset import Dataset
+from scripts.durable_files import append_line
 from scripts.errors import MissingInputError
+from scripts.run_dir import RunDir
 
 _TUNING = "run_hyperparameter_tuning.py"
 _OPENING, _INHERITED = '"event": "opening"', ', "inherited_from": '

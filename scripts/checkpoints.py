@@ -6,7 +6,8 @@ import fnmatch
 import os
 from pathlib import Path
 
-from scripts.artifacts import environment_errors, unpack_tensors, write_bytes
+from scripts.artifacts import unpack_tensors
+from scripts.durable_files import environment_errors, write_bytes
 
 
 class Checkpoints:

@@ -28,8 +28,8 @@ from scripts.selection import PREFERENCES
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from scripts.artifacts import RunDir
     from scripts.object_storage.mirror import Mirror
+    from scripts.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -273,8 +273,8 @@ def _run(
     started = time.monotonic()
     if runs := getattr(arguments, "compare", None):
         arguments.run_dir = runs[0]
-    from scripts.artifacts import RunDir
     from scripts.file_systems import file_system_note
+    from scripts.run_dir import RunDir
 
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
     on_object_storage = is_address(arguments.run_dir)
@@ -302,7 +302,7 @@ def _run(
 
 def _hold(session: Session, joins: bool, held: contextlib.ExitStack) -> bool:
     """Hold the run directory, or join whoever does until it is free; False if that left nothing to do."""
-    from scripts.artifacts import InUse
+    from scripts.run_dir import InUse
 
     while True:
         try:

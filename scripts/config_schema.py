@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import write_bytes
 from scripts.config import Experiment
+from scripts.durable_files import write_bytes
 from scripts.search_space import Hyperparameters, Range
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scripts.artifacts import RunDir, read_json, read_listed
+from scripts.artifacts import read_json, read_listed
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
@@ -23,6 +23,7 @@ from scripts.evaluation.metrics import log_losses
 from scripts.evaluation.statistics import Interval, mean_intervals
 from scripts.out_of_fold import decision_on, judge
 from scripts.random_keys import numpy_generator
+from scripts.run_dir import RunDir
 from scripts.search_space import Hyperparameters
 from scripts.selection import complete
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import append_line
+from scripts.durable_files import append_line
 
 
 class EventLog:

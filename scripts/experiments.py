@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir
 from scripts.carrying_on import carried_on
 from scripts.cli import Session
 from scripts.config import Experiment, differing_keys
 from scripts.config_files import load_experiment
 from scripts.errors import InputError, nearest
 from scripts.models.registry import check_families
+from scripts.run_dir import RunDir
 from scripts.search_space import Hyperparameters
 
 TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"

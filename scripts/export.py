@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from scripts.artifacts import write_bytes
 from scripts.cli import Session
 from scripts.data.preprocessing import CLIP
 from scripts.deployment import FinalModel, Member
+from scripts.durable_files import write_bytes
 from scripts.errors import InputError
 from scripts.models.registry import window_offsets
 from scripts.prediction import load_for_use

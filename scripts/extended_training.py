@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from scripts.artifacts import RunDir, file_sha256, read_json, write_bytes, write_json
+from scripts.artifacts import read_json, write_json
 from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.cross_validation import CrossValidation
+from scripts.durable_files import file_sha256, write_bytes
 from scripts.errors import InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor
 from scripts.out_of_fold import n_duplicates, prediction_table
+from scripts.run_dir import RunDir
 from scripts.selection import complete, rank
 
 COMMAND = "run_extended_training.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripts.artifacts import RunDir, read_json
+from scripts.artifacts import read_json
 from scripts.cli import Session
 from scripts.conclusions import conclude_final
 from scripts.config import Experiment
@@ -15,7 +15,6 @@ from scripts.executing import device, executing
 from scripts.experiments import EXTENDED, FINAL, load_later
 from scripts.final_training import FinalTraining, run_final_training
 from scripts.phases import (
-    begin_workers,
     check_data,
     claim,
     keep_checkpoints,
@@ -25,6 +24,7 @@ from scripts.phases import (
     watching,
 )
 from scripts.plans import means, show_plan, time_of_final
+from scripts.run_dir import RunDir
 
 
 def finalise(session: Session) -> None:
@@ -34,7 +34,6 @@ def finalise(session: Session) -> None:
     source = given[0] if given else run_dir.best_config
     best = read_json(source, EXTENDED, kind="best_config")
     experiment = load_later(session, best["experiment"], EXTENDED)
-    begin_workers(session, run_dir.final_results)
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)

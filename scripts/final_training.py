@@ -17,17 +17,19 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from scripts.artifacts import RunDir, file_sha256, unpack_tensors, write_json, write_tensors
+from scripts.artifacts import unpack_tensors, write_json, write_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
+from scripts.durable_files import file_sha256
 from scripts.ensembles import PlannedMember
 from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.evaluation.metrics import Calibration, fit_calibration, log_loss
 from scripts.evaluation.shift import FeatureReference
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
+from scripts.run_dir import RunDir
 from scripts.search_space import Hyperparameters
 from scripts.training.spec import Outcome, RunSpec
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import file_sha256, read_json, set_aside, write_bytes, write_json
+from scripts.artifacts import read_json, write_json
 from scripts.carrying_on import inherit_openings
 from scripts.checkpoints import Checkpoints
 from scripts.cli import Session
@@ -19,11 +19,11 @@ from scripts.data.dataset import Dataset
 from scripts.data.loading import Development, read_development
 from scripts.data.mapped_rows import MemoryBound
 from scripts.disk_room import Workload, check_room
+from scripts.durable_files import file_sha256, set_aside, write_bytes
 from scripts.errors import InputError
 from scripts.event_log import EventLog
 from scripts.executing import device, executing
 from scripts.execution.driver import Watch
-from scripts.execution.server import begin_server
 from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_first, load_later
 from scripts.models.registry import applicable_space
 from scripts.plans import in_epochs, means, measured_search, show_plan, time_of_folds, time_of_search
@@ -133,13 +133,6 @@ def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]
             log.close()
 
 
-def begin_workers(session: Session, results: Path) -> None:
-    """Let the imports of the workers begin now, beside what comes before the training."""
-    local = session.arguments.execution in (None, "processes") and session.workers > 1
-    if local and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
-        begin_server()
-
-
 def tune(session: Session) -> None:
     """Phase 1."""
     from scripts.leaks.check import check_leaks, leak_warnings
@@ -151,7 +144,6 @@ def tune(session: Session) -> None:
     from scripts.tuning.study import TrialStudy
 
     run_dir, experiment = session.run_dir, load_first(session)
-    begin_workers(session, run_dir.trials)
     development = read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
@@ -227,7 +219,6 @@ def extend(session: Session) -> None:
     trials = read_json(run_dir.trials, TUNING)
     recorded = read_json(run_dir.tuning / "plan.json", TUNING)["experiment"]
     experiment = load_later(session, recorded, TUNING)
-    begin_workers(session, run_dir.extended_results)
     dataset = load_data(session, experiment)
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)

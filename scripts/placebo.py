@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir, read_json, write_json
+from scripts.artifacts import read_json, write_json
 from scripts.cli import Session
 from scripts.errors import BudgetEnded, HyperError, InputError
 from scripts.plans import show_plan_table
+from scripts.run_dir import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py", "evaluate_model.py")

@@ -14,11 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from scripts.artifacts import read_tensors, replacing
+from scripts.artifacts import read_tensors
 from scripts.cli import Session
 from scripts.data.raw_files import check_readable, is_parquet
 from scripts.data.unlabelled import UnlabelledRows, file_rows
 from scripts.deployment import FinalModel, make_model
+from scripts.durable_files import replacing
 from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureDrift, FeatureReference
 from scripts.experiments import FINAL, load_later

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import norm
 
-from scripts.artifacts import RunDir, read_json, read_listed, write_json
+from scripts.artifacts import read_json, read_listed, write_json
 from scripts.carrying_on import n_openings
 from scripts.cli import Session
 from scripts.config import differing_keys
@@ -24,6 +24,7 @@ from scripts.evaluation.statistics import Interval, mean_intervals, minimum_dete
 from scripts.experiments import EXTENDED
 from scripts.plans import show_plan_table, show_table
 from scripts.random_keys import numpy_generator
+from scripts.run_dir import RunDir
 
 Verdict = Literal["better", "worse", "cannot be told apart", "not comparable"]
 _FINGERPRINTS = ("data_fingerprint", "sealed_fingerprint")

@@ -11,20 +11,11 @@ import pytest
 import torch
 
 from scripts.artifact_head import SCHEMA_VERSIONS
-from scripts.artifacts import (
-    RunDir,
-    pack_tensors,
-    read_json,
-    read_tensors,
-    set_aside,
-    sha256,
-    unpack_tensors,
-    write_bytes,
-    write_json,
-    write_tensors,
-)
+from scripts.artifacts import pack_tensors, read_json, read_tensors, unpack_tensors, write_json, write_tensors
 from scripts.checkpoints import Checkpoints
+from scripts.durable_files import set_aside, sha256, write_bytes
 from scripts.errors import EnvironmentFailed, InputError, MissingInputError
+from scripts.run_dir import RunDir
 
 
 def state(seed=0):

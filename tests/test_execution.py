@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.artifacts import RunDir, pack_tensors, unpack_tensors
+from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.config import ExecutionConfig, Experiment, FinalConfig
 from scripts.ensembles import chosen_alone
@@ -32,6 +32,7 @@ from scripts.joining.board import new_board
 from scripts.joining.executor import SharingExecutor
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.run_dir import RunDir
 from scripts.tuning.storage import server_url
 from tests.distributed.postgres import MISSING, PostgreSQL
 from tests.test_training import DATA, spec

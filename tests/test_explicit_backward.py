@@ -14,6 +14,7 @@ from scripts.search_space import Hyperparameters
 from scripts.training.by_autograd import ByAutograd
 from scripts.training.explicit_backward import ExplicitBackward
 from scripts.training.flat_parameters import FlatParameters
+from scripts.training.joint_step import JointStep
 from scripts.training.lockstep import Lockstep
 from scripts.training.optimisation import clipped_step, loss_factors, loss_sum, make_optimiser
 from scripts.training.run import TrainingRun
@@ -129,6 +130,35 @@ def test_steps_on_buffers_are_those_of_the_optimiser(optimizer, largest_norm):
     for k, values in expected["state"].items():
         assert {n: v.shape for n, v in state["state"][k].items()} == {n: v.shape for n, v in values.items()}
         assert all(torch.allclose(state["state"][k][n], v.to(state["state"][k][n])) for n, v in values.items())
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_joint_steps_are_those_of_the_optimiser_of_each_model():
+    torch.manual_seed(0)
+    settings = [
+        Hyperparameters(optimizer=optimizer, weight_decay=weight_decay)
+        for optimizer in ("adamw", "adam", "sgd")
+        for weight_decay in (0.0, 0.1)
+    ]
+    plain = [torch.nn.Parameter(torch.randn(9)) for _ in settings]
+    optimisers = [make_optimiser([p], values) for p, values in zip(plain, settings, strict=True)]
+    values = torch.stack([p.detach() for p in plain])
+    gradients, first, second = (torch.zeros_like(values) for _ in range(3))
+    joint, counts = JointStep(optimisers, values, gradients, first, second), torch.zeros(len(settings), 1)
+    for step, members in enumerate([slice(0, 6), slice(1, 5), slice(0, 6), slice(3, 4), slice(2, 6)]):
+        counts[members] += 1
+        for k, optimiser in enumerate(optimisers):
+            plain[k].grad = torch.randn(9)
+            optimiser.param_groups[0]["lr"] = 0.01 / (1 + step + k)
+        before = values.clone()
+        gradients[:] = torch.stack([p.grad for p in plain])
+        joint.step(members, counts[members])
+        for k in range(len(settings))[members]:
+            optimisers[k].step()
+            assert torch.allclose(values[k], plain[k], rtol=1e-12, atol=1e-14)
+            assert (values[k] - before[k]).abs().min() > 0
+        others = [k for k in range(len(settings)) if k not in range(len(settings))[members]]
+        assert torch.equal(values[others], before[others])
 
 
 @pytest.mark.parametrize("largest_norm", [0.0, 1.0])

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scripts.artifacts import RunDir
 from scripts.config import DataConfig, Experiment, SyntheticConfig
 from scripts.data.loading import load_development, load_sealed
 from scripts.judging.scores import Predictions, score
 from scripts.judging.sealed_test import _count_openings, _record
+from scripts.run_dir import RunDir
 from tests.conftest import artifact
 
 EXPERIMENT = Experiment(data=DataConfig(synthetic=SyntheticConfig(n_tickers=6, n_days=900, rho=0.4)))

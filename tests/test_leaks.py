@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.artifacts import RunDir, read_tensors
+from scripts.artifacts import read_tensors
 from scripts.config import Experiment
 from scripts.cross_validation import CrossValidation
 from scripts.data.loading import load_development, load_sealed
@@ -21,6 +21,7 @@ from scripts.judging.scores import Predictions, score
 from scripts.judging.sealed_test import _references
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.run_dir import RunDir
 from scripts.search_space import Hyperparameters
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from scripts.artifacts import RunDir, write_json
+from scripts.artifacts import write_json
 from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.credibility import judge_choice
@@ -26,6 +26,7 @@ from scripts.reporting.analysis_page import AnalysisReport, analysis_page
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import race_state, racing_in_words
 from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.run_dir import RunDir
 from scripts.selection import pareto_set, rank
 from tests.conftest import without_times
 from tests.test_selection import candidate

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import build_portfolio
-from scripts.artifacts import RunDir, file_sha256, write_json
+from scripts.artifacts import write_json
 from scripts.config import Experiment, TuningConfig
 from scripts.config_files import load_experiment
+from scripts.durable_files import file_sha256
 from scripts.errors import InputError, MissingInputError
 from scripts.models.registry import applicable_space
+from scripts.run_dir import RunDir
 from scripts.search_space import (
     Choices,
     FloatRange,

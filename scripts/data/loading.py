@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scripts.artifacts import file_sha256
 from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.features import index_bars, market_features
@@ -22,6 +21,7 @@ from scripts.data.placebo import permute_labels
 from scripts.data.raw_columns import table_columns
 from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
+from scripts.durable_files import file_sha256
 from scripts.errors import InputError
 
 

@@ -1,10 +1,15 @@
-"""The process that workers are forked from: begun before the data are read, so that nobody waits for its imports."""
+"""The process that workers are forked from: begun first of all, so that its imports pass beside the command's."""
 
 from __future__ import annotations
 
 import multiprocessing
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scripts.cli import Session
 
 # PyTorch imports its compiler, which nothing here uses, when the first optimiser is made: most of a worker's start.
 _PRELOADED = ["scripts.execution.processes", "torch._dynamo"]
@@ -16,3 +21,10 @@ def begin_server() -> ForkServerContext:
     context.set_forkserver_preload(_PRELOADED)
     forkserver.ensure_running()
     return context
+
+
+def begin_workers(session: Session, results: Path) -> None:
+    """Begin the server of a phase that is likely to need it; called before anything heavy is imported."""
+    local = session.arguments.execution in (None, "processes") and session.workers > 1
+    if local and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
+        begin_server()

@@ -23,11 +23,13 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import TrialState
 from sqlalchemy import URL
 
-from scripts.artifacts import RunDir, environment_errors, read_json, write_bytes, write_json
+from scripts.artifacts import read_json, write_json
+from scripts.durable_files import environment_errors, write_bytes
 from scripts.errors import EnvironmentFailed, MissingInputError
 from scripts.execution.executor import Task, Update
 from scripts.joining.packing import pack_tasks, pack_updates, unpack_tasks, unpack_updates
 from scripts.patience import patiently
+from scripts.run_dir import RunDir
 from scripts.tuning.storage import DatabaseAway, Server, open_server
 
 T = TypeVar("T")

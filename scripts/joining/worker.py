@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir, read_json
+from scripts.artifacts import read_json
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
@@ -21,6 +21,7 @@ from scripts.execution.processes import ProcessExecutor
 from scripts.experiments import EXTENDED, FINAL, TUNING, load_first, load_later
 from scripts.joining.board import HEARTBEAT_S, Board, Withdrawn, board_name, board_of
 from scripts.phases import claim, load_data
+from scripts.run_dir import RunDir
 
 _POLL_S, _IDLE_S = 0.2, 0.5  # while all processes train, and while some wait for work
 _LOOK_S = 1.0  # between two looks at who decides

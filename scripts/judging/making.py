@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir, file_sha256, read_json
+from scripts.artifacts import read_json
+from scripts.durable_files import file_sha256
 from scripts.errors import HyperError
 from scripts.experiments import EXTENDED, FINAL, TUNING
+from scripts.run_dir import RunDir
 
 
 def known_making(run_dir: RunDir, model_sha256: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.analysis import GUIDE_EPOCHS
-from scripts.artifacts import RunDir, append_line, file_sha256, read_json, read_tensors, write_bytes, write_json
+from scripts.artifacts import read_json, read_tensors, write_json
 from scripts.carrying_on import inherit_openings, n_inherited
 from scripts.cli import Session
 from scripts.config import Experiment
@@ -23,6 +23,7 @@ from scripts.data.loading import data_sha256, load_development, load_other, load
 from scripts.data.mapped_rows import MemoryBound
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
+from scripts.durable_files import append_line, file_sha256, write_bytes
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.experiments import FINAL, load_later
 from scripts.inert_cells import class_cells, inert
@@ -38,6 +39,7 @@ from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.reporting.tensorboard_pages import write_figures_as_images
+from scripts.run_dir import RunDir
 from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"

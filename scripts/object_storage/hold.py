@@ -17,10 +17,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from scripts.artifacts import InUse
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.object_storage.bucket import Bucket, Version
 from scripts.patience import Away, patiently
+from scripts.run_dir import InUse
 
 LOCK = ".hyper/lock.json"
 BEAT_S = 5.0

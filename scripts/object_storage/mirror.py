@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from scripts.artifacts import InUse, RunDir, environment_errors, sha256
+from scripts.durable_files import environment_errors, sha256
 from scripts.errors import EnvironmentFailed, HyperError, Interrupted
 from scripts.object_storage.bucket import Bucket, Version
 from scripts.object_storage.hold import Hold
@@ -19,6 +19,7 @@ from scripts.object_storage.manifest import MANIFEST, OBJECTS, Entry, Manifest, 
 from scripts.object_storage.snapshot import Frozen, freeze
 from scripts.object_storage.working_copy import WorkingCopy
 from scripts.patience import Away, patiently
+from scripts.run_dir import InUse, RunDir
 
 PUBLISH_EVERY_S = 30.0
 INTERRUPTED_S = 1.2  # for the last publication of a command that was asked to end

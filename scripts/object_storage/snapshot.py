@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.artifacts import environment_errors
+from scripts.durable_files import environment_errors
 
 _LEFT_OUT = ("run.lock", ".*.tmp", "*-journal", "*-wal", "*-shm")
 _BUSY_S = 60.0  # that a backup waits for whoever writes

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import environment_errors, set_aside, sha256, write_bytes
+from scripts.durable_files import environment_errors, set_aside, sha256, write_bytes
 from scripts.errors import InputError
 from scripts.object_storage.bucket import Bucket
 from scripts.object_storage.in_parallel import in_parallel

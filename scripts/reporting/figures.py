@@ -13,7 +13,7 @@ import numpy as np
 import vl_convert
 from scipy import stats
 
-from scripts.artifacts import write_bytes
+from scripts.durable_files import write_bytes
 
 Row = Mapping[str, Any]
 _STAGES = ("random", "bayesian", "fine tune")

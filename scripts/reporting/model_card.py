@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from scripts.artifacts import write_bytes
+from scripts.durable_files import write_bytes
 from scripts.reporting.evaluation_page import verdict_sentence
 from scripts.reporting.figures import words
 from scripts.reporting.latency_section import milliseconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.artifacts import write_bytes
+from scripts.durable_files import write_bytes
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
 from scripts.reporting.evaluation_page import EvaluationReport, evaluation_page
 from scripts.reporting.figures import Figure

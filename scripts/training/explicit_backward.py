@@ -1,6 +1,6 @@
 """Gradients of the row families written out, for models of one shape at once.
 
-On the CPU, autograd costs a small network half as much as its products. Every tensor has the model as its first
+Autograd costs a small network half as much as its products on the CPU. Every tensor has the model as its first
 dimension, also where there is a single one, and that of a TabM has the member as its second. Each layer has an
 operation: `forward` gives its output and may overwrite its input, `backward` takes the gradient by the output, which it
 may overwrite, leaves those of its parameters in their buffers and gives that by the input.
@@ -72,7 +72,8 @@ class _Dropout:
     def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
         size = h[0].numel()
         if size > self.largest:
-            self.pools, self.largest = torch.stack([layer.pool(size, h.dtype) for layer in self.layers]), size
+            pools = torch.stack([layer.pool(size, h.dtype) for layer in self.layers])
+            self.pools, self.largest = pools.to(h.device), size
         start = self.layers[0].start(step)
         self.mask = self.pools[:, start : start + size].view(h.shape)
         return h.mul_(self.mask)
@@ -196,7 +197,7 @@ def _backward(operations: list[Any], gradient: torch.Tensor) -> torch.Tensor:
 
 
 class ExplicitBackward:
-    """Losses and gradients of MLPs, ResNets or TabMs on the CPU, the same as by autograd up to rounding, for one epoch.
+    """Losses and gradients of MLPs, ResNets or TabMs, the same as by autograd up to rounding, for one epoch.
 
     Parameters
     ----------

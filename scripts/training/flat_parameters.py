@@ -1,4 +1,4 @@
-"""Parameters, gradients and moments of models of one shape in one buffer each: a step is one call a model."""
+"""Parameters, gradients and moments of models of one shape in one buffer each: a step is one call, or one a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from functools import partial
 
 import torch
 from torch import nn
+
+from scripts.training.joint_step import JointStep
 
 # Floats. Kernels round differently in their vector body and their scalar tail, and matrix products choose another
 # kernel for unaligned memory, so every tensor fills whole vectors: what becomes of it does not depend on where it lies.
@@ -23,7 +25,7 @@ class FlatParameters:
     Parameters
     ----------
     parameters : sequence of sequence of Parameter
-        On the CPU, by model; the shapes are the same in each model.
+        By model; the shapes are the same in each model.
     optimisers : sequence of torch.optim.Optimizer
         AdamW, Adam, or SGD with Nesterov momentum, each of the parameters of one model as one group.
     averages : sequence of list of Tensor
@@ -42,14 +44,17 @@ class FlatParameters:
             self._starts.append(self._starts[-1] + -(-shape.numel() // _ALIGNMENT) * _ALIGNMENT)
         like, size = parameters[0][0].detach(), (len(parameters), self._starts[-1])
         self.values, self.gradients, self.averages, self._first, self._second = (like.new_zeros(size) for _ in range(5))
-        self._counts = torch.zeros(len(parameters), len(self._shapes))  # the framework counts steps by parameter
+        self._counts = like.new_zeros(len(parameters), len(self._shapes))  # the framework counts steps by parameter
         self._optimisers = optimisers
         for k, (own, optimiser, average) in enumerate(zip(parameters, optimisers, averages, strict=True)):
             for parameter, value in zip(own, self._moved(self.values[k], own), strict=True):
                 parameter.data = value
             average[:] = self._moved(self.averages[k], average)
             self._move_state(k, own, optimiser)
-        self._updates = [self._update(k) for k in range(len(parameters))]
+        if like.device.type == "cpu":
+            self._updates = [self._update(k) for k in range(len(parameters))]
+        else:  # a call costs more than its arithmetic on all models
+            self._joint = JointStep(optimisers, self.values, self.gradients, self._first, self._second)
 
     def _move_state(self, k: int, parameters: Sequence[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
         states = [optimiser.state[p] for p in parameters]
@@ -81,10 +86,13 @@ class FlatParameters:
         """Clip the gradients as `torch.nn.utils.clip_grad_norm_` does (not if the norm is 0), then step; by member."""
         if any(largest_norms):
             norms = torch.linalg.vector_norm(self.gradients[members], dim=1)
-            largest = torch.tensor([norm or math.inf for norm in largest_norms], dtype=norms.dtype)
+            largest = norms.new_tensor([norm or math.inf for norm in largest_norms])
             shares = (largest / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
             self.gradients[members].mul_(shares[:, None])
         self._counts[members] += 1
+        if self.values.device.type != "cpu":
+            self._joint.step(members, self._counts[members, :1])
+            return
         for optimiser, update in zip(self._optimisers[members], self._updates[members], strict=True):
             update(lr=optimiser.param_groups[0]["lr"])
 

@@ -3,7 +3,7 @@
 A single run is a population of one, and every operation treats each member alike and apart, so that on the CPU a run
 ends in the same bits in whatever company it trains. What makes this true: products of equal size on equally aligned
 memory, elementwise work on whole vectors, sums by member, and random numbers of each run's own. Batches are therefore
-filled up to a multiple of `_ROWS`, with rows that count nothing.
+filled up to a multiple of `_ROWS`, with rows that count nothing. On a GPU it holds up to rounding.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Lockstep:
     @staticmethod
     def shape(run: TrainingRun) -> tuple[object, ...] | None:
         """What runs must share to train together; None for a run that this engine cannot train."""
-        if run.device.type != "cpu" or type(run.model) not in (MLP, ResNet, TabM):
+        if type(run.model) not in (MLP, ResNet, TabM):
             return None
         hp = run.spec.hyperparameters
-        return type(run.model), hp.activation, hp.batch_size, *(p.shape for p in run.parameters)
+        return type(run.model), run.device, hp.activation, hp.batch_size, *(p.shape for p in run.parameters)
 
     @torch.inference_mode()
     def epoch(self) -> list[float]:
@@ -82,9 +82,10 @@ class Lockstep:
                 inputs, factors = (part[group, row : row + size] for part in block)
                 losses.append((group, program(group.start, group.stop).losses(step, inputs, factors)))
                 self._update(group, [member.first_step + step for member in members[group]])
-        for group, values in losses:
-            for member, value in zip(members[group], values.tolist(), strict=True):
-                member.losses.append(value)
+        # One copy to the CPU: each would wait for all that a GPU has still to do.
+        values = torch.cat([values for _, values in losses]).tolist()
+        for member, value in zip(itertools.chain(*(members[group] for group, _ in losses)), values, strict=True):
+            member.losses.append(value)
         return [member.mean_loss() for member in members]
 
     def _program(self, start: int, stop: int) -> ExplicitBackward:
@@ -115,19 +116,23 @@ class _Member:
         self.counts = [b - a for a, b in run.bounds]
         self.sizes = [_filled(count) for count in self.counts]
         self.starts = [0, *itertools.accumulate(self.sizes)]
-        self.table = loss_factors(run.n_classes, run.class_weights, hp.label_smoothing)
-        self._place(run, run.order(epoch))
+        self.table = loss_factors(run.n_classes, run.class_weights, hp.label_smoothing).to(run.device)
+        self._place(run, run.order(epoch).to(run.device))
 
     def _place(self, run: TrainingRun, order: torch.Tensor) -> None:
-        step = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
-        place = torch.arange(len(order)) + (torch.tensor(self.starts)[:-1] - torch.tensor(run.bounds)[:, 0])[step]
+        device = run.device
+        counts, starts, firsts = torch.tensor(
+            [self.counts, self.starts[:-1], [first for first, _ in run.bounds]], device=device
+        )
+        step = torch.arange(len(counts), device=device).repeat_interleave(counts, output_size=len(order))
+        place = torch.arange(len(order), device=device) + (starts - firsts)[step]
         slots = order.new_zeros(self.starts[-1]).index_copy_(0, place, order)
         self._rows, self._targets = run.train_rows[slots], run.targets[slots]
-        masses = torch.tensor(self.counts, dtype=torch.float32)
+        masses = counts.float()
         if run.class_weights is not None:
             masses = torch.zeros_like(masses).index_add_(0, step, run.class_weights[run.targets[order]])
-        weights = torch.ones(len(order)) if run.sample_weights is None else run.sample_weights[order]
-        self._scale = torch.zeros(self.starts[-1]).index_copy_(0, place, weights / masses[step])
+        weights = masses.new_ones(len(order)) if run.sample_weights is None else run.sample_weights[order]
+        self._scale = masses.new_zeros(self.starts[-1]).index_copy_(0, place, weights / masses[step])
 
     def fill(self, first: int, n_steps: int, inputs: torch.Tensor, factors: torch.Tensor) -> None:
         """Write some batches to the first rows of `inputs` and `factors` (see `ExplicitBackward.losses`)."""
@@ -155,7 +160,8 @@ def _gathered(members: Sequence[_Member], first: int, n_steps: int) -> tuple[tor
     """Inputs and factors of some steps, shapes (members, rows, n_features) and (members, rows, n_classes)."""
     slots = [member.slots(first, n_steps) for member in members]
     shape = len(members), max(s.stop - s.start for s in slots)
-    inputs, factors = (torch.empty(*shape, part.shape[1]) for part in (members[0].inputs, members[0].table))
+    like = members[0].table
+    inputs, factors = (like.new_empty(*shape, part.shape[1]) for part in (members[0].inputs, like))
     for member, *places in zip(members, inputs, factors, strict=True):
         member.fill(first, n_steps, *places)
     return inputs, factors

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,6 @@ class TrainingRun:
         )
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
-        self.optimiser = make_optimiser(self.parameters, spec.hyperparameters)
         self._place_data(dataset, beside)
         self.bounds = _batch_bounds(len(spec.train_rows), spec.hyperparameters.batch_size)
         self.engine: Engine | None = None
@@ -125,6 +125,11 @@ class TrainingRun:
         return model.to(self.device)
 
     # --- training ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Made when it is first needed: PyTorch then imports its compiler, which takes a second."""
+        return make_optimiser(self.parameters, self.spec.hyperparameters)
 
     @property
     def epoch(self) -> int:

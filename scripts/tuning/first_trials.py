@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import RunDir
 from scripts.carrying_on import begun_plan
 from scripts.config import Experiment
+from scripts.run_dir import RunDir
 from scripts.search_space import Scalar, SearchSpace
 from scripts.tuning.portfolio import SIZE, portfolio
 from scripts.tuning.translation import Change, in_words, translate

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.artifacts import RunDir, file_sha256, write_bytes, write_json
+from scripts.artifacts import write_json
 from scripts.checkpoints import Checkpoints
+from scripts.durable_files import file_sha256, write_bytes
 from scripts.errors import InputError
 from scripts.event_log import EventLog
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
+from scripts.run_dir import RunDir
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import origin_of
 from scripts.tuning.ledger import validation_ledger

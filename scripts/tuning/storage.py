@@ -23,9 +23,10 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
-from scripts.artifacts import RunDir, read_json, write_json
+from scripts.artifacts import read_json, write_json
 from scripts.errors import InputError, MissingInputError
 from scripts.patience import Away
+from scripts.run_dir import RunDir
 
 ENVIRONMENT = "HYPER_STORAGE"
 FILE_STUDY_NAME = "hyper"

@@ -17,7 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from scripts.artifacts import replace_file
+from scripts.durable_files import replace_file
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.patience import LONGEST_WAIT_S, patiently
 from scripts.training.spec import Outcome

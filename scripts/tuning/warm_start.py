@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from scripts.artifacts import RunDir, file_sha256, read_json
+from scripts.artifacts import read_json
+from scripts.durable_files import file_sha256
 from scripts.errors import InputError
+from scripts.run_dir import RunDir
 from scripts.search_space import Model, Scalar
 
 MOST_OF_A_RUN = 5

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from scripts.artifacts import RunDir
 from scripts.errors import EnvironmentFailed
 from scripts.execution.executor import Carrier, Task
 from scripts.joining.board import Withdrawn, board_name, board_of, new_board
 from scripts.joining.executor import SharingExecutor
 from scripts.joining.packing import pack_tasks, pack_updates, unpack_tasks, unpack_updates
+from scripts.run_dir import RunDir
 from scripts.tuning.storage import server_url
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
 from tests.distributed.counting import counted_flags

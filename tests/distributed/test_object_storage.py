@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.artifacts import InUse
 from scripts.errors import EnvironmentFailed, InputError, Interrupted
 from scripts.object_storage import hold as hold_module
 from scripts.object_storage import mirror as mirror_module
 from scripts.object_storage.mirror import mirrored
 from scripts.object_storage.snapshot import freeze
 from scripts.patience import patiently
+from scripts.run_dir import InUse
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, finish, run, without_times
 from tests.distributed.counting import counted_flags
 from tests.distributed.s3 import KEY, MISSING, S3, SECRET, Gate

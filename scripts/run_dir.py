@@ -1,0 +1,108 @@
+"""Where each artifact of a run lies, and the lock of its directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scripts.durable_files import environment_errors
+from scripts.errors import InputError
+
+
+class InUse(InputError):
+    """Another process holds the run directory."""
+
+
+class RunDir:
+    """Where each artifact of a run lies. `path` is resolved once, so a link to the run directory itself is fine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self.tuning = self.path / "hyperparameter_tuning_results"
+        self.config = self.tuning / "config.yaml"
+        self.study = self.tuning / "study.db"
+        self.study_on_server = self.tuning / "study_on_server.json"
+        self.trials = self.tuning / "trials.json"
+        self.leak_check = self.tuning / "leak_check.json"
+        self.ledger = self.tuning / "validation_by_date.parquet"
+        self.extended = self.path / "extended_training_results"
+        self.extended_results = self.extended / "extended_training_results.json"
+        self.out_of_fold = self.extended / "out_of_fold_predictions.parquet"
+        self.analysis = self.path / "analysis"
+        self.credibility = self.analysis / "credibility.json"
+        self.suggestion = self.analysis / "suggested_search_space.yaml"
+        self.comparison = self.analysis / "comparison.json"
+        self.best_config = self.path / "best_config.json"
+        self.final_model = self.path / "final_model.pkl"
+        self.final = self.path / "final_training_results"
+        self.final_results = self.final / "final_training_results.json"
+        self.evaluation = self.path / "evaluation"
+        self.evaluation_results = self.evaluation / "evaluation_results.json"
+        self.predictions = self.evaluation / "predictions.csv"
+        self.openings = self.path / "test_openings.jsonl"
+        self.events = self.path / "events.jsonl"
+        self.placebo = self.path / "placebo"
+        self.joining = self.path / "joining"
+        self.tensorboard = self.path / "tensorboard_logs"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run directory for one command.
+
+        Raises
+        ------
+        InUse
+            Another process holds it.
+        EnvironmentFailed
+            The directory cannot be written.
+        """
+        descriptor = self._lock_file()
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+                raise InUse(f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir") from None
+            with environment_errors(self.path):
+                os.ftruncate(descriptor, 0)
+                since = datetime.now(UTC).isoformat(timespec="seconds")
+                os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+            self._refuse_links()
+            self._remove_leftovers()
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_held(self) -> bool:
+        """Whether some process holds the run directory."""
+        descriptor = self._lock_file()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _lock_file(self) -> int:
+        with environment_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
+    def _refuse_links(self) -> None:
+        """Raise InputError if one of the files is a symbolic link; a link to a folder, on another disk, is fine."""
+        for path in vars(self).values():
+            if path.is_symlink() and not path.is_dir():
+                raise InputError("is a symbolic link", str(path), "put the file itself there, or remove the link")
+
+    def _remove_leftovers(self) -> None:
+        """Remove temporary files that a killed command left; only the holder of the lock may."""
+        for folder in (self.path, self.tuning, self.extended, self.final, self.analysis, self.evaluation):
+            for pattern in (".*.tmp", "checkpoints/.*.tmp"):
+                for leftover in folder.glob(pattern):
+                    leftover.unlink()

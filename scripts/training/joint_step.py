@@ -1,0 +1,70 @@
+"""Optimiser steps of many models at once, in a fixed number of calls: for devices on which a call is what costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+class JointStep:
+    """AdamW, Adam and SGD with Nesterov momentum on rows of buffers, each row by an optimiser of its own.
+
+    The same formulas as the framework's (Loshchilov and Hutter 2019; Kingma and Ba 2015; Sutskever et al. 2013), and
+    the same results up to rounding. A step needs nothing from the CPU but the learning rates.
+
+    Parameters
+    ----------
+    optimisers : sequence of torch.optim.Optimizer
+        By row; their weight decay, momentum, betas and eps are taken once, the learning rate with every step.
+    values, gradients, first, second : Tensor, shape (models, n)
+        Parameters, gradients, which a step overwrites, and moments; of SGD the momentum is `first`.
+    """
+
+    def __init__(
+        self,
+        optimisers: Sequence[torch.optim.Optimizer],
+        values: torch.Tensor,
+        gradients: torch.Tensor,
+        first: torch.Tensor,
+        second: torch.Tensor,
+    ) -> None:
+        self._optimisers = optimisers
+        self._buffers = values, gradients, first, second
+        groups = [optimiser.param_groups[0] for optimiser in optimisers]
+
+        def column(numbers: Sequence[float]) -> torch.Tensor:
+            return values.new_tensor(numbers)[:, None]
+
+        sgd = [isinstance(optimiser, torch.optim.SGD) for optimiser in optimisers]
+        decoupled = [isinstance(optimiser, torch.optim.AdamW) for optimiser in optimisers]
+        decays = [group["weight_decay"] for group in groups]
+        self._decoupled = column([decay * own for decay, own in zip(decays, decoupled, strict=True)])
+        self._added = column([decay * (not own) for decay, own in zip(decays, decoupled, strict=True)])
+        betas = [group.get("betas", (group.get("momentum"), 0.0)) for group in groups]
+        self._beta1, self._beta2 = (column(both) for both in zip(*betas, strict=True))
+        self._new1 = column([1.0 if own else 1.0 - beta for own, (beta, _) in zip(sgd, betas, strict=True)])
+        self._eps = column([group.get("eps", 0.0) for group in groups])
+        self._sgd = torch.tensor(sgd, device=values.device)[:, None]
+
+    def step(self, members: slice, counts: torch.Tensor) -> None:
+        """One step of some models.
+
+        Parameters
+        ----------
+        members : slice
+            Rows of the buffers.
+        counts : Tensor, shape (models, 1)
+            Of the steps of each, this one included.
+        """
+        values, gradients, first, second = (buffer[members] for buffer in self._buffers)
+        beta1, beta2 = self._beta1[members], self._beta2[members]
+        rates = values.new_tensor([o.param_groups[0]["lr"] for o in self._optimisers[members]])[:, None]
+        gradients.addcmul_(values, self._added[members])
+        values.mul_(1.0 - rates * self._decoupled[members])
+        first.mul_(beta1).addcmul_(gradients, self._new1[members])
+        second.mul_(beta2).addcmul_(gradients * (1.0 - beta2), gradients)
+        # Of Adam the corrected moments; of SGD the momentum, looked ahead.
+        moments = torch.where(self._sgd[members], gradients + beta1 * first, first / (1.0 - beta1**counts))
+        spread = (second / (1.0 - beta2**counts)).sqrt_().add_(self._eps[members])
+        values.sub_(torch.where(self._sgd[members], moments, moments / spread).mul_(rates))
