@@ -151,7 +151,7 @@ class TuningConfig(Model):
     rungs: Annotated[tuple[int, ...], Field(strict=False, min_length=2)] = Field(
         (4, 8, 16, 32, 50), description="epochs at which runs pause under `scheduler: rungs`, ascending"
     )
-    epoch_budget: int = Field(450, ge=1, le=10**9, description="epochs that `scheduler: rungs` spends at most")
+    epoch_budget: int = Field(400, ge=1, le=10**9, description="epochs that `scheduler: rungs` spends at most")
     stop: Literal["budget", "auto"] = Field(
         "budget", description="auto: rungs also end once the expected gain is far below the noise between splits"
     )
