@@ -123,9 +123,9 @@ class HyperRun:
 class HyperPopulation:
     """Training runs that differ by their seed, together."""
 
-    def __init__(self, data: Dataset, epochs: int, family: str, n_models: int) -> None:
+    def __init__(self, data: Dataset, epochs: int, family: str, n_models: int, device: str = "cpu") -> None:
         self.n_models = n_models
-        self.population = Population([hyper_run(data, epochs, family, "cpu", seed) for seed in range(n_models)])
+        self.population = Population([hyper_run(data, epochs, family, device, seed) for seed in range(n_models)])
 
     def epoch(self) -> None:
         """One epoch of each with validation."""

@@ -87,9 +87,9 @@ def contenders(data: Dataset, family: str, device: str, epochs: int) -> Iterator
     if family in EXPLICIT:
         yield "hyper, autograd", HyperRun(data, epochs, f"autograd_{family}", device)
     yield "hyper", HyperRun(data, epochs, family, device)
-    if family in EXPLICIT and family != "tabm" and device == "cpu":  # a TabM always trains alone
-        for n_models in (3, MOST_TOGETHER):
-            yield f"hyper, population of {n_models}", HyperPopulation(data, epochs, family, n_models)
+    if family in EXPLICIT and family != "tabm":  # a TabM always trains alone
+        for n_models in (3, MOST_TOGETHER[torch.device(device).type]):
+            yield f"hyper, population of {n_models}", HyperPopulation(data, epochs, family, n_models, device)
     if family != "mlp" or device != "cpu":
         return
     for name, make in (("lightning", LightningFit), ("skorch", SkorchNet)):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.checkpoints import Checkpoints
@@ -33,9 +34,10 @@ from scripts.joining.executor import SharingExecutor
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.run_dir import RunDir
+from scripts.training.run import TrainingRun
 from scripts.tuning.storage import server_url
 from tests.distributed.postgres import MISSING, PostgreSQL
-from tests.test_training import DATA, spec
+from tests.test_training import DATA, finished, spec
 
 SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
 FINAL = Experiment(final=FinalConfig(n_seeds=3, epochs=6, early_stopping_patience=2, warmup_epochs=1))
@@ -211,6 +213,24 @@ def test_runs_that_need_too_much_memory_together_go_on_apart():
     process.start()
     process.join()
     assert process.exitcode == 0
+
+
+def test_a_run_that_a_gpu_has_no_room_for_alone_takes_the_same_steps_in_parts():
+    one = spec(epochs=3, hyperparameters={"activation": "gelu", "dropout": 0.0, "class_weights": "balanced"})
+    whole, carrier = finished(TrainingRun(one, DATA)), Carrier([Task(one, None)], DATA)
+
+    def have_room_for_16_rows(layer, inputs):
+        trains = inputs[0].ndim == 3 or layer.training  # written out, or by autograd
+        if isinstance(layer, torch.nn.GELU) and trains and inputs[0].shape[-2] > 16:
+            raise torch.OutOfMemoryError("too many rows")
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(have_room_for_16_rows):
+        updates = [update for _ in range(3) for update in carrier.advance()]
+    assert [update.outcome and update.outcome.state for update in updates] == [None, None, "complete"]
+    assert unpack_tensors(updates[-1].state)["micro_batch"] == 16
+    for update, report in zip(updates, whole.history, strict=True):
+        assert update.report.train_loss == pytest.approx(report.train_loss, rel=1e-4)
+        assert update.report.val_loss == pytest.approx(report.val_loss, rel=1e-4)
 
 
 def final_training(folder, executor, together, deadline=None):

@@ -306,9 +306,9 @@ UNSAFE_BUILTINS = {"eval", "exec", "compile", "__import__"}
 UNSAFE_METHODS = {"read_pickle", "to_pickle", "unsafe_load", "full_load"}
 WRITERS = {"to_csv", "to_parquet", "to_json", "to_html", "to_feather", "savefig", "savez", "write_image", "write_html"}
 SAVERS = {"save", "savez", "copy", "copyfile", "copytree", "move", "NamedTemporaryFile", "mkstemp"}
-# Who writes: durable_files.py in one step, artifacts.py into memory, run_dir.py its lock, the log of TensorBoard event by
-# event, what is fetched from object storage into a folder that takes the place of another once it is whole, and cli.py
-# into nowhere.
+# Who writes: durable_files.py in one step, artifacts.py into memory, run_dir.py its lock, the log of TensorBoard event
+# by event, what is fetched from object storage into a folder that takes the place of another once it is whole, and
+# cli.py into nowhere.
 MAY_WRITE = {
     "scripts/artifacts.py",
     "scripts/durable_files.py",

@@ -18,7 +18,8 @@ from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.data.dataset import Dataset
 from scripts.errors import HyperError, InputError
 from scripts.training.engine import engine_of, train_epoch
-from scripts.training.population import MOST_TOGETHER, Population
+from scripts.training.lockstep import Lockstep
+from scripts.training.population import Population
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
@@ -113,7 +114,7 @@ class Carrier:
     def __init__(self, tasks: Sequence[Task], dataset: Dataset, apart: bool = False) -> None:
         self._tasks = {task.spec.name: task for task in tasks}
         self._dataset = dataset
-        self._population = Population([], 1 if apart else MOST_TOGETHER)
+        self._population = Population([], 1 if apart else None)
         self._begun = False
 
     def advance(self) -> list[Update]:
@@ -141,12 +142,15 @@ class Carrier:
         try:
             reports = train_epoch(engine_of(group))
         except Exception as error:
-            if len(group) == 1 or not _is_memory(error):
+            alone = len(group) == 1
+            if not (_is_memory(error) and (not alone or _can_halve(group[0], error))):
                 return [self._failed(run.spec, run, error) for run in group]
         else:
             return [self._update(run, report) for run, report in zip(group, reports, strict=True)]
         # Outside of the handler: the error holds the tensors of the step that failed.
         again = self._parted(group)
+        if alone:
+            again[0].micro_batch //= 2
         return [update for run in again for update in self._advance([run])]
 
     def _parted(self, group: list[TrainingRun]) -> list[TrainingRun]:
@@ -211,6 +215,11 @@ def _load(run: TrainingRun, state: bytes) -> None:
             "checkpoints",
             "remove it, or start the phase anew with --fresh, which keeps it aside",
         ) from error
+
+
+def _can_halve(run: TrainingRun, error: Exception) -> bool:
+    """Whether a GPU may have room for the same steps in parts, which autograd takes; it halves them further itself."""
+    return isinstance(error, torch.OutOfMemoryError) and run.micro_batch > 1 and Lockstep.shape(run) is not None
 
 
 def _is_memory(error: Exception) -> bool:

@@ -53,9 +53,10 @@ class Lockstep:
     @staticmethod
     def shape(run: TrainingRun) -> tuple[object, ...] | None:
         """What runs must share to train together; None for a run that this engine cannot train."""
-        if type(run.model) not in (MLP, ResNet, TabM):
-            return None
         hp = run.spec.hyperparameters
+        in_parts = run.micro_batch < min(hp.batch_size, len(run.train_rows))  # memory had no room for a whole batch
+        if in_parts or type(run.model) not in (MLP, ResNet, TabM):
+            return None
         return type(run.model), run.device, hp.activation, hp.batch_size, *(p.shape for p in run.parameters)
 
     @torch.inference_mode()

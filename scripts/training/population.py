@@ -10,7 +10,8 @@ from scripts.training.lockstep import Lockstep
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport
 
-MOST_TOGETHER = 8  # more gain nothing on the CPU, where a step of them no longer fits its caches
+# More gain nothing on the CPU, where a step of them no longer fits its caches; a GPU is idle with few.
+MOST_TOGETHER = {"cpu": 8, "cuda": 64}
 
 
 class Population:
@@ -24,11 +25,11 @@ class Population:
     ----------
     runs : sequence of TrainingRun
         New, or with a loaded state, at any epoch each.
-    most_together : int
-        Most runs in one program; more are spread evenly over several.
+    most_together : int or None
+        Most runs in one program, more are spread evenly over several; by their device if None.
     """
 
-    def __init__(self, runs: Sequence[TrainingRun], most_together: int = MOST_TOGETHER) -> None:
+    def __init__(self, runs: Sequence[TrainingRun], most_together: int | None = None) -> None:
         self.runs, self.most_together = list(runs), most_together
 
     @property
@@ -50,7 +51,7 @@ class Population:
         groups = list[list[TrainingRun]]()
         for same in by_shape.values():
             same.sort(key=lambda run: -len(run.train_rows))
-            n_groups = -(-len(same) // self.most_together)
+            n_groups = -(-len(same) // (self.most_together or MOST_TOGETHER[same[0].device.type]))
             groups += [same[k::n_groups] for k in range(n_groups)]
         return groups
 
