@@ -25,6 +25,7 @@ from scripts.errors import InputError
 MAX_COLUMNS = 10_000
 CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is held
 DELIMITERS = ",;\t|"
+_PAGE_BYTES = 2**16  # of a Parquet column that are read at a time
 _DATA_CELL = re.compile(r"[+-]?\d[\d.,:/T-]*", re.ASCII)
 
 
@@ -294,7 +295,7 @@ class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
     def __init__(self, path: Path, required: Sequence[str]) -> None:
         self._path = path
         with _parquet_faults(path):
-            self.file = pyarrow.parquet.ParquetFile(path)
+            self.file = _opened(path)
             self._names = _names_of(self.file, path, required)
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
@@ -314,13 +315,18 @@ class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
 
 def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
     first = 1
-    with _parquet_faults(path), pyarrow.parquet.ParquetFile(path) as file:
+    with _parquet_faults(path), _opened(path) as file:
         names = _names_of(file, path, required)
         for batch in file.iter_batches(batch_size=CHUNK, columns=list(names)):
             batch.validate(full=True)
             part = pa.Table.from_batches([batch]).rename_columns(list(names.values()))
             yield _arrow_table(part, str(path), first)
             first += batch.num_rows
+
+
+def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
+    """A Parquet file whose pages are read as they are needed; by default all that was read stays in memory."""
+    return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BYTES)
 
 
 @contextmanager
