@@ -1,11 +1,12 @@
-"""How time and memory grow with rows, features, tickers, trials and workers, with the fitted exponents.
+"""How time and memory grow with rows, features, tickers, days, trials and workers, with the fitted exponents.
 
 Each point is measured in a process of its own, on one thread, so that its peak memory (resident, Python and libraries
 included) is its own. Rows and features: an epoch of an MLP after the first, validation included. Tickers: the embedded
-market of 500 days, from nothing to features and labels. Trials: all decisions of a search on rungs on made-up curves
-(`scheduler_cost.py`), training left out. Workers: so many processes at a time that each train the same runs on the
-default market, one of each family; seconds are those of the slowest and memory that of the largest of them.
-The exponent is the slope of log seconds, or of log bytes beyond those of the smallest size, by log size.
+market of 500 days, from nothing to features and labels. Days: features alone, of 5,000 tickers; their peak is that of
+making the market up. Trials: all decisions of a search on rungs on made-up curves (`scheduler_cost.py`), training left
+out. Workers: so many processes at a time that each train the same runs on the default market, one of each family;
+seconds are those of the slowest and memory that of the largest of them. The exponent is the slope of log seconds, or of
+log bytes beyond those of the smallest size, by log size.
 `--most N` leaves out larger sizes, `--axes` whole axes.
 """
 
@@ -32,7 +33,9 @@ from benchmarks.scheduler_cost import measure as drive_scheduler
 from benchmarks.training_throughput import make_data
 from scripts.config import DataConfig, SyntheticConfig
 from scripts.data.dataset import Dataset
+from scripts.data.features import index_bars, market_features
 from scripts.data.loading import load_development
+from scripts.data.synthetic import generate
 from scripts.search_space import Hyperparameters
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
@@ -41,6 +44,7 @@ SIZES = {
     "rows": (10**4, 10**5, 10**6, 10**7),
     "features": (10, 30, 100, 300, 1000),
     "tickers": (10, 100, 1000, 5000),
+    "days": (60, 500, 5000),
     "trials": (10, 100, 1000, 10_000),
 }
 _TICKER_DAYS, _FEATURE_ROWS, _EPOCHS = 500, 20_000, 3
@@ -73,6 +77,14 @@ def tickers(size: int) -> float:
     return time.perf_counter() - start
 
 
+def days(size: int) -> float:
+    """Features of 5,000 tickers on so many days."""
+    frame = generate(SyntheticConfig(n_tickers=5000, n_days=size))[0]
+    start = time.perf_counter()
+    market_features(frame, index_bars(frame))
+    return time.perf_counter() - start
+
+
 def trials(size: int) -> float:
     """All decisions of a search of so many trials."""
     return next(figure.value for figure in reversed(drive_scheduler(size)) if figure.metric == "total_s")
@@ -87,7 +99,7 @@ def workers(size: int) -> float:
     return time.perf_counter() - start
 
 
-AXES: dict[str, Callable[[int], float]] = {f.__name__: f for f in (rows, features, tickers, trials, workers)}
+AXES: dict[str, Callable[[int], float]] = {f.__name__: f for f in (rows, features, tickers, days, trials, workers)}
 
 
 def _report(pipe: Connection, axis: str, size: int) -> None:

@@ -296,6 +296,15 @@ def test_no_missing_empty_or_undefined_field_breaks_a_page(data):
     json.dumps([panel.spec for figure in page.figures for panel in figure.panels], allow_nan=False)
 
 
+def test_reference_models_that_memory_had_no_room_for_say_what_they_learned_from():
+    report = sample_evaluation()
+    versus = {"name": "gradient_boosting", "difference": 0.002, "se": 0.003, "ci95": [-0.004, 0.008]}
+    for fitted, told in ((1_000_000, True), (8_000_000, False)):
+        rows = {"versus_reference": versus, "reference_rows": {"fitted": fitted, "of": 8_000_000}}
+        page = render(evaluation_page(replace(report, evaluation=report.evaluation | rows)))
+        assert ("They learned from 1,000,000 of 8,000,000 rows" in page) is told
+
+
 def test_empty_artifacts_still_make_pages():
     assert "not recorded" in render(analysis_page(AnalysisReport({}, {}, {})))
     assert "not recorded" in render(evaluation_page(EvaluationReport({})))

@@ -128,6 +128,7 @@ def _judge(
     body |= fields | {
         "warnings": warnings,
         "reference_tuning": {name: asdict(reference.record) for name, reference in references.items()},
+        "reference_rows": {"fitted": len(_in_memory(development, development.rows)), "of": len(development.rows)},
         "epochs_spent_total": sum(model.content["epochs_spent"].values()),
         "epochs_spent": model.content["epochs_spent"],
         "test_openings": openings,

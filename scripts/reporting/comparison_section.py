@@ -125,4 +125,8 @@ def _reference_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
     budgets = [
         f"{words(name)}: best of {t['n_settings']} settings on {t['n_folds']} folds" for name, t in tuning.items()
     ]
-    return (f"{told} The reference models were tuned too ({'; '.join(budgets)})." if budgets else told,)
+    told += f" The reference models were tuned too ({'; '.join(budgets)})." if budgets else ""
+    rows = e.get("reference_rows") or {"fitted": 0, "of": 0}
+    if rows["fitted"] < rows["of"]:
+        told += f" They learned from {rows['fitted']:,} of {rows['of']:,} rows, since memory has no room for all."
+    return (told,)
