@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All checks: the environment, ruff, the type checker, pytest. Arguments go to pytest.
 # --distributed instead tests Ray, PostgreSQL and object storage: a cluster of several nodes, a server (apt package
-# postgresql) and an S3 server (tests/distributed/requirements-moto.txt), started and ended by the tests on this machine.
+# postgresql) and an S3 server (moto, installed apart), started and ended by the tests on this machine.
 # --soak instead does very many accidents to whole pipelines (about an hour); --soak --help says what it takes.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,6 +16,9 @@ if [ "${1:-}" = --soak ]; then
     exec "$python" -m tests.faults.soak "${@:2}"
 fi
 if [ "${1:-}" = --distributed ]; then
+    if [ ! -d .venv/moto ]; then
+        "$python" -m pip install --quiet --disable-pip-version-check --target .venv/moto -r tests/distributed/requirements-moto.txt
+    fi
     # Of the tests that every executor must pass only those that need one of them.
     exec "$python" -m pytest tests/test_execution.py tests/distributed -k "ray or sharing or distributed" "${@:2}"
 fi
