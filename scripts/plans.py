@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,9 @@ def in_epochs(
         return experiment.model_copy(update={"epoch_budget": plan["experiment"]["epoch_budget"]})
     measured = measure()
     n_train = len(dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)[0])
-    epochs = epochs_in(seconds, measured, n_train, experiment, session.workers)
+    # This command has taken some of the time already, and phase 2 has to start.
+    left = max(seconds / 2.0, seconds - (time.monotonic() - session.started) - START_UP_S)
+    epochs = epochs_in(left, measured, n_train, experiment, session.workers)
     session.say(f"{duration_in_words(seconds)} of phases 1 and 2: {epochs} epochs ({measured.in_words(n_train)} each)")
     return experiment.model_copy(update={"epoch_budget": epochs})
 
@@ -160,9 +163,9 @@ def show_plan(
     epochs: int,
     files: list[Path],
     most_runs: int = 1,
-    time: str = "",
+    likely: str = "",
 ) -> None:
-    """Say what a phase that trains would do; `time` says in words how long it is likely to take."""
+    """Say what a phase that trains would do; `likely` says in words how long it is likely to take."""
     train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
     folds = dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
     rows = {
@@ -176,7 +179,7 @@ def show_plan(
         "training": what,
         "epochs at most": str(epochs),
         "trained by": means(session, most_runs),
-        "likely time": time,
+        "likely time": likely,
     }
     show_plan_table(session, rows, files)
 
