@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -56,6 +57,7 @@ class StorageCost:
     report_s: float
 
 
+@threadpool_limits.wrap(limits=1)  # as in a search
 def simulate(
     n_workers: int, lag: int, n_trials: int, epoch_s: np.ndarray, cost: StorageCost, real_s: float
 ) -> Simulated:

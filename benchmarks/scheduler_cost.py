@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -62,6 +63,7 @@ class Curves:
         return Result(tuple((top - 0.3 / epochs + noise).tolist()), ended=action.epochs >= self._last)
 
 
+@threadpool_limits.wrap(limits=1)  # as in a search
 def measure(n_trials: int) -> list[Figure]:
     """Cost of a decision and storage per trial each time that the number of trials has doubled."""
     config = RungConfig()
