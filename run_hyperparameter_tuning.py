@@ -44,7 +44,8 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 
 def run(session: Session) -> None:
     """Search."""
-    begin_workers(session, session.run_dir.trials)
+    if not session.arguments.check_leaks:  # which trains nothing
+        begin_workers(session, session.run_dir.trials)
     from scripts.phases import tune
 
     tune(session)

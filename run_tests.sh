@@ -16,8 +16,10 @@ if [ "${1:-}" = --soak ]; then
     exec "$python" -m tests.faults.soak "${@:2}"
 fi
 if [ "${1:-}" = --distributed ]; then
-    if [ ! -d .venv/moto ]; then
-        "$python" -m pip install --quiet --disable-pip-version-check --target .venv/moto -r tests/distributed/requirements-moto.txt
+    moto=tests/distributed/requirements-moto.txt
+    if ! cmp -s "$moto" .venv/installed-moto; then
+        "$python" -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/moto -r "$moto"
+        cp "$moto" .venv/installed-moto
     fi
     # Of the tests that every executor must pass only those that need one of them.
     exec "$python" -m pytest tests/test_execution.py tests/distributed -k "ray or sharing or distributed" "${@:2}"

@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine's name, the table, the JSON of results."""
+"""What every benchmark shares: the commands of a run, the machine's name, the table, the JSON of results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,6 +17,17 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py")
+EVALUATION = "evaluate_model.py"
+
+
+def run_commands(scripts: Sequence[str], run_dir: Path, *flags: str) -> None:
+    """Run commands on a run directory, one after the other, each as a process of its own that must succeed."""
+    for script in scripts:
+        command = [sys.executable, str(ROOT / script), "--run-dir", str(run_dir), "-q", "--no-progress", *flags]
+        subprocess.run(command, check=True)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import Result, arguments, show, summarised
+from benchmarks.common import EVALUATION, PHASES, Result, arguments, show, summarised
 
-TRAINING = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py")
-COMMANDS = (*TRAINING[:2], "analyze_results.py", TRAINING[2], "evaluate_model.py")
+COMMANDS = (*PHASES[:2], "analyze_results.py", PHASES[2], EVALUATION)
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -78,7 +77,7 @@ def main() -> None:
             flags = ["--run-dir", folder, *shlex.split(given.flags)]
             for script in COMMANDS:
                 command = [sys.executable, str(ROOT / script), *flags]
-                said = {"foretold, s": foretold(command)} if script in TRAINING else {}
+                said = {"foretold, s": foretold(command)} if script in PHASES else {}
                 found[script].append(said | measured([*command, "-q", "--no-progress"]))
     results = [
         summarised(script, metric, [run[metric] for run in runs])

@@ -7,7 +7,6 @@ started. Both train the same runs to the same bits, which is checked.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,11 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import arguments, show, summarised
-from benchmarks.default_run import TRAINING
+from benchmarks.common import PHASES, arguments, run_commands, show, summarised
 from scripts.run_dir import RunDir
 
 
@@ -27,9 +24,7 @@ def measured(flags: list[str]) -> tuple[float, float, Any]:
     """Seconds of the commands, seconds once started, and what was chosen."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
-        for script in TRAINING:
-            command = [sys.executable, str(ROOT / script), "--run-dir", folder, "-q", "--no-progress", *flags]
-            subprocess.run(command, check=True)
+        run_commands(PHASES, Path(folder), *flags)
         whole, run_dir = time.monotonic() - begun, RunDir(Path(folder))
         events = [json.loads(line) for line in run_dir.events.read_text().splitlines()]
         chosen = json.loads(run_dir.best_config.read_text())

@@ -33,13 +33,12 @@ import scripts.extended_training
 import scripts.final_training
 import scripts.judging.sealed_test
 import scripts.tuning.search  # noqa: F401
-from benchmarks.common import Result, show
+from benchmarks.common import EVALUATION, PHASES, Result, show
 from scripts.config import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development
 from scripts.evaluation.best_of_n import cross_validation_selection_bias
 from scripts.selection import complete
 
-PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py", "evaluate_model.py")
 MARKET = {"n_tickers": 12, "n_days": 1500}
 RHOS = (0.0, 0.1, 0.2, 0.3)  # strength of the signal
 
@@ -52,7 +51,7 @@ def market(task: tuple[Path, float, int]) -> dict[str, Any]:
     flags = ["--run-dir", str(folder), "--config", str(ROOT / "configs" / "quick.yaml"), "--workers", "1", "-q"]
     values = MARKET | {"seed": seed, "rho": rho}
     flags += ["--seed", str(seed), *(f"--set=data.synthetic.{name}={value}" for name, value in values.items())]
-    for script in PHASES:
+    for script in (*PHASES, EVALUATION):
         _call(script, [*flags, "--no-progress"])
     evaluation: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation_results.json").read_text())
     extended = json.loads((folder / "extended_training_results" / "extended_training_results.json").read_text())

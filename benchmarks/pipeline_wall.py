@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,12 +24,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import Result, arguments, show
+from benchmarks.common import EVALUATION, PHASES, Result, arguments, run_commands, show
 from benchmarks.pipeline_opponents import Job, sealed_accuracy, search
 from scripts.config import Experiment
 from scripts.config_files import load_experiment
 
-PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py")
 TRIALS, EPOCHS = 60, 50
 MEASURED, WHOLE = "seconds", f"seconds for {TRIALS} x {EPOCHS}, extrapolated"
 ACCURACY, RATIO = "sealed accuracy", "times hyper's seconds"
@@ -38,12 +36,11 @@ ACCURACY, RATIO = "sealed accuracy", "times hyper's seconds"
 
 def hyper(folder: Path, flags: list[str], workers: int) -> tuple[float, float]:
     """Seconds of the three phases, each of which starts anew, and the accuracy on the sealed rows."""
-    common = ["--run-dir", str(folder), "--workers", str(workers), "-q", "--no-progress", *flags]
+    flags = ["--workers", str(workers), *flags]
     start = time.monotonic()
-    for script in PHASES:
-        subprocess.run([sys.executable, str(ROOT / script), *common], check=True)
+    run_commands(PHASES, folder, *flags)
     seconds = time.monotonic() - start
-    subprocess.run([sys.executable, str(ROOT / "evaluate_model.py"), *common], check=True)
+    run_commands([EVALUATION], folder, *flags)
     results = json.loads((folder / "evaluation" / "evaluation_results.json").read_text())
     return seconds, float(results["accuracy"])
 

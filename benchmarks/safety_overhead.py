@@ -26,13 +26,11 @@ sys.path.insert(0, str(ROOT))
 # The phase imports these itself; here they are loaded once, before the forks.
 import scripts.leaks.check
 import scripts.tuning.search  # noqa: F401
-from benchmarks.common import arguments, show, summarised
+from benchmarks.common import PHASES, arguments, show, summarised
 from scripts.artifacts import pack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.execution import executor
 from scripts.training.run import TrainingRun
-
-PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py")
 
 
 def seconds(flags: list[str], safe: bool) -> tuple[float, ...]:

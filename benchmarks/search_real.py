@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import Result, show
+from benchmarks.common import EVALUATION, PHASES, Result, run_commands, show
 from scripts.evaluation.statistics import mean_intervals
 from scripts.random_keys import numpy_generator
 
-PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py", "evaluate_model.py")
 _US_DAILY = ROOT.parent / "shared" / "data" / "us_daily.csv.gz"
 DATA: dict[str, list[str]] = {
     "synthetic": [],
@@ -65,9 +63,7 @@ def contenders(n_trials: int, epochs: int) -> dict[str, list[str]]:
 def run(folder: Path, flags: list[str], workers: str) -> dict[str, Any]:
     """Finish the run in `folder`: epochs of the search, and the hits on the sealed rows with their dates."""
     if not (folder / "evaluation" / "evaluation_results.json").exists():
-        for script in PHASES:
-            command = [sys.executable, str(ROOT / script), "--run-dir", str(folder), "--workers", workers, "-q"]
-            subprocess.run([*command, "--no-progress", *flags], check=True)
+        run_commands((*PHASES, EVALUATION), folder, "--workers", workers, *flags)
     trials = json.loads((folder / "hyperparameter_tuning_results" / "trials.json").read_text())
     extended = json.loads((folder / "extended_training_results" / "extended_training_results.json").read_text())
     table = pd.read_csv(folder / "evaluation" / "predictions.csv", dtype={"label": str, "predicted": str})

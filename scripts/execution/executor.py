@@ -143,7 +143,7 @@ class Carrier:
             reports = train_epoch(engine_of(group))
         except Exception as error:
             alone = len(group) == 1
-            if not (_is_memory(error) and (not alone or _can_halve(group[0], error))):
+            if not (_can_halve(group[0], error) if alone else _is_memory(error)):
                 return [self._failed(run.spec, run, error) for run in group]
         else:
             return [self._update(run, report) for run, report in zip(group, reports, strict=True)]

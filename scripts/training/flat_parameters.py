@@ -51,9 +51,9 @@ class FlatParameters:
                 parameter.data = value
             average[:] = self._moved(self.averages[k], average)
             self._move_state(k, own, optimiser)
-        if like.device.type == "cpu":
-            self._updates = [self._update(k) for k in range(len(parameters))]
-        else:  # a call costs more than its arithmetic on all models
+        self._updates = [self._update(k) for k in range(len(parameters))]
+        self._joint: JointStep | None = None
+        if like.device.type != "cpu":  # where a call costs more than its arithmetic on all models
             self._joint = JointStep(optimisers, self.values, self.gradients, self._first, self._second)
 
     def _move_state(self, k: int, parameters: Sequence[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
@@ -90,7 +90,7 @@ class FlatParameters:
             shares = (largest / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
             self.gradients[members].mul_(shares[:, None])
         self._counts[members] += 1
-        if self.values.device.type != "cpu":
+        if self._joint is not None:
             self._joint.step(members, self._counts[members, :1])
             return
         for optimiser, update in zip(self._optimisers[members], self._updates[members], strict=True):

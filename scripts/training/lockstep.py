@@ -117,7 +117,7 @@ class _Member:
         self.counts = [b - a for a, b in run.bounds]
         self.sizes = [_filled(count) for count in self.counts]
         self.starts = [0, *itertools.accumulate(self.sizes)]
-        self.table = loss_factors(run.n_classes, run.class_weights, hp.label_smoothing).to(run.device)
+        self.table = loss_factors(run.n_classes, run.class_weights, hp.label_smoothing, run.device)
         self._place(run, run.order(epoch).to(run.device))
 
     def _place(self, run: TrainingRun, order: torch.Tensor) -> None:
