@@ -86,23 +86,29 @@ def by_autograd(hyperparameters: Hyperparameters, n_features: int, n_classes: in
     return kind(hyperparameters, n_features, n_classes)
 
 
-def settings(family: str) -> Hyperparameters:
+def settings(family: str, precision: str = "float32") -> Hyperparameters:
     """What all contenders train."""
     common = {"depth": 2, "dropout": 0.1, "batch_size": BATCH, "learning_rate": RATE, "gradient_clip": 0.0}
     values = common | dict(JOBS[family.removeprefix("autograd_")].values)
-    return Hyperparameters.model_validate(values | {"family": family})
+    return Hyperparameters.model_validate(values | {"family": family, "precision": precision})
 
 
 def hyper_run(
-    data: Dataset, epochs: int, family: str, device: str, seed: int = 0, n_train: int | None = None
+    data: Dataset,
+    epochs: int,
+    family: str,
+    device: str,
+    seed: int = 0,
+    n_train: int | None = None,
+    precision: str = "float32",
+    beside: TrainingRun | None = None,
 ) -> TrainingRun:
     """The training run of all three phases, on the first `n_train` training rows."""
     train, validation = split_rows(family.removeprefix("autograd_"))
     factories = {family: "benchmarks.contenders:by_autograd"} if family.startswith("autograd") else {}
-    spec = RunSpec(
-        "run", (seed,), settings(family), train[:n_train], validation, epochs, factories=factories, device=device
-    )
-    return TrainingRun(spec, data)
+    rows = train[:n_train], validation
+    spec = RunSpec("run", (seed,), settings(family, precision), *rows, epochs, factories=factories, device=device)
+    return TrainingRun(spec, data, beside=beside)
 
 
 class HyperRun:
@@ -123,9 +129,22 @@ class HyperRun:
 class HyperPopulation:
     """Training runs that differ by their seed, together."""
 
-    def __init__(self, data: Dataset, epochs: int, family: str, n_models: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        epochs: int,
+        family: str,
+        n_models: int,
+        device: str = "cpu",
+        precision: str = "float32",
+        n_train: int | None = None,
+    ) -> None:
         self.n_models = n_models
-        self.population = Population([hyper_run(data, epochs, family, device, seed) for seed in range(n_models)])
+        runs = list[TrainingRun]()
+        for seed in range(n_models):
+            beside = runs[0] if runs else None
+            runs.append(hyper_run(data, epochs, family, device, seed, n_train, precision, beside))
+        self.population = Population(runs, n_models)
 
     def epoch(self) -> None:
         """One epoch of each with validation."""

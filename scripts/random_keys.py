@@ -14,9 +14,9 @@ def key(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def torch_generator(*parts: int | str) -> torch.Generator:
-    """CPU generator for the draws at this address."""
-    return torch.Generator().manual_seed(key(*parts))
+def torch_generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Generator for the draws at this address; each kind of device draws other numbers."""
+    return torch.Generator(device).manual_seed(key(*parts))
 
 
 def numpy_generator(*parts: int | str) -> np.random.Generator:

@@ -46,6 +46,9 @@ class Hyperparameters(Model):
     gradient_clip: float = Field(1.0, ge=0, le=1e6, description="largest gradient norm; 0 switches clipping off")
     class_weights: Literal["none", "balanced"] = Field("none", description="weight of each class in the loss")
     sample_weights: Literal["none", "uniqueness"] = Field("none", description="weight of each training row in the loss")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="of the products in training; tf32 is for GPUs; evaluation is always in float32"
+    )
     recency_half_life: float = Field(
         0.0, ge=0, le=1_000_000, description="dates after which a training row counts half; 0 switches it off"
     )

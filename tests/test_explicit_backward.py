@@ -48,7 +48,7 @@ def written_out(*hyperparameters):
             parameter.add_(0.1 * torch.randn_like(parameter))
     parameters = [list(model.parameters()) for model in models]
     optimisers = [make_optimiser(own, values) for own, values in zip(parameters, hyperparameters, strict=True)]
-    flat = FlatParameters(parameters, optimisers, [[] for _ in models])
+    flat = FlatParameters(parameters, optimisers, [[] for _ in models], [0.0 for _ in models])
     return models, flat, ExplicitBackward(models, flat.stacked(slice(0, len(models))))
 
 
@@ -80,7 +80,7 @@ def test_gradients_of_models_together_are_those_of_autograd(
     if sample_weights is not None:
         factors *= sample_weights[:, :, None]
     redraw_dropout(models)
-    losses = explicit.losses(0, inputs, factors)
+    losses = explicit.losses(inputs, factors, explicit.masks(0, ROWS))
 
     redraw_dropout(models)
     for k, model in enumerate(models):
@@ -99,10 +99,10 @@ def test_gradients_of_a_step_forget_the_step_before():
     values = Hyperparameters(width=7, dropout=0.0)
     _, flat, explicit = written_out(values)
     batches = [(torch.randn(1, n, FEATURES), torch.randn(1, n, CLASSES)) for n in (40, 9, 41, 9)]
-    for step, batch in enumerate(batches):
+    for batch in batches:
         _, other, fresh = written_out(values)
-        explicit.losses(step, *batch)
-        fresh.losses(0, *batch)
+        explicit.losses(*batch, [])
+        fresh.losses(*batch, [])
         assert torch.equal(flat.gradients, other.gradients)
 
 
@@ -114,19 +114,17 @@ def test_steps_on_buffers_are_those_of_the_optimiser(optimizer, largest_norm):
     plain = build_model(hyperparameters, FEATURES, CLASSES, {})
     models = [copy.deepcopy(plain), build_model(hyperparameters, FEATURES, CLASSES, {})]
     ours, others, theirs = (make_optimiser(m.parameters(), hyperparameters) for m in (*models, plain))
-    flat = FlatParameters([list(m.parameters()) for m in models], [ours, others], [[], []])
+    flat = FlatParameters([list(m.parameters()) for m in models], [ours, others], [[], []], [largest_norm, 1.0])
     for step in range(5):
         for other, (_, mine) in zip(plain.parameters(), flat.stacked(slice(0, 2)), strict=True):
             other.grad = torch.randn_like(other)
             mine[0], mine[1] = other.grad, 1e6
-        for optimiser in (ours, theirs):
-            optimiser.param_groups[0]["lr"] = 0.01 / (step + 1)
-        flat.step(slice(0, 2), [largest_norm, 1.0])
+        theirs.param_groups[0]["lr"] = rate = 0.01 / (step + 1)
+        flat.step(slice(0, 2), torch.tensor([[rate, 0.01], [0.0, 0.0]]))
         clipped_step(theirs, list(plain.parameters()), largest_norm)
         for mine, other in zip(models[0].parameters(), plain.parameters(), strict=True):
             assert torch.allclose(mine, other, rtol=1e-12, atol=1e-14)
     state, expected = ours.state_dict(), theirs.state_dict()
-    assert state["param_groups"] == expected["param_groups"]
     for k, values in expected["state"].items():
         assert {n: v.shape for n, v in state["state"][k].items()} == {n: v.shape for n, v in values.items()}
         assert all(torch.allclose(state["state"][k][n], v.to(state["state"][k][n])) for n, v in values.items())
@@ -144,30 +142,35 @@ def test_joint_steps_are_those_of_the_optimiser_of_each_model():
     optimisers = [make_optimiser([p], values) for p, values in zip(plain, settings, strict=True)]
     values = torch.stack([p.detach() for p in plain])
     gradients, first, second = (torch.zeros_like(values) for _ in range(3))
-    joint, counts = JointStep(optimisers, values, gradients, first, second), torch.zeros(len(settings), 1)
+    averages, counts = values.clone(), torch.zeros(len(settings), 1)
+    joint = JointStep(optimisers, values, gradients, first, second, averages)
     for step, members in enumerate([slice(0, 6), slice(1, 5), slice(0, 6), slice(3, 4), slice(2, 6)]):
         counts[members] += 1
         for k, optimiser in enumerate(optimisers):
             plain[k].grad = torch.randn(9)
             optimiser.param_groups[0]["lr"] = 0.01 / (1 + step + k)
-        before = values.clone()
+        rates = torch.tensor([optimiser.param_groups[0]["lr"] for optimiser in optimisers])
+        weights = torch.tensor([0.0, 0.5, 0.1, 0.0, 1.0, 0.3])
+        before, earlier = values.clone(), averages.clone()
         gradients[:] = torch.stack([p.grad for p in plain])
-        joint.step(members, counts[members])
+        joint.step(members, counts[members], torch.stack([rates, weights])[:, members])
         for k in range(len(settings))[members]:
             optimisers[k].step()
             assert torch.allclose(values[k], plain[k], rtol=1e-12, atol=1e-14)
             assert (values[k] - before[k]).abs().min() > 0
+            assert torch.allclose(averages[k], earlier[k] + weights[k] * (values[k] - earlier[k]), rtol=1e-12)
         others = [k for k in range(len(settings)) if k not in range(len(settings))[members]]
         assert torch.equal(values[others], before[others])
+        assert torch.equal(averages[others], earlier[others])
 
 
 @pytest.mark.parametrize("largest_norm", [0.0, 1.0])
 def test_clipping_leaves_a_member_alone_whose_norm_is_not_to_be_clipped(largest_norm):
     parameters = [[torch.nn.Parameter(torch.zeros(3))] for _ in range(2)]
     optimisers = [make_optimiser(own, Hyperparameters(optimizer="sgd", weight_decay=0.0)) for own in parameters]
-    flat = FlatParameters(parameters, optimisers, [[], []])
+    flat = FlatParameters(parameters, optimisers, [[], []], [largest_norm, 0.0])
     flat.gradients[:, :3] = torch.tensor([[3.0, 0.0, 4.0], [3.0, torch.inf, 4.0]])
-    flat.step(slice(0, 2), [largest_norm, 0.0])
+    flat.step(slice(0, 2), torch.zeros(2, 2))
     clipped = 0.2 if largest_norm else 1.0
     assert torch.allclose(flat.gradients[0, :3], clipped * torch.tensor([3.0, 0.0, 4.0]))
     assert flat.gradients[1, :3].tolist() == [3.0, torch.inf, 4.0]
@@ -178,11 +181,11 @@ def test_a_tensor_is_trained_alike_wherever_it_lies_in_the_buffer():
     for before in ([], [3], [40, 1]):
         parameters = [torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (*before, 21)]
         optimiser = make_optimiser(parameters, Hyperparameters(learning_rate=0.01))
-        flat = FlatParameters([parameters], [optimiser], [[]])
+        flat = FlatParameters([parameters], [optimiser], [[]], [0.0])
         for step in range(20):
             for value, gradient in flat.stacked(slice(0, 1)):
                 gradient.copy_(value * step + 0.3)
-            flat.step(slice(0, 1), [0.0])
+            flat.step(slice(0, 1), torch.tensor([[0.01], [0.0]]))
         ends.append(parameters[-1])
     assert torch.equal(ends[0], ends[1])
     assert torch.equal(ends[0], ends[2])
@@ -195,15 +198,19 @@ VALUES = {"dropout": 0.3, "schedule": "cosine", "label_smoothing": 0.1, "class_w
 def test_a_run_by_autograd_ends_where_the_explicit_one_does(optimizer):
     values = VALUES | {"optimizer": optimizer, "learning_rate": 1e-3}
     settings = spec(hyperparameters=values, ema_decay=0.9, warmup_epochs=1)
-    explicit = finished(TrainingRun(settings, DATA))
+    explicit = TrainingRun(settings, DATA)
+    explicit.advance()
+    assert isinstance(explicit.engine, Lockstep)
+    finished(explicit)
     theirs = dataclasses.replace(
         settings,
         hyperparameters=settings.hyperparameters.model_copy(update={"family": "own"}),
         factories={"own": f"{__name__}:own_mlp"},
     )
-    by_autograd = finished(TrainingRun(theirs, DATA))
-    assert isinstance(explicit.engine, Lockstep)
+    by_autograd = TrainingRun(theirs, DATA)
+    by_autograd.advance()
     assert isinstance(by_autograd.engine, ByAutograd)
+    finished(by_autograd)
     assert torch.allclose(explicit.validation_logits, by_autograd.validation_logits, atol=1e-4)
     assert explicit.outcome.train_loss == pytest.approx(by_autograd.outcome.train_loss, abs=1e-5)
 

@@ -18,7 +18,7 @@ class PooledDropout(nn.Module):
     Drawing Bernoulli numbers costs more than the matrix products of a small network on the CPU; a slice costs next
     to nothing. The pool is drawn anew when `redraw` is called (each epoch) or when a mask outgrows it. Where a slice
     begins depends on the number of masks since then alone, so that models of one shape can take theirs in one call.
-    On a GPU the framework's own dropout is used, whose numbers are free.
+    On a GPU the layer itself is the framework's own dropout, whose numbers are free.
     """
 
     def __init__(self, p: float) -> None:
@@ -27,7 +27,7 @@ class PooledDropout(nn.Module):
         self.redraw()
 
     def redraw(self, generator: torch.Generator | None = None) -> None:
-        """Forget the pool; the next mask draws a new one, from the global generator if none is given."""
+        """Forget the pool; the next mask draws a new one on the generator's device, by the global one if None."""
         self._generator, self._pool = generator, torch.empty(0)
         self._largest = self._places = self._uses = 0
 
@@ -45,7 +45,8 @@ class PooledDropout(nn.Module):
         """Numbers that are 0 with probability p, else 1 / (1 - p), enough for masks of `size`."""
         if size > self._largest:
             length, keep = int(size * _SPARE) + 1024 * _ALIGNMENT, 1.0 - self.p
-            numbers = torch.empty(length, dtype=dtype).bernoulli_(keep, generator=self._generator)
+            device = self._generator.device if self._generator else None
+            numbers = torch.empty(length, dtype=dtype, device=device).bernoulli_(keep, generator=self._generator)
             self._pool, self._largest = numbers.mul_(1.0 / keep), size
             self._places = (length - size) // _ALIGNMENT + 1
         return self._pool

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from scripts.training.by_autograd import ByAutograd
 from scripts.training.lockstep import Lockstep
+from scripts.training.precision import products_in
 from scripts.training.spec import EpochReport
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def train_epoch(engine: Engine) -> list[EpochReport | None]:
     """Train and evaluate an epoch of each run of an engine; None for a run that ended before finishing it."""
     start = time.perf_counter()
     try:
-        losses = engine.epoch()
+        with products_in(engine.runs[0].spec.hyperparameters.precision):
+            losses = engine.epoch()
     except OutOfTime:
         (run,) = engine.runs  # one with a time limit trains alone
         run.stop_for_time()

@@ -29,7 +29,7 @@ class _Linear:
         (self.weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
         self.transposed, self.bias = self.weight.mT, bias[:, None]
 
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h
         return torch.baddbmm(self.bias, h, self.transposed)
 
@@ -43,7 +43,7 @@ class _Linear:
 
 
 class _Relu:
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         # Dropout may overwrite it with zeros, where the gradient that comes back is zero as well.
         self.output = torch.relu_(h)
         return h
@@ -57,7 +57,7 @@ class _Smooth:
         self.layer = layer
         self.derivative = _aten.gelu_backward if isinstance(layer, nn.GELU) else _aten.silu_backward
 
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h
         return self.layer(h)
 
@@ -66,16 +66,21 @@ class _Smooth:
 
 
 class _Dropout:
-    def __init__(self, layers: Sequence[PooledDropout]) -> None:
-        self.layers, self.largest = layers, 0
+    mask: torch.Tensor  # of a step, set before it
 
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
-        size = h[0].numel()
+    def __init__(self, layers: Sequence[PooledDropout], row_size: int, dtype: torch.dtype) -> None:
+        self.layers, self.row_size, self.dtype, self.largest = layers, row_size, dtype, 0
+
+    def drawn(self, step: int, n_rows: int) -> torch.Tensor:
+        size = n_rows * self.row_size
         if size > self.largest:
-            pools = torch.stack([layer.pool(size, h.dtype) for layer in self.layers])
-            self.pools, self.largest = pools.to(h.device), size
+            self.pools = torch.stack([layer.pool(size, self.dtype) for layer in self.layers])
+            self.largest = size
         start = self.layers[0].start(step)
-        self.mask = self.pools[:, start : start + size].view(h.shape)
+        return self.pools[:, start : start + size]
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        self.mask = self.mask.view(h.shape)
         return h.mul_(self.mask)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
@@ -88,7 +93,7 @@ class _LayerNorm:
         (weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
         self.weight, self.bias = weight[:, None], bias[:, None]
 
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h
         self.normalised, *self.statistics = torch.native_layer_norm(h, self.shape, None, None, self.eps)
         return torch.addcmul(self.bias, self.normalised, self.weight)
@@ -106,8 +111,8 @@ class _Residual:
     def __init__(self, branch: list[Any]) -> None:
         self.branch = branch
 
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
-        return _forward(self.branch, h, step).add_(h)  # the branch begins with a norm, which leaves h as it is
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return _forward(self.branch, h).add_(h)  # the branch begins with a norm, which leaves h as it is
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         return _backward(self.branch, gradient).add_(gradient)  # and ends in a linear layer, which leaves the gradient
@@ -124,7 +129,7 @@ class _SharedLinear:
             torch.Size, tuple[torch.Tensor, ...]
         ] = {}  # new ones each step would cost a tenth of its time
 
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h if h.ndim == 4 else h[:, None]  # the rows are the same for all members
         if h.shape not in self.spaces:
             sizes = *self.bias.shape[:2], h.shape[-2]
@@ -152,7 +157,7 @@ class _MemberHead:
         (self.weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
         self.bias = bias[:, :, None]
 
-    def forward(self, h: torch.Tensor, step: int) -> torch.Tensor:
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h
         return torch.matmul(h, self.weight).add_(self.bias)
 
@@ -163,9 +168,10 @@ class _MemberHead:
 
 
 def _operations(layers: Iterable[nn.Module], parameters: Parameters, dropouts: Iterator[Any]) -> Iterator[Any]:
+    before: Any
     for layer in layers:
         if isinstance(layer, nn.Linear):
-            yield _Linear(parameters)
+            yield (before := _Linear(parameters))
         elif isinstance(layer, nn.ReLU):
             yield _Relu()
         elif isinstance(layer, nn.GELU | nn.SiLU):
@@ -173,7 +179,7 @@ def _operations(layers: Iterable[nn.Module], parameters: Parameters, dropouts: I
         elif isinstance(layer, nn.LayerNorm):
             yield _LayerNorm(layer, parameters)
         elif isinstance(layer, SharedLinear):
-            yield _SharedLinear(parameters)
+            yield (before := _SharedLinear(parameters))
         elif isinstance(layer, MemberHead):
             yield _MemberHead(parameters)
         elif isinstance(layer, ResidualBlock):
@@ -181,12 +187,20 @@ def _operations(layers: Iterable[nn.Module], parameters: Parameters, dropouts: I
         else:
             of_all = next(dropouts)
             if any(dropout.p > 0.0 for dropout in of_all):
-                yield _Dropout(of_all)
+                yield _Dropout(of_all, before.bias[0].numel(), before.bias.dtype)
 
 
-def _forward(operations: list[Any], h: torch.Tensor, step: int) -> torch.Tensor:
+def _dropouts(operations: Iterable[Any]) -> Iterator[_Dropout]:
     for operation in operations:
-        h = operation.forward(h, step)
+        if isinstance(operation, _Dropout):
+            yield operation
+        elif isinstance(operation, _Residual):
+            yield from _dropouts(operation.branch)
+
+
+def _forward(operations: list[Any], h: torch.Tensor) -> torch.Tensor:
+    for operation in operations:
+        h = operation.forward(h)
     return h
 
 
@@ -197,14 +211,14 @@ def _backward(operations: list[Any], gradient: torch.Tensor) -> torch.Tensor:
 
 
 class ExplicitBackward:
-    """Losses and gradients of MLPs, ResNets or TabMs, the same as by autograd up to rounding, for one epoch.
+    """Losses and gradients of MLPs, ResNets or TabMs, the same as by autograd up to rounding.
 
     Parameters
     ----------
     models : sequence of MLP, of ResNet or of TabM
         All of one shape and activation; dropout may differ.
     parameters : sequence of (Tensor, Tensor)
-        Values and gradients by parameter, each of shape (models, *shape).
+        Values and gradients by parameter, each of shape (models, *shape); products are taken in their type.
     """
 
     def __init__(
@@ -212,22 +226,36 @@ class ExplicitBackward:
     ) -> None:
         dropouts = zip(*(dropout_layers(model) for model in models), strict=True)
         self._first, *self._others = _operations(models[0].layers, iter(parameters), dropouts)
+        self._dropouts = list(_dropouts(self._others))
+        self._dtype = parameters[0][0].dtype
 
-    def losses(self, step: int, inputs: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    def redraw(self) -> None:
+        """Forget the masks of dropout, since its layers were told to draw new ones."""
+        for dropout in self._dropouts:
+            dropout.largest = 0
+
+    def masks(self, step: int, n_rows: int) -> list[torch.Tensor]:
+        """Masks of a step, counted since the last redraw: for each dropout of the models a tensor (models, size)."""
+        return [dropout.drawn(step, n_rows) for dropout in self._dropouts]
+
+    def losses(self, inputs: torch.Tensor, factors: torch.Tensor, masks: Sequence[torch.Tensor]) -> torch.Tensor:
         """Loss of each model in a step, shape (models,); leaves the gradients in their buffers.
 
         Parameters
         ----------
-        step : int
-            Since the epoch began.
         inputs : Tensor, shape (models, n, n_features)
         factors : Tensor, shape (models, n, n_classes)
             What the log-probabilities of a row are multiplied by in the loss, and then summed. With p the softmax of
             the row, the gradient by its logits is factors - p sum(factors). Members of a TabM share them equally.
+        masks : sequence of Tensor
+            Of `masks` for n rows.
         """
-        logarithms = torch.log_softmax(_forward(self._others, self._first.forward(inputs, step), step), -1)
+        for dropout, mask in zip(self._dropouts, masks, strict=True):
+            dropout.mask = mask
+        logits = _forward(self._others, self._first.forward(inputs.to(self._dtype)))
+        logarithms = torch.log_softmax(logits, -1, dtype=factors.dtype)
         if logarithms.ndim == 4:
             factors = (factors / logarithms.shape[1])[:, None].expand_as(logarithms).contiguous()
         gradient = torch._log_softmax_backward_data(factors, logarithms, -1, logarithms.dtype)
-        self._first.backward_to_parameters(_backward(self._others, gradient))
+        self._first.backward_to_parameters(_backward(self._others, gradient.to(self._dtype)))
         return logarithms.mul_(factors).sum(tuple(range(1, logarithms.ndim)))

@@ -30,6 +30,10 @@ class FlatParameters:
         AdamW, Adam, or SGD with Nesterov momentum, each of the parameters of one model as one group.
     averages : sequence of list of Tensor
         By model, averages of its parameters, which move into a buffer too, or nothing.
+    largest_norms : sequence of float
+        By model, to which its gradients are clipped as `torch.nn.utils.clip_grad_norm_` does; 0 for not at all.
+    products : torch.dtype
+        Of the copies of parameters and gradients that products are taken with; the parameters stay what they are.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class FlatParameters:
         parameters: Sequence[Sequence[nn.Parameter]],
         optimisers: Sequence[torch.optim.Optimizer],
         averages: Sequence[list[torch.Tensor]],
+        largest_norms: Sequence[float],
+        products: torch.dtype = torch.float32,
     ) -> None:
         self._shapes = [p.shape for p in parameters[0]]
         self._starts = [0]
@@ -46,15 +52,21 @@ class FlatParameters:
         self.values, self.gradients, self.averages, self._first, self._second = (like.new_zeros(size) for _ in range(5))
         self._counts = like.new_zeros(len(parameters), len(self._shapes))  # the framework counts steps by parameter
         self._optimisers = optimisers
+        self._clipped = [norm > 0.0 for norm in largest_norms]
+        self._largest_norms = like.new_tensor([norm or math.inf for norm in largest_norms])
         for k, (own, optimiser, average) in enumerate(zip(parameters, optimisers, averages, strict=True)):
             for parameter, value in zip(own, self._moved(self.values[k], own), strict=True):
                 parameter.data = value
             average[:] = self._moved(self.averages[k], average)
             self._move_state(k, own, optimiser)
+        self._rounded = self.values, self.gradients
+        if products == torch.bfloat16:
+            self._rounded = self.values.to(products), self.gradients.to(products)
         self._updates = [self._update(k) for k in range(len(parameters))]
         self._joint: JointStep | None = None
         if like.device.type != "cpu":  # where a call costs more than its arithmetic on all models
-            self._joint = JointStep(optimisers, self.values, self.gradients, self._first, self._second)
+            buffers = self.values, self.gradients, self._first, self._second, self.averages
+            self._joint = JointStep(optimisers, *buffers)
 
     def _move_state(self, k: int, parameters: Sequence[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
         states = [optimiser.state[p] for p in parameters]
@@ -77,24 +89,40 @@ class FlatParameters:
         return places[: len(tensors)]
 
     def stacked(self, members: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Each parameter of the models and its gradient, shape (models, *shape)."""
+        """Each parameter of the models and its gradient, shape (models, *shape), as products take and leave them."""
         places = [(slice(a, a + shape.numel()), shape) for a, shape in zip(self._starts, self._shapes, strict=False)]
-        values, gradients = self.values[members], self.gradients[members]
+        values, gradients = (buffer[members] for buffer in self._rounded)
         return [(values[:, at].unflatten(1, shape), gradients[:, at].unflatten(1, shape)) for at, shape in places]
 
-    def step(self, members: slice, largest_norms: Sequence[float]) -> None:
-        """Clip the gradients as `torch.nn.utils.clip_grad_norm_` does (not if the norm is 0), then step; by member."""
-        if any(largest_norms):
+    def step(self, members: slice, settings: torch.Tensor) -> None:
+        """Clip the gradients, step, and let the averages follow; by member.
+
+        Parameters
+        ----------
+        members : slice
+            Of the models.
+        settings : Tensor of float64, shape (2, models)
+            Learning rate of each, and what its weights count in their average, 0 where none is kept.
+        """
+        if self._rounded[1] is not self.gradients:
+            self.gradients[members].copy_(self._rounded[1][members])
+        if any(self._clipped[members]):
             norms = torch.linalg.vector_norm(self.gradients[members], dim=1)
-            largest = norms.new_tensor([norm or math.inf for norm in largest_norms])
-            shares = (largest / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
+            shares = (self._largest_norms[members] / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
             self.gradients[members].mul_(shares[:, None])
         self._counts[members] += 1
         if self._joint is not None:
-            self._joint.step(members, self._counts[members, :1])
-            return
-        for optimiser, update in zip(self._optimisers[members], self._updates[members], strict=True):
-            update(lr=optimiser.param_groups[0]["lr"])
+            self._joint.step(members, self._counts[members, :1], settings)
+        else:
+            self._steps_apart(members, *settings.tolist())
+        if self._rounded[0] is not self.values:
+            self._rounded[0][members].copy_(self.values[members])
+
+    def _steps_apart(self, members: slice, rates: list[float], weights: list[float]) -> None:
+        for k, rate, weight in zip(range(len(self.values))[members], rates, weights, strict=True):
+            self._updates[k](lr=rate)
+            if weight:
+                self.averages[k].lerp_(self.values[k], weight)
 
     def _update(self, k: int) -> Callable[..., None]:
         """The fused kernel of an optimiser on its row, which lacks the learning rate alone."""

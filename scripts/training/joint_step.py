@@ -11,14 +11,14 @@ class JointStep:
     """AdamW, Adam and SGD with Nesterov momentum on rows of buffers, each row by an optimiser of its own.
 
     The same formulas as the framework's (Loshchilov and Hutter 2019; Kingma and Ba 2015; Sutskever et al. 2013), and
-    the same results up to rounding. A step needs nothing from the CPU but the learning rates.
+    the same results up to rounding. A step needs nothing from the CPU.
 
     Parameters
     ----------
     optimisers : sequence of torch.optim.Optimizer
         By row; their weight decay, momentum, betas and eps are taken once, the learning rate with every step.
-    values, gradients, first, second : Tensor, shape (models, n)
-        Parameters, gradients, which a step overwrites, and moments; of SGD the momentum is `first`.
+    values, gradients, first, second, averages : Tensor, shape (models, n)
+        Parameters, gradients, which a step overwrites, moments, and averages; of SGD the momentum is `first`.
     """
 
     def __init__(
@@ -28,9 +28,9 @@ class JointStep:
         gradients: torch.Tensor,
         first: torch.Tensor,
         second: torch.Tensor,
+        averages: torch.Tensor,
     ) -> None:
-        self._optimisers = optimisers
-        self._buffers = values, gradients, first, second
+        self._buffers = values, gradients, first, second, averages
         groups = [optimiser.param_groups[0] for optimiser in optimisers]
 
         def column(numbers: Sequence[float]) -> torch.Tensor:
@@ -47,7 +47,7 @@ class JointStep:
         self._eps = column([group.get("eps", 0.0) for group in groups])
         self._sgd = torch.tensor(sgd, device=values.device)[:, None]
 
-    def step(self, members: slice, counts: torch.Tensor) -> None:
+    def step(self, members: slice, counts: torch.Tensor, settings: torch.Tensor) -> None:
         """One step of some models.
 
         Parameters
@@ -56,10 +56,12 @@ class JointStep:
             Rows of the buffers.
         counts : Tensor, shape (models, 1)
             Of the steps of each, this one included.
+        settings : Tensor, shape (2, models)
+            Learning rates, and what the weights count in their averages.
         """
-        values, gradients, first, second = (buffer[members] for buffer in self._buffers)
+        values, gradients, first, second, averages = (buffer[members] for buffer in self._buffers)
         beta1, beta2 = self._beta1[members], self._beta2[members]
-        rates = values.new_tensor([o.param_groups[0]["lr"] for o in self._optimisers[members]])[:, None]
+        rates, weights = settings.to(values.dtype)[:, :, None]
         gradients.addcmul_(values, self._added[members])
         values.mul_(1.0 - rates * self._decoupled[members])
         first.mul_(beta1).addcmul_(gradients, self._new1[members])
@@ -68,3 +70,4 @@ class JointStep:
         moments = torch.where(self._sgd[members], gradients + beta1 * first, first / (1.0 - beta1**counts))
         spread = (second / (1.0 - beta2**counts)).sqrt_().add_(self._eps[members])
         values.sub_(torch.where(self._sgd[members], moments, moments / spread).mul_(rates))
+        averages.lerp_(values, weights)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
 from scripts.models.layers import dropout_layers
@@ -21,6 +22,7 @@ from scripts.models.mlp import MLP
 from scripts.models.resnet import ResNet
 from scripts.models.tabm import TabM
 from scripts.random_keys import torch_generator
+from scripts.training.captured import CapturedStep, Step
 from scripts.training.explicit_backward import ExplicitBackward
 from scripts.training.flat_parameters import FlatParameters
 from scripts.training.inputs import take
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from scripts.training.run import TrainingRun
 
 _ROWS = 32  # with any width, whole vectors and the alignment that matrix products look for
-_BLOCK_ROWS = 4096  # of a run, gathered at a time: few calls, and still in the cache when they are used
+# Of a run, gathered at a time: few calls, and on the CPU still in the cache when they are used.
+_BLOCK_ROWS = {"cpu": 4096, "cuda": 16_384}
+_PRODUCTS = {"bfloat16": torch.bfloat16}  # else float32
 
 
 class Lockstep:
@@ -44,11 +48,17 @@ class Lockstep:
 
     def __init__(self, runs: Sequence[TrainingRun]) -> None:
         self.runs = list(runs)
+        hp = runs[0].spec.hyperparameters
         self._flat = FlatParameters(
-            [run.parameters for run in runs], [run.optimiser for run in runs], [run.average for run in runs]
+            [run.parameters for run in runs],
+            [run.optimiser for run in runs],
+            [run.average for run in runs],
+            [run.spec.hyperparameters.gradient_clip for run in runs],
+            _PRODUCTS.get(hp.precision, torch.float32),
         )
-        self._largest_norms = [run.spec.hyperparameters.gradient_clip for run in runs]
-        self._full = _filled(runs[0].spec.hyperparameters.batch_size)
+        self._full = _filled(hp.batch_size)
+        self._programs: dict[tuple[int, int], ExplicitBackward] = {}  # by the first and last of the runs that step
+        self._steps: dict[tuple[int, int], Step] = {}
 
     @staticmethod
     def shape(run: TrainingRun) -> tuple[object, ...] | None:
@@ -57,7 +67,8 @@ class Lockstep:
         in_parts = run.micro_batch < min(hp.batch_size, len(run.train_rows))  # memory had no room for a whole batch
         if in_parts or type(run.model) not in (MLP, ResNet, TabM):
             return None
-        return type(run.model), run.device, hp.activation, hp.batch_size, *(p.shape for p in run.parameters)
+        shapes = (p.shape for p in run.parameters)
+        return type(run.model), run.device, hp.precision, hp.activation, hp.batch_size, *shapes
 
     @torch.inference_mode()
     def epoch(self) -> list[float]:
@@ -70,38 +81,54 @@ class Lockstep:
         """
         start = time.perf_counter()
         members = [_Member(run) for run in self.runs]
-        program = cache(self._program)  # of this epoch, since each has dropout pools of its own
+        for program in self._programs.values():
+            program.redraw()
         losses = list[tuple[slice, torch.Tensor]]()
-        block_steps = max(1, _BLOCK_ROWS // self._full)
+        settings = _settings(members)
+        block_steps = max(1, _BLOCK_ROWS[settings.device.type] // self._full)
         for step in range(max(len(member.sizes) for member in members)):
             row = step % block_steps * self._full
             if row == 0:
                 block = _gathered(members, step, block_steps)
             for group, size in _groups(members, step):
-                for run in self.runs[group]:
-                    run.check_time(start)
+                if len(self.runs) == 1:  # no other has a time limit
+                    self.runs[0].check_time(start)
                 inputs, factors = (part[group, row : row + size] for part in block)
-                losses.append((group, program(group.start, group.stop).losses(step, inputs, factors)))
-                self._update(group, [member.first_step + step for member in members[group]])
+                masks = self._program(group).masks(step, size)
+                losses.append((group, self._step(group, size)(inputs, factors, settings[step, :, group], *masks)))
         # One copy to the CPU: each would wait for all that a GPU has still to do.
         values = torch.cat([values for _, values in losses]).tolist()
         for member, value in zip(itertools.chain(*(members[group] for group, _ in losses)), values, strict=True):
             member.losses.append(value)
         return [member.mean_loss() for member in members]
 
-    def _program(self, start: int, stop: int) -> ExplicitBackward:
-        models = [cast(MLP | ResNet | TabM, run.model) for run in self.runs[start:stop]]
-        return ExplicitBackward(models, self._flat.stacked(slice(start, stop)))
+    def _program(self, group: slice) -> ExplicitBackward:
+        if (group.start, group.stop) not in self._programs:
+            models = [cast(MLP | ResNet | TabM, run.model) for run in self.runs[group]]
+            self._programs[group.start, group.stop] = ExplicitBackward(models, self._flat.stacked(group))
+        return self._programs[group.start, group.stop]
 
-    def _update(self, group: slice, steps: Sequence[int]) -> None:
-        """Take the optimisers' steps; `steps` are those of each run since it began."""
-        for run, step in zip(self.runs[group], steps, strict=True):
-            run.set_learning_rate(step)
-        self._flat.step(group, self._largest_norms[group])
-        for k, step in enumerate(steps, group.start):
-            if self.runs[k].average:
-                weight = average_weight(self.runs[k].spec.ema_decay, step)
-                self._flat.averages[k].lerp_(self._flat.values[k], weight)
+    def _step(self, group: slice, size: int) -> Step:
+        """A step of some runs; those of whole batches are worth recording, where that can be done."""
+        step = partial(_take_step, self._program(group), self._flat, group)
+        if size < self._full or self._flat.values.device.type != "cuda":
+            return step
+        return self._steps.setdefault((group.start, group.stop), CapturedStep(step))
+
+
+def _take_step(
+    program: ExplicitBackward,
+    flat: FlatParameters,
+    group: slice,
+    inputs: torch.Tensor,
+    factors: torch.Tensor,
+    settings: torch.Tensor,
+    *masks: torch.Tensor,
+) -> torch.Tensor:
+    """Losses of the models in a step."""
+    losses = program.losses(inputs, factors, masks)
+    flat.step(group, settings)
+    return losses
 
 
 class _Member:
@@ -109,11 +136,13 @@ class _Member:
 
     def __init__(self, run: TrainingRun) -> None:
         hp, epoch = run.spec.hyperparameters, run.epoch + 1
-        generator = torch_generator(*run.spec.address, epoch, "dropout")
+        generator = torch_generator(*run.spec.address, epoch, "dropout", device=run.device)
         for layer in dropout_layers(run.model):
             layer.redraw(generator)
         self.inputs, self.losses = run.inputs, list[float]()
-        self.first_step = run.epoch * len(run.bounds)
+        steps = range(run.epoch * len(run.bounds), epoch * len(run.bounds))
+        self.rates = [run.learning_rate(step) for step in steps]
+        self.average_weights = [average_weight(run.spec.ema_decay, step) if run.average else 0.0 for step in steps]
         self.counts = [b - a for a, b in run.bounds]
         self.sizes = [_filled(count) for count in self.counts]
         self.starts = [0, *itertools.accumulate(self.sizes)]
@@ -151,6 +180,14 @@ class _Member:
     def mean_loss(self) -> float:
         """Mean of the steps' losses, by their rows."""
         return sum(loss * n for loss, n in zip(self.losses, self.counts, strict=True)) / sum(self.counts)
+
+
+def _settings(members: Sequence[_Member]) -> torch.Tensor:
+    """Learning rates, and weights in the averages, shape (steps, 2, members); zeros after a member's last step."""
+    settings = np.zeros((max(len(member.rates) for member in members), 2, len(members)))
+    for k, member in enumerate(members):
+        settings[: len(member.rates), 0, k], settings[: len(member.rates), 1, k] = member.rates, member.average_weights
+    return torch.from_numpy(settings).to(members[0].table.device)
 
 
 def _filled(count: int) -> int:

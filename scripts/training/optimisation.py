@@ -15,14 +15,15 @@ _LEAST_SHARE = 0.01  # of the peak learning rate at the end of a cosine
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], hyperparameters: Hyperparameters) -> torch.optim.Optimizer:
-    """Fused optimiser named by the hyperparameters."""
-    hp = hyperparameters
+    """Fused optimiser named by the hyperparameters; on a GPU its steps can be recorded."""
+    hp, parameters = hyperparameters, list(parameters)
+    device, decay = parameters[0].device, hp.weight_decay
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(hp.learning_rate, device=device) if on_gpu else hp.learning_rate
     if hp.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, hp.learning_rate, momentum=0.9, nesterov=True, weight_decay=hp.weight_decay, fused=True
-        )
+        return torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[hp.optimizer]
-    return kind(parameters, hp.learning_rate, weight_decay=hp.weight_decay, fused=True)
+    return kind(parameters, rate, weight_decay=decay, fused=True, capturable=on_gpu)
 
 
 def clipped_step(optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], largest_norm: float) -> None:

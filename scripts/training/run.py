@@ -30,10 +30,12 @@ from scripts.training.engine import Engine, OutOfTime, engine_of, train_epoch
 from scripts.training.inputs import Inputs, inputs_of
 from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.order import shuffled
+from scripts.training.precision import products_in
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
 
-_PREDICTION_ROWS = 2048  # rows per forward pass without gradients: large enough for the products, small enough for L2
+# Rows per forward pass without gradients: large enough for the products, and on the CPU small enough for L2.
+_PREDICTION_ROWS = {"cpu": 2048, "cuda": 16_384}
 
 
 class TrainingRun:
@@ -104,6 +106,7 @@ class TrainingRun:
             self.class_weights = len(self.targets) / ((counts > 0).sum() * counts.clamp(min=1)).float()
         self.sample_weights = self._sample_weights(dataset)
         rows = spec.validation_rows
+        self.validation_rows = torch.from_numpy(rows).to(device)
         self.validation_targets = torch.from_numpy(dataset.y[rows]).to(device)
         self.trading = SimulatedTrading.of(dataset, rows, spec.trading)
 
@@ -119,7 +122,7 @@ class TrainingRun:
 
     def _initial_model(self, n_classes: int) -> nn.Module:
         spec = self.spec
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # drawn on the CPU, whatever trains
             torch.manual_seed(key(*spec.address, "initial weights"))
             model = build_model(spec.hyperparameters, self.preprocessor.n_outputs, n_classes, spec.factories)
         return model.to(self.device)
@@ -189,12 +192,11 @@ class TrainingRun:
         generator = torch_generator(*self.spec.address, epoch, "order")
         return shuffled(len(self.train_rows), self._shuffle_block_rows, generator)
 
-    def set_learning_rate(self, step: int) -> None:
+    def learning_rate(self, step: int) -> float:
         """Of a step, counted since the run began."""
         hp, spec, n = self.spec.hyperparameters, self.spec, len(self.bounds)
         n_steps, warmup = (spec.schedule_epochs or spec.epochs) * n, spec.warmup_epochs * n
-        share = learning_rate_share(step, n_steps, warmup, hp.schedule)
-        self.optimiser.param_groups[0]["lr"] = hp.learning_rate * share
+        return hp.learning_rate * learning_rate_share(step, n_steps, warmup, hp.schedule)
 
     def check_time(self, start: float) -> None:
         """Raise OutOfTime if the run, whose epoch began at `start`, has used its allowed seconds."""
@@ -211,27 +213,28 @@ class TrainingRun:
     @property
     def _prediction_rows(self) -> int:
         """Rows per forward pass; each counts once for every member of a TabM."""
-        hp = self.spec.hyperparameters
-        return max(64, _PREDICTION_ROWS // hp.n_members) if hp.family == "tabm" else _PREDICTION_ROWS
+        hp, most = self.spec.hyperparameters, _PREDICTION_ROWS[self.device.type]
+        return max(64, most // hp.n_members) if hp.family == "tabm" else most
 
-    @torch.no_grad()
     def predict(self, rows: np.ndarray) -> torch.Tensor:
         """Logits, float32 of shape (len(rows), n_classes) on the CPU, by the weights that are evaluated."""
+        return self._logits(torch.from_numpy(rows).to(self.device)).cpu()
+
+    @torch.no_grad()
+    def _logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """As `predict`, on the device; in full precision, whatever training may round."""
         self.model.eval()
-        index = torch.from_numpy(rows).to(self.device)
-        with self._averaged():
-            parts = [self.model(self.gather(part)) for part in index.split(self._prediction_rows)]
-        return torch.cat(parts).float().cpu()
+        with self._averaged(), products_in("float32"):
+            return torch.cat([self.model(self.gather(part)) for part in rows.split(self._prediction_rows)]).float()
 
     def _evaluate(self) -> tuple[float, float, float | None]:
-        """Loss, accuracy and simulated return on the validation rows; one copy to the CPU."""
-        logits = self.predict(self.spec.validation_rows)
-        targets = self.validation_targets.cpu()
-        loss = float(F.cross_entropy(logits, targets))
-        accuracy = float((logits.argmax(dim=1) == targets).double().mean())
+        """Loss, accuracy and simulated return on the validation rows."""
+        logits, targets = self._logits(self.validation_rows), self.validation_targets
+        hits = (logits.argmax(dim=1) == targets).double().mean()
+        loss, accuracy = torch.stack([F.cross_entropy(logits, targets).double(), hits]).tolist()  # one copy to the CPU
         if self.trading is None or not math.isfinite(loss):
             return loss, accuracy, None
-        return loss, accuracy, total_return(self.trading.returns(logits).net)
+        return loss, accuracy, total_return(self.trading.returns(logits.cpu()).net)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -265,7 +268,7 @@ class TrainingRun:
         paused = {}
         if self.spec.pauses and state == "complete":
             paused = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        average, self.average = self.average, []
+        average, self.average, self.engine = self.average, [], None
         self.model.load_state_dict(self.best_weights)
         best = self.history[(self.stopping.best_epoch or self.epoch) - 1]
         start = time.perf_counter()
@@ -310,7 +313,8 @@ class TrainingRun:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`, for a run made with the same spec and data set."""
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        own = self.optimiser.state_dict()["param_groups"]  # settings of this run, whatever device its state comes from
+        self.optimiser.load_state_dict(state["optimiser"] | {"param_groups": own})
         self.average = [a.to(self.device) for a in state["average"]]
         self.best_weights = state["best_weights"]
         self.stopping.load_state_dict(state["stopping"])

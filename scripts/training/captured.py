@@ -1,0 +1,57 @@
+"""Steps on a GPU as CUDA graphs: a small network's kernels take less time than their launches one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Step = Callable[..., torch.Tensor]
+
+
+class CapturedStep:
+    """A step that is recorded once it was taken a few times, and replayed from then on.
+
+    The step may read nothing that changes but its arguments and the seed of the GPU's random numbers, must not wait
+    for the GPU, and must keep what it changes where it is. A replay runs the same kernels.
+
+    Parameters
+    ----------
+    step : callable
+        Takes tensors of always the same shapes, returns a tensor.
+
+    Attributes
+    ----------
+    warm_up : int
+        Calls before the recording, in which libraries allocate and choose, and optimisers make their state.
+    """
+
+    warm_up = 3
+
+    def __init__(self, step: Step) -> None:
+        self._step, self._calls = step, 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
+        """Take the step; its result is the caller's own."""
+        if self._calls < self.warm_up:
+            self._calls += 1
+            return self._beside(arguments)
+        if self._graph is None:
+            self._places = [argument.clone() for argument in arguments]
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._result = self._step(*self._places)
+            self._graph = graph
+        torch._foreach_copy_(self._places, arguments)
+        self._graph.replay()
+        return self._result.clone()
+
+    def _beside(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """On another stream, as a recording will be, since autograd binds what it makes to the stream it is made on."""
+        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            result = self._step(*arguments)
+        current.wait_stream(stream)
+        return result

@@ -1,0 +1,107 @@
+"""Training on a GPU: recorded steps are those taken apart, members are those alone, states move between devices."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from scripts.artifacts import pack_tensors, unpack_tensors
+from scripts.execution.executor import Carrier, Task
+from scripts.training.captured import CapturedStep
+from scripts.training.population import Population
+from scripts.training.run import TrainingRun
+from tests.test_training import DATA, finished, spec
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here")
+
+FAMILIES = {
+    "mlp": {},
+    "resnet": {},
+    "tabm": {"n_members": 4},
+    "gru": {"window": 4},
+    "tcn": {"window": 4},
+    "transformer": {"window": 4, "patch_length": 2},
+}
+EVERYTHING = {"dropout": 0.2, "schedule": "cosine", "label_smoothing": 0.1, "class_weights": "balanced"}
+
+
+def on_gpu(family="mlp", precision="float32", **own):
+    values = EVERYTHING | {"family": family, "precision": precision, "batch_size": 32} | FAMILIES[family]
+    settings = {"ema_decay": 0.9, "warmup_epochs": 1, "epochs": 5} | own
+    values |= settings.pop("hyperparameters", {})
+    return spec(hyperparameters=values, device="cuda", **settings)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recorded_steps_are_those_taken_one_by_one(family, optimizer, precision, monkeypatch):
+    given = on_gpu(family, precision, hyperparameters={"optimizer": optimizer})
+    recorded = finished(TrainingRun(given, DATA))
+    monkeypatch.setattr(CapturedStep, "warm_up", 10**9)
+    eager = finished(TrainingRun(given, DATA))
+    assert torch.equal(recorded.validation_logits, eager.validation_logits)
+    assert [r.train_loss for r in recorded.history] == [r.train_loss for r in eager.history]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_trains_as_the_cpu_does(family):
+    given = on_gpu(family, hyperparameters={"dropout": 0.0})
+    gpu = finished(TrainingRun(given, DATA))
+    cpu = finished(TrainingRun(dataclasses.replace(given, device="cpu"), DATA))
+    assert gpu.outcome.train_loss == pytest.approx(cpu.outcome.train_loss, abs=1e-4)
+    assert torch.allclose(gpu.validation_logits, cpu.validation_logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["mlp", "resnet"])
+def test_members_end_where_they_end_alone(family):
+    different = [{"learning_rate": 1e-3}, {"dropout": 0.0}, {"optimizer": "sgd"}, {"gradient_clip": 0.0}, {}]
+    specs = [on_gpu(family, hyperparameters=own, address=(k,), epochs=3 + k) for k, own in enumerate(different)]
+    population = Population([TrainingRun(one, DATA) for one in specs])
+    while not population.finished:
+        population.advance()
+    for one, member in zip(specs, population.runs, strict=True):
+        alone = finished(TrainingRun(one, DATA))
+        assert torch.allclose(member.validation_logits, alone.validation_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_resumed_run_ends_where_one_does_that_was_not_interrupted(family):
+    given = on_gpu(family)
+    begun, resumed = TrainingRun(given, DATA), TrainingRun(given, DATA)
+    begun.advance(2)
+    resumed.load_state_dict(unpack_tensors(pack_tensors(begun.state_dict())))
+    assert torch.allclose(finished(resumed).validation_logits, finished(begun).validation_logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["mlp", "gru"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_run_goes_on_on_the_other_device(family, optimizer):
+    gpu = on_gpu(family, hyperparameters={"dropout": 0.0, "optimizer": optimizer})
+    cpu = dataclasses.replace(gpu, device="cpu")
+    straight = finished(TrainingRun(cpu, DATA))
+    for first, second in ((gpu, cpu), (cpu, gpu)):
+        begun, resumed = TrainingRun(first, DATA), TrainingRun(second, DATA)
+        begun.advance(2)
+        resumed.load_state_dict(unpack_tensors(pack_tensors(begun.state_dict())))
+        assert torch.allclose(finished(resumed).validation_logits, straight.validation_logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["mlp", "transformer"])
+def test_where_memory_does_not_suffice_runs_are_parted_and_steps_taken_in_parts(family):
+    """4 runs whose steps take some 100 MB each, in 250 MB above what is there."""
+    wide = {"width": 2048, "depth": 6, "batch_size": 400, "dropout": 0.0}
+    specs = [on_gpu(family, name=f"run {k}", address=(k,), hyperparameters=wide, epochs=1) for k in range(4)]
+    expected = [finished(TrainingRun(one, DATA)) for one in specs]
+    torch.cuda.empty_cache()
+    most = (torch.cuda.memory_reserved() + 250 * 2**20) / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(most)
+    try:
+        carrier, ends = Carrier([Task(one, None) for one in specs], DATA), {}
+        while len(ends) < len(specs):
+            ends |= {update.name: update.outcome for update in carrier.advance() if update.outcome}
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    for one, run in zip(specs, expected, strict=True):
+        assert ends[one.name].failure is None
+        assert ends[one.name].train_loss == pytest.approx(run.outcome.train_loss, abs=1e-2)
