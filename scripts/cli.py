@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from scripts.run_dir import RunDir
 
 
+_WORKERS_PER_GPU = 2  # while one prepares an epoch or packs a state, the other's kernels run
+
+
 @dataclass(frozen=True)
 class Session:
     """One call of a command.
@@ -152,10 +155,14 @@ class Session:
 
     @property
     def workers(self) -> int:
-        """Number of worker processes asked for."""
-        if self.arguments.workers == "auto":
-            return len(os.sched_getaffinity(0))
-        return int(self.arguments.workers)
+        """Number of worker processes asked for: one a core, on GPUs a few for each, if nothing was."""
+        if self.arguments.workers != "auto":
+            return int(self.arguments.workers)
+        if (device := str(self.arguments.device)).startswith("cuda"):
+            import torch
+
+            return _WORKERS_PER_GPU * (1 if ":" in device else max(1, torch.cuda.device_count()))
+        return len(os.sched_getaffinity(0))
 
     @property
     def device(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
@@ -73,6 +74,11 @@ def _shares(families: Collection[str], first: Sequence[Values]) -> dict[str, flo
     return {f: known * counts[f] / max(1, len(first)) + (1.0 - known) / len(families) for f in families}
 
 
+def one_of_each_family(configurations: Sequence[Values]) -> list[Values]:
+    """The first configuration of each family."""
+    return list({values.get("family", "mlp"): values for values in reversed(configurations)}.values())[::-1]
+
+
 def _families_in_turn(configurations: Sequence[Values]) -> list[Values]:
     places: dict[object, int] = {}
     turns = []
@@ -90,6 +96,7 @@ def _epoch_s(hyperparameters: Hyperparameters, dataset: Dataset, experiment: Exp
     n_validated = max(1, int(share * len(validation)))
     rows = train[-min(len(train), _MOST_ROWS) :], validation[:n_validated]
     spec = RunSpec("measured", (0,), hyperparameters, *rows, 2, factories=experiment.models, device=device)
+    torch.set_num_threads(1)  # as a worker trains
     run = TrainingRun(spec, dataset)
     run.advance(2)
     return run.history[-1].duration_s / len(rows[0])

@@ -23,6 +23,7 @@ from scripts.phases import (
     provenance,
     watching,
 )
+from scripts.placement import choose_device
 from scripts.plans import means, show_plan, time_of_final
 from scripts.run_dir import RunDir
 
@@ -37,6 +38,11 @@ def finalise(session: Session) -> None:
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)
+    values, n_runs = (
+        [member.hyperparameters.model_dump() for member in members],
+        experiment.final.n_seeds * len(members),
+    )
+    choose_device(session, experiment, dataset, run_dir.final / "plan.json", lambda: values, n_runs)
     work = FinalTraining(experiment, members, dataset, device(session, experiment))
     if session.arguments.dry_run:
         _show_plan(session, experiment, work, selection)

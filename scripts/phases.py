@@ -26,7 +26,8 @@ from scripts.executing import device, executing
 from scripts.execution.driver import Watch
 from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_first, load_later
 from scripts.models.registry import applicable_space
-from scripts.plans import in_epochs, means, measured_search, show_plan, time_of_folds, time_of_search
+from scripts.placement import choose_device
+from scripts.plans import in_epochs, likely_search, means, measured_search, show_plan, time_of_folds, time_of_search
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.tensorboard_log import TensorBoardLog
@@ -86,6 +87,7 @@ def claim(session: Session, folder: Path, phase: str, experiment: Experiment, or
     plan = folder / "plan.json"
     now = {"experiment": experiment.recorded(), **origin}
     if not plan.exists():
+        now["device"] = device(session, experiment)
         # The plan comes last: once it is there, so is everything that belongs to the start of the phase.
         write_bytes(folder / "config.yaml", dump_yaml(experiment.recorded()).encode())
         write_json(plan, now)
@@ -151,6 +153,8 @@ def tune(session: Session) -> None:
     earlier = [path for path in (session.arguments.next, *session.arguments.warm_start) if path is not None]
     first = first_trials(run_dir, earlier, experiment, space, dataset.fingerprint, session.arguments.fresh)
     starting = [trial.values for trial in first.trials]
+    likely = functools.partial(likely_search, experiment, space, starting)
+    choose_device(session, experiment, dataset, run_dir.tuning / "plan.json", likely, experiment.tuning.proposal_lag)
     measure = functools.cache(functools.partial(measured_search, session, experiment, dataset, space, starting))
     experiment = in_epochs(session, experiment, dataset, measure)
     config, total = experiment.tuning, experiment.search_epochs
@@ -159,9 +163,8 @@ def tune(session: Session) -> None:
     if session.arguments.dry_run:
         say_all(session, notes)
         files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
-        likely = time_of_search(session, experiment, dataset, measure)
-        what = f"{config.n_trials} trials"
-        show_plan(session, experiment, dataset, what, total, files, config.proposal_lag, likely)
+        what, took = f"{config.n_trials} trials", time_of_search(session, experiment, dataset, measure)
+        show_plan(session, experiment, dataset, what, total, files, config.proposal_lag, took)
         return
     if session.arguments.check_leaks:
         check_leaks(session, experiment, development, origin)
@@ -222,6 +225,9 @@ def extend(session: Session) -> None:
     dataset = load_data(session, experiment)
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
+    n_trainings = len(chosen) * experiment.extended.cross_validation_folds
+    values = [trial["hyperparameters"] for trial in chosen]
+    choose_device(session, experiment, dataset, run_dir.extended / "plan.json", lambda: values, n_trainings)
     left = None if experiment.epoch_budget is None else experiment.epoch_budget - trials["epochs_spent"]
     work = CrossValidation(experiment, dataset, chosen, device(session, experiment), left)
     if session.arguments.dry_run:

@@ -68,12 +68,16 @@ def show_plan_table(session: Session, rows: Mapping[str, str], files: list[Path]
     session.conclude(session.same_command("--dry-run"), [])
 
 
+def likely_search(experiment: Experiment, space: SearchSpace, first: Sequence[Values]) -> list[Values]:
+    """Configurations like those that phase 1 trains, of which `first` are those that it begins with."""
+    return likely_configurations(space, first, [draw(space, experiment.seed, k) for k in range(_DRAWN)])
+
+
 def measured_search(
     session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
 ) -> Measured:
-    """Epochs of configurations like those that phase 1 trains, of which `first` are those that it begins with."""
-    draws = [draw(space, experiment.seed, k) for k in range(_DRAWN)]
-    return measure_epochs(likely_configurations(space, first, draws), dataset, experiment, session.device, first)
+    """Epochs of `likely_search`."""
+    return measure_epochs(likely_search(experiment, space, first), dataset, experiment, session.device, first)
 
 
 def time_of_search(session: Session, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]) -> str:

@@ -1,7 +1,9 @@
 """Training on a GPU: recorded steps are those taken apart, members are those alone, states move between devices."""
 
 import dataclasses
+import gc
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from scripts.execution.executor import Carrier, Task
 from scripts.training.captured import CapturedStep
 from scripts.training.population import Population
 from scripts.training.run import TrainingRun
+from tests.conftest import SCRIPTS, artifact, run
 from tests.test_training import DATA, finished, spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here")
@@ -87,21 +90,47 @@ def test_a_run_goes_on_on_the_other_device(family, optimizer):
         assert torch.allclose(finished(resumed).validation_logits, straight.validation_logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("family", ["mlp", "transformer"])
-def test_where_memory_does_not_suffice_runs_are_parted_and_steps_taken_in_parts(family):
-    """4 runs whose steps take some 100 MB each, in 250 MB above what is there."""
-    wide = {"width": 2048, "depth": 6, "batch_size": 400, "dropout": 0.0}
-    specs = [on_gpu(family, name=f"run {k}", address=(k,), hyperparameters=wide, epochs=1) for k in range(4)]
-    expected = [finished(TrainingRun(one, DATA)) for one in specs]
+@pytest.mark.parametrize(("family", "room"), [("mlp", 2.5), ("mlp", 0.6), ("transformer", 0.6)])
+def test_where_memory_does_not_suffice_runs_are_parted_and_steps_taken_in_parts(family, room):
+    """Four runs of 40,000 rows a step, with room for 2.5 of them, or for a part of a single step."""
+    large = {"width": 256, "depth": 4, "batch_size": 40_000, "dropout": 0.0, "activation": "gelu"}
+    rows = np.resize(spec().train_rows, 40_000)
+    specs = [
+        on_gpu(family, name=f"run {k}", address=(k,), hyperparameters=large, epochs=2, train_rows=rows)
+        for k in range(4)
+    ]
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    alone = finished(TrainingRun(specs[0], DATA)).outcome
+    needed = torch.cuda.max_memory_allocated() - before
+    gc.collect()
     torch.cuda.empty_cache()
-    most = (torch.cuda.memory_reserved() + 250 * 2**20) / torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(most)
+    most = torch.cuda.memory_reserved() + room * needed
+    torch.cuda.set_per_process_memory_fraction(most / torch.cuda.get_device_properties(0).total_memory)
     try:
         carrier, ends = Carrier([Task(one, None) for one in specs], DATA), {}
         while len(ends) < len(specs):
             ends |= {update.name: update.outcome for update in carrier.advance() if update.outcome}
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    for one, run in zip(specs, expected, strict=True):
-        assert ends[one.name].failure is None
-        assert ends[one.name].train_loss == pytest.approx(run.outcome.train_loss, abs=1e-2)
+    assert {outcome.failure for outcome in ends.values()} == {None}
+    assert ends["run 0"].train_loss == pytest.approx(alone.train_loss, abs=1e-3)
+    in_parts = [run.micro_batch < 40_000 for run in carrier._population.runs]
+    assert all(in_parts) if room < 1 else carrier._population.most_together == 2 and not any(in_parts)
+
+
+def test_a_phase_stays_on_the_device_that_was_faster_when_it_began(tmp_path, tiny_config):
+    def said(script, folder, *flags):
+        done = run(script, tmp_path / folder, *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = said(SCRIPTS[0], "auto", "--config", tiny_config)
+    device = artifact(tmp_path / "auto", "hyperparameter_tuning_results/plan.json")["device"]
+    assert f"trains on {device}, which is faster here" in first
+    assert "faster here" not in said(SCRIPTS[0], "auto", "--config", tiny_config)
+    for folder, device in (("gpu", "cuda"), ("first gpu", "cuda:0")):
+        assert "on cuda" in said(SCRIPTS[0], folder, "--config", tiny_config, "--device", device)
+        for script in SCRIPTS[1:4]:
+            said(script, folder, "--device", device)
+        assert "accuracy" in said(SCRIPTS[4], folder)

@@ -148,20 +148,22 @@ class Carrier:
         else:
             return [self._update(run, report) for run, report in zip(group, reports, strict=True)]
         # Outside of the handler: the error holds the tensors of the step that failed.
-        again = self._parted(group)
+        parts = self._parted(group)
         if alone:
-            again[0].micro_batch //= 2
-        return [update for run in again for update in self._advance([run])]
+            parts[0][0].micro_batch //= 2
+        return [update for part in parts for update in self._advance(part)]
 
-    def _parted(self, group: list[TrainingRun]) -> list[TrainingRun]:
-        """The same runs, from here on one after the other, each from its last whole epoch."""
-        self._population.most_together = 1
+    def _parted(self, group: list[TrainingRun]) -> list[list[TrainingRun]]:
+        """The same runs, each from its last whole epoch; from here on half as many train together."""
+        most = self._population.most_together = max(1, len(group) // 2)
         self._population.runs = [run for run in self._population.runs if run not in group]
         names = [run.spec.name for run in group]
+        for run in group:
+            run.engine = None  # they hold each other, and with them the memory that is wanted
         group.clear()
         again = [self._made(self._tasks[name]) for name in names]
         self._population.runs += again
-        return again
+        return [again[k : k + most] for k in range(0, len(again), most)]
 
     def _made(self, task: Task) -> TrainingRun:
         rows = task.spec.train_rows

@@ -34,6 +34,7 @@ _REAPED_S = 0.2  # until the system tells that a process has been killed
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    number: int
     given: Assignment = field(default_factory=Assignment)
 
     @property
@@ -63,7 +64,7 @@ class ProcessExecutor:
         self._ready: deque[Update] = deque()
         self._dataset = SharedDataset(dataset)
         self._context = begin_server()
-        self._workers = [_Worker(*self._start()) for _ in range(workers)]
+        self._workers = [_Worker(*self._start(number), number) for number in range(workers)]
 
     @property
     def n_ready(self) -> int:
@@ -116,10 +117,10 @@ class ProcessExecutor:
             worker.pipe.close()
         self._dataset.close()
 
-    def _start(self) -> tuple[BaseProcess, Connection]:
+    def _start(self, number: int) -> tuple[BaseProcess, Connection]:
         for attempt in range(_RETRIES + 1):
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_work, args=(theirs, self._dataset), daemon=True)
+            process = self._context.Process(target=_work, args=(theirs, self._dataset, number), daemon=True)
             try:
                 process.start()
                 break
@@ -167,7 +168,7 @@ class ProcessExecutor:
         worker.pipe.close()
         runs = worker.given.runs
         self._tell(WorkerEvent("worker_died", worker.name, runs, why))
-        worker.process, worker.pipe = self._start()
+        worker.process, worker.pipe = self._start(worker.number)
         failed = worker.given.lost(why)
         self._tell(WorkerEvent("given_up" if failed else "retried", worker.name, runs, why))
         if failed:
@@ -176,8 +177,8 @@ class ProcessExecutor:
             self._give(worker)
 
 
-def _work(pipe: Connection, shared: SharedDataset) -> None:
-    """Body of a worker."""
+def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
+    """Body of a worker; its number says which of several GPUs is its own, where a run names none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the shell reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
@@ -187,6 +188,8 @@ def _work(pipe: Connection, shared: SharedDataset) -> None:
             tasks, apart = pipe.recv()
         except EOFError:
             return
+        if tasks[0].spec.device == "cuda":
+            torch.cuda.set_device(number % torch.cuda.device_count())
         for updates in carried(tasks, dataset, apart):
             pipe.send(updates)
             if isinstance(updates, Exception):

@@ -214,7 +214,9 @@ class TrainingRun:
     def _prediction_rows(self) -> int:
         """Rows per forward pass; each counts once for every member of a TabM."""
         hp, most = self.spec.hyperparameters, _PREDICTION_ROWS[self.device.type]
-        return max(64, most // hp.n_members) if hp.family == "tabm" else most
+        if self.micro_batch < min(hp.batch_size, len(self.train_rows)):
+            most = min(most, self.micro_batch)  # there was no room for more
+        return max(64, most // hp.n_members) if hp.family == "tabm" else max(64, most)
 
     def predict(self, rows: np.ndarray) -> torch.Tensor:
         """Logits, float32 of shape (len(rows), n_classes) on the CPU, by the weights that are evaluated."""
