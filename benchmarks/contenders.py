@@ -47,6 +47,8 @@ JOBS = {
     "resnet": Job(60_000, 12_000, {"width": 128}),
     "tabm": Job(10_240, 2_048, {"width": 128, "n_members": 32}),
     "gru": Job(20_000, 4_000, {"width": 64, "depth": 1, "window": 20}),
+    "tcn": Job(20_000, 4_000, {"width": 64, "window": 20}),
+    "transformer": Job(20_000, 4_000, {"width": 64, "window": 20}),
 }
 
 

@@ -131,6 +131,21 @@ def test_an_own_model_is_part_of_the_next_command(tmp_path, tiny_config):
     assert answer(done)["next"].endswith("--set models.mine=mine:make"), done.stderr
 
 
+def test_workers_find_the_commands_own_modules_from_anywhere(tmp_path, tiny_config):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").write_text("raise SystemExit('a package of somebody else')\n")
+    few = [
+        "--set",
+        "tuning.n_random_trials=2",
+        "--set",
+        "tuning.n_bayesian_trials=0",
+        "--set",
+        "search_space.family=mlp",
+    ]
+    done = run(TUNING, tmp_path / "run", "--config", tiny_config, *few, "--workers", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 # --- help and hints -------------------------------------------------------------------------------------------------
 
 

@@ -146,7 +146,10 @@ class Carrier:
             if not (_can_halve(group[0], error) if alone else _is_memory(error)):
                 return [self._failed(run.spec, run, error) for run in group]
         else:
-            return [self._update(run, report) for run, report in zip(group, reports, strict=True)]
+            updates = [self._update(run, report) for run, report in zip(group, reports, strict=True)]
+            if self._population.most_together is not None:
+                _release(group)
+            return updates
         # Outside of the handler: the error holds the tensors of the step that failed.
         parts = self._parted(group)
         if alone:
@@ -158,8 +161,7 @@ class Carrier:
         most = self._population.most_together = max(1, len(group) // 2)
         self._population.runs = [run for run in self._population.runs if run not in group]
         names = [run.spec.name for run in group]
-        for run in group:
-            run.engine = None  # they hold each other, and with them the memory that is wanted
+        _release(group)
         group.clear()
         again = [self._made(self._tasks[name]) for name in names]
         self._population.runs += again
@@ -189,6 +191,12 @@ class Carrier:
             self._population.runs.remove(run)
         epochs, seconds = (run.epoch, sum(r.duration_s for r in run.history)) if run else (0, 0.0)
         return Update(spec.name, None, None, Outcome.failed(reason, epochs, seconds))
+
+
+def _release(group: list[TrainingRun]) -> None:
+    """Let go of what a step needs, where memory is short; an engine and its runs hold each other."""
+    for run in group:
+        run.engine = None
 
 
 def carried(tasks: Sequence[Task], dataset: Dataset, apart: bool) -> Iterator[list[Update] | Exception]:

@@ -63,7 +63,6 @@ class ProcessExecutor:
         self._patience, self._tell = Patience(least_epoch_s), tell
         self._ready: deque[Update] = deque()
         self._dataset = SharedDataset(dataset)
-        self._context = begin_server()
         self._workers = [_Worker(*self._start(number), number) for number in range(workers)]
 
     @property
@@ -119,8 +118,9 @@ class ProcessExecutor:
 
     def _start(self, number: int) -> tuple[BaseProcess, Connection]:
         for attempt in range(_RETRIES + 1):
-            ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_work, args=(theirs, self._dataset, number), daemon=True)
+            context = begin_server()  # again, if it was killed
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, self._dataset, number), daemon=True)
             try:
                 process.start()
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -13,13 +14,23 @@ if TYPE_CHECKING:
 
 # PyTorch imports its compiler, which nothing here uses, when the first optimiser is made: most of a worker's start.
 _PRELOADED = ["scripts.execution.processes", "torch._dynamo"]
+_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def begin_server() -> ForkServerContext:
     """Begin the server, without waiting for it, unless it runs; the context that starts workers by it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    forkserver.ensure_running()
+    # The server knows no path but that of the environment: elsewhere it would find no `scripts`, or somebody else's.
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = _ROOT if before is None else os.pathsep.join((_ROOT, before))
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
     return context
 
 
