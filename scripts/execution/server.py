@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -21,17 +23,28 @@ def begin_server() -> ForkServerContext:
     """Begin the server, without waiting for it, unless it runs; the context that starts workers by it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    # The server knows no path but that of the environment: elsewhere it would find no `scripts`, or somebody else's.
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = _ROOT if before is None else os.pathsep.join((_ROOT, before))
-    try:
+    with _paths():
         forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
     return context
+
+
+@contextlib.contextmanager
+def _paths() -> Iterator[None]:
+    """A new process finds our modules first; the server is told no other path, and would begin in the current folder.
+
+    There it would find no `scripts`, or somebody else's.
+    """
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    earlier = before["PYTHONPATH"]
+    os.environ |= {"PYTHONPATH": _ROOT if earlier is None else f"{_ROOT}{os.pathsep}{earlier}", "PYTHONSAFEPATH": "1"}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def begin_workers(session: Session, results: Path) -> None:
