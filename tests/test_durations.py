@@ -4,6 +4,7 @@ import pytest
 
 from scripts.config import Experiment
 from scripts.durations import Measured, epochs_in, extended_s, final_s, likely_configurations, measure_epochs, search_s
+from scripts.placement import fastest
 from scripts.search_space import Choices
 from tests.test_training import DATA
 
@@ -38,3 +39,11 @@ def test_each_family_is_measured_and_those_that_a_search_begins_with_count_most(
     assert set(measured.per_row_s) == {"mlp", "resnet"} and min(measured.per_row_s.values()) > 0
     assert measured.shares == pytest.approx({"mlp": 0.95, "resnet": 0.05})
     assert measure_epochs(chosen, DATA, EXPERIMENT, "cpu").shares == {"mlp": 0.5, "resnet": 0.5}
+
+
+def test_the_device_that_trains_more_at_once_is_faster_if_an_epoch_takes_the_same():
+    configurations = [{"family": family, "width": 8} for family in ("mlp", "resnet", "mlp")]
+    for busy in ("cpu", "cpu:0"):  # two names of one device
+        best, why = fastest(EXPERIMENT, DATA, configurations, {"cpu": 1, "cpu:0": 1} | {busy: 10**6})
+        assert best == busy
+        assert why.count("mlp") == why.count("resnet") == 2

@@ -25,6 +25,7 @@ SHAPES = [
         ("resnet", "gelu", 2, 5, 50),
     ]
 ]
+SHAPES.append(SHAPES[0] | {"precision": "bfloat16"})
 
 
 @st.composite

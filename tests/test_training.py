@@ -106,6 +106,18 @@ def test_a_resumed_run_ends_in_the_same_bits(family, optimizer):
             )
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_products_of_16_bits_train_nearly_as_well(family):
+    values = {"family": family, "dropout": 0.0, "window": 3 if family in ("gru", "tcn", "transformer") else 1}
+    exact, rounded = (
+        finished(TrainingRun(spec(hyperparameters=values | {"precision": precision}), DATA)).outcome
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded.train_loss != exact.train_loss
+    assert rounded.train_loss == pytest.approx(exact.train_loss, abs=0.02)
+    assert rounded.val_accuracy == pytest.approx(exact.val_accuracy, abs=0.05)
+
+
 def test_the_reported_return_is_that_of_trading_the_kept_logits_by_the_rules():
     rules = TradingRules(5.0, margin=0.05, position="proportional", max_weight=0.5)
     settings = spec(trading=rules)
