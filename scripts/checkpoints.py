@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from pathlib import Path
+from typing import Any
 
 from scripts.artifacts import unpack_tensors
 from scripts.durable_files import environment_errors, write_bytes
@@ -24,20 +25,23 @@ class Checkpoints:
                 os.replace(path, self._earlier(name))
         write_bytes(path, packed)
 
-    def load(self, name: str) -> tuple[bytes | None, str]:
-        """Newest undamaged generation of run `name` (None without one) and a warning, empty if all is well."""
+    def load(self, name: str) -> tuple[bytes | None, dict[str, Any], str]:
+        """Newest undamaged generation of run `name`, packed and unpacked, and a warning, empty if all is well.
+
+        None and nothing without one.
+        """
         damaged = []
         for path in (self.folder / f"{name}.pt", self._earlier(name)):
             if not path.exists():
                 continue
             content = path.read_bytes()
             try:
-                unpack_tensors(content)
+                state = unpack_tensors(content)
             except ValueError as error:
                 damaged.append(f"{path}: {error}")
                 continue
-            return content, f"{damaged[0]}; going on from the checkpoint before it" if damaged else ""
-        return None, f"{damaged[0]}; no earlier one is whole, {name} starts anew" if damaged else ""
+            return content, state, f"{damaged[0]}; going on from the checkpoint before it" if damaged else ""
+        return None, {}, f"{damaged[0]}; no earlier one is whole, {name} starts anew" if damaged else ""
 
     def drop_earlier(self, name: str) -> None:
         """Remove the second generation once a run has finished."""

@@ -78,7 +78,13 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
     add = parser.add_argument_group("where and how it runs").add_argument
     run_dir_help = "where all results lie, also s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: here)"
     add("--run-dir", type=parse_run_dir, default=Path("."), metavar="DIR|URL", help=run_dir_help)
-    add("--workers", type=_workers, default="auto", metavar="N|auto", help="processes that train (default: one a core, two a GPU)")
+    add(
+        "--workers",
+        type=_workers,
+        default="auto",
+        metavar="N|auto",
+        help="processes that train (default: one a core, two a GPU)",
+    )
     add("--execution", choices=("serial", "processes", "ray"), help="where trainings run (default: local processes)")
     add("--ray-address", metavar="auto|HOST:PORT", help="Ray cluster (default: one of its own)")
     add("--storage", metavar="URL", help="PostgreSQL server of the study (default: HYPER_STORAGE, else a SQLite file)")

@@ -202,12 +202,12 @@ def test_views_of_one_tensor_are_no_bomb():
 def test_checkpoints_fall_back_to_the_generation_before(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     first, second = pack_tensors(state(1)), pack_tensors(state(2))
-    assert checkpoints.load("trial") == (None, "")
+    assert checkpoints.load("trial")[::2] == (None, "")
     checkpoints.save("trial", first)
     checkpoints.save("trial", second)
-    assert checkpoints.load("trial") == (second, "")
+    assert checkpoints.load("trial")[::2] == (second, "")
     (tmp_path / "trial.pt").write_bytes(second[:-100])
-    loaded, warning = checkpoints.load("trial")
+    loaded, _, warning = checkpoints.load("trial")
     assert loaded == first
     assert "going on from the checkpoint before it" in warning
 

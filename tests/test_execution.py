@@ -260,7 +260,7 @@ def test_a_time_budget_that_ends_keeps_the_epoch_of_every_run_and_they_go_on(tmp
     with pytest.raises(BudgetEnded):
         final_training(folder, SerialExecutor(DATA), 3, deadline=time.monotonic())
     for k in range(3):
-        state, warning = Checkpoints(folder).load(f"final_holdout_seed_{k}")
+        state, _, warning = Checkpoints(folder).load(f"final_holdout_seed_{k}")
         assert len(unpack_tensors(state)["history"]) == 1
         assert not warning
     assert logits_and_weights(final_training(folder, SerialExecutor(DATA), 3)) == logits_and_weights(calm)

@@ -293,7 +293,7 @@ def test_a_configuration_that_is_a_trap_is_refused_unopened(tmp_path):
 def test_a_checkpoint_that_is_a_trap_is_passed_over(tmp_path, container):
     canary = tmp_path / "canary"
     (tmp_path / "trial_0000.pt").write_bytes(trapped(container, canary))
-    content, warning = Checkpoints(tmp_path).load("trial_0000")
+    content, _, warning = Checkpoints(tmp_path).load("trial_0000")
     assert content is None
     assert "trial_0000.pt" in warning
     assert not canary.exists()

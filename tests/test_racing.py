@@ -244,7 +244,7 @@ class Interrupted(SerialExecutor):
 class Interleaved:
     """Three runs side by side, an epoch of the latest first: they end in another order than they began."""
 
-    capacity, n_ready, load = 3, 0, Load(1, 1, 0)
+    capacity, reserve, n_ready, load = 3, 0, 0, Load(1, 1, 0)
 
     def __init__(self, dataset):
         self.dataset, self.carriers = dataset, []

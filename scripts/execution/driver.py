@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from scripts.artifacts import unpack_tensors
 from scripts.checkpoints import Checkpoints
@@ -50,9 +50,8 @@ class Watch:
     pace: Pace = field(default_factory=lambda: Pace(time.monotonic()))
     steady: Callable[[], None] = lambda: None
 
-    def started(self, spec: RunSpec, state: bytes | None) -> None:
-        """A run begins, or goes on after the epochs in its packed state."""
-        history = unpack_tensors(state).get("history", []) if state is not None else []
+    def started(self, spec: RunSpec, history: Sequence[Mapping[str, Any]]) -> None:
+        """A run begins, or goes on after the epochs of its history."""
         self.tensorboard.start(spec.name, history)
         self.events.write("run_started", run=spec.name, epochs_before=len(history), epochs=spec.epochs)
 
@@ -121,7 +120,8 @@ def _carry(
     populations: list[set[str]] = []
     held: list[RunSpec] = []
     while True:
-        while len(populations) < executor.capacity and (specs := _next_specs(work, together, held)):
+        most = executor.capacity + executor.reserve
+        while len(populations) < most and (specs := _next_specs(work, together, held)):
             executor.submit(*(_task(spec, checkpoints, watch) for spec in specs))
             running |= {spec.name: spec for spec in specs}
             populations.append({spec.name for spec in specs})
@@ -192,8 +192,8 @@ def _next_specs(work: Work, most: int, held: list[RunSpec]) -> list[RunSpec]:
 
 def _task(spec: RunSpec, checkpoints: Checkpoints, watch: Watch) -> Task:
     """Of a run that begins, or goes on from its checkpoint."""
-    state, warning = checkpoints.load(spec.name)
+    packed, state, warning = checkpoints.load(spec.name)
     if warning:
         watch.warn(warning)
-    watch.started(spec, state)
-    return Task(spec, state)
+    watch.started(spec, state.get("history", []))
+    return Task(spec, packed)

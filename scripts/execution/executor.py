@@ -83,6 +83,10 @@ class Executor(Protocol):
         """Populations that may run at the same time now."""
 
     @property
+    def reserve(self) -> int:
+        """Populations that may be handed over beyond the capacity, so that none waits for the driver to decide."""
+
+    @property
     def n_ready(self) -> int:
         """Updates that `next_update` returns without waiting."""
 
@@ -91,7 +95,10 @@ class Executor(Protocol):
         """What the workers are at now, for people alone."""
 
     def submit(self, *tasks: Task) -> None:
-        """Begin tasks that train together; only while fewer than `capacity` populations have unfinished ones."""
+        """Begin tasks that train together, or when a place is free.
+
+        Only while fewer than `capacity + reserve` populations have unfinished ones.
+        """
 
     def next_update(self) -> Update:
         """Wait for the next update of any running task."""

@@ -43,7 +43,7 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """Up to `workers` populations at a time.
+    """Up to `workers` populations at a time, and another one that waits for the first process to be idle.
 
     A worker that is silent for too long (see `Patience`) is killed and its pipe closed, so that a late report cannot
     arrive. Runs whose worker died go on one after the other, in case they needed too much memory together.
@@ -58,10 +58,13 @@ class ProcessExecutor:
         Takes what happens to workers.
     """
 
+    reserve = 1
+
     def __init__(self, dataset: Dataset, workers: int, least_epoch_s: float = 60.0, tell: Tell = tell_nobody) -> None:
         self.capacity = workers
         self._patience, self._tell = Patience(least_epoch_s), tell
         self._ready: deque[Update] = deque()
+        self._waiting: deque[Assignment] = deque()
         self._dataset = SharedDataset(dataset)
         self._workers = [_Worker(*self._start(number), number) for number in range(workers)]
 
@@ -78,13 +81,12 @@ class ProcessExecutor:
     @property
     def load(self) -> Load:
         """Workers, and how many of them train."""
-        return Load(self.capacity, self.capacity - self.n_idle, 0)
+        return Load(self.capacity, self.capacity - self.n_idle, len(self._waiting))
 
     def submit(self, *tasks: Task) -> None:
-        """Hand tasks that train together to an idle worker."""
-        worker = next(w for w in self._workers if not w.given.tasks)
-        worker.given = Assignment.of(tasks)
-        self._give(worker)
+        """Hand tasks that train together to an idle worker, or to the first that will be."""
+        self._waiting.append(Assignment.of(tasks))
+        self._hand_out()
 
     def next_update(self) -> Update:
         """Wait for a report, for the death of a worker, or until one must be taken for hung."""
@@ -106,6 +108,7 @@ class ProcessExecutor:
                 self._receive(worker)
             else:
                 self._end_if_hung(worker)
+        self._hand_out()
 
     def close(self) -> None:
         """Kill the workers; everything they reported is with us."""
@@ -133,6 +136,12 @@ class ProcessExecutor:
                 theirs.close()
         self._tell(WorkerEvent("worker_started", f"process {process.pid}"))
         return process, ours
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if self._waiting and not worker.given.tasks:
+                worker.given = self._waiting.popleft()
+                self._give(worker)
 
     def _give(self, worker: _Worker) -> None:
         try:

@@ -64,6 +64,8 @@ class RayExecutor:
         Takes what happens to workers.
     """
 
+    reserve = 0
+
     def __init__(
         self,
         dataset: Dataset,

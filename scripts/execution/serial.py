@@ -13,7 +13,7 @@ from scripts.execution.executor import Carrier, Load, Task, Update
 class SerialExecutor:
     """One population at a time, on one thread: small networks gain nothing from more."""
 
-    capacity = 1
+    capacity, reserve = 1, 0
 
     def __init__(self, dataset: Dataset) -> None:
         torch.set_num_threads(1)

@@ -48,6 +48,8 @@ class SharingExecutor:
         Takes what happens to workers.
     """
 
+    reserve = 0  # what is on offer is in reserve
+
     def __init__(
         self, dataset: Dataset, workers: int, board: Board, least_epoch_s: float = 60.0, tell: Tell = tell_nobody
     ) -> None:

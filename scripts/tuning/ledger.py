@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scripts.artifacts import unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
@@ -38,10 +37,10 @@ def validation_ledger(
     trading = SimulatedTrading.of(dataset, rows, config.trading)
     frames = []
     for number, name in runs.items():
-        packed, _ = checkpoints.load(name)
+        packed, state, _ = checkpoints.load(name)
         if packed is None:
             continue  # its checkpoint was removed; the corrections then count on the other trials
-        logits = unpack_tensors(packed)["validation_logits"]
+        logits = state["validation_logits"]
         losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         hits = (logits.argmax(dim=1) == targets).numpy()
         areas = auc_by_row(targets.numpy(), logits.double().softmax(dim=1).numpy())

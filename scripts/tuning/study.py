@@ -144,18 +144,19 @@ class TrialStudy:
         return True
 
     def _finish(self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]]) -> None:
+        # By the storage: the study would read the whole trial before and after.
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        if self._storage.get_trial(trial_id).state.is_finished():
+        value = None if outcome.state == "failed" else outcome.val_accuracy
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        try:
+            for report in history:
+                if report["val_accuracy"] is not None:
+                    self._storage.set_trial_intermediate_value(trial_id, report["epoch"], report["val_accuracy"])
+            self._storage.set_trial_user_attr(trial_id, "outcome", asdict(outcome))
+            self._storage.set_trial_user_attr(trial_id, "history", list(history))
+            self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
+        except optuna.exceptions.UpdateFinishedTrialError:
             return  # the call that was cut short did it
-        for report in history:
-            if report["val_accuracy"] is not None:
-                self._storage.set_trial_intermediate_value(trial_id, report["epoch"], report["val_accuracy"])
-        self._storage.set_trial_user_attr(trial_id, "outcome", asdict(outcome))
-        self._storage.set_trial_user_attr(trial_id, "history", list(history))
-        if outcome.state == "failed":
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, outcome.val_accuracy)
 
 
 def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:

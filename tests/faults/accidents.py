@@ -101,7 +101,7 @@ def damage_is_noticed(seed, folder, scratch):
         source = generator.choice(checkpoints)
         copy = scratch / source.name
         copy.write_bytes(fuzz.damaged(source.read_bytes(), generator))
-        state, warning = Checkpoints(scratch).load(source.stem)
+        state, _, warning = Checkpoints(scratch).load(source.stem)
         copy.unlink()
         return state is None and "starts anew" in warning
     if kind == "table":
@@ -124,7 +124,7 @@ def trap_is_harmless(seed, scratch):
     model.write_bytes(content)
     refused = _outcome(lambda: read_tensors(model, "make")) == "refused" and not _unpacks(content)
     (scratch / "trial_0000.pt").write_bytes(content)
-    state, _ = Checkpoints(scratch).load("trial_0000")
+    state, _, _ = Checkpoints(scratch).load("trial_0000")
     return refused and state is None and not canary.exists()
 
 
