@@ -116,8 +116,8 @@ def hyper_run(
 class HyperRun:
     """A training run alone."""
 
-    def __init__(self, data: Dataset, epochs: int, family: str, device: str) -> None:
-        self.run = hyper_run(data, epochs, family, device)
+    def __init__(self, data: Dataset, epochs: int, family: str, device: str, precision: str = "float32") -> None:
+        self.run = hyper_run(data, epochs, family, device, precision=precision)
 
     def epoch(self) -> None:
         """One epoch with validation."""

@@ -14,6 +14,7 @@ An explicit backward pass is compared with autograd over seeds as well, since fa
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -87,6 +88,7 @@ def contenders(data: Dataset, family: str, device: str, epochs: int) -> Iterator
     if family in EXPLICIT:
         yield "hyper, autograd", HyperRun(data, epochs, f"autograd_{family}", device)
     yield "hyper", HyperRun(data, epochs, family, device)
+    yield "hyper, bfloat16", HyperRun(data, epochs, family, device, "bfloat16")
     if family in EXPLICIT and family != "tabm":  # a TabM always trains alone
         for n_models in (3, MOST_TOGETHER[torch.device(device).type]):
             yield f"hyper, population of {n_models}", HyperPopulation(data, epochs, family, n_models, device)
@@ -125,18 +127,26 @@ def measured(data: Dataset, family: str, device: str, epochs: int) -> list[Resul
 
 
 def over_seeds(data: Dataset, family: str, device: str, seeds: int) -> list[Result]:
-    """Mean validation accuracy over seeds, explicit and by autograd, and their difference with its standard error."""
-    accuracies: dict[str, list[float]] = {family: [], f"autograd_{family}": []}
-    for seed in range(seeds):
-        for name, values in accuracies.items():
-            report = hyper_run(data, SEED_EPOCHS, name, device, seed, SEED_ROWS).advance(SEED_EPOCHS)
-            values.append(report.val_accuracy if report and report.val_accuracy is not None else np.nan)
-    explicit, autograd = (np.array(values) for values in accuracies.values())
-    columns = {f"{family}": explicit, f"{family} by autograd": autograd, "difference": explicit - autograd}
-    return [
-        Result(name, "mean validation accuracy", float(v.mean()), float(v.std(ddof=1) / len(v) ** 0.5), len(v))
-        for name, v in columns.items()
-    ]
+    """Mean validation accuracy over seeds, by autograd and explicit, and the differences with their standard errors."""
+    ways = {
+        "by autograd": (f"autograd_{family}", "float32"),
+        "explicit": (family, "float32"),
+        "explicit, bfloat16": (family, "bfloat16"),
+    }
+    accuracies: dict[str, list[float]] = {way: [] for way in ways}
+    for seed, (way, (name, precision)) in itertools.product(range(seeds), ways.items()):
+        run = hyper_run(data, SEED_EPOCHS, name, device, seed, SEED_ROWS, precision)
+        report = run.advance(SEED_EPOCHS)
+        accuracies[way].append(report.val_accuracy if report and report.val_accuracy is not None else np.nan)
+    results, reference = [], np.array(accuracies["by autograd"])
+    for way, values in accuracies.items():
+        for metric, v in (
+            ("mean validation accuracy", np.array(values)),
+            ("less that by autograd", values - reference),
+        ):
+            error = float(v.std(ddof=1) / len(v) ** 0.5)
+            results.append(Result(f"{family} {way}", metric, float(v.mean()), error, len(v)))
+    return results
 
 
 def main() -> None:

@@ -156,7 +156,7 @@ def test_runs_together_report_what_each_reports_alone(alone, executor):
 def test_runs_side_by_side_report_what_each_reports_alone(alone, executor):
     left, found = [Task(one, None) for one in SPECS], {}
     while left:
-        n_now = min(executor.capacity, len(left))
+        n_now = min(executor.capacity + executor.reserve, len(left))
         for _ in range(n_now):
             executor.submit(left.pop(0))
         found |= collected(executor, n_now)

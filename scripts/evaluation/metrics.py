@@ -10,10 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp, softmax
-from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
@@ -41,6 +40,8 @@ def mcc(y: np.ndarray, predicted: np.ndarray) -> float | None:
     """
     if not len(y):
         return None
+    from sklearn.metrics import matthews_corrcoef  # takes long to import; training never needs it
+
     # scikit-learn gives the same 0 with a warning.
     constant = np.ptp(y) == 0 or np.ptp(predicted) == 0
     return 0.0 if constant else float(matthews_corrcoef(y, predicted))
@@ -92,10 +93,15 @@ def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     """
     positive = np.asarray(positive, dtype=bool)
     # A rank among all less the rank on the row's own side counts the rows of the other side that lie below.
-    everywhere, place = rankdata(score), np.empty(len(score))
-    place[positive] = (everywhere[positive] - rankdata(score[positive])) / (~positive).sum()
-    place[~positive] = 1.0 - (everywhere[~positive] - rankdata(score[~positive])) / positive.sum()
+    everywhere, place = _ranks(score), np.empty(len(score))
+    place[positive] = (everywhere[positive] - _ranks(score[positive])) / (~positive).sum()
+    place[~positive] = 1.0 - (everywhere[~positive] - _ranks(score[~positive])) / positive.sum()
     return place
+
+
+def _ranks(score: np.ndarray) -> np.ndarray:
+    """From 1 on; equal scores share their mean rank."""
+    return pd.Series(score).rank().to_numpy()
 
 
 def auc_by_class(y: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
@@ -141,6 +147,8 @@ def average_precision(y: np.ndarray, probabilities: np.ndarray) -> float | None:
 
     Two classes: of the rarer one. More: mean over the classes that occur. None without rows or with a single class.
     """
+    from sklearn.metrics import average_precision_score  # takes long to import; training never needs it
+
     counts = np.bincount(y, minlength=probabilities.shape[1])
     present = np.flatnonzero((counts > 0) & (counts < len(y)))
     if probabilities.shape[1] == 2 and len(present):

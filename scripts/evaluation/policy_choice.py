@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit  # scipy.stats takes long to import
 
 from scripts.evaluation.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
 from scripts.evaluation.decisions import DecisionPolicy, NetReturns, margin_grid, net_by_margin, sums_by_date
@@ -157,7 +157,7 @@ def _best_candidate(
         return None
     luck = ((resampled[:, varies] - estimates[varies]) / errors[varies]).max(axis=1)
     # With few blocks the resamples vary less than the gains do.
-    widen = float(t.ppf(_LUCK, max(1.0, len(counts) / block - 1.0)) / norm.ppf(_LUCK))
+    widen = float(stdtrit(max(1.0, len(counts) / block - 1.0), _LUCK) / ndtri(_LUCK))
     required = max(1.0, widen * float(np.quantile(luck, _LUCK)))
     return Candidate(float(values[best]), float(estimates[best]), float(errors[best]), required)
 

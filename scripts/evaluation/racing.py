@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtr  # scipy.stats takes long to import
 
 from scripts.evaluation.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
 from scripts.evaluation.statistics import sums_by_date
@@ -116,7 +116,7 @@ def p_values_of_being_best(
     lead = mean[None, :] - mean[:, None]  # of the rival (column) over the configuration (row)
     statistic = np.divide(lead, error, out=np.zeros_like(lead), where=error > 0.0)
     freedoms = min(float(freedom), len(counts) / block - 1.0)
-    tail = t.sf(statistic.max(axis=1), freedoms)
+    tail = stdtr(freedoms, -statistic.max(axis=1))
     return np.asarray(np.minimum(1.0, n_rivals * tail))
 
 

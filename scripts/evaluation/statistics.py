@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtr, stdtrit  # scipy.stats takes long to import
 
 from scripts.errors import InputError
 from scripts.evaluation.bootstrap import date_bootstrap, ratio_block_length
@@ -56,7 +56,8 @@ class Interval:
         """Two-sided p of a mean of 0, by Student's distribution with the blocks' degrees of freedom."""
         if self.se == 0.0:
             return None
-        return float(2.0 * t.sf(abs(self.estimate) / self.se, _degrees_of_freedom(self.n_dates, self.block_length)))
+        freedom = _degrees_of_freedom(self.n_dates, self.block_length)
+        return float(2.0 * stdtr(freedom, -abs(self.estimate) / self.se))
 
 
 def accuracy_interval(
@@ -141,7 +142,7 @@ def verdict(skill_low: float, skill_high: float) -> Verdict:
 
 def minimum_detectable_skill(se: float, power: float = 0.8, level: float = 0.05) -> float:
     """Least true skill that a two-sided test of this `level` finds with probability `power`, in the unit of `se`."""
-    return float(norm.ppf(1.0 - level / 2.0) + norm.ppf(power)) * se
+    return float(ndtri(1.0 - level / 2.0) + ndtri(power)) * se
 
 
 def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +177,7 @@ def _interval(
     se = float(resampled.std())
     low, high = np.percentile(resampled, [2.5, 97.5])
     # With few blocks the resamples vary less than the estimate does.
-    widen = float(t.ppf(0.975, _degrees_of_freedom(n_dates, block)) / norm.ppf(0.975))
+    widen = float(stdtrit(_degrees_of_freedom(n_dates, block), 0.975) / ndtri(0.975))
     return Interval(
         estimate=estimate,
         se=se,

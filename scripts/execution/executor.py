@@ -116,13 +116,27 @@ class Carrier:
     dataset : Dataset
     apart : bool
         Train them one after the other, as must be done where memory does not suffice for them together.
+    beside : TrainingRun or None
+        An earlier run on the data set; runs on the same rows take over its inputs.
     """
 
-    def __init__(self, tasks: Sequence[Task], dataset: Dataset, apart: bool = False) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], dataset: Dataset, apart: bool = False, beside: TrainingRun | None = None
+    ) -> None:
         self._tasks = {task.spec.name: task for task in tasks}
-        self._dataset = dataset
+        self._dataset, self._beside = dataset, beside
         self._population = Population([], 1 if apart else None)
         self._begun = False
+
+    @property
+    def n_tasks(self) -> int:
+        """How many there are, finished ones included."""
+        return len(self._tasks)
+
+    @property
+    def last_run(self) -> TrainingRun | None:
+        """One of the runs, or the earlier one."""
+        return self._population.runs[-1] if self._population.runs else self._beside
 
     def advance(self) -> list[Update]:
         """One more epoch of each; loading the state of a finished run reports its outcome again."""
@@ -175,8 +189,9 @@ class Carrier:
         return [again[k : k + most] for k in range(0, len(again), most)]
 
     def _made(self, task: Task) -> TrainingRun:
-        rows = task.spec.train_rows
-        same = (run for run in self._population.runs if np.array_equal(run.spec.train_rows, rows))
+        rows, device = task.spec.train_rows, task.spec.device
+        known = [*self._population.runs, *([] if self._beside is None else [self._beside])]
+        same = (r for r in known if r.spec.device == device and np.array_equal(r.spec.train_rows, rows))
         run = TrainingRun(task.spec, self._dataset, beside=next(same, None))
         if task.state is not None:
             _load(run, task.state)
@@ -206,9 +221,9 @@ def _release(group: list[TrainingRun]) -> None:
         run.engine = None
 
 
-def carried(tasks: Sequence[Task], dataset: Dataset, apart: bool) -> Iterator[list[Update] | Exception]:
-    """Updates of tasks, epoch by epoch, until all have finished; an error is the last, for the driver to raise."""
-    carrier, unfinished = Carrier(tasks, dataset, apart), len(tasks)
+def carried(carrier: Carrier) -> Iterator[list[Update] | Exception]:
+    """Updates of its tasks, epoch by epoch, until all have finished; an error is the last, for the driver to raise."""
+    unfinished = carrier.n_tasks
     while unfinished:
         try:
             updates = carrier.advance()

@@ -21,7 +21,7 @@ import torch
 
 from scripts.data.dataset import Dataset
 from scripts.execution.assignment import Assignment, Patience
-from scripts.execution.executor import Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
+from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
 from scripts.execution.server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
 
@@ -191,7 +191,7 @@ def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the shell reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    dataset = shared.mapped()
+    dataset, carrier = shared.mapped(), None
     while True:
         try:
             tasks, apart = pipe.recv()
@@ -199,7 +199,8 @@ def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
             return
         if tasks[0].spec.device == "cuda":
             torch.cuda.set_device(number % torch.cuda.device_count())
-        for updates in carried(tasks, dataset, apart):
+        carrier = Carrier(tasks, dataset, apart, carrier.last_run if carrier else None)
+        for updates in carried(carrier):
             pipe.send(updates)
             if isinstance(updates, Exception):
                 return

@@ -26,7 +26,7 @@ from scripts.config import ExecutionConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed
 from scripts.execution.assignment import Assignment, Patience
-from scripts.execution.executor import Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
+from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
 from scripts.execution.ray_connection import first_line
 
 _POLL_S = 1.0
@@ -209,7 +209,7 @@ def _carry(dataset: Dataset, tasks: Sequence[Task], apart: bool) -> Iterator[Any
     torch.set_num_threads(1)
     context = ray.get_runtime_context()
     yield f"process {os.getpid()} on node {context.get_node_id()[:8]}"
-    yield from carried([_writable(task) for task in tasks], dataset, apart)
+    yield from carried(Carrier([_writable(task) for task in tasks], dataset, apart))
 
 
 def _writable(task: Task) -> Task:

@@ -33,7 +33,8 @@ class SerialExecutor:
 
     def submit(self, *tasks: Task) -> None:
         """Begin tasks that train together."""
-        self._carrier = Carrier(tasks, self._dataset)
+        beside = self._carrier.last_run if self._carrier else None
+        self._carrier = Carrier(tasks, self._dataset, beside=beside)
 
     def next_update(self) -> Update:
         """Train an epoch of each task where none is ready."""
