@@ -118,6 +118,9 @@ class RungSearch:
         body: dict[str, Any] = {"outcome": asdict(update.outcome), "history": [dict(h) for h in update.history]}
         body["before"] = self._outcomes[spec.name][0].epochs if spec.name in self._outcomes else 0
         self.study.note(f"result_{number:06d}", body)
+        action = self.scheduler.actions[number]
+        if not action.split:
+            self.study.report(action.trial, body["history"][body["before"] :])
         self.scheduler.record(number, _result(body, self.config.rungs[-1]))
         self._remember(spec.name, body)
         # Only a further failure can make failures the majority, once there are enough runs to judge by.
@@ -130,7 +133,7 @@ class RungSearch:
         for trial in self.study.trials():
             if trial.state == TrialState.RUNNING:
                 outcome, history = self._outcomes[run_name(trial.number)]
-                self.study.finish(trial.number, outcome, history)
+                self.study.finish(trial.number, outcome, history, trial.intermediate_values)
 
     def summary(self) -> dict[str, Any]:
         """What trials.json says beside the trials: decisions, ranks, replicates and the epochs of each split."""

@@ -7,7 +7,7 @@ such that it may be repeated: a server that is restarted leaves open whether it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,9 +113,19 @@ class TrialStudy:
         self._n_trials += 1
         return number
 
-    def finish(self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]]) -> None:
-        """Store curve, outcome and value of a trial; doing it again after an interruption changes nothing."""
-        self._patiently(lambda: self._finish(number, outcome, history))
+    def report(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Store the curve of a trial, or a part of it."""
+        self._patiently(lambda: self._report(self._id(number), history))
+
+    def finish(
+        self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]], reported: Collection[int] = ()
+    ) -> None:
+        """Store curve, outcome and value of a trial; doing it again after an interruption changes nothing.
+
+        The curve's epochs in `reported` are there already.
+        """
+        left = [report for report in history if report["epoch"] not in reported]
+        self._patiently(lambda: self._finish(number, outcome, history, left))
 
     def importance(self, seed: int) -> dict[str, float]:
         """Share of the differences in accuracy that each hyperparameter explains (fANOVA, Hutter et al. 2014).
@@ -138,20 +148,32 @@ class TrialStudy:
 
     def _has(self, number: int) -> bool:
         try:
-            self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._id(number)
         except KeyError:
             return False
         return True
 
-    def _finish(self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]]) -> None:
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _report(self, trial_id: int, history: Sequence[Mapping[str, Any]]) -> None:
+        for report in history:
+            if report["val_accuracy"] is not None:
+                self._storage.set_trial_intermediate_value(trial_id, report["epoch"], report["val_accuracy"])
+
+    def _finish(
+        self,
+        number: int,
+        outcome: Outcome,
+        history: Sequence[Mapping[str, Any]],
+        left: Sequence[Mapping[str, Any]],
+    ) -> None:
         # By the storage: the study would read the whole trial before and after.
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        trial_id = self._id(number)
         value = None if outcome.state == "failed" else outcome.val_accuracy
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         try:
-            for report in history:
-                if report["val_accuracy"] is not None:
-                    self._storage.set_trial_intermediate_value(trial_id, report["epoch"], report["val_accuracy"])
+            self._report(trial_id, left)
             self._storage.set_trial_user_attr(trial_id, "outcome", asdict(outcome))
             self._storage.set_trial_user_attr(trial_id, "history", list(history))
             self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
