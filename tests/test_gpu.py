@@ -48,8 +48,10 @@ def test_recorded_steps_are_those_taken_one_by_one(family, optimizer, precision,
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_gpu_trains_as_the_cpu_does(family):
-    given = on_gpu(family, hyperparameters={"dropout": 0.0})
+@pytest.mark.parametrize("n_last", [0, 1, 20])
+def test_a_gpu_trains_as_the_cpu_does(family, n_last):
+    rows = spec().train_rows
+    given = on_gpu(family, hyperparameters={"dropout": 0.0}, train_rows=rows[: len(rows) // 32 * 32 - 32 + n_last])
     gpu = finished(TrainingRun(given, DATA))
     cpu = finished(TrainingRun(dataclasses.replace(given, device="cpu"), DATA))
     assert gpu.outcome.train_loss == pytest.approx(cpu.outcome.train_loss, abs=1e-4)

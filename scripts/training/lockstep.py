@@ -111,7 +111,7 @@ class Lockstep:
     def _step(self, group: slice, size: int) -> Step:
         """A step of some runs; those of whole batches are worth recording, where that can be done."""
         step = partial(_take_step, self._program(group), self._flat, group)
-        if size < self._full or self._flat.values.device.type != "cuda":
+        if size != self._full or self._flat.values.device.type != "cuda":
             return step
         return self._steps.setdefault((group.start, group.stop), CapturedStep(step))
 
