@@ -12,6 +12,7 @@ from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.durations import measure_epochs, one_of_each_family
+from scripts.executing import device as device_of
 from scripts.search_space import Values
 
 
@@ -39,8 +40,14 @@ def choose_device(
         Hyperparameters like those that will be trained, the most likely first.
     most_runs : int
         Most trainings side by side.
+
+    Raises
+    ------
+    InputError
+        A device was named that is not there.
     """
     arguments = session.arguments
+    device_of(session, experiment)  # refuses one that is not there, before anything is done
     if arguments.device != "auto" or arguments.execution == "ray" or not torch.cuda.is_available():
         return
     begun = read_json(plan, session.answer["command"]).get("device") if plan.exists() and not arguments.fresh else None
