@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, arguments, show, summarised
 from benchmarks.contenders import Contender, HyperPopulation, HyperRun, PlainLoop, hyper_run
-from benchmarks.training_throughput import EXPLICIT, SEED_EPOCHS, SEED_ROWS, make_data
+from benchmarks.training_throughput import EXPLICIT, SEED_EPOCHS, SEED_ROWS, less_the_first, make_data
 from scripts.data.dataset import Dataset
 from scripts.training.captured import CapturedStep
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 WARM_UP = 2  # epochs
-NEVER = 10**9  # calls after which a step is recorded
+USUAL, NEVER = CapturedStep.warm_up, 10**9  # calls after which a step is recorded
 
 
 def measured(contender: Contender, epochs: int, n_models: int = 1) -> list[float]:
@@ -56,7 +56,7 @@ def variants(data: Dataset, family: str, epochs: int, populations: list[int]) ->
     numbers = populations if family in ("mlp", "resnet") else [1]
     eager = [("eager", "float32", n) for n in numbers if n <= 64]  # with more, kernels take longer than their launches
     for mode, precision, n_models in [*eager, *itertools.product(["recorded"], PRECISIONS, numbers)]:
-        CapturedStep.warm_up = NEVER if mode == "eager" else 3
+        CapturedStep.warm_up = NEVER if mode == "eager" else USUAL
         name = f"{family} {mode}, {precision}, {n_models}"
         yield name, n_models, HyperPopulation(data, total, family, n_models, "cuda", precision)
 
@@ -81,7 +81,7 @@ def compared(data: Dataset, family: str, epochs: int, populations: list[int]) ->
         results.append(Result(name, "GB", torch.cuda.max_memory_allocated() / 2**30, None, 1))
         torch.cuda.reset_peak_memory_stats()
         print(*(f"{r.metric} {r.value:.4g}" for r in results[-5:]), name, sep="; ", file=sys.stderr, flush=True)
-    CapturedStep.warm_up = 3
+    CapturedStep.warm_up = USUAL
     return results
 
 
@@ -97,14 +97,7 @@ def over_seeds(data: Dataset, family: str, seeds: int) -> list[Result]:
         for _ in range(SEED_EPOCHS):
             together.epoch()
         columns[f"{family}, {precision}"] = np.array([run.history[-1].val_accuracy for run in together.population.runs])
-    results = []
-    for name, values in columns.items():
-        error = float(values.std(ddof=1) / len(values) ** 0.5)
-        results.append(Result(name, "mean validation accuracy", float(values.mean()), error, len(values)))
-        apart = values - columns[f"{family}, autograd"]
-        error = float(apart.std(ddof=1) / len(apart) ** 0.5)
-        results.append(Result(name, "difference", float(apart.mean()), error, len(apart)))
-    return results
+    return less_the_first(columns)
 
 
 def main() -> None:

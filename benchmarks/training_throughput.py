@@ -139,14 +139,16 @@ def over_seeds(data: Dataset, family: str, device: str, seeds: int) -> list[Resu
         run = hyper_run(data, SEED_EPOCHS, name, device, seed, SEED_ROWS, precision)
         report = run.advance(SEED_EPOCHS)
         accuracies[way].append(report.val_accuracy if report and report.val_accuracy is not None else np.nan)
-    results, reference = [], np.array(accuracies["by autograd"])
-    for way, values in accuracies.items():
-        for metric, v in (
-            ("mean validation accuracy", np.array(values)),
-            ("less that by autograd", values - reference),
-        ):
+    return less_the_first({f"{family} {way}": np.array(values) for way, values in accuracies.items()})
+
+
+def less_the_first(accuracies: dict[str, np.ndarray]) -> list[Result]:
+    """Means over seeds, and of the differences from the first contender, with their standard errors."""
+    results, reference = [], next(iter(accuracies.values()))
+    for name, values in accuracies.items():
+        for metric, v in (("mean validation accuracy", values), ("less that by autograd", values - reference)):
             error = float(v.std(ddof=1) / len(v) ** 0.5)
-            results.append(Result(f"{family} {way}", metric, float(v.mean()), error, len(v)))
+            results.append(Result(name, metric, float(v.mean()), error, len(v)))
     return results
 
 

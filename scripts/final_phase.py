@@ -38,11 +38,9 @@ def finalise(session: Session) -> None:
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)
-    values, n_runs = (
-        [member.hyperparameters.model_dump() for member in members],
-        experiment.final.n_seeds * len(members),
-    )
-    choose_device(session, experiment, dataset, run_dir.final / "plan.json", lambda: values, n_runs)
+    values = [member.hyperparameters.model_dump() for member in members]
+    most_runs = experiment.final.n_seeds * len(members)
+    choose_device(session, experiment, dataset, run_dir.final / "plan.json", lambda: values, most_runs)
     work = FinalTraining(experiment, members, dataset, device(session, experiment))
     if session.arguments.dry_run:
         _show_plan(session, experiment, work, selection)

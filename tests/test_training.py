@@ -17,7 +17,8 @@ from scripts.models.registry import build_model
 from scripts.search_space import Hyperparameters
 from scripts.training.early_stopping import EarlyStopping
 from scripts.training.optimisation import learning_rate_share
-from scripts.training.run import TrainingRun, _batch_bounds
+from scripts.training.order import batch_bounds
+from scripts.training.run import TrainingRun
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import RunSpec
 
@@ -292,7 +293,7 @@ def test_masks_of_one_pool_begin_at_aligned_places_spread_over_all_of_it():
 def test_batches_cover_every_row_once_and_merge_a_last_single_row():
     for n in range(1, 40):
         for size in range(1, 12):
-            bounds = _batch_bounds(n, size)
+            bounds = batch_bounds(n, size)
             assert [i for a, b in bounds for i in range(a, b)] == list(range(n))
             assert n == 1 or size == 1 or all(b - a > 1 for a, b in bounds)
 

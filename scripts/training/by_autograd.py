@@ -27,10 +27,9 @@ class ByAutograd:
 
     def __init__(self, run: TrainingRun) -> None:
         self.runs = [run]
-        hp = run.spec.hyperparameters
         # A user's own model may do what cannot be recorded, and a batch in parts has no room for a recording.
-        own, whole = hp.family in run.spec.factories, run.micro_batch >= min(hp.batch_size, len(run.train_rows))
-        recorded = run.device.type == "cuda" and whole and not own
+        own = run.spec.hyperparameters.family in run.spec.factories
+        recorded = run.device.type == "cuda" and not own and not run.in_parts
         self._recorded: Step | None = CapturedStep(partial(_step, run)) if recorded else None
 
     def epoch(self) -> list[float]:

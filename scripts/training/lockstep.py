@@ -64,8 +64,7 @@ class Lockstep:
     def shape(run: TrainingRun) -> tuple[object, ...] | None:
         """What runs must share to train together; None for a run that this engine cannot train."""
         hp = run.spec.hyperparameters
-        in_parts = run.micro_batch < min(hp.batch_size, len(run.train_rows))  # memory had no room for a whole batch
-        if in_parts or type(run.model) not in (MLP, ResNet, TabM):
+        if run.in_parts or type(run.model) not in (MLP, ResNet, TabM):
             return None
         shapes = (p.shape for p in run.parameters)
         return type(run.model), run.device, hp.precision, hp.activation, hp.batch_size, *shapes

@@ -1,4 +1,4 @@
-"""The order of the training rows in an epoch: all shuffled, or block by block, so that a file is read part by part."""
+"""The order of the training rows in an epoch, all shuffled or block by block as a file is read, and its batches."""
 
 from __future__ import annotations
 
@@ -32,3 +32,11 @@ def shuffled(n_rows: int, block_rows: int | None, generator: torch.Generator) ->
         order[start : start + len(rows)] = rows[torch.randperm(len(rows), generator=generator)]
         start += len(rows)
     return order
+
+
+def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
+    """Bounds of the batches of an epoch; a last batch of one row is merged, since its statistics mean nothing."""
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))

@@ -29,7 +29,7 @@ from scripts.training.early_stopping import EarlyStopping
 from scripts.training.engine import Engine, OutOfTime, engine_of, train_epoch
 from scripts.training.inputs import Inputs, inputs_of
 from scripts.training.optimisation import learning_rate_share, make_optimiser
-from scripts.training.order import shuffled
+from scripts.training.order import batch_bounds, shuffled
 from scripts.training.precision import products_in
 from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, Outcome, RunSpec
@@ -79,7 +79,7 @@ class TrainingRun:
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
         self._place_data(dataset, beside)
-        self.bounds = _batch_bounds(len(spec.train_rows), spec.hyperparameters.batch_size)
+        self.bounds = batch_bounds(len(spec.train_rows), spec.hyperparameters.batch_size)
         self.engine: Engine | None = None
         self.average = [p.detach().clone() for p in self.parameters] if spec.ema_decay else []
         self.stopping = EarlyStopping(spec.patience, spec.min_delta)
@@ -138,6 +138,11 @@ class TrainingRun:
     def epoch(self) -> int:
         """Epochs finished."""
         return len(self.history)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether memory had no room for a whole batch."""
+        return self.micro_batch < min(self.spec.hyperparameters.batch_size, len(self.train_rows))
 
     @property
     def finished(self) -> bool:
@@ -214,7 +219,7 @@ class TrainingRun:
     def _prediction_rows(self) -> int:
         """Rows per forward pass; each counts once for every member of a TabM."""
         hp, most = self.spec.hyperparameters, _PREDICTION_ROWS[self.device.type]
-        if self.micro_batch < min(hp.batch_size, len(self.train_rows)):
+        if self.in_parts:
             most = min(most, self.micro_batch)  # there was no room for more
         return max(64, most // hp.n_members) if hp.family == "tabm" else max(64, most)
 
@@ -336,11 +341,3 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _copied(part) for name, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else value
-
-
-def _batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
-    """Bounds of the batches of an epoch; a last batch of one row is merged, since its statistics mean nothing."""
-    starts = list(range(0, n, size))
-    if len(starts) > 1 and n - starts[-1] == 1:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], n], strict=True))
