@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,52 @@ def set_aside(path: Path) -> Path | None:
     with environment_errors(path):
         path.rename(aside)
     return aside
+
+
+def read_regular(path: Path, limit: int, remedy: str = "") -> bytes:
+    """Read a regular file of at most `limit` bytes. Links are not followed, and no device or pipe is waited for.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    InputError
+        A link, a folder, a pipe, a device, or a file that is too large; it ends in `remedy`.
+    EnvironmentFailed
+        The disk or its permissions fail.
+    """
+    with opened_regular(path, remedy) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise InputError(f"is larger than {limit} bytes", str(path), remedy)
+        return file.read(size)
+
+
+@contextmanager
+def opened_regular(path: Path, remedy: str = "") -> Iterator[BinaryIO]:
+    """Open a regular file for reading; errors as `read_regular`, also those of reading within the block."""
+    with open(_regular_descriptor(path, remedy), "rb") as file, environment_errors(path):
+        yield file
+
+
+def _regular_descriptor(path: Path, remedy: str) -> int:
+    """Descriptor of a regular file. A pipe without a writer opens at once, and is then refused."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise InputError("is a symbolic link", str(path), remedy or "put the file itself there") from error
+        if error.errno == errno.ENXIO:  # a socket, or a device that is not there
+            raise InputError("is not a regular file", str(path), remedy or "remove it") from error
+        with environment_errors(path):
+            raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError("is not a regular file", str(path), remedy or "remove it")
+    return descriptor
 
 
 def sha256(content: bytes) -> str:

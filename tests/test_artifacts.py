@@ -3,9 +3,11 @@
 import io
 import os
 import random
+import socket
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ import torch
 from scripts.artifact_head import SCHEMA_VERSIONS
 from scripts.artifacts import pack_tensors, read_json, read_tensors, unpack_tensors, write_json, write_tensors
 from scripts.checkpoints import Checkpoints
-from scripts.durable_files import set_aside, sha256, write_bytes
+from scripts.durable_files import read_regular, set_aside, sha256, write_bytes
 from scripts.errors import EnvironmentFailed, InputError, MissingInputError
 from scripts.run_dir import RunDir
 
@@ -278,3 +280,31 @@ def test_set_aside_never_overwrites(tmp_path):
         set_aside(tmp_path / "results")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.before-1", "results.before-2"]
     assert set_aside(tmp_path / "results") is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "device", "socket"])
+def test_only_a_regular_file_is_read_and_nothing_is_waited_for(tmp_path, kind):
+    path = tmp_path / "x"
+    (tmp_path / "other").write_bytes(b"mine")
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    elif kind == "device":
+        path = Path("/dev/zero")
+    else:
+        make = {"pipe": os.mkfifo, "link": lambda p: p.symlink_to("other"), "folder": os.mkdir}
+        make[kind](path)
+    with pytest.raises(InputError, match=r"symbolic link|not a regular file"):
+        read_regular(path, 100)
+
+
+def test_a_file_is_read_up_to_its_limit_and_a_missing_one_is_reported_as_missing(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"12345")
+    assert read_regular(path, 5) == b"12345"
+    with pytest.raises(InputError, match="larger than 4 bytes; make it again"):
+        read_regular(path, 4, "make it again")
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "y", 5)
+    with pytest.raises(EnvironmentFailed):
+        read_regular(path / "y", 5)
