@@ -62,14 +62,14 @@ class Soak:
         return folder, took
 
     def kill_pipelines(self):
-        """Random kills of whole pipelines, one worker."""
+        """Random kills of whole pipelines with two workers, compared with a pipeline with one that was left alone."""
         begun, bad, kills, k = time.monotonic(), [], 0, 0
         calm, took = self.calm("quick", self.quick)
         while kills < self.number(200):
             folder = self.folder / f"pipeline_{k}"
-            done, found = accidents.killed_pipeline(folder, calm, k, took, *self.quick, "--workers", 1)
+            done, found = accidents.killed_pipeline(folder, calm, k, took, *self.quick, "--workers", 2)
             kills, k, bad = kills + done, k + 1, bad + found
-        self.add(f"random SIGKILLs, {k} quick pipelines, one worker", kills, bad, begun)
+        self.add(f"random SIGKILLs, {k} quick pipelines, two workers", kills, bad, begun)
 
     def kill_workers(self):
         """Random kills of the main process or a worker of a search with two workers."""
@@ -120,7 +120,7 @@ class Soak:
             ("fuzzed market files", 2000, lambda seed: accidents.table_outcome(seed, self.folder / "market.csv")),
             ("fuzzed configs", 2000, lambda seed: accidents.config_outcome(seed, self.folder / "config.yaml")),
             ("damaged artifacts", 1000, lambda seed: accidents.damage_is_noticed(seed, finished, self.folder)),
-            ("malicious pickles and archives", 50, lambda seed: accidents.trap_is_harmless(seed, self.folder)),
+            ("malicious pickles and archives", 100, lambda seed: accidents.trap_is_harmless(seed, self.folder)),
         )
         for what, full, happens in kinds:
             begun, bad, n = time.monotonic(), [], self.number(full)
