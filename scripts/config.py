@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from scripts.data.class_positions import ClassPositions, check_stated
 from scripts.errors import nearest
 from scripts.evaluation.returns import PositionRule, TradingRules
 from scripts.search_space import (
@@ -71,6 +72,9 @@ class DataConfig(Model):
     )
     max_weight: float = Field(1.0, gt=0, le=1, description="largest share of the capital in one ticker")
     periods_per_year: int = Field(252, ge=1, le=1_000_000, description="bars a year, for yearly Sharpe ratios")
+    class_positions: ClassPositions | None = Field(
+        None, description="position of each predicted class, -1 (short) to 1 (long); by default that of its name"
+    )
     cost_matrix: list[list[float]] | None = Field(
         None, description="tables: cost of each decision; a row per true class, a column per predicted one"
     )
@@ -108,6 +112,8 @@ class DataConfig(Model):
 
     @model_validator(mode="after")
     def _check_costs_of_source(self) -> DataConfig:
+        has_returns = self.source != "table" or self.forward_return_column is not None
+        check_stated(self.class_positions, has_returns)
         if self.cost_matrix is not None and self.source != "table":
             raise ValueError(f"cost_matrix is for tables; source {self.source} has simulated returns after cost_bps")
         return self

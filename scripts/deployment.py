@@ -14,6 +14,7 @@ import torch
 
 from scripts.artifacts import read_tensors
 from scripts.config import DataConfig
+from scripts.data.class_positions import differing, in_words
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.data.raw_tables import frame_table
@@ -26,6 +27,7 @@ from scripts.models.registry import build_model, window_offsets
 from scripts.search_space import Hyperparameters
 from scripts.training.inputs import Inputs, inputs_of
 
+_AGAIN = "run phases 1 to 3 again in another --run-dir"
 _ROWS = 4096  # per forward pass
 
 
@@ -139,6 +141,16 @@ class FinalModel:
             return DecisionPolicy.default(len(self.classes), self.config.margin)
         return DecisionPolicy(kept["threshold"], kept["margin"])
 
+    @property
+    def positions_in_words(self) -> list[str]:
+        """Position of each class; with a warning where its name says another, as in files of earlier versions."""
+        if (held := self.content["class_positions"]) is None:
+            return []
+        told = [f"positions of the classes: {in_words(self.classes, held)}"]
+        if self.config.source == "table" and self.config.class_positions is None and differing(self.classes, held):
+            told.append(f"warning: their names say other positions; {_AGAIN}")
+        return told
+
     def check_schema(self, dataset: Dataset) -> None:
         """Raise InputError unless `dataset` has the features and classes that the model was trained on."""
         for name, mine in (("features", dataset.feature_names), ("classes", dataset.classes)):
@@ -147,6 +159,14 @@ class FinalModel:
                 raise InputError(
                     f"{name} differ from the model's: {', '.join(odd[:5])}", "data", "use data of the same schema"
                 )
+        held = self.content["class_positions"]
+        if dataset.class_positions is not None and held is not None and list(dataset.class_positions) != list(held):
+            raise InputError(
+                f"the model holds {in_words(self.classes, held)}, the data give "
+                f"{in_words(dataset.classes, dataset.class_positions)}",
+                "positions of the classes",
+                _AGAIN,
+            )
 
     def predict_probabilities(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 of shape (len(rows), n_classes)."""

@@ -16,6 +16,7 @@ from rich.text import Text
 from scripts.carrying_on import begun_plan
 from scripts.cli import Session
 from scripts.config import Experiment
+from scripts.data.class_positions import in_words
 from scripts.data.dataset import Dataset
 from scripts.durations import (
     START_UP_S,
@@ -175,6 +176,7 @@ def show_plan(
     rows = {
         "data": f"{experiment.data.source}, label {experiment.data.label}, {len(dataset.feature_names)} features",
         "classes": ", ".join(dataset.classes),
+        **_positions(dataset),
         "development rows": _described(dataset, dataset.rows),
         "phase 1 trains on": _described(dataset, train),
         "phase 1 validates on": _described(dataset, validation),
@@ -186,6 +188,12 @@ def show_plan(
         "likely time": likely,
     }
     show_plan_table(session, rows, files)
+
+
+def _positions(dataset: Dataset) -> dict[str, str]:
+    """Position of each class, where there are returns."""
+    held = dataset.class_positions
+    return {} if held is None else {"positions of the classes": in_words(dataset.classes, held)}
 
 
 def _described(dataset: Dataset, rows: np.ndarray) -> str:

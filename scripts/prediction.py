@@ -73,6 +73,8 @@ def predict(session: Session) -> None:
         session.say(f"predicts for the rows of {source} and writes {out}")
         return
     summary = predict_file(model, source, out)
+    for line in model.positions_in_words:
+        session.say(line)
     for note in summary.notes:
         session.say(f"note: {note}")
     if summary.n_left_out:

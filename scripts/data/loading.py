@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig
+from scripts.data.class_positions import KEY, in_words, losing_positions, positions_of
 from scripts.data.dataset import Dataset
 from scripts.data.features import index_bars, market_features
 from scripts.data.labels import market_labels
@@ -61,6 +62,7 @@ class Development:
             # is counted from the first sealed date, which has the position after the last development date.
             rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
             dataset = _with_rows(dataset, rows)
+        dataset = replace(dataset, notes=(*dataset.notes, *_doubts_of_positions(dataset, config)))
         return _as_placebo(dataset, config, dataset.n_dates)
 
 
@@ -192,7 +194,7 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
         "feature_start": bars.date[np.maximum(row - reach + 1, bars.first_row)],
         "label_end": labels.label_end,
         "forward_return": labels.forward_return,
-        "class_positions": labels.positions,
+        "class_positions": _market_positions(labels.classes, labels.positions, config),
         "naive": labels.naive,
         "rows": np.flatnonzero(usable),
         "groups": False,
@@ -234,6 +236,7 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
     _check_cost_matrix(config, classes)
     unknown = int((y < 0).sum())
     left_out = (f"{unknown} rows left out: their label is none of the known classes",) if unknown else ()
+    positions, told = _table_positions(classes, config)
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
     return {
         **vars(columns),
@@ -246,12 +249,12 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
         "feature_start": date[np.maximum(row - window + 1, first_row)].astype(np.int64),
         "label_end": label_end.astype(np.int64),
         "forward_return": np.asarray(returns, dtype=np.float64),
-        "class_positions": _ordered_positions(len(classes)) if config.forward_return_column else None,
+        "class_positions": positions,
         "naive": {},
         "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),
         "groups": group is not None,
         "ordered": ordered,
-        "notes": (*table.notes, *left_out),
+        "notes": (*table.notes, *left_out, *told),
     }
 
 
@@ -283,9 +286,30 @@ def _label_ends(
     return date[np.minimum(ahead, last)], ahead <= last
 
 
-def _ordered_positions(n_classes: int) -> tuple[float, ...]:
-    """Positions from -1 for the first class to +1 for the last."""
-    return tuple(float(p) for p in np.linspace(-1.0, 1.0, n_classes))
+def _market_positions(classes: tuple[str, ...], own: tuple[float, ...], config: DataConfig) -> tuple[float, ...]:
+    """Positions of a market label's classes, those of the label where the config states none."""
+    return own if config.class_positions is None else positions_of(classes, config.class_positions)
+
+
+def _table_positions(classes: tuple[str, ...], config: DataConfig) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    """Positions of a table's classes, with a note that shows them; None without forward returns."""
+    if config.forward_return_column is None:
+        return None, ()
+    positions = positions_of(classes, config.class_positions)
+    source = "by their names; data.class_positions changes them" if config.class_positions is None else KEY
+    return positions, (f"positions of the classes: {in_words(classes, positions)} ({source})",)
+
+
+def _doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+    """A note where a table's positions would lose even if every prediction were right."""
+    if config.source != "table" or dataset.class_positions is None:
+        return ()
+    rows = dataset.rows
+    lost = losing_positions(dataset.class_positions, dataset.y[rows], dataset.forward_return[rows], dataset.date[rows])
+    if lost is None:
+        return ()
+    shown = in_words(dataset.classes, dataset.class_positions)
+    return (f"with every prediction right these positions lose {-lost:.3%} a row ({shown}): check {KEY}",)
 
 
 def _check_classes(dataset: Dataset, rows: np.ndarray) -> None:

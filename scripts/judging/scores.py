@@ -121,6 +121,9 @@ def score(
         "by_volatility": _by_volatility(judged, development),
         "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
         **_shift_fields(development, dataset),
+        "class_positions": None
+        if trading is None
+        else dict(zip(dataset.classes, trading.class_positions, strict=True)),
         "returns": traded.fields,
         "costs": cost_fields(judged, predictions.model, experiment.data),
         "decision": policy_fields(

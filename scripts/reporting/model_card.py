@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from scripts.data.class_positions import in_words
 from scripts.durable_files import write_bytes
 from scripts.reporting.evaluation_page import verdict_sentence
 from scripts.reporting.figures import words
@@ -111,6 +112,7 @@ def _data(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[Row]:
             else config["label_column"],
         ),
         ("classes (share in training)", _shares(m)),
+        *_positions(m),
         (
             "features",
             f"{len(m['features'])}: {', '.join(m['features'][:40])}" + (", ..." if len(m["features"]) > 40 else ""),
@@ -122,6 +124,11 @@ def _data(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[Row]:
     dates = f" from {e['first_date']} to {e['last_date']}" if e.get("first_date") else ""
     kind = "sealed rows" if (e.get("opened") or {}).get("data") == "sealed" else "rows of another file"
     return [*rows, ("judged on", f"{number(e.get('n_rows'), ',')} {kind}{dates}")]
+
+
+def _positions(m: Mapping[str, Any]) -> list[Row]:
+    held = m.get("class_positions")
+    return [("positions of the classes", in_words(m["classes"], held))] if held else []
 
 
 def _shares(m: Mapping[str, Any]) -> str:

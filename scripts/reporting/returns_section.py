@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from scripts.data.class_positions import in_words
 from scripts.reporting.figures import words
 from scripts.reporting.page import (
     Cell,
@@ -47,7 +48,9 @@ def returns_section(e: Mapping[str, Any], dates: Sequence[str], curves: Mapping[
     """Equity curves, what other costs would leave, the figures, and the parts; empty without returns."""
     returns = e.get("returns") or {}
     figures = present([equity_figure(dates, curves), cost_figure(returns)])
-    return Section("Equity and drawdown after costs", _notes(returns), _tables(returns), figures, figures_first=True)
+    held = e.get("class_positions") or {}
+    notes = (*_notes(returns), *_position_note(held)) if returns else ()
+    return Section("Equity and drawdown after costs", notes, _tables(returns), figures, figures_first=True)
 
 
 def _notes(returns: Mapping[str, Any]) -> tuple[str, ...]:
@@ -63,6 +66,11 @@ def _notes(returns: Mapping[str, Any]) -> tuple[str, ...]:
     if returns.get("break_even_cost_bps") is not None:
         text += f" Nothing would be left at a cost of {number(returns['break_even_cost_bps'], '.1f')} basis points."
     return (text,)
+
+
+def _position_note(held: Mapping[str, float]) -> tuple[str, ...]:
+    """The position of each class."""
+    return (f"Positions of the classes: {in_words(list(held), list(held.values()))}.",) if held else ()
 
 
 def _tables(returns: Mapping[str, Any]) -> tuple[Table, ...]:
