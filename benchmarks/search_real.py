@@ -24,7 +24,6 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import EVALUATION, PHASES, Result, run_commands, show
 from scripts.evaluation.statistics import mean_intervals
-from scripts.random_keys import numpy_generator
 
 _US_DAILY = ROOT.parent / "shared" / "data" / "us_daily.csv.gz"
 DATA: dict[str, list[str]] = {
@@ -82,8 +81,7 @@ def compare(data: str, runs: dict[str, list[dict[str, Any]]]) -> list[Result]:
     ours = np.mean([own["hits"] for own in runs["hyper"]], axis=0)
     for name, own in runs.items():
         hits, date = np.mean([one["hits"] for one in own], axis=0), own[0]["date"]
-        generator = numpy_generator("search real", data, name)
-        found = mean_intervals({"accuracy": hits, "ahead": ours - hits}, date, 1, generator)
+        found = mean_intervals({"accuracy": hits, "ahead": ours - hits}, date, 1)
         where = f"{data}: {name}"
         results.append(Result(where, "epochs", float(np.mean([one["epochs"] for one in own])), None, len(own)))
         for metric, interval in found.items():

@@ -121,7 +121,7 @@ def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: in
     spread = corrected_resampled_ttest(scores[0], 1.0 / (scores.shape[1] - 1))
     correct, losses, label, date = _per_row(out_of_fold, numbers)
     constant = (label == np.bincount(label).argmax()).astype(np.float64)
-    skill = difference_interval(correct[:, 0], constant, date, horizon, numpy_generator(seed, "choice", "skill"))
+    skill = difference_interval(correct[:, 0], constant, date, horizon)
     by_date = pd.DataFrame(losses).groupby(date).mean().to_numpy()
     block = max(float(horizon), optimal_block_lengths(by_date.mean(axis=1)).stationary)
     confidence = model_confidence_set(by_date, _CONFIDENCE_SET_SIZE, block, key(seed, "choice", "set") % 2**32)

@@ -160,7 +160,7 @@ class CrossValidation:
         rows = np.concatenate([test for _, test in self.folds])
         correct = {c["trial_number"]: self._mean_hits(c["trial_number"]) for c in configurations}
         best = best_by_mean(complete(configurations))["trial_number"]
-        name, found = judge(self.dataset, rows, correct, best, self.experiment.seed)
+        name, found = judge(self.dataset, rows, correct, best)
         for configuration in configurations:
             configuration |= found[configuration["trial_number"]]
         return name

@@ -22,7 +22,6 @@ from scripts.evaluation.ensemble import fit_ensemble, on_other_folds
 from scripts.evaluation.metrics import log_losses
 from scripts.evaluation.statistics import Interval, mean_intervals
 from scripts.out_of_fold import decision_on, judge
-from scripts.random_keys import numpy_generator
 from scripts.run_dir import RunDir
 from scripts.search_space import Hyperparameters
 from scripts.selection import complete
@@ -139,7 +138,7 @@ def ensemble_of(
     hits = (together.argmax(axis=1) == y).astype(np.float64)
     by_fold = [hits[predictions.fold == k].mean() for k in np.unique(predictions.fold)]
     number = predictions.configurations[0]["trial_number"]
-    judged = judge(dataset, predictions.row, {number: hits}, number, experiment.seed)[1][number]
+    judged = judge(dataset, predictions.row, {number: hits}, number)[1][number]
     worth = _worth(predictions, together, alone[0], experiment, dataset)
     record = {
         "most_draws": most,
@@ -178,7 +177,6 @@ def _worth(
         {"accuracy": hits[0] - hits[1], "log_loss": losses[1] - losses[0]},
         dataset.date[predictions.row] if dataset.has_time else None,
         dataset.horizon,
-        numpy_generator(experiment.seed, "ensemble"),
     )
     return {
         "n_rows": len(y),

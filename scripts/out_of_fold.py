@@ -73,7 +73,7 @@ def fold_spans(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def judge(
-    dataset: Dataset, rows: np.ndarray, correct: Mapping[int, np.ndarray], best: int, seed: int
+    dataset: Dataset, rows: np.ndarray, correct: Mapping[int, np.ndarray], best: int
 ) -> tuple[str, dict[int, dict[str, Any]]]:
     """Name of the best naive rule on the tested rows, and by trial number how sure the accuracies are.
 
@@ -86,13 +86,12 @@ def judge(
         else 0, or the mean of this over its networks.
     best : int
         Trial whose mean accuracy over all folds is the best.
-    seed : int
 
     Returns
     -------
     tuple
         Per trial pooled_accuracy, accuracy_se, skill (over the best naive rule), skill_se, skill_ci95, behind (by how
-        much the accuracy lies below that of `best`) and behind_se; all by blocks of dates.
+        much the accuracy lies below that of `best`) and behind_se; dependence between dates is allowed for.
     """
     majority = int(np.bincount(dataset.y[dataset.rows]).argmax())
     y = dataset.y[rows]
@@ -103,8 +102,7 @@ def judge(
         own, n = hits.astype(np.float64), len(hits)
         values = {"accuracy": own, "skill": own - naive[:n], "behind": winner[:n] - own}
         date = dataset.date[rows[:n]] if dataset.has_time else None
-        generator = numpy_generator(seed, "out of fold", number)
-        interval = mean_intervals(values, date, dataset.horizon, generator)
+        interval = mean_intervals(values, date, dataset.horizon)
         found[number] = {
             "pooled_accuracy": interval["accuracy"].estimate,
             "accuracy_se": interval["accuracy"].se,

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
-from scipy.stats import norm
 
 from scripts.artifacts import read_json, read_listed, write_json
 from scripts.carrying_on import n_openings
@@ -23,7 +22,6 @@ from scripts.evaluation.comparisons import diebold_mariano
 from scripts.evaluation.statistics import Interval, mean_intervals, minimum_detectable_skill
 from scripts.experiments import EXTENDED
 from scripts.plans import show_plan_table, show_table
-from scripts.random_keys import numpy_generator
 from scripts.run_dir import RunDir
 
 Verdict = Literal["better", "worse", "cannot be told apart", "not comparable"]
@@ -154,8 +152,7 @@ def _tested(first: ComparedRun, other: ComparedRun, rows: pd.DataFrame, n_compar
         "accuracy": (rows["hit_b"] - rows["hit_a"]).to_numpy(),
         "log_loss": (rows["loss_a"] - rows["loss_b"]).to_numpy(),
     }
-    generator = numpy_generator(first.experiment["seed"], "comparison of runs")
-    intervals = mean_intervals(gains, date, horizon, generator)
+    intervals = mean_intervals(gains, date, horizon)
     accuracy = _figures(intervals["accuracy"], rows["hit_a"], rows["hit_b"], n_comparisons)
     low, high = accuracy["ci95"]
     verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "cannot be told apart"
@@ -168,22 +165,20 @@ def _tested(first: ComparedRun, other: ComparedRun, rows: pd.DataFrame, n_compar
         "accuracy": accuracy,
         "log_loss": _figures(intervals["log_loss"], rows["loss_a"], rows["loss_b"], n_comparisons),
         "p_diebold_mariano": None if tests is None else min(1.0, n_comparisons * tests),
-        "detectable": minimum_detectable_skill(intervals["accuracy"].se, level=0.05 / n_comparisons),
+        "detectable": minimum_detectable_skill(
+            intervals["accuracy"].se, intervals["accuracy"].degrees_of_freedom, confidence=1.0 - 0.05 / n_comparisons
+        ),
     }
 
 
 def _figures(interval: Interval, a: pd.Series, b: pd.Series, n_comparisons: int) -> dict[str, Any]:
-    low, high = interval.low, interval.high
-    if n_comparisons > 1:
-        half = float(norm.ppf(1.0 - 0.025 / n_comparisons)) * interval.se
-        low, high = min(low, interval.estimate - half), max(high, interval.estimate + half)
-    p = interval.p_value
+    corrected, p = interval.at(1.0 - 0.05 / n_comparisons), interval.p_value
     return {
         "first": float(a.mean()),
         "other": float(b.mean()),
         "difference": interval.estimate,
         "se": interval.se,
-        "ci95": [low, high],
+        "ci95": [corrected.low, corrected.high],
         "p_value": None if p is None else min(1.0, n_comparisons * p),
     }
 

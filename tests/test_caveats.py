@@ -7,6 +7,7 @@ from scripts.judging.caveats import caveats, is_imbalanced, openings_caveat
 SOUND = {
     "n_rows": 5000, "n_dates": 500, "block_length_dates": 2.0, "n_effective": 4000.0,
     "skill": 0.05, "skill_se": 0.01, "skill_ci95": [0.03, 0.07], "skill_p_value": 0.001, "verdict": "skill",
+    "skill_degrees_of_freedom": 60, "detectable_skill": 0.028,
     "promised": {"skill": 0.055, "skill_se": 0.01},
     "returns": {"net": 0.1}, "ece": 0.01, "class_shares": [0.48, 0.52], "balanced_accuracy": 0.55, "mcc": 0.1,
     "average_precision": 0.5, "drift": [{"feature": "a", "psi": 0.05}], "n_duplicates": 0,
@@ -52,5 +53,5 @@ def test_a_second_opening_widens_the_interval_and_multiplies_the_p_value():
     assert openings_caveat(SOUND, 1) == []
     (said,) = openings_caveat(SOUND | {"skill_p_value": 0.02}, 3)
     assert "opened 3 times" in said
-    assert "between +0.0261 and +0.0739" in said
+    assert "between +0.0254 and +0.0746" in said
     assert "p-value 0.060 in place of 0.020" in said

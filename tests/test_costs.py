@@ -81,7 +81,7 @@ def test_costs_of_rows_go_into_a_paired_interval() -> None:
     positive = rng.beta(1, 2, size=2000)
     y = (rng.random(2000) < positive).astype(int)
     found = decision_costs(y, np.column_stack([1 - positive, positive]), COSTS)
-    saved = difference_interval(found.most_probable, found.cheapest, None, 1, rng)
+    saved = difference_interval(found.most_probable, found.cheapest, None, 1)
     assert saved.low > 0
     assert saved.estimate == pytest.approx(found.means()["most_probable"] - found.means()["cheapest"])
 

@@ -22,8 +22,8 @@ def rows(seed, start, slope, n_dates=300, n_tickers=10, shared=0.0):
     return hits, naive, date + FIRST_AGE, date
 
 
-def report(*data, seed=0, horizon=1, **options):
-    return decay_report(*data, horizon, numpy_generator(seed, "resamples"), **({"n_resamples": 200} | options))
+def report(*data, horizon=1, **options):
+    return decay_report(*data, horizon, **options)
 
 
 def test_the_slope_is_the_least_squares_line_through_the_rows():
@@ -41,27 +41,27 @@ def test_the_standard_error_is_that_of_least_squares_where_rows_are_independent(
     hits, naive, age, date = rows(0, 0.1, 0.0, n_dates=600)
     difference, x = hits.astype(float) - naive, (age - age.mean()) / 100
     residual = difference - np.polyval(np.polyfit(x, difference, 1), x)
-    assert report(hits, naive, age, date, n_resamples=1000).slope.se == pytest.approx(
+    assert report(hits, naive, age, date).slope.se == pytest.approx(
         residual.std() / (x.std() * len(x) ** 0.5), rel=0.15
     )
 
 
 @pytest.mark.parametrize(("start", "slope", "shared"), [(0.1, -0.03, 0.0), (0.05, 0.0, 0.0), (0.05, 0.0, 0.1)])
 def test_the_interval_of_the_slope_covers_the_truth(start, slope, shared):
-    found = [report(*rows(seed, start, slope, shared=shared), seed=seed, n_bins=1).slope for seed in range(100)]
+    found = [report(*rows(seed, start, slope, shared=shared), n_bins=1).slope for seed in range(100)]
     covered = sum(interval.low <= slope <= interval.high for interval in found)
     assert 89 <= covered <= 99
 
 
 def test_constant_skill_is_hardly_ever_called_decay():
-    found = [report(*rows(seed, 0.05, 0.0, n_dates=200, shared=0.1), seed=seed, n_bins=1) for seed in range(100)]
+    found = [report(*rows(seed, 0.05, 0.0, n_dates=200, shared=0.1), n_bins=1) for seed in range(100)]
     assert sum(one.retrain_after is not None for one in found) <= 7  # 2.5 are expected
     assert sum(one.advice == "no decay can be shown over 200 dates" for one in found) >= 93
 
 
 def test_strong_decay_is_found_and_half_of_the_skill_is_gone_when_said():
     for seed in range(5):
-        found = report(*rows(seed, 0.2, -0.05, n_dates=400), seed=seed)
+        found = report(*rows(seed, 0.2, -0.05, n_dates=400))
         # 0.2 at the start, half of it lost 200 dates later.
         assert found.slope.high < 0
         assert found.retrain_after == pytest.approx(FIRST_AGE + 200, abs=50)
@@ -91,7 +91,7 @@ def test_bins_hold_equal_numbers_of_dates_and_every_row_once(seed, n_dates, n_bi
     hits, naive, age, date = rows(seed, 0.1, 0.0, n_dates=n_dates, n_tickers=3)
     keep = np.r_[0, np.flatnonzero(numpy_generator(seed, "keep").random(len(date)) < 0.7), len(date) - 1]
     hits, naive, age, date = (values[np.unique(keep)] for values in (hits, naive, age, date))
-    found = report(hits, naive, age, date, n_bins=n_bins, n_resamples=20)
+    found = report(hits, naive, age, date, n_bins=n_bins)
     sizes = [part.skill.n_dates for part in found.bins]
     assert sum(sizes) == found.n_dates == len(np.unique(date))
     assert max(sizes) - min(sizes) <= 1

@@ -198,7 +198,7 @@ def test_intervals_take_blocks_as_long_as_labels_look_ahead_and_whole_dates():
     rng = np.random.default_rng(0)
     date = np.repeat(np.arange(200), 5)
     hits, other = (rng.integers(0, 2, 1000).astype(float) for _ in range(2))
-    for interval in (accuracy_interval(hits, date, 15, rng), difference_interval(hits, other, date, 15, rng)):
+    for interval in (accuracy_interval(hits, date, 15), difference_interval(hits, other, date, 15)):
         assert interval.block_length >= 15
         assert interval.n_dates == 200
 

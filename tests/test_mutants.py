@@ -390,7 +390,7 @@ MUTANTS = (
         "test_leaks.py::test_the_majority_class_is_that_of_the_development_rows",
     ),
     Mutant(
-        "rows resampled instead of dates",
+        "rows counted as independent instead of dates",
         "evaluation/statistics.py",
         "    if date is None:\n        _require",
         "    if len(values):\n        _require",
@@ -399,8 +399,8 @@ MUTANTS = (
     Mutant(
         "blocks shorter than the labels",
         "evaluation/statistics.py",
-        "ratio_block_length(column, counts, horizon)",
-        "ratio_block_length(column, counts)",
+        "found = mean_variance(deviations, horizon)",
+        "found = mean_variance(deviations)",
         "test_leaks.py::test_intervals_take_blocks_as_long_as_labels_look_ahead_and_whole_dates",
     ),
     Mutant(

@@ -8,7 +8,9 @@ import pytest
 from arch.bootstrap import optimal_block_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from scripts.errors import InputError
 from scripts.evaluation.best_of_n import (
@@ -186,20 +188,20 @@ def se_enumerated(inputs: dict[str, Any]) -> dict[str, Any]:
 def difference_by_date(inputs: dict[str, Any]) -> dict[str, Any]:
     date, a, b = (np.array(inputs[k]) for k in ("date", "correct_model", "correct_naive"))
     sums, counts = np.bincount(date, a - b), np.bincount(date)
-    rng = np.random.default_rng(1)
     return {
-        "difference": difference_interval(a, b, date, 1, rng, 10).estimate,
+        "difference": difference_interval(a, b, date, 1).estimate,
         "se_circular_2": bootstrap_se(sums, 2, "circular", counts),
         "se_circular_1": bootstrap_se(sums, 1, "circular", counts),
         "se_stationary_3": bootstrap_se(sums, 3, "stationary", counts),
-        "se_rows_wrong": difference_interval(a, b, None, 1, rng, RESAMPLES).se,
+        # A bootstrap of rows has the variance with divisor n.
+        "se_rows_wrong": difference_interval(a, b, None, 1).se * math.sqrt(1 - 1 / len(a)),
     }
 
 
 def dates_against_rows(inputs: dict[str, Any]) -> dict[str, Any]:
     hits, block = np.array(inputs["correct_by_date"]), inputs["block"]
     sums, counts = hits.sum(axis=1), np.full(len(hits), hits.shape[1])
-    rows = accuracy_interval(hits.ravel(), None, 1, np.random.default_rng(2), RESAMPLES)
+    rows = accuracy_interval(hits.ravel(), None, 1)
     return {
         "accuracy": rows.estimate,
         "se_dates_circular_5": bootstrap_se(sums, block, "circular", counts),
@@ -437,8 +439,8 @@ def test_block_length_is_never_below_the_label_horizon_and_leaves_two_blocks() -
 def test_interval_holds_its_estimate_and_ignores_the_order_of_rows(seed: int) -> None:
     date, hits = ragged_panel(seed)
     order = np.random.default_rng(seed + 1).permutation(len(date))
-    first = accuracy_interval(hits, date, 2, np.random.default_rng(seed), 200)
-    second = accuracy_interval(hits[order], date[order], 2, np.random.default_rng(seed), 200)
+    first = accuracy_interval(hits, date, 2)
+    second = accuracy_interval(hits[order], date[order], 2)
     assert vars(first) == pytest.approx(vars(second), rel=1e-9)
     assert first.estimate == pytest.approx(hits.mean())
     assert first.low <= first.estimate <= first.high
@@ -448,27 +450,27 @@ def test_interval_holds_its_estimate_and_ignores_the_order_of_rows(seed: int) ->
 
 def test_rows_of_one_date_count_as_one_where_they_are_copies() -> None:
     hits = np.random.default_rng(5).integers(2, size=300)
-    alone = accuracy_interval(hits, np.arange(300), 1, np.random.default_rng(6), 4000)
-    copied = accuracy_interval(np.repeat(hits, 20), np.repeat(np.arange(300), 20), 1, np.random.default_rng(6), 4000)
+    alone = accuracy_interval(hits, np.arange(300), 1)
+    copied = accuracy_interval(np.repeat(hits, 20), np.repeat(np.arange(300), 20), 1)
     assert copied.se == pytest.approx(alone.se, rel=BOOTSTRAP_ERROR)
     assert copied.n_effective == pytest.approx(alone.n_effective, rel=0.1)
 
 
 def test_paired_difference_of_equal_predictions_is_nil() -> None:
     date, hits = ragged_panel(8)
-    same = difference_interval(hits, hits, date, 1, np.random.default_rng(1))
+    same = difference_interval(hits, hits, date, 1)
     assert (same.estimate, same.se, same.low, same.high) == (0.0, 0.0, 0.0, 0.0)
     assert verdict(same.low, same.high) == "no skill"
 
 
-def test_quantities_of_the_same_rows_share_their_resamples_and_keep_their_own_block_lengths() -> None:
+def test_quantities_of_the_same_rows_keep_their_own_dependence() -> None:
     date, hits = ragged_panel(9, 60)
     slow = np.sin(date / 6)
-    both = mean_intervals({"a": hits, "b": 1 - hits, "slow": slow}, date, 1, np.random.default_rng(2), 2000)
-    alone = accuracy_interval(hits, date, 1, np.random.default_rng(2), 2000)
+    both = mean_intervals({"a": hits, "b": 1 - hits, "slow": slow}, date, 1)
+    alone = accuracy_interval(hits, date, 1)
     assert both["a"].estimate + both["b"].estimate == pytest.approx(1.0)
     assert both["a"].se == pytest.approx(both["b"].se)
-    assert both["a"].se == pytest.approx(alone.se, rel=0.1)
+    assert both["a"] == alone
     assert both["slow"].block_length > both["a"].block_length == alone.block_length
 
 
@@ -476,7 +478,7 @@ def test_auc_interval_of_independent_rows_agrees_with_delong() -> None:
     rng = np.random.default_rng(10)
     y = rng.integers(2, size=400)
     score = y + rng.normal(size=400)
-    interval = accuracy_interval(auc_by_row(y, np.column_stack([-score, score])), None, 1, rng, 2000)
+    interval = accuracy_interval(auc_by_row(y, np.column_stack([-score, score])), None, 1)
     exact = delong(y, score, score)
     assert interval.estimate == pytest.approx(exact.auc[0])
     assert interval.se == pytest.approx(math.sqrt(exact.covariance[0, 0]), rel=0.1)
@@ -489,9 +491,9 @@ def test_intervals_cover_the_truth_on_a_panel_with_overlapping_labels() -> None:
         noise = np.convolve(rng.normal(size=n + horizon), np.ones(horizon) / math.sqrt(horizon), "valid")[:n]
         hits = (noise[:, None] + rng.normal(size=(n, 6)) > 0).ravel()
         date = np.repeat(np.arange(n), 6)
-        found = accuracy_interval(hits, date, horizon, rng, 250)
+        found = accuracy_interval(hits, date, horizon)
         covered += found.low <= 0.5 <= found.high
-        rows = accuracy_interval(hits, None, 1, rng, 250)
+        rows = accuracy_interval(hits, None, 1)
         naive += rows.low <= 0.5 <= rows.high
     assert covered >= 0.85 * 120
     assert naive < 0.7 * 120
@@ -501,7 +503,7 @@ def test_intervals_cover_the_truth_on_a_panel_with_overlapping_labels() -> None:
 def test_a_single_date_has_no_uncertainty_to_state(date: np.ndarray | None) -> None:
     hits = np.ones(1 if date is None else 5)
     with pytest.raises(InputError, match="at least two dates"):
-        accuracy_interval(hits, date, 1, np.random.default_rng(0))
+        accuracy_interval(hits, date, 1)
 
 
 def test_verdict_follows_the_interval() -> None:
@@ -513,10 +515,72 @@ def test_verdict_follows_the_interval() -> None:
     ]
 
 
-def test_minimum_detectable_skill_is_found_with_its_power() -> None:
-    se = 0.01
-    estimates = np.random.default_rng(3).normal(minimum_detectable_skill(se), se, size=20_000)
-    assert np.mean(estimates > norm.ppf(0.975) * se) == pytest.approx(0.8, abs=0.012)
+@pytest.mark.parametrize("freedom", [2, 9, 200])
+def test_minimum_detectable_skill_is_found_with_its_power_by_the_law_of_the_interval(freedom: int) -> None:
+    rng, se = np.random.default_rng(3), 0.01
+    estimates = rng.normal(minimum_detectable_skill(se, freedom), se, size=20_000)
+    errors = se * np.sqrt(rng.chisquare(freedom, 20_000) / freedom)
+    found = np.mean(estimates > student.ppf(0.975, freedom) * errors)
+    assert found == pytest.approx(0.8, abs=0.012)
+
+
+def persistent_hits(phi: float, n: int, rng: np.random.Generator) -> np.ndarray:
+    """1 where a stationary AR(1) process is above its mean: hits of a model that is right in half of the cases."""
+    noise = rng.normal(size=n + 200) * math.sqrt(1 - phi**2)
+    noise[0] = rng.normal()
+    return (lfilter([1.0], [1.0, -phi], noise)[200:] > 0).astype(float)
+
+
+@pytest.mark.parametrize(("n", "phi"), [(100, 0.0), (100, 0.8), (100, 0.9), (300, 0.9)])
+def test_intervals_of_persistent_hits_cover_at_their_nominal_rate(n: int, phi: float) -> None:
+    rng = np.random.default_rng(7)
+    bounds = [accuracy_interval(persistent_hits(phi, n, rng), np.arange(n), 1).share_bounds for _ in range(400)]
+    covered = np.mean([low <= 0.5 <= high for low, high in bounds])
+    assert 0.90 <= covered <= 0.98  # the nominal .95 less 2.5 points, and two standard errors
+
+
+def test_the_interval_of_independent_dates_is_hardly_wider_than_that_of_independent_rows() -> None:
+    rng = np.random.default_rng(8)
+    widths = []
+    for _ in range(100):
+        hits = rng.integers(2, size=300)
+        aware, rows = accuracy_interval(hits, np.arange(300), 1), accuracy_interval(hits, None, 1)
+        widths.append((aware.high - aware.low) / (rows.high - rows.low))
+    assert np.mean(widths) < 1.12
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 20])
+def test_a_higher_confidence_never_narrows_an_interval(horizon: int) -> None:
+    date, hits = ragged_panel(4, 60)
+    plain = accuracy_interval(hits, date, horizon)
+    assert plain.at(0.95) == plain
+    for looks in (2, 3, 20):
+        corrected = plain.at(1 - 0.05 / looks)
+        assert corrected.low < plain.low < plain.high < corrected.high
+        assert corrected.share_bounds[0] < plain.share_bounds[0] < plain.share_bounds[1] < corrected.share_bounds[1]
+
+
+@pytest.mark.parametrize("date", [None, np.arange(40)])
+def test_a_perfect_or_failed_score_has_an_interval_with_a_width(date: np.ndarray | None) -> None:
+    quantile = student.ppf(0.975, 39) if date is None else student.ppf(0.975, 9)
+    perfect = accuracy_interval(np.ones(40), date, 1)
+    assert perfect.share_bounds == pytest.approx([40 / (40 + quantile**2), 1.0])  # Wilson's bound of 40 of 40
+    failed = accuracy_interval(np.zeros(40), date, 1)
+    assert failed.share_bounds == pytest.approx([0.0, quantile**2 / (40 + quantile**2)])
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_a_skill_that_is_equal_on_every_date_has_a_standard_error(value: float) -> None:
+    for n_dates in (2, 3, 5, 30):
+        date = np.repeat(np.arange(n_dates), 4)
+        skill = accuracy_interval(np.full(len(date), value), date, 1)
+        assert skill.se > 0
+        assert skill.p_value is not None
+        assert skill.low < value < skill.high
+        assert (verdict(skill.low, skill.high) == "no skill") == (n_dates < 3)
+    # Two tickers with opposite labels: the skill of a date is one half, whatever happens.
+    skill = accuracy_interval(np.tile([value, 0.0], 2), np.repeat(np.arange(2), 2), 1)
+    assert skill.p_value is not None and verdict(skill.low, skill.high) == "no skill"
 
 
 def test_pbo_is_one_half_without_skill_and_nil_for_a_dominant_trial() -> None:

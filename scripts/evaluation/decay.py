@@ -1,8 +1,8 @@
 """How skill decays with the dates since training, and after how many the model should be trained again.
 
 Skill is the share of rows that the model gets right less that of the naive rule. Its fall is a straight line fitted to
-the rows by least squares; dates are resampled in blocks and the line is fitted again, so that slow changes of the
-market are not taken for many independent signs of decay.
+the rows by least squares. Its standard error allows for dependence between dates, so that slow changes of the market
+are not taken for many independent signs of decay.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
 
 from scripts.errors import InputError
-from scripts.evaluation.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
+from scripts.evaluation.bootstrap import LEAST_BLOCKS
+from scripts.evaluation.long_run_variance import mean_variance
 from scripts.evaluation.statistics import Interval, difference_interval
 
 _PER_DATES = 100  # the slope is a change of skill per so many dates
+_CONFIDENCE = 0.99  # of the interval that the advice to train again rests on
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class DecayReport:
     bins : tuple of SkillBin
         Ascending by age; empty where there are fewer than two dates.
     slope : Interval or None
-        Change of skill per 100 dates, with a Student interval of two degrees of freedom less than there are blocks;
-        None where it is not defined.
+        Change of skill per 100 dates; None where it is not defined.
     skill_at_start : float or None
         Fitted skill at the least age.
     retrain_after : int or None
-        Dates since training after which the fitted skill is below half of `skill_at_start`; None unless the interval
-        of the slope lies below 0, over at least ten blocks of dates.
+        Dates since training after which the fitted skill is below half of `skill_at_start`; None unless the 99%
+        interval of the slope lies below 0, over at least ten blocks of dates. The 95% interval of a slope covers less
+        than 95% where skill is persistent (`benchmarks/error_rates.py`).
     advice : str
         The same in words.
     n_dates : int
@@ -74,9 +75,7 @@ def decay_report(
     age: np.ndarray,
     date: np.ndarray,
     horizon: int,
-    rng: np.random.Generator,
     n_bins: int = 5,
-    n_resamples: int = 1000,
 ) -> DecayReport:
     """Judge how skill depends on the dates since training.
 
@@ -88,11 +87,9 @@ def decay_report(
         Dates since the last training date of the model that predicted the row; the same for all rows of a date.
     date : ndarray of int, shape (n,)
     horizon : int
-        Dates that a label looks ahead: the least block length.
-    rng : numpy.random.Generator
+        Dates that a label looks ahead.
     n_bins : int
         Bins of equal numbers of dates; fewer where a bin would have less than two.
-    n_resamples : int
 
     Raises
     ------
@@ -104,9 +101,9 @@ def decay_report(
     age_of_date = np.asarray(age)[first].astype(np.int64)
     if (age_of_date[place] != age).any():
         raise InputError("rows of one date have several ages", "dates since training", "judge one model at a time")
-    bins = _bins(difference, age_of_date, place, horizon, rng, n_bins, n_resamples)
+    bins = _bins(difference, age_of_date, place, horizon, n_bins)
     sums, counts = np.bincount(place, difference, len(dates)), np.bincount(place, minlength=len(dates))
-    slope, start = _fitted(sums, counts, age_of_date, horizon, rng, n_resamples)
+    slope, start = _fitted(sums, counts, age_of_date, horizon)
     after, advice = _advice(slope, start, age_of_date)
     return DecayReport(bins, slope, start, after, advice, len(dates))
 
@@ -116,55 +113,41 @@ def _bins(
     age_of_date: np.ndarray,
     place: np.ndarray,
     horizon: int,
-    rng: np.random.Generator,
     n_bins: int,
-    n_resamples: int,
 ) -> tuple[SkillBin, ...]:
     """Skill by bins of dates, the youngest first; `place` is the date of each row."""
     n_bins, bins = min(n_bins, len(age_of_date) // 2), []
     by_age = np.argsort(age_of_date, kind="stable")
     for chosen in np.array_split(by_age, n_bins) if n_bins else []:
         rows = np.isin(place, chosen)
-        skill = difference_interval(difference[rows], np.zeros(rows.sum()), place[rows], horizon, rng, n_resamples)
+        skill = difference_interval(difference[rows], np.zeros(rows.sum()), place[rows], horizon)
         ages = age_of_date[chosen]
         bins.append(SkillBin(int(ages.min()), int(ages.max()), int(rows.sum()), skill))
     return tuple(bins)
 
 
 def _fitted(
-    sums: np.ndarray, counts: np.ndarray, age: np.ndarray, horizon: int, rng: np.random.Generator, n_resamples: int
+    sums: np.ndarray, counts: np.ndarray, age: np.ndarray, horizon: int
 ) -> tuple[Interval | None, float | None]:
     """Slope per 100 dates and skill at the least age, from sums of skill and rows per date; None if undefined."""
     if len(age) < 3 or np.ptp(age) == 0:
         return None, None
     x = (age - age.min()) / _PER_DATES
-    # Ages, their squares, skill and age times skill, summed over rows: all that a line needs of a date.
-    moments = np.column_stack([counts * x, counts * x**2, sums, x * sums])
-    slope, level = _line(moments.sum(axis=0) / counts.sum())
-    residual = sums - counts * (level + slope * x)
-    centred = x - (counts @ x) / counts.sum()
-    block = ratio_block_length(centred * residual, counts, horizon)
-    resampled, _ = _line(date_bootstrap(moments, counts, n_resamples, block, rng=rng))
-    # A resample of a single age has no slope.
-    se = float(np.nanstd(resampled))
-    half = float(t.ppf(0.975, max(1.0, len(age) / block - 2.0))) * se
-    interval = Interval(float(slope), se, float(slope) - half, float(slope) + half, block, len(age))
-    return interval, float(level)
-
-
-def _line(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and intercept of least squares from means of x, x^2, y, x y in the last axis; NaN where x is constant."""
-    x, xx, y, xy = np.moveaxis(moments, -1, 0)
-    variance = xx - x**2
-    defined = variance > 1e-12 * xx
-    slope = np.divide(xy - x * y, variance, out=np.full_like(variance, np.nan), where=defined)
-    return slope, y - slope * x
+    centred = x - counts @ x / counts.sum()
+    spread = float(counts @ centred**2)
+    slope, mean = float(centred @ sums) / spread, float(sums.sum() / counts.sum())
+    level = mean - slope * float(counts @ x / counts.sum())
+    # The slope's error is the sum over dates of these shares in it.
+    shares = centred * (sums - counts * (level + slope * x)) / spread
+    found = mean_variance(shares, horizon)
+    se = len(age) * math.sqrt(found.variance)
+    return Interval.of(slope, se, len(age), max(1, found.degrees_of_freedom - 1)), level
 
 
 def _advice(slope: Interval | None, start: float | None, age: np.ndarray) -> tuple[int | None, str]:
     """Dates after which the fitted skill is below half of what it was, only where decay is shown; and the words."""
-    few = slope is None or slope.n_dates < LEAST_BLOCKS * slope.block_length
-    if slope is None or start is None or few or slope.high >= 0.0:
+    few = slope is None or slope.degrees_of_freedom + 1 < LEAST_BLOCKS
+    if slope is None or start is None or few or slope.at(_CONFIDENCE).high >= 0.0:
         return None, f"no decay can be shown over {len(age)} dates"
     fall = f"skill falls by {-slope.estimate:.3f} per {_PER_DATES} dates"
     if start <= 0.0:

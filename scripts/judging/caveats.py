@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from scipy.stats import norm
-
-from scripts.evaluation.statistics import minimum_detectable_skill
+from scripts.evaluation.statistics import student_quantile
 
 _FEW_DATES = 60  # below this many dates an interval by blocks of dates says little
 _FEW_BLOCKS = 10
@@ -38,7 +36,7 @@ def openings_caveat(fields: Fields, openings: int) -> list[str]:
     """A second look at the test set is a second chance: p-value and interval corrected for all looks (Bonferroni)."""
     if openings < 2:
         return []
-    half = float(norm.ppf(1.0 - 0.025 / openings)) * fields["skill_se"]
+    half = student_quantile(fields["skill_degrees_of_freedom"], 1.0 - 0.05 / openings) * fields["skill_se"]
     low, high = fields["skill"] - half, fields["skill"] + half
     p = fields["skill_p_value"]
     told = "" if p is None else f" (p-value {min(1.0, p * openings):.3f} in place of {p:.3f})"
@@ -70,8 +68,7 @@ def _independence(fields: Fields) -> Iterator[str]:
         if fields["n_dates"] < _FEW_DATES or n_blocks < _FEW_BLOCKS:
             yield f"{fields['n_dates']} dates in {n_blocks} blocks are too few to tell"
     if fields["verdict"] == "no skill":
-        least = minimum_detectable_skill(fields["skill_se"])
-        effective = fields["n_effective"]
+        least, effective = fields["detectable_skill"], fields["n_effective"]
         worth = "" if effective is None else f", worth {effective:,.0f} independent ones,"
         yield f"these {fields['n_rows']:,} rows{worth} can tell a skill of {least:.3f} or more (with 80 % power)"
 

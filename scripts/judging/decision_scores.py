@@ -83,7 +83,7 @@ def _return_intervals(judged: JudgedRows, series: ReturnSeries, hold: ReturnSeri
     if len(series.dates) < 2:
         return {}
     values = {"mean_net": series.net, "mean_excess": series.net - hold.net}
-    found = mean_intervals(values, series.dates, judged.dataset.horizon, judged.generator("returns"))
+    found = mean_intervals(values, series.dates, judged.dataset.horizon)
     return {
         "mean_excess": found["mean_excess"].estimate,
         **{f"{name}_ci95": [interval.low, interval.high] for name, interval in found.items()},
@@ -106,7 +106,7 @@ def cost_fields(judged: JudgedRows, probabilities: np.ndarray, config: DataConfi
     if config.cost_matrix is None:
         return None
     costs = decision_costs(judged.y, probabilities, np.array(config.cost_matrix))
-    saved = judged.interval(costs.best_constant - costs.cheapest, "cost")
+    saved = judged.interval(costs.best_constant - costs.cheapest)
     return costs.means() | {
         "constant_class": judged.dataset.classes[costs.constant_class],
         "saved": saved.estimate,
@@ -160,8 +160,7 @@ def decay_fields(judged: JudgedRows, development: Dataset) -> dict[str, Any] | N
     age = judged.date - int(np.searchsorted(judged.dataset.dates, development.dates[-1], "right")) + 1
     if age.min() < 1:
         return None
-    generator = judged.generator("decay")
-    found = decay_report(judged.hits, judged.naive_hits, age, judged.date, judged.dataset.horizon, generator)
+    found = decay_report(judged.hits, judged.naive_hits, age, judged.date, judged.dataset.horizon)
     slope = found.slope
     return {
         "bins": [

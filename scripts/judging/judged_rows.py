@@ -76,10 +76,10 @@ class JudgedRows:
         """Generator for the resamples of one figure."""
         return numpy_generator(self.seed, "evaluation", *purpose)
 
-    def intervals(self, values: Mapping[str, np.ndarray], purpose: str) -> dict[str, Interval]:
-        """Means over the judged rows, by blocks of dates."""
-        return mean_intervals(values, self.date, self.dataset.horizon, self.generator(purpose))
+    def intervals(self, values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+        """Means over the judged rows, with dependence between dates allowed for."""
+        return mean_intervals(values, self.date, self.dataset.horizon)
 
-    def interval(self, values: np.ndarray, purpose: str) -> Interval:
-        """Mean over the judged rows, by blocks of dates."""
-        return self.intervals({purpose: values}, purpose)[purpose]
+    def interval(self, values: np.ndarray) -> Interval:
+        """Mean over the judged rows, with dependence between dates allowed for."""
+        return self.intervals({"mean": values})["mean"]

@@ -24,7 +24,7 @@ from scripts.evaluation.metrics import (
     reliability,
 )
 from scripts.evaluation.shift import FeatureDrift, feature_drift, n_shared_rows
-from scripts.evaluation.statistics import accuracy_interval, verdict
+from scripts.evaluation.statistics import accuracy_interval, minimum_detectable_skill, verdict
 from scripts.judging.caveats import caveats, is_imbalanced
 from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
 from scripts.judging.judged_rows import JudgedRows
@@ -32,7 +32,6 @@ from scripts.judging.volatility import THIRDS, volatility_thirds
 from scripts.training.simulated_trading import SimulatedTrading
 
 _PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
-_PART_RESAMPLES = 200
 _DRIFT_SHOWN = 20  # features
 
 
@@ -152,8 +151,8 @@ def _span(dataset: Dataset) -> dict[str, Any]:
 
 def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
     """Accuracy and skill, each with its interval, and the verdict."""
-    right = judged.interval(judged.hits, "accuracy")
-    skill = judged.interval(judged.hits - judged.naive_hits, "skill")
+    right = judged.interval(judged.hits)
+    skill = judged.interval(judged.hits - judged.naive_hits)
     dataset = judged.dataset
     spans = (part[dataset.rows] for part in (dataset.date, dataset.label_end, dataset.ticker))
     return {
@@ -163,6 +162,8 @@ def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
         "best_naive": judged.naive_name,
         "skill": skill.estimate,
         "skill_se": skill.se,
+        "skill_degrees_of_freedom": skill.degrees_of_freedom,
+        "detectable_skill": minimum_detectable_skill(skill.se, skill.degrees_of_freedom),
         "skill_ci95": [skill.low, skill.high],
         "skill_p_value": skill.p_value,
         "verdict": verdict(skill.low, skill.high),
@@ -183,7 +184,7 @@ def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: n
     values = {"log_loss": losses, "log_loss_skill": log_losses(y, np.tile(shares, (len(y), 1))) - losses}
     if (rows := auc_by_row(y, probabilities)) is not None:
         values["auc"] = rows
-    found = judged.intervals(values, "probabilities")
+    found = judged.intervals(values)
     fields: dict[str, Any] = {"auc": None, "auc_ci95": None}
     for name, interval in found.items():
         bounds = interval.share_bounds if name == "auc" else [interval.low, interval.high]
@@ -218,7 +219,7 @@ def _versus_references(judged: JudgedRows, references: Mapping[str, np.ndarray])
     right = {name: (p.argmax(axis=1) == judged.y).astype(np.float64) for name, p in references.items()}
     found = {}
     for name, hits in right.items():
-        lead = judged.interval(judged.hits - hits, "reference")
+        lead = judged.interval(judged.hits - hits)
         found[name] = {"difference": lead.estimate, "se": lead.se, "ci95": [lead.low, lead.high]}
     best = max(right, key=lambda model: right[model].mean())
     return {"versus_reference": {"name": best} | found[best], "versus_references": found}
@@ -270,8 +271,7 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
         found[names[k]] = {"accuracy": float(hits.mean()), "n_rows": len(hits)}
         n_dates = len(hits) if date is None else len(np.unique(date))
         if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
-            generator = judged.generator("part", str(k))
-            interval = accuracy_interval(hits, date, judged.dataset.horizon, generator, _PART_RESAMPLES)
+            interval = accuracy_interval(hits, date, judged.dataset.horizon)
             found[names[k]]["accuracy_ci95"] = interval.share_bounds
     return found
 

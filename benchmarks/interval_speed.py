@@ -1,4 +1,4 @@
-"""Seconds for the uncertainty of an evaluation: 1,000 bootstrap draws of five statistics on a million rows."""
+"""Seconds for the intervals of five statistics on a million rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.evaluation.statistics import Interval, mean_intervals
 ROWS_PER_DATE = {"200 tickers x 5,000 dates": 200, "1 ticker x 1,000,000 bars": 1, "rows without dates": 0}
 
 
-def judge(rows: int, per_date: int, draws: int) -> dict[str, Interval]:
+def judge(rows: int, per_date: int) -> dict[str, Interval]:
     """Accuracy, skill over a constant, log loss, Brier score and AUC of simulated predictions with their intervals."""
     generator = np.random.default_rng(0)
     y = generator.integers(2, size=rows)
@@ -32,19 +32,19 @@ def judge(rows: int, per_date: int, draws: int) -> dict[str, Interval]:
         "auc": auc_by_row(y, probabilities),
     }
     date = np.arange(rows) // per_date if per_date else None
-    return mean_intervals({name: v for name, v in values.items() if v is not None}, date, 1, generator, draws)
+    return mean_intervals({name: v for name, v in values.items() if v is not None}, date, 1)
 
 
 def main() -> None:
     """Measure and print."""
-    given = arguments(__doc__, rows=1_000_000, draws=1000)
+    given = arguments(__doc__, rows=1_000_000)
     results = []
     for name, per_date in ROWS_PER_DATE.items():
         start = time.process_time()
-        found = judge(given.rows, per_date, given.draws)
+        found = judge(given.rows, per_date)
         results.append(Result(name, "seconds", time.process_time() - start, None, 1))
         results += [Result(name, f"s.e. of {metric}", interval.se, None, 1) for metric, interval in found.items()]
-    show(f"{given.draws} draws of five statistics on {given.rows} rows, CPU time", results, given.json)
+    show(f"Intervals of five statistics on {given.rows} rows, CPU time", results, given.json)
 
 
 if __name__ == "__main__":
