@@ -27,6 +27,7 @@ from scripts.search_space import (
 from scripts.selection import DEFAULT_ORDER, Criterion
 
 Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatility_regime", "column"]
+NOT_RECORDED = {"models", "execution"}  # sections that no artifact holds, and that none is obeyed in
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -296,7 +297,7 @@ class Experiment(Model):
 
     def recorded(self) -> dict[str, Any]:
         """The experiment as plain values for artifacts, which never name code to import, nor where it was trained."""
-        return self.model_dump(mode="json", exclude={"models", "execution"})
+        return self.model_dump(mode="json", exclude=NOT_RECORDED)
 
 
 def config_hash(values: Any) -> str:

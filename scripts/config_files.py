@@ -14,7 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from scripts.config import Experiment, nearest_choice, resolve_path
+from scripts.config import NOT_RECORDED, Experiment, nearest_choice, resolve_path
 from scripts.errors import InputError, nearest
 from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange
 
@@ -34,6 +34,7 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
         `dotted.key=value`; values are YAML; a relative `data.path` counts from the current directory.
     base : dict or None
         Plain values that apply where file and assignments are silent: an earlier phase's config, else the defaults.
+        They come from an artifact, so that own models and execution in them count for nothing.
 
     Raises
     ------
@@ -41,6 +42,8 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
         Names file, line and key, with the nearest valid name for a mistyped one.
     """
     values: dict[str, Any] = dict(base or {"search_space": Experiment().recorded()["search_space"]})
+    for of_this_call_alone in NOT_RECORDED:  # an artifact never names code to import
+        values.pop(of_this_call_alone, None)
     lines: dict[Location, int] = {}
     if path is not None:
         loaded, lines = read_yaml(path)

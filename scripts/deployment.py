@@ -23,7 +23,7 @@ from scripts.errors import InputError
 from scripts.evaluation.decisions import ABSTAINS, DecisionPolicy, answer_positions
 from scripts.evaluation.metrics import Calibration
 from scripts.evaluation.shift import FeatureReference
-from scripts.models.registry import build_model, window_offsets
+from scripts.models.registry import build_model, check_named, window_offsets
 from scripts.search_space import Hyperparameters
 from scripts.training.inputs import Inputs, inputs_of
 
@@ -274,6 +274,8 @@ def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str
     try:
         preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
         sizes = (preprocessor.n_outputs, len(content["classes"]))
+        families = [Hyperparameters.model_validate(own["hyperparameters"]).family for own in content["members"]]
+        check_named(families, factories, str(path))
         members = tuple(_make_member(own, sizes, factories) for own in content["members"])
         if not math.isclose(sum(member.weight for member in members), 1.0) or any(m.weight <= 0 for m in members):
             raise ValueError("the weights of its members are no shares")

@@ -14,6 +14,7 @@ from scripts.ensembles import choose_members
 from scripts.executing import device, executing
 from scripts.experiments import EXTENDED, FINAL, load_later
 from scripts.final_training import FinalTraining, run_final_training
+from scripts.models.registry import check_named
 from scripts.phases import (
     check_data,
     claim,
@@ -38,6 +39,7 @@ def finalise(session: Session) -> None:
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)
+    check_named((member.hyperparameters.family for member in members), experiment.models, str(source))
     values = [member.hyperparameters.model_dump() for member in members]
     most_runs = experiment.final.n_seeds * len(members)
     choose_device(session, experiment, dataset, run_dir.final / "plan.json", lambda: values, most_runs)

@@ -25,7 +25,7 @@ from scripts.event_log import EventLog
 from scripts.executing import device, executing
 from scripts.execution.driver import Watch
 from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_first, load_later
-from scripts.models.registry import applicable_space
+from scripts.models.registry import applicable_space, check_named
 from scripts.placement import choose_device
 from scripts.plans import in_epochs, likely_search, means, measured_search, show_plan, time_of_folds, time_of_search
 from scripts.reporting.monitoring import Progress
@@ -225,6 +225,8 @@ def extend(session: Session) -> None:
     dataset = load_data(session, experiment)
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
+    families = (trial["hyperparameters"].get("family", "mlp") for trial in chosen)
+    check_named(families, experiment.models, str(run_dir.trials))
     n_trainings = len(chosen) * experiment.extended.cross_validation_folds
     values = [trial["hyperparameters"] for trial in chosen]
     choose_device(session, experiment, dataset, run_dir.extended / "plan.json", lambda: values, n_trainings)

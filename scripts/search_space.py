@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import optuna
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+FAMILY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"  # also as `--set models.NAME=` takes it
 Scalar = bool | int | float | str
 Values = Mapping[str, Scalar]
 
@@ -28,7 +29,9 @@ class Hyperparameters(Model):
     model_config = ConfigDict(extra="allow")
 
     family: str = Field(
-        "mlp", description="model family: mlp, resnet, tabm, gru, tcn, transformer or a name declared under `models`"
+        "mlp",
+        pattern=FAMILY_PATTERN,
+        description="model family: mlp, resnet, tabm, gru, tcn, transformer or a name declared under `models`",
     )
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
     weight_decay: float = Field(1e-2, ge=0, le=10, description="weight decay (decoupled for adamw)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import secrets
 import shutil
 import warnings
@@ -24,8 +25,9 @@ from optuna.trial import TrialState
 from sqlalchemy import URL
 
 from scripts.artifacts import read_json, write_json
+from scripts.config import NAME_PATTERN
 from scripts.durable_files import environment_errors, write_bytes
-from scripts.errors import EnvironmentFailed, MissingInputError
+from scripts.errors import EnvironmentFailed, InputError, MissingInputError
 from scripts.execution.executor import Task, Update
 from scripts.joining.packing import pack_tasks, pack_updates, unpack_tasks, unpack_updates
 from scripts.patience import patiently
@@ -74,7 +76,7 @@ class Board:
     def __init__(self, server: Server, folder: Path, tell: Callable[[str], None]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.name, self._server, self._tell = server.study_name, server, tell
-        self._folder = folder / server.study_name
+        self._all, self._folder = folder, folder / server.study_name
         try:
             self._backend = open_server(server, HEARTBEAT_S, _GRACE_S)
             self._study = optuna.load_study(study_name=server.study_name, storage=self._backend)
@@ -139,7 +141,7 @@ class Board:
         with contextlib.suppress(DatabaseAway):
             with contextlib.suppress(KeyError):  # gone already
                 self._backend.delete_study(self._study_id)
-            shutil.rmtree(self._folder.parent, ignore_errors=True)
+            shutil.rmtree(self._all, ignore_errors=True)
         self.close()
 
     # --- for whoever works --------------------------------------------------------------------------------------------
@@ -255,9 +257,19 @@ def board_of(run_dir: RunDir, url: URL, phase: str | None, tell: Callable[[str],
 
 
 def board_name(run_dir: RunDir, phase: str | None) -> str | None:
-    """Name of the study of the board that is up."""
+    """Name of the study of the board that is up.
+
+    Raises
+    ------
+    InputError
+        Its file is damaged, or the name, which is also that of a folder, is not a plain one.
+    """
+    path = run_dir.joining / "board.json"
     try:
-        body = read_json(run_dir.joining / "board.json", "the deciding process")
+        body = read_json(path, "the deciding process")
     except MissingInputError:
         return None
-    return str(body["study_name"]) if phase in (None, body["phase"]) else None
+    name = body.get("study_name")
+    if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
+        raise InputError("study_name is not a plain name", str(path), f"remove the folder {run_dir.joining}")
+    return name if phase in (None, body.get("phase")) else None

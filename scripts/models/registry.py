@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -64,7 +64,7 @@ def build_model(
         return factory(hyperparameters, n_features, n_classes, hyperparameters.window)
     if family in built_in:
         return built_in[family](hyperparameters, n_features, n_classes)
-    raise _unknown_family(family)
+    raise _unknown_family(family, "search_space.family")
 
 
 def operations_per_row(model: nn.Module, row: torch.Tensor) -> int:
@@ -83,32 +83,44 @@ def operations_per_row(model: nn.Module, row: torch.Tensor) -> int:
 def check_families(space: SearchSpace, factories: Mapping[str, str]) -> None:
     """Raise InputError if the search space names a family that is neither built in nor can be imported."""
     family = space.get("family", "mlp")
-    for name in family.choices if isinstance(family, Choices) else [family]:
+    names = family.choices if isinstance(family, Choices) else [family]
+    check_named(map(str, names), factories, "search_space.family")
+
+
+def check_named(families: Iterable[str], factories: Mapping[str, str], where: str) -> None:
+    """Raise InputError if one of `families`, found at `where`, is neither built in nor has a factory of this call.
+
+    Artifacts name families. Only the command line and the YAML file of this call name the factory of a user's own.
+    """
+    for name in families:
         if name in factories:
-            load_factory(str(name), factories[str(name)])
+            load_factory(name, factories[name])
         elif name not in ROW_FAMILIES and name not in WINDOW_FAMILIES:
-            raise _unknown_family(str(name))
+            raise _unknown_family(name, where)
 
 
-def _unknown_family(name: str) -> InputError:
+def _unknown_family(name: str, where: str) -> InputError:
     families = ROW_FAMILIES | WINDOW_FAMILIES
     close = nearest(name, list(families))
     return InputError(
         f"unknown model family {name!r}",
-        "search_space.family",
+        where,
         f"{close + ' ' if close.startswith('did') else ''}built in: {', '.join(families)}; name your own with "
         f"--set models.{name}=package.module:factory",
     )
 
 
 def load_factory(name: str, reference: str) -> Factory:
-    """Import `package.module:factory`, looking in the current directory too."""
+    """Import `package.module:factory`, which the command line or the YAML file of this call names.
+
+    The current directory comes last on the import path, so that it cannot replace an installed module.
+    """
     module_name, colon, attribute = reference.partition(":")
     where = f"models.{name}={reference}"
     if not colon or not attribute:
         raise InputError("is no package.module:factory", where, "write for example models.mine=my_models:make")
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         factory: Factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

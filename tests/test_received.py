@@ -1,0 +1,134 @@
+"""Runs received from somebody else, with valid digests: none of their files names code or takes more than its size."""
+
+import shutil
+
+import pytest
+
+from scripts.artifacts import write_json
+from scripts.errors import InputError
+from scripts.joining.board import board_name
+from scripts.run_dir import RunDir
+from tests.conftest import run
+from tests.signed import edit_json, edit_tensors
+
+PLANTED = """
+import pathlib
+pathlib.Path(__file__).with_name("PLANTED").touch()
+from scripts.models.mlp import MLP
+def make(hyperparameters, n_features, n_classes, window):
+    return MLP(hyperparameters, n_features, n_classes)
+"""
+MODELS = {"mlp": "planted:make", "gru": "planted:make"}
+TUNING, EXTENDED, FINAL = "hyperparameter_tuning_results", "extended_training_results", "final_training_results"
+AFTER_TUNING = (EXTENDED, "best_config.json", "final_model.pkl", FINAL, "evaluation")
+AFTER_EXTENDED = ("final_model.pkl", FINAL, "evaluation")
+# A command with what is removed before it, so that it has something to do.
+TUNE = ("run_hyperparameter_tuning.py", (f"{TUNING}/trials.json",), ("--config", "{config}"))
+EXTEND = ("run_extended_training.py", AFTER_TUNING, ())
+ANALYSE = ("analyze_results.py", ("best_config.json",), ())
+FINALISE = ("run_final_training.py", AFTER_EXTENDED, ())
+EVALUATE = ("evaluate_model.py", ("evaluation",), ())
+PREDICT = ("evaluate_model.py", (), ("--predict", "new.csv", "--out", "p.csv"))
+EXPORT = ("evaluate_model.py", (), ("--export", "torch", "--out", "m.pt2"))
+NEXT = ("run_hyperparameter_tuning.py", (), ("--next", "received", "--dry-run"))
+WARM = ("run_hyperparameter_tuning.py", (), ("--warm-start", "received", "--config", "{config}", "--dry-run"))
+COMPARE = ("analyze_results.py", (), ("--compare", "received", "{whole}"))
+PLACEBO = ("run_placebo.py", (), ("--n", "1", "--dry-run"))
+ELSEWHERE = (NEXT, WARM)  # in a run directory of their own
+
+
+@pytest.fixture
+def received(finished_run, tmp_path, monkeypatch):
+    """A received run in a folder of the current directory, in which a module lies that must not be imported."""
+    shutil.copytree(finished_run.folder, tmp_path / "received")
+    (tmp_path / "planted.py").write_text(PLANTED)
+    (tmp_path / "new.csv").write_text("date,close\n2020-01-01,1\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "received"
+
+
+def carry_out(step, received, finished_run, *more):
+    """Run a command on a received run; it must import nothing, and may end in one line."""
+    script, removed, flags = step
+    for name in removed:
+        path = received / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    flags = [flag.format(config=finished_run.config, whole=finished_run.folder) for flag in flags]
+    folder = received.with_name("own") if step in ELSEWHERE else received
+    done = run(script, folder, "--workers", 1, "-q", *flags, *more)
+    assert not received.with_name("PLANTED").exists(), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def plant(body):
+    """Name code in an artifact, wherever one could."""
+    for place in (body, body.get("experiment"), *body.get("members", [])):
+        if place is not None:
+            place["models"] = MODELS
+
+
+@pytest.mark.parametrize(
+    ("step", "names"),
+    [
+        (TUNE, [f"{TUNING}/plan.json"]),
+        (EXTEND, [f"{TUNING}/plan.json", f"{TUNING}/trials.json"]),
+        (ANALYSE, [f"{TUNING}/trials.json", f"{EXTENDED}/plan.json"]),
+        (FINALISE, ["best_config.json", f"{EXTENDED}/plan.json"]),
+        (EVALUATE, [f"{TUNING}/plan.json", "best_config.json", f"{FINAL}/final_training_results.json"]),
+        (NEXT, [f"{TUNING}/plan.json"]),
+        (WARM, [f"{TUNING}/plan.json", f"{TUNING}/trials.json"]),
+        (COMPARE, [f"{EXTENDED}/plan.json", f"{EXTENDED}/extended_training_results.json"]),
+        (PLACEBO, [f"{TUNING}/plan.json", "evaluation/evaluation_results.json"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_json_artifact_that_names_code_is_not_obeyed(received, finished_run, step, names):
+    for name in names:
+        edit_json(received / name, plant)
+    assert carry_out(step, received, finished_run).returncode in (0, 2)
+
+
+@pytest.mark.parametrize("step", [EVALUATE, PREDICT, EXPORT], ids=["judge", "predict", "export"])
+def test_a_model_file_that_names_code_is_not_obeyed(received, finished_run, step):
+    edit_tensors(received / "final_model.pkl", plant)
+    assert carry_out(step, received, finished_run).returncode in (0, 2)
+
+
+def test_a_suggested_search_space_that_names_code_is_not_obeyed(received, finished_run):
+    suggestion = received / "analysis" / "suggested_search_space.yaml"
+    suggestion.write_text(suggestion.read_text() + "models: {mlp: 'planted:make', gru: 'planted:make'}\n")
+    assert carry_out(NEXT, received, finished_run).returncode in (0, 2)
+
+
+def test_a_family_of_the_users_own_needs_its_factory_on_the_command_line(received, finished_run):
+    def rename(body):
+        for trial in body["trials"]:
+            trial["hyperparameters"] |= {"family": "planted"}
+
+    edit_json(received / TUNING / "trials.json", rename)
+    done = carry_out(EXTEND, received, finished_run)
+    assert done.returncode == 2
+    assert "--set models.planted=package.module:factory" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("family", ["x=planted:make --set models.mlp", "a\x1b[2J", "../x", "x" * 65, ""])
+def test_a_family_with_another_name_than_a_plain_one_is_not_repeated(received, finished_run, family):
+    def rename(body):
+        for member in body["members"]:
+            member["hyperparameters"] |= {"family": family}
+
+    edit_tensors(received / "final_model.pkl", rename)
+    done = carry_out(EVALUATE, received, finished_run)
+    assert done.returncode == 2
+    assert "planted" not in done.stderr and "\x1b" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["../../mine", "/tmp", "", ".", "a/b", "x\n", None, 3, ["x"]])
+def test_a_board_whose_name_is_not_a_plain_one_is_refused(tmp_path, name):
+    (tmp_path / "joining").mkdir()
+    write_json(tmp_path / "joining" / "board.json", {"study_name": name, "phase": "x"})
+    with pytest.raises(InputError, match=r"study_name.*board|board.*study_name"):
+        board_name(RunDir(tmp_path), None)
