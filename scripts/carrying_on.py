@@ -15,12 +15,13 @@ from scripts.artifacts import read_json
 from scripts.config import Experiment
 from scripts.config_files import load_experiment
 from scripts.data.dataset import Dataset
-from scripts.durable_files import append_line
+from scripts.durable_files import append_line, read_regular
 from scripts.errors import MissingInputError
 from scripts.run_dir import RunDir
 
 _TUNING = "run_hyperparameter_tuning.py"
 _OPENING, _INHERITED = '"event": "opening"', ', "inherited_from": '
+_LARGEST_LEDGER = 2**24  # bytes
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
 
 
@@ -94,9 +95,11 @@ def n_inherited(run_dir: RunDir) -> int:
 
 
 def _openings(run_dir: RunDir) -> list[str]:
-    if not run_dir.openings.exists():
+    try:
+        text = read_regular(run_dir.openings, _LARGEST_LEDGER, "remove it").decode(errors="replace")
+    except FileNotFoundError:
         return []
-    return [line for line in run_dir.openings.read_text().splitlines() if _OPENING in line]
+    return [line for line in text.splitlines() if _OPENING in line]
 
 
 def _identity(line: str) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from scripts.artifacts import unpack_tensors
-from scripts.durable_files import environment_errors, write_bytes
+from scripts.durable_files import environment_errors, read_regular, write_bytes
+
+# Names of the runs of a phase, each with its two generations.
+_OURS = re.compile(r"(trial_\d+(_split_\d+)?|extended_\d+_fold_\d+(_seed_\d+)?|final_[a-z0-9_]+)(\.earlier)?\.pt")
 
 
 class Checkpoints:
@@ -20,21 +25,28 @@ class Checkpoints:
     def save(self, name: str, packed: bytes) -> None:
         """Keep `packed` as the newest generation of run `name`, the one before it as the second."""
         path = self.folder / f"{name}.pt"
-        with environment_errors(path):
-            if path.exists():
-                os.replace(path, self._earlier(name))
+        with environment_errors(path), contextlib.suppress(FileNotFoundError):
+            os.replace(path, self._earlier(name))
         write_bytes(path, packed)
 
     def load(self, name: str) -> tuple[bytes | None, dict[str, Any], str]:
         """Newest undamaged generation of run `name`, packed and unpacked, and a warning, empty if all is well.
 
         None and nothing without one.
+
+        Raises
+        ------
+        InputError
+            Something else than a regular file is in its place.
+        EnvironmentFailed
+            The disk or its permissions fail.
         """
         damaged = []
         for path in (self.folder / f"{name}.pt", self._earlier(name)):
-            if not path.exists():
+            try:
+                content = read_regular(path, 2**40, "remove it")
+            except FileNotFoundError:
                 continue
-            content = path.read_bytes()
             try:
                 state = unpack_tensors(content)
             except ValueError as error:
@@ -45,14 +57,24 @@ class Checkpoints:
 
     def drop_earlier(self, name: str) -> None:
         """Remove the second generation once a run has finished."""
-        self._earlier(name).unlink(missing_ok=True)
+        path = self._earlier(name)
+        with environment_errors(path):
+            path.unlink(missing_ok=True)
 
-    def keep_only(self, *patterns: str) -> None:
-        """Remove the checkpoints of all runs whose names match none of the `patterns`, such as "trial_0007"."""
+    def keep_only(self, *patterns: str) -> bool:
+        """Remove the checkpoints of all runs whose names match none of the `patterns`, such as "trial_0007".
+
+        Only regular files with names of runs go. False if the folder is reached through a link, whose files are not
+        known to be this run's: then all stay.
+        """
+        if self.folder.is_symlink() or self.folder.parent.is_symlink():
+            return False
         for path in self.folder.glob("*.pt"):
-            if not any(fnmatch.fnmatchcase(path.name.removesuffix(".pt"), pattern) for pattern in patterns):
+            kept = any(fnmatch.fnmatchcase(path.name.removesuffix(".pt"), pattern) for pattern in patterns)
+            if not kept and _OURS.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                 with environment_errors(path):
                     path.unlink()
+        return True
 
     def _earlier(self, name: str) -> Path:
         return self.folder / f"{name}.earlier.pt"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from scripts import environment
 from scripts.addresses import check_addresses, is_address
+from scripts.durable_files import failure_of_the_machine
 from scripts.errors import EnvironmentFailed, HyperError, InputError, Interrupted
 from scripts.flags import AddFlags, make_parser
 from scripts.selection import PREFERENCES
@@ -229,9 +230,13 @@ def command(
     except MemoryError:
         remedy = "use fewer --workers or less data, then the same command"
         _refuse(answer, EnvironmentFailed("out of memory", "", remedy), EnvironmentFailed.exit_code)
+    except OSError as error:
+        if (failed := failure_of_the_machine(error)) is None:
+            _tell_defect(answer, error)
+        else:
+            _refuse(answer, failed, failed.exit_code)
     except Exception as defect:
-        traceback.print_exc()
-        answer |= {"exit_code": HyperError.exit_code, "error": {"what": repr(defect), "where": "", "remedy": ""}}
+        _tell_defect(answer, defect)
     with contextlib.suppress(OSError, AttributeError):  # a closed terminal changes no result
         sys.stdout.flush()
     if output is not None:
@@ -257,6 +262,12 @@ def _refuse(answer: dict[str, Any], error: HyperError, exit_code: int) -> None:
     answer |= {"exit_code": exit_code, "error": {"what": error.what, "where": error.where, "remedy": error.remedy}}
     if exit_code in (4, 5, Interrupted.exit_code):
         answer["next"] = shlex.join([*_started_by(answer["command"]), *sys.argv[1:]])
+
+
+def _tell_defect(answer: dict[str, Any], defect: Exception) -> None:
+    """Show where an error of this program happened, and put it into the answer."""
+    traceback.print_exception(defect)
+    answer |= {"exit_code": HyperError.exit_code, "error": {"what": repr(defect), "where": "", "remedy": ""}}
 
 
 def _started_by(script: str) -> list[str]:
@@ -300,6 +311,7 @@ def _run(
             folder, mirror = held.enter_context(mirrored(arguments.run_dir, only_reads, session.say))
             session = replace(session, run_dir=RunDir(folder), mirror=mirror)
         if only_reads:
+            session.run_dir.check_files()
             run(session)
         elif _hold(session, joins and session.shares_work, held):
             if note := file_system_note(session.run_dir.path):

@@ -22,7 +22,7 @@ from scripts.deployment import FinalModel, Member
 from scripts.durable_files import write_bytes
 from scripts.errors import InputError
 from scripts.models.registry import window_offsets
-from scripts.prediction import load_for_use
+from scripts.prediction import check_out, load_for_use
 from scripts.random_keys import numpy_generator
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
@@ -107,6 +107,7 @@ def export(session: Session) -> None:
     out = session.arguments.out or source.with_suffix(SUFFIXES[kind])
     if out.suffix != SUFFIXES[kind]:
         raise InputError(f"does not end in {SUFFIXES[kind]}", "--out", f"name it {out.stem}{SUFFIXES[kind]}")
+    check_out(out)
     model = load_for_use(session)
     if session.arguments.dry_run:
         session.say(f"exports {source} to {out}")

@@ -115,8 +115,9 @@ def make_fresh(session: Session, *paths: Path) -> None:
 
 def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:
     """With --keep-checkpoints best, keep only those of a finished phase whose names match; nothing needs the others."""
-    if session.arguments.keep_checkpoints == "best":
-        Checkpoints(folder / "checkpoints").keep_only(*patterns)
+    wanted = session.arguments.keep_checkpoints == "best"
+    if wanted and not Checkpoints(folder / "checkpoints").keep_only(*patterns):
+        session.say(f"note: {folder / 'checkpoints'} is reached through a link, so all checkpoints stay")
 
 
 @contextlib.contextmanager

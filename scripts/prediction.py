@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from scripts.cli import Session
 from scripts.data.raw_files import check_readable, is_parquet
 from scripts.data.unlabelled import UnlabelledRows, file_rows
 from scripts.deployment import FinalModel, make_model
-from scripts.durable_files import replacing
+from scripts.durable_files import check_replaceable, replacing
 from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureDrift, FeatureReference
 from scripts.experiments import FINAL, load_later
@@ -28,6 +29,7 @@ from scripts.inert_cells import class_cells, inert
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file
 _SHOWN = 5
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _ENOUGH_DATES = 10_000  # to tell any drift; beyond them no more are kept
 
 
@@ -60,11 +62,23 @@ def load_for_use(session: Session) -> FinalModel:
     return make_model(content, path, load_later(session, content["experiment"], FINAL).models)
 
 
+def check_out(out: Path) -> None:
+    """Raise InputError where --out cannot be a new or replaced file, before any work."""
+    check_replaceable(out, "name a file, such as --out predictions.csv", "--out")
+    if not out.parent.is_dir() and os.path.lexists(out.parent):
+        raise InputError("is not a folder", f"--out {out.parent}", "name a file in a folder")
+    if out.suffix.lower() in _PACKED:
+        raise InputError(
+            f"ends in {out.suffix}, but the file is not compressed", f"--out {out}", "leave the ending out"
+        )
+
+
 def predict(session: Session) -> None:
     """Predict for the rows of --predict and write them to --out."""
     source, out = session.arguments.predict, session.arguments.out
     if out is None:
         raise InputError("is missing", "--out", "name the file to write, such as --out predictions.csv")
+    check_out(out)
     model = load_for_use(session)
     check_readable(source, "--predict")
     if out.resolve() in (source.resolve(), (session.arguments.model or session.run_dir.final_model).resolve()):

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scripts.durable_files import environment_errors
-from scripts.errors import InputError
+from scripts.durable_files import check_replaceable, environment_errors, regular_descriptor
+from scripts.errors import EnvironmentFailed, InputError
+from scripts.temporary_files import remove_abandoned
 
 
 class InUse(InputError):
@@ -63,16 +64,14 @@ class RunDir:
         """
         descriptor = self._lock_file()
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not self._try_lock(descriptor, fcntl.LOCK_EX):
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-                raise InUse(f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir") from None
+                raise InUse(f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir")
             with environment_errors(self.path):
                 os.ftruncate(descriptor, 0)
                 since = datetime.now(UTC).isoformat(timespec="seconds")
                 os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
-            self._refuse_links()
+            self.check_files()
             self._remove_leftovers()
             yield
         finally:
@@ -82,27 +81,39 @@ class RunDir:
         """Whether some process holds the run directory."""
         descriptor = self._lock_file()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not self._try_lock(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
-        return False
 
     def _lock_file(self) -> int:
         with environment_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            return os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            return regular_descriptor(self.path / "run.lock", "", os.O_RDWR | os.O_CREAT)
 
-    def _refuse_links(self) -> None:
-        """Raise InputError if one of the files is a symbolic link; a link to a folder, on another disk, is fine."""
+    def _try_lock(self, descriptor: int, kind: int) -> bool:
+        """Lock the lock file; False if another process holds it. Without locks two commands would mix their results."""
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            what = f"the file system cannot lock run.lock ({os.strerror(error.errno or 0)})"
+            remedy = "use a --run-dir on a local disk, or mount this one with locks (Lustre: -o flock; NFS: lockd)"
+            raise EnvironmentFailed(what, str(self.path), remedy) from error
+        return True
+
+    def check_files(self) -> None:
+        """Raise InputError if something else is in the place of a file or a folder; links to folders are fine."""
         for path in vars(self).values():
-            if path.is_symlink() and not path.is_dir():
-                raise InputError("is a symbolic link", str(path), "put the file itself there, or remove the link")
+            if path.suffix and path != self.path:
+                check_replaceable(path, "put the file itself there, or remove it")
+            elif os.path.lexists(path) and not path.is_dir():
+                raise InputError("is not a folder", str(path), "remove it")
 
     def _remove_leftovers(self) -> None:
-        """Remove temporary files that a killed command left; only the holder of the lock may."""
-        for folder in (self.path, self.tuning, self.extended, self.final, self.analysis, self.evaluation):
-            for pattern in (".*.tmp", "checkpoints/.*.tmp"):
-                for leftover in folder.glob(pattern):
-                    leftover.unlink()
+        """Remove temporary files that a killed command left, but none behind a link; only the lock's holder may."""
+        phases = (self.tuning, self.extended, self.final)
+        others = (self.path, self.analysis, self.evaluation, self.joining)
+        for folder in (*others, *phases, *(phase / "checkpoints" for phase in phases)):
+            if folder.resolve() == folder:
+                remove_abandoned(folder)

@@ -1,9 +1,11 @@
 """The disk under a run directory: too small before the start, full in the middle, on another host."""
 
+import contextlib
 import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 from argparse import Namespace
 from contextlib import contextmanager
@@ -149,13 +151,22 @@ def test_a_read_only_disk_is_named_before_anything_is_done(tmp_path, tiny_config
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_database_that_was_left_half_made_is_made_again(tmp_path):
-    """Killed while SQLite makes its tables, only the file under the temporary name is spoilt."""
+def test_a_database_is_made_in_one_step(tmp_path, monkeypatch):
+    """Killed while SQLite makes its tables, the file would be spoilt; a file of a similar name is somebody else's."""
     (tmp_path / "study.db.new").write_bytes(b"SQLite format 3\0 and then nothing")
+    seen = []
+
+    def replace(new, path, rename=os.replace):
+        with contextlib.closing(sqlite3.connect(new)) as made:
+            seen.append(made.execute("SELECT key, value_json FROM study_user_attributes").fetchall())
+        rename(new, path)
+
+    monkeypatch.setattr(os, "replace", replace)
     study = TrialStudy(tmp_path / "study.db", {"config_hash": "a"})
     assert study.attributes["config_hash"] == "a" and study.trials() == []
     study.close()
-    assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
+    assert seen == [[("config_hash", '"a"')]]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["study.db", "study.db.new"]
 
 
 def test_only_what_the_disk_did_to_the_database_is_called_its_failure(tmp_path):

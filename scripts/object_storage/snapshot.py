@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.durable_files import environment_errors
+from scripts.temporary_files import PATTERN
 
-_LEFT_OUT = ("run.lock", ".*.tmp", "*-journal", "*-wal", "*-shm")
+_LEFT_OUT = ("run.lock", PATTERN, "*-journal", "*-wal", "*-shm")
 _BUSY_S = 60.0  # that a backup waits for whoever writes
 
 Stamp = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size: another one, another content

@@ -21,18 +21,25 @@ def database_errors(place: Place) -> Iterator[None]:
     try:
         yield
     except (InputError, SQLAlchemyError, OptunaError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not _is_of_disk(cause):
-            cause = getattr(cause, "orig", None) or cause.__cause__
-        if cause is None:
+        if (failed := failure_of_the_disk(error, place)) is None:
             raise
-        remedy = "mend the disk or make room; the same command goes on"
-        raise EnvironmentFailed(f"the database cannot be written ({cause})", str(place), remedy) from error
+        raise failed from error
+
+
+def failure_of_the_disk(error: BaseException, place: Place) -> EnvironmentFailed | None:
+    """EnvironmentFailed if the cause of an error is that the disk of the database failed."""
+    cause: BaseException | None = error
+    while cause is not None and not _is_of_disk(cause):
+        cause = getattr(cause, "orig", None) or cause.__cause__
+    if cause is None:
+        return None
+    remedy = "fix the disk or make room, then rerun the same command to resume"
+    return EnvironmentFailed(f"the database cannot be read or written ({cause})", str(place), remedy)
 
 
 def _is_of_disk(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
-        # The low byte is the kind of error, the others say in which call.
-        return error.sqlite_errorcode & 0xFF in _DISK
+        # The low byte is the kind of error, the others are the call; errors of Python's own module have no number.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK
     # Of psycopg's errors: insufficient resources, and failures of the server's own system.
     return str(getattr(error, "sqlstate", None) or "")[:2] in ("53", "58")

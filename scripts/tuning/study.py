@@ -7,6 +7,7 @@ such that it may be repeated: a server that is restarted leaves open whether it 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +17,13 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
-from scripts.durable_files import replace_file
+from scripts.durable_files import write_bytes
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.patience import LONGEST_WAIT_S, patiently
 from scripts.training.spec import Outcome
+from scripts.tuning.database_errors import failure_of_the_disk
 from scripts.tuning.stages import Proposal
 from scripts.tuning.storage import (
     FILE_STUDY_NAME,
@@ -40,7 +43,7 @@ class TrialStudy:
     Parameters
     ----------
     place : Path or Server
-        SQLite file, made under a temporary name first if it does not exist; or where on a server.
+        SQLite file, made in one step if it does not exist; or where on a server.
     attributes : mapping
         What the study was started with, such as config_hash; stored when it is made.
     tell : callable
@@ -67,6 +70,8 @@ class TrialStudy:
             self._study_id = self._storage.get_study_id_from_name(name)
             self._n_trials = len(self.trials())
         except (SQLAlchemyError, KeyError, optuna.exceptions.OptunaError) as error:
+            if (failed := failure_of_the_disk(error, place)) is not None:
+                raise failed from error
             raise InputError(
                 f"is no readable study: {type(error).__name__}",
                 str(place),
@@ -182,16 +187,16 @@ class TrialStudy:
 
 
 def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Build the whole database under another name: a kill while SQLite makes its tables would spoil it for ever."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    storage = open_file(new)
+    """Make the database in memory and write it in one step: a kill while SQLite makes its tables would spoil it."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    storage = RDBStorage("sqlite://", {"creator": lambda: connection, "poolclass": StaticPool})
     study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
     for name, value in attributes.items():
         study.set_user_attr(name, value)
     storage.remove_session()
+    content = connection.serialize()
     storage.engine.dispose()
-    replace_file(new, path)
+    write_bytes(path, content)
 
 
 def _open_server(server: Server, attributes: Mapping[str, Any]) -> RDBStorage:
