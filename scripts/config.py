@@ -59,7 +59,10 @@ class DataConfig(Model):
     label_column: str | None = Field(None, description="column of the label, for `label: column`")
     time_column: str | None = Field(None, description="column with the date of a table's rows")
     group_column: str | None = Field(None, description="column with the group (ticker) of a table's rows")
-    forward_return_column: str | None = Field(None, description="table column: return earned by a position of +1")
+    forward_return_column: str | None = Field(None, description="table column: return of a position of +1 over one row")
+    forward_return_rows: int | None = Field(
+        None, ge=1, le=2_000, description="rows of its group that each of these returns spans; by default 1, checked"
+    )
     horizon: int = Field(1, ge=1, le=2_000, description="bars that the label looks ahead")
     barrier_width: float = Field(1.0, gt=0, le=100, description="triple barrier: width in s.d. of the horizon's move")
     regime_window: int = Field(252, ge=5, le=5_000, description="volatility regime: bars of the trailing median")
@@ -115,6 +118,8 @@ class DataConfig(Model):
     def _check_costs_of_source(self) -> DataConfig:
         has_returns = self.source != "table" or self.forward_return_column is not None
         check_stated(self.class_positions, has_returns)
+        if self.forward_return_rows is not None and self.forward_return_column is None:
+            raise ValueError("forward_return_rows needs `forward_return_column`")
         if self.cost_matrix is not None and self.source != "table":
             raise ValueError(f"cost_matrix is for tables; source {self.source} has simulated returns after cost_bps")
         return self

@@ -20,6 +20,7 @@ from scripts.data.labels import market_labels
 from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
 from scripts.data.raw_columns import table_columns
+from scripts.data.return_spans import check_span_of_returns
 from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
 from scripts.durable_files import file_sha256
@@ -62,7 +63,8 @@ class Development:
             # is counted from the first sealed date, which has the position after the last development date.
             rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
             dataset = _with_rows(dataset, rows)
-        dataset = replace(dataset, notes=(*dataset.notes, *_doubts_of_positions(dataset, config)))
+        told = (*_doubts_of_positions(dataset, config), *check_span_of_returns(dataset, config))
+        dataset = replace(dataset, notes=(*dataset.notes, *told))
         return _as_placebo(dataset, config, dataset.n_dates)
 
 
@@ -224,7 +226,9 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
     row = np.arange(len(frame))
     first_row = np.searchsorted(ticker, ticker) if ordered else row
     window = longest_window if ordered else 1
-    label_end, complete = _label_ends(date, ticker, config.horizon, ordered, time is not None)
+    # A forward return that spans more rows than the label must not read the tested rows either.
+    ahead = max(config.horizon, config.forward_return_rows or 1)
+    label_end, complete = _label_ends(date, ticker, ahead, ordered, time is not None)
     names = feature_columns(table.columns, config)
     if like is not None:  # of another file, the columns that the model knows
         names = [name for name in like.feature_names if name in names]
