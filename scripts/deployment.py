@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from scripts.artifacts import read_tensors
 from scripts.config import DataConfig
 from scripts.data.class_positions import differing, in_words
 from scripts.data.dataset import Dataset
+from scripts.data.known_categories import refuse_lost_categories, unknown_in_words
 from scripts.data.preprocessing import Preprocessor
 from scripts.data.raw_tables import frame_table
+from scripts.data.spelling import spelled
 from scripts.data.unlabelled import Schema, UnlabelledRows, market_rows, table_rows
 from scripts.errors import InputError
 from scripts.evaluation.decisions import ABSTAINS, DecisionPolicy, answer_positions
@@ -154,8 +157,9 @@ class FinalModel:
     def check_schema(self, dataset: Dataset) -> None:
         """Raise InputError unless `dataset` has the features and classes that the model was trained on."""
         for name, mine in (("features", dataset.feature_names), ("classes", dataset.classes)):
-            if list(mine) != list(self.content[name]):
-                odd = sorted(set(map(str, mine)) ^ set(map(str, self.content[name])))
+            found, known = (list(map(spelled, map(str, names))) for names in (mine, self.content[name]))
+            if found != known:
+                odd = sorted(set(found) ^ set(known))
                 raise InputError(
                     f"{name} differ from the model's: {', '.join(odd[:5])}", "data", "use data of the same schema"
                 )
@@ -197,12 +201,22 @@ class FinalModel:
         Raises
         ------
         InputError
-            A column is missing, unknown or of another type, or a value is refused as in a file.
+            A column is missing, unknown or of another type, a value is refused as in a file, or missing cells may have
+            been a category such as NA.
+
+        Warns
+        -----
+        UserWarning
+            Categories that were not there in training; they count as missing.
         """
         table = frame_table(frame, self.schema.required)
         if self.config.source != "table":
             return self.predict_rows(market_rows(table, "frame", self.schema))
-        return pd.concat([self.predict_rows(part) for part in table_rows(iter([table]), self.schema)])
+        refuse_lost_categories(table, self.schema.vocabularies)
+        (part,) = table_rows(iter([table]), self.schema)
+        for line in unknown_in_words(part.unknown, self.schema.vocabularies):
+            warnings.warn(line, UserWarning, stacklevel=2)
+        return self.predict_rows(part)
 
     def predict_rows(self, part: UnlabelledRows) -> pd.DataFrame:
         """Predictions for rows without labels.

@@ -17,6 +17,7 @@ import pyarrow.parquet
 
 from scripts.artifacts import read_tensors
 from scripts.cli import Session
+from scripts.data.known_categories import UnknownCells, unknown_in_words
 from scripts.data.raw_files import check_readable, is_parquet
 from scripts.data.unlabelled import UnlabelledRows, file_rows
 from scripts.deployment import FinalModel, make_model
@@ -46,6 +47,8 @@ class Summary:
     drifted : list of FeatureDrift or None
         Features that differ much from those in training; None where the model cannot tell.
     notes : list of str
+    unknown : dict of str to UnknownCells
+        By feature, the cells with a category that was not there in training.
     """
 
     n_rows: int = 0
@@ -53,6 +56,7 @@ class Summary:
     by_class: Counter[str] = field(default_factory=Counter)
     drifted: list[FeatureDrift] | None = None
     notes: list[str] = field(default_factory=list)
+    unknown: dict[str, UnknownCells] = field(default_factory=dict)
 
 
 def load_for_use(session: Session) -> FinalModel:
@@ -95,9 +99,10 @@ def predict(session: Session) -> None:
         session.say(f"note: {summary.n_left_out:,} rows have too little history for the model and were left out")
     shares = ", ".join(f"{name} {count / summary.n_rows:.1%}" for name, count in summary.by_class.most_common(10))
     session.say(f"predicted {summary.n_rows:,} rows ({shares}) in {session.took}")
-    for line in drift_in_words(summary):
+    unknown = unknown_in_words(summary.unknown, model.schema.vocabularies)
+    for line in (*(f"warning: {line}" for line in unknown), *drift_in_words(summary)):
         session.say(line)
-    session.keep(artifacts=[str(out)], rows=summary.n_rows, by_class=dict(summary.by_class))
+    session.keep(artifacts=[str(out)], rows=summary.n_rows, by_class=dict(summary.by_class), warnings=unknown)
     session.say(f"predictions in {out}")
 
 
@@ -171,6 +176,8 @@ def _count(summary: Summary, part: UnlabelledRows, predictions: pd.DataFrame) ->
     summary.n_left_out += part.n_left_out
     summary.by_class.update(predictions["predicted"].tolist())
     summary.notes += part.notes
+    for name, cells in part.unknown.items():
+        summary.unknown[name] = summary.unknown.get(name, UnknownCells(0, 0)) + cells
 
 
 @contextmanager

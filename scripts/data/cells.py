@@ -61,6 +61,10 @@ def read_numbers(cells: list[str], decimal: str) -> Numbers:
 def column_numbers(table: RawTable, column: str) -> Numbers:
     """Numbers of a column: as they are where the file says that they are numbers, else read from its text."""
     values = table.floats(column)
+    if values is None and table.repeats(column):
+        codes, distinct = table.categories(column)
+        numbers = read_numbers(list(distinct), table.decimal)
+        return Numbers(numbers.values[codes], numbers.missing[codes], numbers.unreadable[codes])
     if values is None:
         return read_numbers(table.cells(column), table.decimal)
     return Numbers(values, np.isnan(values), np.zeros(len(values), dtype=bool))
@@ -76,7 +80,7 @@ def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarra
     """
     if numbers.unreadable.any():
         first = int(numbers.unreadable.argmax())
-        cell = table.cells(column)[first]
+        cell = table.cell(column, first)
         what = f"{_shown(cell)} is no plain number{_others(numbers.unreadable)}"
         raise InputError(what, table.place(first, column), _number_remedy(cell, table.decimal))
     huge = np.abs(numbers.values) > MAX_NUMBER
@@ -85,7 +89,7 @@ def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarra
         infinite = np.isinf(numbers.values[first])
         what = "is not finite" if infinite else f"is beyond {MAX_NUMBER:g}"
         remedy = "remove or mend it" if infinite else "mend it or give the column another unit"
-        cell = _shown(table.cells(column)[first])
+        cell = _shown(table.cell(column, first))
         raise InputError(f"{cell} {what}{_others(huge)}", table.place(first, column), remedy)
     return numbers.values
 

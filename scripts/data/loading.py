@@ -16,6 +16,7 @@ from scripts.config import DataConfig
 from scripts.data.class_positions import KEY, in_words, losing_positions, positions_of
 from scripts.data.dataset import Dataset
 from scripts.data.features import index_bars, market_features
+from scripts.data.known_categories import class_codes
 from scripts.data.labels import market_labels
 from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
@@ -236,10 +237,8 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
     columns = table_columns(frame[names] if streamed is None else streamed, like)
     labels = frame[config.label_column]
     classes = like.classes if like else tuple(sorted(set(labels), key=class_order))
-    y = pd.Index(classes, dtype=object).get_indexer(pd.Index(labels)).astype(np.int64)
+    y, unknown = class_codes(labels, classes, str(config.path))
     _check_cost_matrix(config, classes)
-    unknown = int((y < 0).sum())
-    left_out = (f"{unknown} rows left out: their label is none of the known classes",) if unknown else ()
     positions, told = _table_positions(classes, config)
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
     return {
@@ -258,7 +257,7 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
         "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),
         "groups": group is not None,
         "ordered": ordered,
-        "notes": (*table.notes, *left_out, *told),
+        "notes": (*table.notes, *columns.notes, *unknown, *told),
     }
 
 

@@ -11,8 +11,9 @@ import pandas as pd
 from scripts.config import DataConfig
 from scripts.data.bar_series import series_notes
 from scripts.data.cells import checked_numbers, column_numbers, read_dates
+from scripts.data.column_names import Renamed, missing_column, nearest_name
 from scripts.data.located_rows import LocatedRows, drop_copies, listed, refuse_conflicts, sort_rows
-from scripts.data.raw_tables import RawTable, Renamed, missing_column, nearest_name, read_table
+from scripts.data.raw_tables import RawTable, read_table
 from scripts.errors import InputError
 
 PRICES = ("open", "high", "low", "close")

@@ -9,20 +9,23 @@ import numpy as np
 import pandas as pd
 
 from scripts.data.dataset import Dataset
+from scripts.data.known_categories import BOOLEANS, category_codes, unknown_in_words
 from scripts.data.mapped_rows import MappedRows
+from scripts.data.spelling import spelled
 from scripts.data.streamed_features import StreamedFeatures
 from scripts.errors import InputError
 
 
 @dataclass(frozen=True)
 class RawColumns:
-    """Those fields of a `Dataset` that say what its features are."""
+    """Those fields of a `Dataset` that say what its features are; the notes name categories that are unknown."""
 
     x: np.ndarray
     feature_names: tuple[str, ...]
     categorical: np.ndarray
     vocabularies: dict[str, tuple[str, ...]]
     mapped: MappedRows | None
+    notes: tuple[str, ...] = ()
 
 
 def table_columns(features: pd.DataFrame | StreamedFeatures, like: Dataset | None) -> RawColumns:
@@ -37,25 +40,32 @@ def table_columns(features: pd.DataFrame | StreamedFeatures, like: Dataset | Non
     Raises
     ------
     InputError
-        There is no column, or one holds text where that of `like` holds numbers or the other way round.
+        There is no column, or one holds text where that of `like` holds numbers.
     """
     names = tuple(map(str, features.columns)) if isinstance(features, pd.DataFrame) else features.names
     if not names:
         raise InputError("has no feature column", "table", "give at least one column beside the label")
     text = dict(_text_columns(features))
-    if like is not None:
-        _check_types(names, set(text), like)
-    known = {} if like is None else like.vocabularies
-    vocabularies = {name: known[name] if name in known else _vocabulary(values) for name, values in text.items()}
+    if like is None:
+        vocabularies = {name: _vocabulary(values) for name, values in text.items()}
+    else:
+        vocabularies = {name: words for name, words in like.vocabularies.items() if name in names}
+        _refuse_text({name: values for name, values in text.items() if name not in vocabularies})
     categorical = np.array([name in vocabularies for name in names])
     if isinstance(features, StreamedFeatures):
-        mapped = features.mapped(vocabularies)
-        return RawColumns(mapped.array(), names, categorical, vocabularies, mapped)
-    columns = [
-        _codes(values, vocabularies[str(name)]) if str(name) in vocabularies else values.to_numpy(dtype=np.float32)
-        for name, values in features.items()
-    ]
-    return RawColumns(np.column_stack(columns), names, categorical, vocabularies, None)
+        mapped, unknown = features.mapped(vocabularies)
+        notes = tuple(unknown_in_words(unknown, vocabularies))
+        return RawColumns(mapped.array(), names, categorical, vocabularies, mapped, notes)
+    columns, unknown = [], {}
+    for name, values in zip(names, (features[n] for n in features), strict=True):
+        if name in vocabularies:
+            codes, distinct = pd.factorize(_as_words(values), use_na_sentinel=False)
+            codes, unknown[name] = category_codes(codes, np.asarray(distinct, dtype=object), vocabularies[name])
+            columns.append(codes.astype(np.float32))
+        else:
+            columns.append(_as_numbers(values).astype(np.float32))
+    notes = tuple(unknown_in_words(unknown, vocabularies))
+    return RawColumns(np.column_stack(columns), names, categorical, vocabularies, None, notes)
 
 
 def _text_columns(features: pd.DataFrame | StreamedFeatures) -> Iterator[tuple[str, pd.Series]]:
@@ -65,18 +75,27 @@ def _text_columns(features: pd.DataFrame | StreamedFeatures) -> Iterator[tuple[s
         yield from ((str(n), values) for n, values in features.items() if not pd.api.types.is_numeric_dtype(values))
 
 
-def _check_types(names: tuple[str, ...], text: set[str], like: Dataset) -> None:
-    for name in names:
-        if (name in text) != (name in like.vocabularies):
-            kind = "text" if name in text else "numbers"
-            raise InputError(
-                f"holds {kind}, unlike what the model was trained on", f"column {name}", "use the same types"
-            )
+def _refuse_text(columns: dict[str, pd.Series]) -> None:
+    """Raise InputError for text where the model knows numbers, but for booleans."""
+    for name, values in columns.items():
+        if not set(values.dropna()) <= set(BOOLEANS):
+            what = "holds text, unlike what the model was trained on"
+            raise InputError(what, f"column {name}", "use the same types")
+
+
+def _as_words(values: pd.Series) -> np.ndarray:
+    """Cells as text, missing ones empty."""
+    if pd.api.types.is_numeric_dtype(values):
+        return np.array(["" if np.isnan(v) else spelled(repr(float(v))) for v in values], dtype=object)
+    return values.astype(object).where(values.notna(), "").to_numpy()
+
+
+def _as_numbers(values: pd.Series) -> np.ndarray:
+    """Cells as numbers, booleans as 1 and 0."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values.to_numpy(dtype=np.float64)
+    return values.astype(object).map(BOOLEANS).to_numpy(dtype=np.float64)
 
 
 def _vocabulary(values: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(set(values.dropna().astype(str))))
-
-
-def _codes(values: pd.Series, vocabulary: tuple[str, ...]) -> np.ndarray:
-    return pd.Index(vocabulary, dtype=object).get_indexer(pd.Index(values.astype("object"))).astype(np.float32)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from scripts.config import DataConfig
-from scripts.data.arrow_cells import as_text, check_types, decoded
+from scripts.data.arrow_cells import (
+    as_text,
+    check_sizes,
+    check_types,
+    decoded,
+    is_dated,
+    is_number,
+    is_text,
+    plain_type,
+    zone,
+)
+from scripts.data.column_names import MAX_COLUMNS, Renamed, as_wanted, check_names, checked_names, missing_column
 from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO, check_text, is_parquet, open_text
+from scripts.data.spelling import spelled
 from scripts.errors import InputError
 
-MAX_COLUMNS = 10_000
 CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is held
 DELIMITERS = ",;\t|"
 _PAGE_BYTES = 2**16  # of a Parquet column that are read at a time
@@ -66,19 +76,48 @@ class RawTable:
         """Cells of a column as text without surrounding blanks; missing ones are empty."""
         return list(map(str.strip, as_text(self.columns[column]).to_pylist()))
 
+    def cell(self, column: str, position: int) -> str:
+        """One cell as text without surrounding blanks."""
+        return str(as_text(self.columns[column].slice(position, 1)).to_pylist()[0]).strip()
+
+    def repeats(self, column: str) -> bool:
+        """Whether a column is stored as its distinct cells and where each of them is."""
+        return bool(pa.types.is_dictionary(self.columns[column].type))
+
     def categories(self, column: str) -> tuple[np.ndarray, np.ndarray]:
         """Cells of a column as positions, int64 of shape (n_rows,), in the distinct ones, text in an object array."""
-        encoded = decoded(self.columns[column]).dictionary_encode(null_encoding="encode").combine_chunks()
-        cells = as_text(pa.chunked_array([encoded.dictionary])).to_pylist()
-        codes, distinct = pd.factorize(np.array([cell.strip() for cell in cells], dtype=object))
-        return codes[encoded.indices.to_numpy(zero_copy_only=False)], distinct
+        cells = self.columns[column]
+        if pa.types.is_dictionary(cells.type):  # not decoded: a long text may be there in every row
+            encoded = cells.unify_dictionaries().combine_chunks()
+        else:
+            encoded = decoded(cells).dictionary_encode(null_encoding="encode").combine_chunks()
+        known = [cell.strip() for cell in as_text(pa.chunked_array([encoded.dictionary])).to_pylist()]
+        codes, distinct = pd.factorize(np.array([*known, ""], dtype=object))
+        indices = encoded.indices.fill_null(len(known)) if encoded.null_count else encoded.indices
+        positions, used = pd.factorize(codes[indices.to_numpy(zero_copy_only=False).astype(np.int64)])
+        return positions.astype(np.int64), distinct[used]
+
+    def words(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """As `categories`, each cell in its one spelling."""
+        codes, distinct = self.categories(column)
+        same, words = pd.factorize(np.array([spelled(cell) for cell in distinct], dtype=object))
+        return same[codes], words
+
+    def has_nulls(self, column: str) -> bool:
+        """Whether a column has cells without a value, which are more than empty text."""
+        return bool(self.columns[column].null_count)
+
+    def zone(self, column: str) -> tzinfo | None:
+        """Time zone that the type of a column names."""
+        kind = plain_type(self.columns[column].type)
+        named = pa.types.is_timestamp(kind) and kind.tz is not None
+        return zone(kind.tz, f"{self.path}, column {column}") if named else None
 
     def floats(self, column: str) -> np.ndarray | None:
         """Values of a column of the type of a number, float64 of shape (n_rows,), NaN where missing; else None."""
-        cells = decoded(self.columns[column])
-        if not (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type) or pa.types.is_decimal(cells.type)):
+        if not is_number(plain_type(self.columns[column].type)):
             return None
-        values = cells.cast(pa.float64(), safe=False).to_numpy()
+        values = decoded(self.columns[column]).cast(pa.float64(), safe=False).to_numpy()
         missing = np.isnan(values)
         return np.where(missing, np.nan, values) if missing.any() else values  # one NaN, whichever the file has
 
@@ -134,7 +173,7 @@ def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame
     except (pa.ArrowException, ValueError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"has cells of mixed types ({first})", name, "give each column one type") from None
-    names = _checked_names(table.schema.names, required, name)
+    names = checked_names(table.schema.names, required, name)
     if table.num_rows == 0:
         raise _no_row(name)
     return _arrow_table(table.rename_columns(names), name)
@@ -142,51 +181,6 @@ def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame
 
 def _no_row(where: Path | str) -> InputError:
     return InputError("holds a header but no row", str(where), "give a file with data")
-
-
-def missing_column(name: str, names: Sequence[str], where: str, hint: str = "") -> InputError:
-    """The error for a column that is not there, with the nearest name."""
-    nearest = nearest_name(name, names)
-    remedy = hint or (f"did you mean {nearest!r}? rename it" if nearest else f"add a column named {name!r}")
-    shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-    return InputError(f"column {name!r} is missing; there are {shown}", where, remedy)
-
-
-def nearest_name(name: str, names: Sequence[str]) -> str | None:
-    """The name most like `name`, whatever the case."""
-    by_lower = {other.lower(): other for other in reversed(names)}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
-    return by_lower[found[0]] if found else None
-
-
-def as_wanted(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The names, but a wanted one that is not among them replaces the only one that differs from it in case alone."""
-    alike = Counter(name.lower() for name in names)
-    spelling = {name.lower(): name for name in wanted if name not in names and alike[name.lower()] == 1}
-    return [spelling.get(name.lower(), name) for name in names]
-
-
-class Renamed(Mapping[str, pa.ChunkedArray]):
-    """Columns under the names that `as_wanted` gives them; none is read before it is asked for.
-
-    Attributes
-    ----------
-    own : dict of str to str
-        What each is called in the file.
-    """
-
-    def __init__(self, columns: Mapping[str, pa.ChunkedArray], wanted: Sequence[str]) -> None:
-        self._columns = columns
-        self.own = dict(zip(as_wanted(list(columns), wanted), columns, strict=True))
-
-    def __getitem__(self, name: str) -> pa.ChunkedArray:
-        return self._columns[self.own[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.own)
-
-    def __len__(self) -> int:
-        return len(self.own)
 
 
 def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
@@ -238,7 +232,7 @@ def _header(
         for name in required:
             if name not in names:
                 raise missing_column(name, names, where, _header_hint(header, config.delimiter, required))
-    _check_names(names, where)
+    check_names(names, where)
     return names
 
 
@@ -252,19 +246,6 @@ def _header_hint(header: Sequence[str], delimiter: str, required: Sequence[str])
     if any(_DATA_CELL.fullmatch(cell.strip()) for cell in header):
         return f"{expected}; this line looks like data: put a line with the column names before it"
     return ""
-
-
-def _check_names(names: Sequence[str], where: str) -> None:
-    if len(names) > MAX_COLUMNS:
-        raise InputError(f"{len(names)} columns are more than {MAX_COLUMNS}", where, "give fewer columns")
-    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
-    if repeated:
-        positions = [str(k + 1) for k, name in enumerate(names) if name == repeated[0]]
-        what = f"column {repeated[0]!r} is there {len(positions)} times, at positions {', '.join(positions)}"
-        raise InputError(what, where, "remove or rename one of them")
-    if "" in names:
-        remedy = "name it, or write the file without its index"
-        raise InputError(f"column {list(names).index('') + 1} has no name", where, remedy)
 
 
 def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[int]) -> Iterator[tuple[int, list[str]]]:
@@ -285,7 +266,7 @@ def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[in
 def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
     parquet = _ParquetColumns(path, required)
     columns, schema = Renamed(parquet, required), parquet.file.schema_arrow
-    temporal = frozenset(name for name, own in columns.own.items() if pa.types.is_temporal(schema.field(own).type))
+    temporal = frozenset(name for name, own in columns.own.items() if is_dated(schema.field(own).type))
     return RawTable(str(path), columns, np.arange(1, parquet.file.metadata.num_rows + 1), "row", temporal=temporal)
 
 
@@ -304,6 +285,7 @@ class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
         with _parquet_faults(self._path):
             column = self.file.read(columns=[name]).column(name)
             column.validate(full=True)
+        check_sizes(column, f"{self._path}, column {name}")
         return column
 
     def __iter__(self) -> Iterator[str]:
@@ -325,8 +307,13 @@ def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
 
 
 def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
-    """A Parquet file whose pages are read as they are needed; by default all that was read stays in memory."""
-    return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BYTES)
+    """A Parquet file whose pages are read as they are needed; by default all that was read stays in memory.
+
+    Columns of text come as dictionaries: a text that the file holds once takes the memory of one.
+    """
+    with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BYTES) as file:
+        text = [field.name for field in file.schema_arrow if is_text(field.type)]
+    return pyarrow.parquet.ParquetFile(path, read_dictionary=text, pre_buffer=False, buffer_size=_PAGE_BYTES)
 
 
 @contextmanager
@@ -342,26 +329,19 @@ def _parquet_faults(path: Path) -> Iterator[None]:
 def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[str]) -> dict[str, str]:
     """What the columns of a Parquet file are called here, by their own names, once they and their types are good."""
     names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
-    called = _checked_names(names, required, str(path))
+    called = checked_names(names, required, str(path))
     _check_inflation(file.metadata, path)
     check_types(file.schema_arrow, names, str(path))
     return dict(zip(names, called, strict=True))
-
-
-def _checked_names(names: Sequence[str], required: Sequence[str], where: str) -> list[str]:
-    _check_names(names, where)
-    names = as_wanted(names, required)
-    for name in required:
-        if name not in names:
-            raise missing_column(name, names, where)
-    return names
 
 
 def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:
     """A table of typed columns; `first` is the number of the first row."""
     names = table.schema.names
     check_types(table.schema, names, where)
-    temporal = frozenset(name for name in names if pa.types.is_temporal(table.schema.field(name).type))
+    for name in names:
+        check_sizes(table.column(name), f"{where}, column {name}")
+    temporal = frozenset(name for name in names if is_dated(table.schema.field(name).type))
     columns = dict(zip(names, table.columns, strict=True))
     return RawTable(where, columns, np.arange(first, first + table.num_rows), "row", temporal=temporal)
 

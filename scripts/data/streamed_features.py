@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from scripts.config import DataConfig
 from scripts.data.cells import column_numbers
+from scripts.data.known_categories import UnknownCells, category_codes, known_numbers
 from scripts.data.mapped_rows import MappedRows
 from scripts.data.raw_tables import RawTable, table_chunks
 from scripts.data.table_columns import read_column
@@ -79,28 +80,30 @@ class StreamedFeatures:
             repeated[suspects] = self.take(suspects).whole(frame.iloc[suspects]).duplicated()
         return repeated
 
-    def mapped(self, vocabularies: Mapping[str, tuple[str, ...]]) -> MappedRows:
-        """The rows as `Dataset.x`, in a mapped file; text as codes into the vocabulary of its column."""
+    def mapped(self, vocabularies: Mapping[str, Sequence[str]]) -> tuple[MappedRows, dict[str, UnknownCells]]:
+        """The rows as `Dataset.x`, in a mapped file, text as codes into the vocabulary of its column; unknown cells."""
         place = np.full(len(self.table), -1)
         place[self.rows] = np.arange(len(self.rows))
-        known = {name: pd.Index(words, dtype=object) for name, words in vocabularies.items()}
         mapped = MappedRows(self.folder, (len(self.rows), len(self.names)))
+        unknown = {name: UnknownCells(0, 0) for name in vocabularies}
         x, first = mapped.array(writes=True), 0
         for part in table_chunks(Path(self.table.path), self.config, self.names):
             here = place[first : first + len(part)]
+            wanted = here >= 0
             first += len(part)
             block = np.empty((len(part), len(self.names)), dtype=np.float32)
             for k, name in enumerate(self.names):
-                text = known.get(name)
-                block[:, k] = (
-                    column_numbers(part, name).values
-                    if text is None
-                    else text.get_indexer(pd.Index(part.cells(name), dtype=object))
-                )
-            x[here[here >= 0]] = block[here >= 0]
+                if name not in vocabularies:
+                    numbers = column_numbers(part, name)
+                    block[:, k] = known_numbers(part, name) if numbers.unreadable.any() else numbers.values
+                    continue
+                codes, distinct = part.categories(name)
+                block[:, k] = category_codes(codes, distinct, vocabularies[name])[0]
+                unknown[name] += category_codes(codes[wanted], distinct, vocabularies[name])[1]
+            x[here[wanted]] = block[wanted]
         if first != len(self.table):
             raise InputError("changed while it was read", self.table.path, "start again once it is written")
-        return mapped
+        return mapped, unknown
 
     def _width(self, frame: pd.DataFrame) -> int:
         return len(self.names) + frame.shape[1]

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig
-from scripts.data.cells import MISSING, Numbers, checked_numbers, column_numbers
+from scripts.data.cells import MISSING, Numbers, checked_numbers, column_numbers, read_numbers
 from scripts.data.raw_tables import RawTable
 from scripts.errors import InputError
+
+_PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)([.,]\d+)?", re.ASCII)
 
 
 def read_column(table: RawTable, name: str, config: DataConfig) -> np.ndarray | pd.Series:
     """A column as numbers if all of its cells are numbers, else as text; errors as `read_features`."""
     if name == config.group_column:
-        return _groups(table, name)
+        return groups(table, name)
     numbers = column_numbers(table, name)
+    if name == config.label_column and table.floats(name) is None:
+        _refuse_merged_labels(table, name)
     if _is_numeric(numbers, name, config):
         return checked_numbers(table, name, numbers)
     # A feature may well have a category called NA; a label called so is a missing one.
     gaps = MISSING if name == config.label_column else {""}
-    codes, distinct = table.categories(name)
+    codes, distinct = table.words(name)
     return _texts(codes, [None if cell in gaps else cell for cell in distinct])
 
 
-def _groups(table: RawTable, name: str) -> pd.Series:
-    codes, distinct = table.categories(name)
+def groups(table: RawTable, name: str) -> pd.Series:
+    """A column of groups; InputError for a cell that is missing."""
+    codes, distinct = table.words(name)
     if len(gap := np.flatnonzero(distinct == "")):
         raise InputError("the group is missing", table.place(int((codes == gap[0]).argmax()), name), "fill it in")
     return _texts(codes, list(distinct))
+
+
+def _refuse_merged_labels(table: RawTable, name: str) -> None:
+    """Raise InputError for labels that differ as text, such as 01 and 1, and would be one class by their value."""
+    codes, distinct = table.words(name)
+    values = read_numbers(list(distinct), table.decimal).values
+    first: dict[float, str] = {}
+    for cell, value in zip(distinct, values, strict=True):
+        other = first.setdefault(float(value), cell)
+        if other != cell and not (_PLAIN_NUMBER.fullmatch(cell) and _PLAIN_NUMBER.fullmatch(other)):
+            row = int((codes == np.flatnonzero(distinct == cell)[0]).argmax())
+            what = f"the label {cell[:40]!a} has the value of the label {other[:40]!a}"
+            remedy = "write both alike if they are one class, else begin one with a letter"
+            raise InputError(what, table.place(row, name), remedy)
 
 
 def _texts(codes: np.ndarray, distinct: list[str | None]) -> pd.Series:

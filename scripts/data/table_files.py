@@ -11,10 +11,11 @@ import pandas as pd
 
 from scripts.config import DataConfig
 from scripts.data.cells import read_dates
+from scripts.data.column_names import missing_column
 from scripts.data.located_rows import LocatedRows, drop_copies, refuse_conflicts, sort_rows
 from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.raw_files import is_parquet
-from scripts.data.raw_tables import missing_column, read_table
+from scripts.data.raw_tables import read_table
 from scripts.data.streamed_features import StreamedFeatures
 from scripts.data.table_columns import read_column
 from scripts.errors import InputError

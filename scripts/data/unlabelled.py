@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig
-from scripts.data.cells import checked_numbers, column_numbers, read_dates
+from scripts.data.cells import read_dates
 from scripts.data.features import index_bars, market_features
+from scripts.data.known_categories import UnknownCells, category_codes, known_numbers, lost_categories
 from scripts.data.labels import market_labels
 from scripts.data.located_rows import listed
 from scripts.data.market_files import REQUIRED, bars_of
 from scripts.data.raw_tables import RawTable, read_table, table_chunks
 from scripts.data.seal import uncut
 from scripts.data.sources import RawData
+from scripts.data.table_columns import groups
 from scripts.errors import InputError
 
 
@@ -81,6 +83,8 @@ class UnlabelledRows:
     n_left_out : int
         Rows without enough history.
     notes : tuple of str
+    unknown : dict of str to UnknownCells
+        By feature that holds text, the cells with a category that was not there in training.
     """
 
     x: np.ndarray
@@ -90,6 +94,7 @@ class UnlabelledRows:
     ticker: np.ndarray | None
     n_left_out: int
     notes: tuple[str, ...] = ()
+    unknown: dict[str, UnknownCells] = field(default_factory=dict)
 
 
 def file_rows(path: Path, schema: Schema) -> Iterator[UnlabelledRows]:
@@ -140,35 +145,36 @@ def table_rows(parts: Iterator[RawTable], schema: Schema) -> Iterator[Unlabelled
     for part in parts:
         if first == 1:
             schema.check_columns(list(part.columns), part.path)
-        yield _part_rows(part, schema, history, first)
+        lost = lost_categories(part, schema.vocabularies) if first == 1 else None
+        rows = _part_rows(part, schema, history, first)
+        yield rows if lost is None else replace(rows, notes=(lost,))
         first += len(part)
 
 
 def _part_rows(part: RawTable, schema: Schema, history: _History, first: int) -> UnlabelledRows:
     config = schema.config
-    x = np.column_stack([_column(part, name, schema) for name in schema.features]).astype(np.float32)
+    columns, unknown = _columns(part, schema)
+    x = np.column_stack(columns).astype(np.float32)
     date = None if config.time_column is None else read_dates(part, config.time_column, config.date_format)[0]
-    ticker = None if config.group_column is None else _groups(part, config.group_column)
+    ticker = None if config.group_column is None else groups(part, config.group_column).to_numpy(dtype=object)
     number = np.arange(first, first + len(part))
     if schema.window == 1:
-        return UnlabelledRows(x, number - first, number, date, ticker, 0)
+        return UnlabelledRows(x, number - first, number, date, ticker, 0, unknown=unknown)
     x, position, usable = history.extend(part, x, date, ticker)
     date, ticker = (None if values is None else values[usable] for values in (date, ticker))
-    return UnlabelledRows(x, position[usable], number[usable], date, ticker, int((~usable).sum()))
+    return UnlabelledRows(x, position[usable], number[usable], date, ticker, int((~usable).sum()), unknown=unknown)
 
 
-def _groups(part: RawTable, name: str) -> np.ndarray:
-    cells = part.cells(name)
-    if "" in cells:
-        raise InputError("the group is missing", part.place(cells.index(""), name), "fill it in")
-    return np.array(cells, dtype=object)
-
-
-def _column(part: RawTable, name: str, schema: Schema) -> np.ndarray:
-    """A feature as numbers; text as codes into the model's vocabulary, -1 where missing or unknown."""
-    if name not in schema.vocabularies:
-        return checked_numbers(part, name, column_numbers(part, name))
-    return pd.Index(schema.vocabularies[name], dtype=object).get_indexer(pd.Index(part.cells(name), dtype=object))
+def _columns(part: RawTable, schema: Schema) -> tuple[list[np.ndarray], dict[str, UnknownCells]]:
+    """The features as numbers, text as codes into the model's vocabulary, and its categories that are unknown."""
+    columns, unknown = [], {}
+    for name in schema.features:
+        if name in schema.vocabularies:
+            codes, unknown[name] = category_codes(*part.categories(name), schema.vocabularies[name])
+            columns.append(codes)
+        else:
+            columns.append(known_numbers(part, name))
+    return columns, unknown
 
 
 @dataclass

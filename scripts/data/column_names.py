@@ -1,0 +1,82 @@
+"""Names of columns: checked, found in upper or lower case, and the nearest one to a name that is missing."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from scripts.errors import InputError
+
+MAX_COLUMNS = 10_000
+
+
+def missing_column(name: str, names: Sequence[str], where: str, hint: str = "") -> InputError:
+    """The error for a column that is not there, with the nearest name."""
+    nearest = nearest_name(name, names)
+    remedy = hint or (f"did you mean {nearest!r}? rename it" if nearest else f"add a column named {name!r}")
+    shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+    return InputError(f"column {name!r} is missing; there are {shown}", where, remedy)
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str | None:
+    """The name most like `name`, whatever the case."""
+    by_lower = {other.lower(): other for other in reversed(names)}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
+    return by_lower[found[0]] if found else None
+
+
+def as_wanted(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The names, but a wanted one that is not among them replaces the only one that differs from it in case alone."""
+    alike = Counter(name.lower() for name in names)
+    spelling = {name.lower(): name for name in wanted if name not in names and alike[name.lower()] == 1}
+    return [spelling.get(name.lower(), name) for name in names]
+
+
+class Renamed(Mapping[str, pa.ChunkedArray]):
+    """Columns under the names that `as_wanted` gives them; none is read before it is asked for.
+
+    Attributes
+    ----------
+    own : dict of str to str
+        What each is called in the file.
+    """
+
+    def __init__(self, columns: Mapping[str, pa.ChunkedArray], wanted: Sequence[str]) -> None:
+        self._columns = columns
+        self.own = dict(zip(as_wanted(list(columns), wanted), columns, strict=True))
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        return self._columns[self.own[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.own)
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Raise InputError for too many columns, a name that is there twice, or none."""
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{len(names)} columns are more than {MAX_COLUMNS}", where, "give fewer columns")
+    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
+    if repeated:
+        positions = [str(k + 1) for k, name in enumerate(names) if name == repeated[0]]
+        what = f"column {repeated[0]!r} is there {len(positions)} times, at positions {', '.join(positions)}"
+        raise InputError(what, where, "remove or rename one of them")
+    if "" in names:
+        remedy = "name it, or write the file without its index"
+        raise InputError(f"column {list(names).index('') + 1} has no name", where, remedy)
+
+
+def checked_names(names: Sequence[str], required: Sequence[str], where: str) -> list[str]:
+    """Return checked names, of which the required ones are in their own spelling; errors name the column."""
+    check_names(names, where)
+    names = as_wanted(names, required)
+    for name in required:
+        if name not in names:
+            raise missing_column(name, names, where)
+    return names

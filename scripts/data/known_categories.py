@@ -1,0 +1,119 @@
+"""Cells as a trained model knows them: categories by their words, booleans as numbers, unknown ones named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scripts.data.cells import Numbers, checked_numbers, column_numbers
+from scripts.data.raw_tables import RawTable
+from scripts.data.spelling import READ_AS_MISSING, positions_of, spelled
+from scripts.errors import InputError
+
+_SHOWN = 5
+BOOLEANS = {"True": 1.0, "False": 0.0, "": np.nan}
+
+
+@dataclass(frozen=True)
+class UnknownCells:
+    """How many cells of a feature hold a category that was not there in training, and the first few of these.
+
+    Attributes
+    ----------
+    n_cells, n_unknown : int
+        Cells that are not missing, and those of them that are unknown.
+    words : tuple of str
+    """
+
+    n_cells: int
+    n_unknown: int
+    words: tuple[str, ...] = ()
+
+    def __add__(self, other: UnknownCells) -> UnknownCells:
+        words = tuple(dict.fromkeys((*self.words, *other.words)))[: _SHOWN + 1]
+        return UnknownCells(self.n_cells + other.n_cells, self.n_unknown + other.n_unknown, words)
+
+
+def category_codes(
+    codes: np.ndarray, distinct: np.ndarray, vocabulary: Sequence[str]
+) -> tuple[np.ndarray, UnknownCells]:
+    """Positions of cells in a vocabulary, int64 of shape (n,), -1 where missing or unknown, and which are unknown.
+
+    Parameters
+    ----------
+    codes : ndarray of int64, shape (n,)
+        Position of each cell in `distinct`.
+    distinct : ndarray of object
+        Cells as text; a missing one is empty.
+    vocabulary : sequence of str
+    """
+    known = positions_of(distinct, vocabulary)
+    counts = np.bincount(codes, minlength=len(distinct))
+    unknown = [k for k, cell in enumerate(distinct) if cell and known[k] < 0 and counts[k]]
+    there = sum(int(counts[k]) for k, cell in enumerate(distinct) if cell)
+    words = tuple(dict.fromkeys(spelled(distinct[k]) for k in unknown))[: _SHOWN + 1]
+    return known[codes], UnknownCells(there, int(counts[unknown].sum()), words)
+
+
+def class_codes(labels: pd.Series, classes: Sequence[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class of each row, int64 of shape (n,), -1 where its label is unknown, and a note that names those labels.
+
+    Raises
+    ------
+    InputError
+        No label is known.
+    """
+    codes, distinct = pd.factorize(labels)
+    y, unknown = category_codes(codes, np.asarray(distinct, dtype=object), classes)
+    if not unknown.n_unknown:
+        return y, ()
+    said = f"their label is none of {_listed(classes)} but {_listed(unknown.words)}"
+    if unknown.n_unknown == len(y):
+        remedy = "write the labels as they were in training, or name another label column"
+        raise InputError(f"no row can be used: {said}", where, remedy)
+    return y, (f"{unknown.n_unknown} rows left out: {said}",)
+
+
+def unknown_in_words(unknown: Mapping[str, UnknownCells], vocabularies: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each feature with unknown categories."""
+    return [
+        f"{cells.n_unknown:,} of {cells.n_cells:,} cells of {name} are unknown: {_listed(cells.words)}; "
+        f"training knew {_listed(vocabularies[name])}"
+        for name, cells in unknown.items()
+        if cells.n_unknown
+    ]
+
+
+def known_numbers(table: RawTable, name: str) -> np.ndarray:
+    """Checked numbers of a feature that held numbers in training; a column of booleans is 1 and 0."""
+    numbers = column_numbers(table, name)
+    if numbers.unreadable.any():
+        codes, distinct = table.words(name)
+        if BOOLEANS.keys() >= set(distinct):
+            values = np.array([BOOLEANS[word] for word in distinct])[codes]
+            numbers = Numbers(values, np.isnan(values), np.zeros(len(values), dtype=bool))
+    return checked_numbers(table, name, numbers)
+
+
+def lost_categories(table: RawTable, vocabularies: Mapping[str, Sequence[str]]) -> str | None:
+    """What cannot be known of missing cells, if anything: pandas.read_csv makes them of a category called NA."""
+    for name, words in vocabularies.items():
+        lost = [word for word in words if word in READ_AS_MISSING]
+        if lost and table.has_nulls(name):
+            return f"column {name} has missing cells, which may have been its category {lost[0]!r}"
+    return None
+
+
+def refuse_lost_categories(table: RawTable, vocabularies: Mapping[str, Sequence[str]]) -> None:
+    """Raise InputError if a frame has missing cells where `lost_categories` cannot know what they were."""
+    if (lost := lost_categories(table, vocabularies)) is not None:
+        remedy = "read the file with pandas.read_csv(..., keep_default_na=False), which leaves missing cells empty"
+        raise InputError(lost, table.path, remedy)
+
+
+def _listed(words: Sequence[str]) -> str:
+    shown = ", ".join(ascii(word if len(word) <= 40 else word[:37] + "...") for word in words[:_SHOWN])
+    return shown + (", ..." if len(words) > _SHOWN else "")
