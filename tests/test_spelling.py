@@ -63,7 +63,7 @@ def asked(table, config, dataset):
     return part.x
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(columns=COLUMNS, seed=st.integers(0, 99))
 def test_csv_parquet_and_frame_are_the_same_bits(tmp_path, columns, seed):
     frame = pd.DataFrame({"base": np.random.default_rng(seed).standard_normal(N_ROWS)})
