@@ -26,8 +26,7 @@ from scripts.reporting.report import AnalysisReport, write_analysis_report
 from scripts.run_dir import RunDir
 from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
-from scripts.tuning.storage import place_of_study
-from scripts.tuning.study import TrialStudy
+from scripts.tuning.importance import hyperparameter_importance
 
 GUIDE_EPOCHS = 60 * 50  # what 60 full trials of 50 epochs would cost: the yardstick of every epoch count
 
@@ -54,9 +53,7 @@ def analyse(session: Session) -> None:
         write_best_config(run_dir, experiment, extended, origin)
         session.say(f"chosen: {extended['reason']}")
     best = read_json(run_dir.best_config, EXTENDED)
-    study = TrialStudy(place_of_study(run_dir, session.storage, made_by=TUNING), {}, session.say)
-    importance = study.importance(experiment.seed)
-    study.close()
+    importance = hyperparameter_importance(trials["trials"], experiment.search_space, experiment.seed)
     finished = complete(extended["configurations"])
     agreement = rank_agreement(finished)
     _print_table(session, extended)

@@ -50,7 +50,7 @@ def patiently(
                 remedy = "the same command goes on"
                 raise EnvironmentFailed(f"unreachable for {longest_s:.0f} s ({error})", str(place), remedy) from None
             if waited >= _TELL_AFTER_S and not told:
-                tell(f"note: {place} is away ({error}); waiting for it, {longest_s:.0f} s at most")
+                tell(f"note: {place} is away ({error}); waiting up to {longest_s:.0f} s for it")
                 told = True
             time.sleep(min(pause, longest_s))
             pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -19,6 +19,7 @@ from scripts.data.dataset import Dataset
 from scripts.errors import HyperError, InputError
 from scripts.training.engine import engine_of, train_epoch
 from scripts.training.lockstep import Lockstep
+from scripts.training.pauses import outcome_at
 from scripts.training.population import Population
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport, Outcome, RunSpec
@@ -153,6 +154,11 @@ class Carrier:
                 run = self._made(task)
             except Exception as error:
                 updates.append(self._failed(task.spec, None, error))
+                continue
+            if task.spec.pauses and run.epoch > task.spec.epochs:
+                # Its checkpoint is ahead of the study, which was lost.
+                history = tuple(report.values() for report in run.history[: task.spec.epochs])
+                updates.append(Update(run.spec.name, None, task.state, outcome_at(run, task.spec.epochs), history))
                 continue
             self._population.runs.append(run)
             if run.finished:

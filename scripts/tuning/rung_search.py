@@ -19,7 +19,7 @@ from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import origin_of
 from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.scheduler import RungConfig, Scheduler
-from scripts.tuning.setting import Setting, check_failures, run_name
+from scripts.tuning.setting import Setting, check_failures, check_starts, run_name
 from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.study import TrialStudy
 
@@ -62,7 +62,8 @@ class RungSearch:
         self._values: list[dict[str, Scalar]] = []  # of each trial
         self._numbers: dict[str, int] = {}  # decision that a run carries out now
         self._outcomes: dict[str, tuple[Outcome, list[Any]]] = {}  # latest of each run
-        journal = _stored_journal(study, self.config.rungs[-1])
+        check_starts(setting, study)
+        journal = _stored_journal(study, self.config)
         self.scheduler.replay(entry for entry, _ in journal)
         for number, (entry, body) in enumerate(journal):
             if isinstance(entry.action, Start):
@@ -201,20 +202,43 @@ def _result(body: dict[str, Any], last_rung: int) -> Result:
     )
 
 
-def _stored_journal(study: TrialStudy, last_rung: int) -> list[tuple[Entry, dict[str, Any]]]:
-    """Decisions in their order, each with its stored result (empty if there is none)."""
+def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, dict[str, Any]]]:
+    """Decisions in their order, each with its stored result (empty if there is none).
+
+    Raises
+    ------
+    InputError
+        They are not those of a search with these rungs.
+    """
     attributes = study.attributes
     actions: dict[int, Action] = {}
     for trial in study.trials():
         a = trial.user_attrs
-        actions[a["decision"]] = Start(trial.number, a["stage"], a["values"], a["epochs"], a["gain"])
+        actions[a.get("decision", -1)] = Start(trial.number, a["stage"], a["values"], a.get("epochs", 0), a.get("gain"))
     for name, value in attributes.items():
         if name.startswith("decision_"):
             run = value["trial"], value["split"], value["epochs"]
             action = Continue(*run) if value["kind"] == "continue" else Replicate(*run)
             actions[int(name.removeprefix("decision_"))] = action
-    journal = []
+    journal, begun = [], set[tuple[int, int]]()
     for number in range(len(actions)):
+        if (decided := actions.get(number)) is None:
+            raise study.unreadable(f"decision {number} is missing")
+        if not _is_possible(decided, begun, config):
+            raise study.unreadable(f"decision {number} is not one of a search with these rungs")
+        begun.add((decided.trial, decided.split))
         body = attributes.get(f"result_{number:06d}", {})
-        journal.append((Entry(actions[number], _result(body, last_rung) if body else None), body))
+        journal.append((Entry(decided, _result(body, config.rungs[-1]) if body else None), body))
     return journal
+
+
+def _is_possible(action: Action, begun: set[tuple[int, int]], config: RungConfig) -> bool:
+    """Whether a decision may follow those that began these runs."""
+    run = action.trial, action.split
+    if action.epochs not in config.rungs or action.split >= config.n_splits:
+        return False
+    if isinstance(action, Start):
+        return run not in begun
+    if isinstance(action, Replicate):
+        return run not in begun and action.split > 0 and (action.trial, 0) in begun
+    return run in begun and action.epochs != config.rungs[0]

@@ -20,7 +20,7 @@ from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import origin_of
 from scripts.tuning.ledger import validation_ledger
 from scripts.tuning.rung_search import RungSearch
-from scripts.tuning.setting import Setting, check_failures, run_name
+from scripts.tuning.setting import Setting, check_failures, check_starts, run_name
 from scripts.tuning.stages import n_visible, proposal_of, propose, stage_of
 from scripts.tuning.study import TrialStudy
 
@@ -31,6 +31,7 @@ class Search:
     def __init__(self, setting: Setting, study: TrialStudy, events: EventLog) -> None:
         self.setting, self.study, self._events = setting, study, events
         config = setting.experiment.tuning
+        check_starts(setting, study)
         self._split = setting.dataset.tail_split(config.validation_fraction, setting.experiment.seed)
         # Trials that an earlier process left running go on under the same number, from their checkpoints.
         self._left_running = [t for t in study.trials() if t.state == TrialState.RUNNING]
@@ -43,7 +44,7 @@ class Search:
     @property
     def data_passes(self) -> float:
         """Epochs so far in passes over all development rows."""
-        epochs = sum(t.user_attrs["outcome"]["epochs"] for t in self.study.trials() if t.state.is_finished())
+        epochs = sum(t.user_attrs["result"]["outcome"]["epochs"] for t in self.study.trials() if t.state.is_finished())
         return epochs * len(self._split[0]) / len(self.setting.dataset.rows)
 
     def next_spec(self) -> RunSpec | None:
@@ -74,7 +75,7 @@ class Search:
         self.study.finish(number, update.outcome, update.history)
         stage = stage_of(number, self.setting.experiment.tuning)[0]
         of_stage = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and t.state.is_finished()]
-        check_failures(stage, [Outcome.from_dict(t.user_attrs["outcome"]) for t in of_stage])
+        check_failures(stage, [Outcome.from_dict(t.user_attrs["result"]["outcome"]) for t in of_stage])
 
     def _spec(self, trial: FrozenTrial) -> RunSpec:
         setting = self.setting
@@ -163,7 +164,8 @@ def with_rungs(table: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]
 
 
 def _record(trial: FrozenTrial) -> dict[str, Any]:
-    outcome = Outcome.from_dict(trial.user_attrs["outcome"])
+    result = trial.user_attrs["result"]
+    outcome = Outcome.from_dict(result["outcome"])
     return {
         "number": trial.number,
         "stage": trial.user_attrs["stage"],
@@ -181,5 +183,5 @@ def _record(trial: FrozenTrial) -> dict[str, Any]:
         "duration_s": outcome.duration_s,
         "inference_us_per_row": outcome.inference_us_per_row,
         "failure": outcome.failure,
-        "history": trial.user_attrs["history"],
+        "history": result["history"],
     }

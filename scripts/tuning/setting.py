@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset, Split
 from scripts.errors import EnvironmentFailed
 from scripts.search_space import Hyperparameters, SearchSpace, Values
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.first_trials import FirstTrial
+from scripts.tuning.stages import draw
+from scripts.tuning.study import TrialStudy
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,29 @@ class Setting:
 def run_name(number: int, split: int = 0) -> str:
     """Name of a trial's run on a split."""
     return f"trial_{number:04d}" if split == 0 else f"trial_{number:04d}_split_{split}"
+
+
+def check_starts(setting: Setting, study: TrialStudy) -> None:
+    """Raise InputError if a stored trial could not have been started by this search.
+
+    A random trial is drawn again; of every other one the values must at least be a configuration of the space.
+    """
+    for trial in study.trials():
+        values, number = trial.user_attrs["values"], trial.number
+        try:
+            Hyperparameters.model_validate(values)
+        except ValidationError:
+            raise study.unreadable(f"trial {number} has hyperparameters that no model has") from None
+        if unknown := [name for name in values if name not in setting.space]:
+            raise study.unreadable(f"trial {number} has {unknown[0]!a}, which is not searched")
+        if number < len(setting.first):
+            expected: Values = setting.first[number].values
+        elif trial.user_attrs["stage"] == "random":
+            expected = draw(setting.space, setting.experiment.seed, number)
+        else:
+            continue
+        if values != expected:
+            raise study.unreadable(f"trial {number} has other hyperparameters than this search starts it with")
 
 
 def check_failures(what: str, outcomes: Sequence[Outcome]) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
 from scripts.artifacts import read_json, write_json
-from scripts.errors import InputError, MissingInputError
+from scripts.errors import InputError
 from scripts.patience import Away
 from scripts.run_dir import RunDir
 
@@ -39,6 +39,7 @@ _CONNECTION = {
     "tcp_user_timeout": 25_000,  # milliseconds
     "application_name": "hyper",
 }
+_LOCKED_S = 1.0  # that SQLite itself waits for another program; callers then wait by `patiently`
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 
@@ -86,28 +87,22 @@ def server_url(text: str, from_command_line: bool) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def place_of_study(run_dir: RunDir, url: URL | None, made_by: str | None = None) -> Place:
+def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
     """Where the study of a run directory lies.
 
     Parameters
     ----------
     url : URL or None
         Server of new studies; None means a file. A study goes on where it began.
-    made_by : str or None
-        The command that makes the study, if this one only reads it.
 
     Raises
     ------
     InputError
         The study lies on a server and none was given.
-    MissingInputError
-        There is none yet, and this command does not make it.
     """
     if run_dir.study.exists():
         return run_dir.study
     if not run_dir.study_on_server.exists():
-        if made_by is not None:
-            raise MissingInputError("is missing", str(run_dir.study), f"make it with {made_by}")
         if url is None:
             return run_dir.study
         write_json(run_dir.study_on_server, {"study_name": f"{FILE_STUDY_NAME}-{secrets.token_hex(8)}"})
@@ -120,10 +115,19 @@ def place_of_study(run_dir: RunDir, url: URL | None, made_by: str | None = None)
 
 
 def open_file(path: Path) -> RDBStorage:
-    """Storage in a SQLite file."""
+    """Storage in a SQLite file; its calls raise DatabaseAway while another program holds the file."""
     # A creator and no URL: in a URL, a `?`, `%` or `{` of the path would silently name another file.
-    connect = functools.partial(sqlite3.connect, path, timeout=60.0, check_same_thread=False)
-    return RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
+    connect = functools.partial(sqlite3.connect, path, timeout=_LOCKED_S, check_same_thread=False)
+    storage = RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
+    event.listen(storage.engine, "handle_error", _raise_if_locked)
+    return storage
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another program reads or writes the SQLite file now."""
+    # The low byte is the kind of error. Errors of Python's own module have no code.
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return isinstance(error, sqlite3.Error) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def open_server(server: Server, heartbeat_s: int | None = None, grace_s: int | None = None) -> RDBStorage:
@@ -181,6 +185,12 @@ def _connector(server: Server) -> Callable[[], Any]:
             raise DatabaseAway(reason) from None
 
     return connect
+
+
+def _raise_if_locked(context: ExceptionContext) -> None:
+    """Replace SQLAlchemy's error, which Optuna would take for invalid data."""
+    if is_locked(context.original_exception):
+        raise DatabaseAway(f"held by another program: {context.original_exception}")
 
 
 def _raise_if_away(context: ExceptionContext) -> None:

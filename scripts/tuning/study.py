@@ -16,11 +16,10 @@ from typing import Any, TypeVar
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from scripts.durable_files import write_bytes
-from scripts.errors import EnvironmentFailed, InputError
+from scripts.durable_files import set_aside, write_bytes
+from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.patience import LONGEST_WAIT_S, patiently
 from scripts.training.spec import Outcome
 from scripts.tuning.database_errors import failure_of_the_disk
@@ -33,6 +32,8 @@ from scripts.tuning.storage import (
     open_file,
     open_server,
 )
+from scripts.tuning.study_file import check_study_file, side_files, unreadable
+from scripts.tuning.study_records import check_attributes, check_trials, signed, started
 
 T = TypeVar("T")
 
@@ -59,49 +60,64 @@ class TrialStudy:
         tell: Callable[[str], None] = print,
         longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it says of a damaged file, we say in one line
         self._place, self._tell, self._longest_wait_s = place, tell, longest_wait_s
-        name = place.study_name if isinstance(place, Server) else FILE_STUDY_NAME
         if isinstance(place, Path) and not place.exists():
             _create_file(place, attributes)
         try:
-            self._storage = open_file(place) if isinstance(place, Path) else _open_server(place, attributes)
-            self._study = optuna.load_study(study_name=name, storage=self._storage)
-            self._study_id = self._storage.get_study_id_from_name(name)
-            self._n_trials = len(self.trials())
-        except (SQLAlchemyError, KeyError, optuna.exceptions.OptunaError) as error:
-            if (failed := failure_of_the_disk(error, place)) is not None:
-                raise failed from error
-            raise InputError(
-                f"is no readable study: {type(error).__name__}",
-                str(place),
-                "start anew with --fresh, which keeps it aside",
-            ) from error
+            self._open(place, attributes)
         except DatabaseAway as error:
             raise EnvironmentFailed(f"cannot be reached ({error})", str(place), "the same command goes on") from None
+        except (HyperError, MemoryError):
+            raise
+        except Exception as error:  # Optuna reads what the file holds, and each kind of damage raises another class
+            if (failed := failure_of_the_disk(error, place)) is not None:
+                raise failed from error
+            raise unreadable(place, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+    def _open(self, place: Place, attributes: Mapping[str, Any]) -> None:
+        if isinstance(place, Path):
+            self._patiently(lambda: check_study_file(place))
+            self._storage = self._patiently(lambda: open_file(place))
+        else:
+            self._storage = _open_server(place, attributes)
+        name = place.study_name if isinstance(place, Server) else FILE_STUDY_NAME
+        self._study = self._patiently(lambda: optuna.load_study(study_name=name, storage=self._storage))
+        self._study_id = self._patiently(lambda: self._storage.get_study_id_from_name(name))
+        trials = self.trials()
+        check_trials(trials)
+        found = self.attributes
+        if changed := [key for key, value in attributes.items() if found.get(key, value) != value]:
+            raise ValueError(f"it was started with another {', '.join(changed)}")
+        self._n_trials = len(trials)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What the study was started with."""
-        return self._patiently(lambda: dict(self._study.user_attrs))
+        """What the study was started with and what was noted."""
+        return check_attributes(self._patiently(lambda: dict(self._study.user_attrs)))
+
+    def unreadable(self, reason: str) -> InputError:
+        """Refusal of this study."""
+        return unreadable(self._place, reason)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers."""
         return self._patiently(lambda: self._study.get_trials(deepcopy=False))
 
     def note(self, name: str, value: Any) -> None:
-        """Store an attribute of the study in one transaction."""
-        self._patiently(lambda: self._study.set_user_attr(name, value))
+        """Store an attribute of the study in one transaction; a mapping with its digest."""
+        kept = signed(name, value) if isinstance(value, Mapping) else value
+        self._patiently(lambda: self._study.set_user_attr(name, kept))
 
     def start(self, proposal: Proposal, stage: str, **attributes: Any) -> int:
         """Store a running trial with its parameters and attributes in one transaction; its number."""
+        number, tried = self._n_trials, False
         trial = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=proposal.parameters,
             distributions=proposal.distributions,
-            user_attrs={"stage": stage, "values": proposal.values} | attributes,
+            user_attrs=started(number, proposal, {"stage": stage, "values": proposal.values} | attributes),
         )
-        number, tried = self._n_trials, False
 
         def create() -> None:
             nonlocal tried
@@ -131,17 +147,6 @@ class TrialStudy:
         """
         left = [report for report in history if report["epoch"] not in reported]
         self._patiently(lambda: self._finish(number, outcome, history, left))
-
-    def importance(self, seed: int) -> dict[str, float]:
-        """Share of the differences in accuracy that each hyperparameter explains (fANOVA, Hutter et al. 2014).
-
-        Empty where there are too few trials, or no differences.
-        """
-        values = [t.value for t in self.trials() if t.state == TrialState.COMPLETE]
-        if len(values) < 4 or len(set(values)) == 1:
-            return {}
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed % 2**32)
-        return self._patiently(lambda: dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator)))
 
     def close(self) -> None:
         """Close the database."""
@@ -179,8 +184,8 @@ class TrialStudy:
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         try:
             self._report(trial_id, left)
-            self._storage.set_trial_user_attr(trial_id, "outcome", asdict(outcome))
-            self._storage.set_trial_user_attr(trial_id, "history", list(history))
+            body = {"outcome": asdict(outcome), "history": list(history)}
+            self._storage.set_trial_user_attr(trial_id, "result", signed(f"trial {number}", body))
             self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
         except optuna.exceptions.UpdateFinishedTrialError:
             return  # the call that was cut short did it
@@ -188,6 +193,8 @@ class TrialStudy:
 
 def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
     """Make the database in memory and write it in one step: a kill while SQLite makes its tables would spoil it."""
+    for orphan in side_files(path):
+        set_aside(orphan)  # of a file that is gone: SQLite would apply it to the new one
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     storage = RDBStorage("sqlite://", {"creator": lambda: connection, "poolclass": StaticPool})
     study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
