@@ -172,7 +172,7 @@ def test_a_database_is_made_in_one_step(tmp_path, monkeypatch):
 def test_only_what_the_disk_did_to_the_database_is_called_its_failure(tmp_path):
     path = tmp_path / "study.db"
     path.write_bytes(b"no database at all, but not empty either")
-    with pytest.raises(InputError, match="no readable study"), database_errors(path):
+    with pytest.raises(InputError, match="not a readable study"), database_errors(path):
         TrialStudy(path, {})
 
 
