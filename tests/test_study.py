@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import optuna
 import pytest
 
+from scripts.artifacts import unpack_tensors
 from scripts.config import Experiment
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.search_space import Choices, FloatRange
@@ -266,7 +267,9 @@ def test_a_lost_study_is_made_again_from_the_checkpoints(tmp_path, finished_run,
 
 
 def checkpoints(folder):
-    return {p.name: p.read_bytes() for p in (folder / "hyperparameter_tuning_results/checkpoints").glob("*.pt")}
+    """Learning curves, with the seconds that each epoch took."""
+    paths = (folder / "hyperparameter_tuning_results/checkpoints").glob("*.pt")
+    return {path.name: unpack_tensors(path.read_bytes())["history"] for path in paths}
 
 
 def test_a_damaged_study_is_refused_by_the_command_and_the_line_it_prints_helps(tmp_path, finished_run):
