@@ -141,7 +141,11 @@ class Session:
         given = [(key, value) for key, value in given if not isinstance(value, float)]  # a time: see search_time
         if (preference := getattr(self.arguments, "select", None)) is not None:
             given.append(("extended.selection_order", f"[{', '.join(PREFERENCES[preference])}]"))
-        return [*self.arguments.set, *(f"{key}={value}" for key, value in given if value is not None)]
+        by_flag = {key: value for key, value in given if value is not None}
+        for assignment in self.arguments.set:
+            if (key := assignment.partition("=")[0]) in by_flag:
+                raise InputError("is given by a flag, too", f"--set {key}", "give it once")
+        return [*self.arguments.set, *(f"{key}={value}" for key, value in by_flag.items())]
 
     @property
     def search_time(self) -> float | None:

@@ -16,10 +16,12 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from scripts.config import NOT_RECORDED, Experiment, nearest_choice, resolve_path
 from scripts.errors import InputError, nearest
+from scripts.inert_keys import inert_keys
 from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange
 
 MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
 MAX_YAML_DEPTH = 50
+_TEXT_MARKS = "%@`"  # begin no YAML, so that such a text can mean nothing else
 Location = tuple[str | int, ...]
 
 
@@ -44,20 +46,40 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
     values: dict[str, Any] = dict(base or {"search_space": Experiment().recorded()["search_space"]})
     for of_this_call_alone in NOT_RECORDED:  # an artifact never names code to import
         values.pop(of_this_call_alone, None)
-    lines: dict[Location, int] = {}
+    given, places = given_values(path, assignments)
+    values = _merge(values, given)
+    source = str(path or "command line")
+    try:
+        experiment = Experiment.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, values, source, places) from error
+    for key, reason in inert_keys(experiment, given):
+        if key.startswith("data."):  # would decide the result
+            place = _place(tuple(key.split(".")), places) or source
+            raise InputError(f"has no effect: {reason}", f"{place}, {key}", f"remove {key}")
+    return experiment
+
+
+def given_values(path: Path | None, assignments: Sequence[str]) -> tuple[dict[str, Any], dict[Location, str]]:
+    """Return what a YAML file and assignments say, and where each key is; arguments as `load_experiment`."""
+    given: dict[str, Any] = {}
+    places: dict[Location, str] = {}
     if path is not None:
-        loaded, lines = read_yaml(path)
-        _resolve_data_path(loaded, path.resolve().parent)
-        values = _merge(values, loaded)
+        given, lines = read_yaml(path)
+        places = {at: f"{path} line {line}" for at, line in lines.items()}
+        _resolve_data_path(given, path.resolve().parent)
     for assignment in assignments:
         assigned = parse_assignment(assignment)
         _resolve_data_path(assigned, Path.cwd())
-        values = _merge(values, assigned)
-        lines = {at: line for at, line in lines.items() if not _is_within(at, assigned)}
-    try:
-        return Experiment.model_validate(values)
-    except ValidationError as error:
-        raise _explain(error, values, str(path or "command line"), lines) from error
+        given = _merge(given, assigned)
+        places = {at: place for at, place in places.items() if not _is_within(at, assigned)}
+        places[tuple(assignment.partition("=")[0].split("."))] = "command line"
+    return given, places
+
+
+def _place(location: Location, places: dict[Location, str]) -> str | None:
+    """Return where the innermost part of a location was given."""
+    return next((places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places), None)
 
 
 def _is_within(location: Location, assigned: Any) -> bool:
@@ -97,10 +119,22 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
         raise InputError(
             f"{assignment!r} is no assignment", "--set", "write --set key=value, for example tuning.sampler=gp"
         )
-    value: Any = _parse(f"value: {text}", f"--set {key}")[0]["value"]
+    value = _assigned(text, f"--set {key}")
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
+
+
+def _assigned(text: str, where: str) -> Any:
+    """Return a value as YAML has it, or the text as it is where it is no YAML, such as %d/%m/%Y, or one mark."""
+    if len(text) == 1 and not text.isalnum() and text != "~":
+        return text
+    try:
+        return _parse(f"value: {text}", where)[0]["value"]
+    except InputError:
+        if not text or text[0] not in _TEXT_MARKS or "\n" in text:
+            raise
+        return text
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
@@ -177,13 +211,12 @@ def _resolve_data_path(values: dict[str, Any], base: Path) -> None:
             raise InputError("is no UTF-8 path", ascii(data["path"]), "rename the file or its folder") from None
 
 
-def _explain(error: ValidationError, values: dict[str, Any], source: str, lines: dict[Location, int]) -> InputError:
+def _explain(error: ValidationError, values: dict[str, Any], source: str, places: dict[Location, str]) -> InputError:
     """The first problem in full, the number of further ones."""
     problems = error.errors(include_url=False)
     first = problems[0]
     location = tuple(part for part in first["loc"] if _is_in(part, first["loc"], values))
-    line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
-    where = f"{source}{f' line {line}' if line else ''}, {'.'.join(map(str, location)) or 'config'}"
+    where = f"{_place(location, places) or source}, {'.'.join(map(str, location)) or 'config'}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
         return InputError("unknown key" + more, where, nearest(str(location[-1]), _siblings(location[:-1])))
@@ -191,7 +224,13 @@ def _explain(error: ValidationError, values: dict[str, Any], source: str, lines:
     detail = what[0] if len(what) == 1 else f"{what[0]}: {' '.join(what[1:3])}"
     given = first.get("input")
     shown = f", not {given!r:.80}" if isinstance(given, str | int | float | bool | None) else ""
-    return InputError(f"{detail}{shown}{more}", where, nearest_choice(first) or "correct the value")
+    return InputError(f"{detail}{shown}{more}", where, nearest_choice(first) or _remedy(first))
+
+
+def _remedy(problem: Any) -> str:
+    if problem["type"] in ("tuple_type", "list_type") and isinstance(problem.get("input"), str | int | float):
+        return f"write a list: [{', '.join(part.strip() for part in str(problem['input']).split(','))}]"
+    return "correct the value"
 
 
 def _is_in(part: str | int, location: Location, values: Any) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 
 from scripts.carrying_on import carried_on
 from scripts.cli import Session
-from scripts.config import Experiment, differing_keys
-from scripts.config_files import load_experiment
+from scripts.config import DataConfig, Experiment, differing_keys
+from scripts.config_files import given_values, load_experiment
 from scripts.errors import InputError, nearest
+from scripts.inert_keys import inert_keys
 from scripts.models.registry import check_families
 from scripts.run_dir import RunDir
 from scripts.search_space import Hyperparameters
@@ -17,6 +18,8 @@ from scripts.search_space import Hyperparameters
 TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
 # Sections that every phase depends on; a later phase must leave them as they were.
 _SHARED = ("seed", "data", "search_space")
+# Keys of `data` that describe a file and not the model: new data may be written otherwise.
+_OF_FILE = ("delimiter", "decimal", "date_format")
 # Sections that decide the results of a phase; a later phase takes over those of the phases before it.
 SECTIONS = {
     TUNING: (*_SHARED, "tuning"),
@@ -36,6 +39,8 @@ def load_first(session: Session) -> Experiment:
     earlier = session.arguments.next
     base = None if earlier is None else carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
     experiment = load_experiment(_yaml_file(session), session.assignments, base=base)
+    for key, reason in inert_keys(experiment, given_values(_yaml_file(session), session.assignments)[0]):
+        session.say(f"note: {key} has no effect: {reason}")
     check_families(experiment.search_space, experiment.models)
     known = list(Hyperparameters.model_fields)
     if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
@@ -54,6 +59,8 @@ def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Expe
     path = _yaml_file(session)
     experiment = load_experiment(path, session.assignments, base=None if path else recorded)
     now = experiment.recorded()
+    if _reads_new_file(session):
+        now["data"] |= {name: recorded["data"][name] for name in _OF_FILE}
     if differ := differing_keys(comparable(recorded, _SHARED), comparable(now, _SHARED)):
         raise InputError(
             f"{', '.join(differ[:5])} changed since {earlier}",
@@ -65,6 +72,18 @@ def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Expe
     if session.search_time is not None:  # phase 1 has turned it into epochs
         free["epoch_budget"] = recorded["epoch_budget"]
     return Experiment.model_validate(now | done | free)
+
+
+def new_file_config(session: Session, recorded: dict[str, Any]) -> DataConfig:
+    """Data config of a model, for the file of --predict or --data, whose notation this call may say by --set."""
+    path = _yaml_file(session)
+    now = load_experiment(path, session.assignments, base=None if path else recorded).data
+    return DataConfig.model_validate(recorded["data"] | {name: getattr(now, name) for name in _OF_FILE})
+
+
+def _reads_new_file(session: Session) -> bool:
+    given = (getattr(session.arguments, name, None) for name in ("predict", "data"))
+    return any(path is not None for path in given)
 
 
 def comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ from scripts.deployment import FinalModel, make_model
 from scripts.durable_files import check_replaceable, replacing
 from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureDrift, FeatureReference
-from scripts.experiments import FINAL, load_later
+from scripts.experiments import FINAL, load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
 
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
@@ -63,7 +63,10 @@ def load_for_use(session: Session) -> FinalModel:
     """The model that --model names, or that of the run directory, with the user's own families of this call."""
     path = session.arguments.model or session.run_dir.final_model
     content = read_tensors(path, FINAL, kind="final_model")
-    return make_model(content, path, load_later(session, content["experiment"], FINAL).models)
+    model = make_model(content, path, load_later(session, content["experiment"], FINAL).models)
+    if session.arguments.predict is None:
+        return model
+    return replace(model, config=new_file_config(session, content["experiment"]))
 
 
 def check_out(out: Path) -> None:

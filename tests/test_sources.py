@@ -377,7 +377,7 @@ def test_line_without_end_is_refused(tmp_path):
         ("10.25", "1e308", ["beyond 1e+12", "column close", "line 3"]),
         ("10.25", "n/a?", ["'n/a?'", "column close", "line 3", "data.decimal"]),
         ("10.25", "$10.25", ["'$10.25'", "column close", "line 3"]),
-        ("10.25", '"10,25"', ["'10,25'", "line 3", "data.decimal to ','"]),
+        ("10.25", '"10,25"', ["'10,25'", "line 3", "--set 'data.decimal=,'"]),
         ("10.25", '"1,000.5"', ["'1,000.5'", "line 3", "1234.5"]),
         ("10.25", "1_0", ["'1_0'", "line 3"]),
         ("10.25", "0x1F", ["'0x1F'", "line 3"]),

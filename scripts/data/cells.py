@@ -19,7 +19,7 @@ _PLAIN = frozenset("0123456789+-.eE")
 _ISO = re.compile(
     r"(?P<year>\d{4})-\d\d-\d\d(?P<time>[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(?P<zone>Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII
 )
-_DATE_REMEDY = "write ISO 8601 dates such as 2024-03-01, or set data.date_format, such as %d/%m/%Y"
+_DATE_REMEDY = "write ISO 8601 dates such as 2024-03-01, or name their form, such as --set data.date_format=%d/%m/%Y"
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def _number(cell: str, decimal: str) -> float:
 
 def _number_remedy(cell: str, decimal: str) -> str:
     if decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", cell):
-        return "if the comma is a decimal mark set data.decimal to ',', else write plain numbers such as 1234.5"
+        return "write plain numbers such as 1234.5, or, if the comma is the decimal mark, add --set 'data.decimal=,'"
     if decimal == "," and re.fullmatch(r"[+-]?\d+\.\d+", cell):
-        return "data.decimal is ',': set it to '.' or write decimal commas"
+        return "data.decimal is ',': add --set data.decimal=. or write decimal commas"
     return f"write plain numbers such as 1234{decimal}5 (see data.decimal), and leave missing cells empty"
 
 

@@ -108,9 +108,17 @@ def load_sealed(
 
 
 def load_other(
-    config: DataConfig, longest_window: int, path: Path, like: Dataset, seed: int, bound: MemoryBound = NO_BOUND
+    config: DataConfig,
+    longest_window: int,
+    path: Path,
+    like: Dataset,
+    seed: int,
+    bound: MemoryBound = NO_BOUND,
+    written: DataConfig | None = None,
 ) -> tuple[Dataset, int, int]:
     """Usable rows of another file with the schema of `like`, without those that the model was trained on.
+
+    `written` says how numbers and dates are written in that file, `config` if None.
 
     Returns
     -------
@@ -118,7 +126,8 @@ def load_other(
         The data set; how many of the file's rows are development rows (left out), how many are sealed ones.
     """
     own = cut(read_data(config, bound=bound), config, seed)
-    other = uncut(read_data(config, path, bound), config.model_copy(update={"path": str(path)}))
+    written = (written or config).model_copy(update={"path": str(path)})
+    other = uncut(read_data(written, path, bound), written)
     columns = [name for name in own.columns if name in other.columns]
     known, mine = (table.row_hashes(columns) for table in (other, own))
     trained = np.isin(known, mine[~own.sealed])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,7 +243,8 @@ def _header_hint(header: Sequence[str], delimiter: str, required: Sequence[str])
     line = delimiter.join(header)
     other = max(DELIMITERS, key=line.count)
     if other != delimiter and line.count(other) > line.count(delimiter):
-        return f"{expected}; the delimiter looks like {other!r}: set data.delimiter"
+        mark = shlex.quote(f"data.delimiter={other}") if other != "\t" else "data.delimiter=$'\\t'"
+        return f"{expected}; the delimiter looks like {other!r}: add --set {mark}"
     if any(_DATA_CELL.fullmatch(cell.strip()) for cell in header):
         return f"{expected}; this line looks like data: put a line with the column names before it"
     return ""

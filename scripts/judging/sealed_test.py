@@ -17,7 +17,7 @@ from scripts.analysis import GUIDE_EPOCHS
 from scripts.artifacts import read_json, read_tensors, write_json
 from scripts.carrying_on import inherit_openings, n_inherited
 from scripts.cli import Session
-from scripts.config import Experiment
+from scripts.config import DataConfig, Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.mapped_rows import MemoryBound
@@ -25,7 +25,7 @@ from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
 from scripts.durable_files import append_line, file_sha256, write_bytes
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
-from scripts.experiments import FINAL, load_later
+from scripts.experiments import FINAL, load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
 from scripts.judging.latency import measure_latency, measure_members
@@ -80,7 +80,8 @@ def evaluate(session: Session) -> None:
             _summarise(session, before, model)
             _conclude(session, experiment, before)
             return
-    judged = _load(experiment, model, other, memory_bound(session, experiment))
+    written = new_file_config(session, content["experiment"])
+    judged = _load(experiment, model, other, written, memory_bound(session, experiment))
     plan = run_dir.tuning / "plan.json"
     earlier = read_json(plan, "run_hyperparameter_tuning.py").get("warm_start", []) if plan.exists() else []
     looks = inherit_openings(run_dir, earlier, experiment, judged.development)
@@ -174,8 +175,10 @@ def _ensemble_fields(model: FinalModel, dataset: Dataset, latency: dict[str, Any
     return {"ensemble": told | {"members": members, "one_row_p50_s": latency["one_row"]["p50_s"]}}
 
 
-def _load(experiment: Experiment, model: FinalModel, other: Path | None, bound: MemoryBound) -> Judged:
-    """The sealed rows, or those rows of another file that the model was not trained on."""
+def _load(
+    experiment: Experiment, model: FinalModel, other: Path | None, written: DataConfig, bound: MemoryBound
+) -> Judged:
+    """The sealed rows, or those rows of another file, in the notation `written`, that the model was not trained on."""
     window = longest_window(experiment.search_space)
     development = load_development(experiment.data, window, experiment.seed, bound)
     check_data(development, model.content, FINAL)
@@ -183,7 +186,9 @@ def _load(experiment: Experiment, model: FinalModel, other: Path | None, bound: 
         sealed = load_sealed(experiment.data, window, development, experiment.seed, bound)
         new = tuple(note for note in sealed.notes if note not in development.notes)
         return Judged(development, sealed, opens_seal=True, notes=new)
-    dataset, n_trained, n_sealed = load_other(experiment.data, window, other, development, experiment.seed, bound)
+    dataset, n_trained, n_sealed = load_other(
+        experiment.data, window, other, development, experiment.seed, bound, written
+    )
     notes = [note for note in dataset.notes if note not in development.notes]
     if n_trained:
         notes.append(f"{n_trained} rows of {other.name} are development rows and were left out")
