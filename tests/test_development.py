@@ -94,7 +94,8 @@ def test_text_that_only_sealed_rows_hold_does_not_turn_numbers_into_categories(t
 
 
 def test_columns_that_have_another_purpose_are_no_features(tmp_path):
-    columns = {"r": np.linspace(-0.01, 0.01, N), "g": np.arange(N) % 5, "y": ["up", "down"] * (N // 2)}
+    returns = np.random.default_rng(0).normal(0.0, 0.01, N)
+    columns = {"r": returns, "g": np.arange(N) % 5, "y": ["up", "down"] * (N // 2)}
     config = table_config(table(tmp_path / "a.csv", **columns), group_column="g", forward_return_column="r")
     development = load_development(config, 1, 0)
     assert development.feature_names == ("x", "kind")
