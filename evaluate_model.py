@@ -27,6 +27,11 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
     )
     purpose.add_argument("--export", choices=("onnx", "torch"), help="write the model as one graph (default: judge)")
     flags.add_argument(
+        "--only-if-promising",
+        action="store_true",
+        help="end with code 2, the test set unopened, if phase 2 shows no lead over the naive rule (default: warn)",
+    )
+    flags.add_argument(
         "--out",
         type=Path,
         metavar="FILE",

@@ -4,15 +4,17 @@
 # --quick stands for --config configs/quick.yaml: all phases in under a minute. --placebo N runs the whole pipeline N more
 # times on permuted labels and says how often luck alone does as well. --warm-start RUN_DIR goes to phase 1 alone.
 # --next RUN_DIR carries on from an earlier run: the search space that it suggests, its best to start with, in RUN_DIR_next
-# unless --run-dir says otherwise; in the end both are compared. Run it again and it goes on where it was.
+# unless --run-dir says otherwise; in the end both are compared. --only-if-promising goes to evaluate_model.py alone.
+# Run it again and it goes on where it was.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-arguments=() search=() said=() placebos=0 previous="" run_dir=""
+arguments=() search=() judged=() said=() placebos=0 previous="" run_dir=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) arguments+=(--config "$here/configs/quick.yaml"); shift ;;
         --warm-start) search+=(--warm-start "${2:?--warm-start needs a run directory}"); shift 2 ;;
+        --only-if-promising) judged+=("$1"); shift ;;
         --next) previous=${2:?--next needs a run directory}; shift 2 ;;
         --next=*) previous=${1#*=}; shift ;;
         --run-dir) run_dir=${2:?--run-dir needs a directory}; shift 2 ;;
@@ -59,8 +61,9 @@ source "$here/setup_environment.sh"
 # Phase 3: the chosen one on all development data; writes final_model.pkl
 "$python" "$here/run_final_training.py" "$@"
 
-# The sealed test set, opened once: evaluation/report.html
-"$python" "$here/evaluate_model.py" "$@"
+# The sealed test set, opened once: evaluation/report.html. With --only-if-promising it stays sealed, and the pipeline
+# ends with code 2, where phase 2 shows no lead over the naive rule
+"$python" "$here/evaluate_model.py" "$@" "${judged[@]+"${judged[@]}"}"
 
 # Did carrying on improve anything? Paired tests on the rows that both runs were cross-validated on
 if [ -n "$previous" ]; then

@@ -21,6 +21,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py")
 EVALUATION = "evaluate_model.py"
+os.environ["HYPER_STATE_DIR"] = "none"  # evaluations of a benchmark are not openings of the user's data
 
 
 def run_commands(scripts: Sequence[str], run_dir: Path, *flags: str) -> None:

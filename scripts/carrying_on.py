@@ -6,7 +6,6 @@ in, so that the openings of earlier runs enter this one's ledger and count as it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ from scripts.artifacts import read_json
 from scripts.config import Experiment
 from scripts.config_files import load_experiment
 from scripts.data.dataset import Dataset
-from scripts.durable_files import append_line, read_regular
 from scripts.errors import MissingInputError
+from scripts.judging.openings import inherit, n_inherited, not_in, openings_of
 from scripts.run_dir import RunDir
 
 _TUNING = "run_hyperparameter_tuning.py"
-_OPENING, _INHERITED = '"event": "opening"', ', "inherited_from": '
-_LARGEST_LEDGER = 2**24  # bytes
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
 
 
@@ -65,16 +62,10 @@ def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experi
     development : Dataset
         This run's development rows.
     """
-    own = _openings(run_dir)
     for name in earlier:
         run = RunDir(run_dir.path / name)
-        new = [line for line in _openings(run) if _identity(line) not in map(_identity, own)]
-        if new and _may_share_sealed_rows(run, experiment, development):
-            for line in new:
-                # An opening that the earlier run has inherited itself keeps the name of where it happened.
-                told = line if _INHERITED in line else f"{line.removesuffix('}')}{_INHERITED}{json.dumps(name)}}}"
-                append_line(run_dir.openings, told)
-                own.append(told)
+        if (new := not_in(run_dir, openings_of(run))) and _may_share_sealed_rows(run, experiment, development):
+            inherit(run_dir, new, name)
     count = n_inherited(run_dir)
     if count == 0:
         return ""
@@ -82,28 +73,6 @@ def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experi
         f"the sealed rows, or some of them, were opened {count} time(s) by earlier runs; a further look at them is "
         f"counted on, and the evaluation corrects for all: only newer data bring a fresh test"
     )
-
-
-def n_openings(run_dir: RunDir) -> int:
-    """Number of openings in the ledger, inherited ones included."""
-    return len(_openings(run_dir))
-
-
-def n_inherited(run_dir: RunDir) -> int:
-    """Number of openings in the ledger that happened in earlier runs."""
-    return sum(_INHERITED in line for line in _openings(run_dir))
-
-
-def _openings(run_dir: RunDir) -> list[str]:
-    try:
-        text = read_regular(run_dir.openings, _LARGEST_LEDGER, "remove it").decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    return [line for line in text.splitlines() if _OPENING in line]
-
-
-def _identity(line: str) -> str:
-    return line.removesuffix("}").partition(_INHERITED)[0]
 
 
 def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development: Dataset) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from scripts.cli import Session
@@ -12,6 +13,25 @@ def best_trial(trials: dict[str, Any]) -> dict[str, Any]:
     """The first of the usable trials with the best accuracy."""
     best: dict[str, Any] = max((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
     return best
+
+
+def shortfall(selection: Mapping[str, Any]) -> str:
+    """Warning that a chosen configuration does not lead the best naive rule out of fold; empty where it does.
+
+    Parameters
+    ----------
+    selection : mapping
+        `skill` and `skill_se` out of fold, of best_config.json or of a configuration of phase 2.
+    """
+    skill, error = selection.get("skill"), selection.get("skill_se")
+    if skill is None or skill > 0:
+        return ""
+    behind = f"{-100 * skill:.1f} pp behind" if skill < 0 else "level with"
+    sure = "" if error is None else f" (s.e. {100 * error:.1f} pp)"
+    return (
+        f"out of fold the model is {behind} the best naive rule{sure}: opening the sealed test set for it uses up a "
+        "look; a further search may be the better next step"
+    )
 
 
 def say_tuned(session: Session, body: dict[str, Any]) -> None:
@@ -41,6 +61,8 @@ def conclude_extended(session: Session, experiment: Experiment, results: dict[st
     """The end of phase 2, also of one that was finished before."""
     best, run_dir = results["configurations"][0], session.run_dir
     figures = {name: best[name] for name in ("trial_number", "avg_accuracy", "accuracy_se", "skill", "skill_ci95")}
+    if warning := shortfall(best):
+        session.say(f"warning: {warning}")
     session.conclude(
         session.next_command("analyze_results.py", models=experiment.models),
         [run_dir.extended_results, run_dir.out_of_fold, run_dir.best_config],

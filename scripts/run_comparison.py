@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.artifacts import read_json, read_listed, write_json
-from scripts.carrying_on import n_openings
 from scripts.cli import Session
 from scripts.config import differing_keys
 from scripts.errors import InputError
 from scripts.evaluation.comparisons import diebold_mariano
 from scripts.evaluation.statistics import Interval, mean_intervals, minimum_detectable_skill
 from scripts.experiments import EXTENDED
+from scripts.judging.openings import n_openings
 from scripts.plans import show_plan_table, show_table
 from scripts.run_dir import RunDir
 

@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("tests.reference_cases")
 settings.register_profile("calm", settings(), deadline=None)
 settings.load_profile("calm")
 
+os.environ["HYPER_STATE_DIR"] = "none"  # openings count by run; tests of the user's ledger name a folder of their own
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 

@@ -49,9 +49,10 @@ def test_imbalance_depends_on_the_number_of_classes():
     assert not is_imbalanced({"class_shares": [0.3, 0.3, 0.4]})
 
 
-def test_a_second_opening_widens_the_interval_and_multiplies_the_p_value():
-    assert openings_caveat(SOUND, 1) == []
-    (said,) = openings_caveat(SOUND | {"skill_p_value": 0.02}, 3)
-    assert "opened 3 times" in said
-    assert "between +0.0254 and +0.0746" in said
-    assert "p-value 0.060 in place of 0.020" in said
+def test_a_second_opening_is_said_to_be_corrected_for():
+    first = {f"{name}_uncorrected": SOUND[name] for name in ("skill_ci95", "skill_p_value", "verdict")}
+    assert openings_caveat(SOUND | first | {"corrected_for_openings": 1}, "once") == []
+    corrected = {"corrected_for_openings": 3, "skill_ci95": [0.02, 0.08], "skill_p_value": 0.003}
+    (said,) = openings_caveat(SOUND | first | corrected, "3 times, 2 of them by other runs: a, b")
+    for part in ("opened 3 times, 2 of them by other runs: a, b", "corrected for 3", "+0.0300 to +0.0700", "0.001"):
+        assert part in said

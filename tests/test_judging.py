@@ -8,9 +8,8 @@ import pytest
 
 from scripts.config import DataConfig, Experiment, SyntheticConfig
 from scripts.data.loading import load_development, load_sealed
-from scripts.judging.scores import Predictions, score
-from scripts.judging.sealed_test import _count_openings, _record
-from scripts.run_dir import RunDir
+from scripts.judging.judged_rows import JudgedRows
+from scripts.judging.scores import Predictions, _accuracy_fields, score
 from tests.conftest import artifact
 
 EXPERIMENT = Experiment(data=DataConfig(synthetic=SyntheticConfig(n_tickers=6, n_days=900, rho=0.4)))
@@ -88,15 +87,42 @@ def test_a_signal_that_fades_is_told_by_the_decay_report(market):
     assert judged((development, moved, truth), truth).fields["decay"] is None
 
 
-def test_openings_are_counted_once_each_with_their_result(tmp_path):
-    run_dir, first, second = RunDir(tmp_path), {"model_sha256": "a", "data": "sealed"}, {"model_sha256": "b"}
-    assert _count_openings(run_dir, first, True) == 1
-    assert _count_openings(run_dir, first, True) == 1  # an interrupted evaluation goes on
-    _record(run_dir, {"event": "result"} | first | {"skill": 0.1})
-    assert _count_openings(run_dir, first, True) == 2  # a second look
-    assert _count_openings(run_dir, second, True) == 3
-    assert _count_openings(run_dir, second, False) == 3
-    assert _count_openings(RunDir(tmp_path / "other"), first, False) == 0
+@pytest.mark.parametrize("openings", [2, 3, 20])
+def test_every_figure_of_a_further_look_is_corrected_and_never_surer_than_that_of_a_first(market, openings):
+    development, sealed, truth = market
+    up = np.where(np.random.default_rng(3).random(len(truth)) < 0.12, truth, 0.5 + 1e-3 * (truth - 0.5))
+    p = np.column_stack([1 - up, up])
+    predictions = Predictions(p, [p], {"reference": np.full_like(p, 0.5)})
+    first, later = (score(development, sealed, predictions, PROMISED, EXPERIMENT, k).fields for k in (1, openings))
+    for name in ("accuracy_ci95", "skill_ci95", "auc_ci95", "log_loss_ci95"):
+        assert later[name][0] < first[name][0] and later[name][1] > first[name][1], name
+    assert later["skill_p_value"] == pytest.approx(min(1.0, openings * first["skill_p_value"]))
+    assert later["corrected_for_openings"] == openings
+    low, high = later["skill_ci95"]
+    assert later["verdict"] == ("skill" if low > 0 else "worse than naive" if high < 0 else "no skill")
+    for name in ("accuracy_ci95", "skill_ci95", "skill_p_value", "verdict"):
+        assert later[f"{name}_uncorrected"] == first[name] == first[f"{name}_uncorrected"]
+    assert later["detectable_skill"] > first["detectable_skill"]
+    part, whole = (next(iter(fields["by_group"].values())) for fields in (later, first))
+    assert part["accuracy_ci95"][0] < whole["accuracy_ci95"][0]
+
+
+def test_a_chance_result_of_a_few_looks_is_not_called_skill(market):
+    """The interval of a first look lies above zero, that for five looks does not."""
+    development, sealed, _ = market
+    rng, y = np.random.default_rng(0), sealed.y[sealed.rows]
+    naive = JudgedRows.of(development, sealed, y, 0).naive_predicted
+    noisy = np.where(rng.random(len(y)) < 0.3, rng.integers(0, 2, len(y)), naive)
+    order = rng.permutation(len(y))
+    for n_right in range(0, len(y), 3):
+        predicted = noisy.copy()
+        predicted[order[:n_right]] = y[order[:n_right]]
+        first, fifth = (_accuracy_fields(JudgedRows.of(development, sealed, predicted, 0, k)) for k in (1, 5))
+        if first["verdict"] == "skill":
+            break
+    assert 0.01 < first["skill_p_value"] < 0.05 and fifth["skill_p_value"] == 5 * first["skill_p_value"]
+    assert (fifth["verdict"], fifth["verdict_uncorrected"]) == ("no skill", "skill")
+    assert fifth["skill_ci95"][0] < 0 < fifth["skill_ci95_uncorrected"][0]
 
 
 def test_the_ledger_of_a_run_holds_time_model_and_result(finished_run):

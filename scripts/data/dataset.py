@@ -47,6 +47,8 @@ class Dataset:
         The file that `x` is mapped from, where memory has no room for it: whoever works on `x` does so in parts.
     shuffle_block_rows : int or None
         See `DataConfig`.
+    sealed_sketch : str
+        See `row_sketch.sealed_sketch`; empty in development data.
     """
 
     x: np.ndarray
@@ -76,6 +78,7 @@ class Dataset:
     dropped: tuple[str, ...] = ()
     mapped: MappedRows | None = None
     shuffle_block_rows: int | None = None
+    sealed_sketch: str = ""
 
     @property
     def n_classes(self) -> int:

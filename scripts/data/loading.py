@@ -22,6 +22,7 @@ from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
 from scripts.data.raw_columns import table_columns
 from scripts.data.return_spans import check_span_of_returns
+from scripts.data.row_sketch import sealed_sketch
 from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
 from scripts.durable_files import file_sha256
@@ -99,9 +100,11 @@ def load_sealed(
 
     `development` is what `load_development` gave for the same arguments: its classes and vocabularies are taken over.
     """
-    table = cut(read_data(config, bound=bound), config, seed)
+    raw = read_data(config, bound=bound)
+    table = cut(raw, config, seed)
     rows = table if development.has_time else table.take(table.sealed)
     dataset = _build(rows, config, longest_window, table.fingerprints, like=development)
+    dataset = replace(dataset, sealed_sketch=sealed_sketch(raw, table, config))
     if development.has_time:
         dataset = _with_rows(dataset, dataset.rows[dataset.date[dataset.rows] >= development.n_dates])
     return _as_placebo(dataset, config, development.n_dates)
@@ -125,7 +128,8 @@ def load_other(
     tuple
         The data set; how many of the file's rows are development rows (left out), how many are sealed ones.
     """
-    own = cut(read_data(config, bound=bound), config, seed)
+    raw = read_data(config, bound=bound)
+    own = cut(raw, config, seed)
     written = (written or config).model_copy(update={"path": str(path)})
     other = uncut(read_data(written, path, bound), written)
     columns = [name for name in own.columns if name in other.columns]
@@ -137,6 +141,7 @@ def load_other(
     rows = dataset.rows[~trained[order][dataset.rows]]
     if not len(rows):
         raise InputError("holds no usable row beyond the development data", str(path), "give newer or other data")
+    dataset = replace(dataset, sealed_sketch=sealed_sketch(raw, own, config))
     return _with_rows(dataset, rows), int(trained.sum()), int(np.isin(known, mine[own.sealed]).sum())
 
 

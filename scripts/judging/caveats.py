@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from scripts.evaluation.statistics import student_quantile
+from scripts.conclusions import shortfall
 
 _FEW_DATES = 60  # below this many dates an interval by blocks of dates says little
 _FEW_BLOCKS = 10
@@ -32,17 +32,16 @@ def is_imbalanced(fields: Fields) -> bool:
     return bool(min(shares) < _RARE * 2 / len(shares))
 
 
-def openings_caveat(fields: Fields, openings: int) -> list[str]:
-    """A second look at the test set is a second chance: p-value and interval corrected for all looks (Bonferroni)."""
-    if openings < 2:
+def openings_caveat(fields: Fields, words: str) -> list[str]:
+    """Warning that the figures are corrected for all looks at the test set (Bonferroni); `words` says how many."""
+    if (count := fields["corrected_for_openings"]) < 2:
         return []
-    half = student_quantile(fields["skill_degrees_of_freedom"], 1.0 - 0.05 / openings) * fields["skill_se"]
-    low, high = fields["skill"] - half, fields["skill"] + half
-    p = fields["skill_p_value"]
-    told = "" if p is None else f" (p-value {min(1.0, p * openings):.3f} in place of {p:.3f})"
+    low, high = fields["skill_ci95_uncorrected"]
+    p, single = fields["skill_p_value"], fields["skill_p_value_uncorrected"]
+    told = "" if p is None else f", p-value {single:.3f}"
     return [
-        f"the sealed test set has been opened {openings} times: intervals, verdict and p-value hold for the first time "
-        f"alone; corrected for {openings}, the skill lies between {low:+.4f} and {high:+.4f}{told}"
+        f"the sealed test set was opened {words}: verdict, intervals and p-values are corrected for {count} openings "
+        f"(of a first look they would be: {fields['verdict_uncorrected']}, skill {low:+.4f} to {high:+.4f}{told})"
     ]
 
 
@@ -57,6 +56,11 @@ def _regime_break(fields: Fields) -> Iterator[str]:
             f"and {fields['skill']:+.4f} (s.e. {fields['skill_se']:.4f}) on the test rows; what was learned "
             f"{'no longer holds' if gap > 0 else 'is not what decided'} there"
         )
+
+
+def _shortfall(fields: Fields) -> Iterator[str]:
+    if warning := shortfall(fields["promised"]):
+        yield warning.partition(":")[0]
 
 
 def _independence(fields: Fields) -> Iterator[str]:
@@ -114,6 +118,7 @@ def _duplicates(fields: Fields) -> Iterator[str]:
 
 _FINDERS: tuple[Callable[[Fields], Iterator[str]], ...] = (
     _regime_break,
+    _shortfall,
     _independence,
     _profit,
     _balance,

@@ -30,6 +30,8 @@ class JudgedRows:
     naive_predicted : ndarray of int64
         What it says.
     seed : int
+    openings : int
+        Looks at these rows so far: each is a chance, so that every interval has confidence 1 - 0.05 / openings.
     """
 
     dataset: Dataset
@@ -39,16 +41,19 @@ class JudgedRows:
     naive_name: str
     naive_predicted: np.ndarray
     seed: int
+    openings: int = 1
 
     @classmethod
-    def of(cls, development: Dataset, dataset: Dataset, predicted: np.ndarray, seed: int) -> JudgedRows:
+    def of(
+        cls, development: Dataset, dataset: Dataset, predicted: np.ndarray, seed: int, openings: int = 1
+    ) -> JudgedRows:
         """Usable rows of `dataset`; the majority class is that of the development rows."""
         rows = dataset.rows
         y = dataset.y[rows]
         majority = int(np.bincount(development.y[development.rows]).argmax())
         rules = {name: rule[rows] for name, rule in dataset.naive.items()}
         name, said = best_naive(y, majority, rules)
-        return cls(dataset, y, predicted, naive_accuracies(y, majority, rules), name, said, seed)
+        return cls(dataset, y, predicted, naive_accuracies(y, majority, rules), name, said, seed, openings)
 
     @cached_property
     def hits(self) -> np.ndarray:
@@ -76,10 +81,20 @@ class JudgedRows:
         """Generator for the resamples of one figure."""
         return numpy_generator(self.seed, "evaluation", *purpose)
 
+    @property
+    def confidence(self) -> float:
+        """Confidence of each interval, so that all looks together err in at most 5% of cases (Bonferroni)."""
+        return 1.0 - 0.05 / self.openings
+
+    def p_value(self, one_look: float | None) -> float | None:
+        """P-value corrected for all looks (Bonferroni); None where it is undefined."""
+        return None if one_look is None else min(1.0, self.openings * one_look)
+
     def intervals(self, values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-        """Means over the judged rows, with dependence between dates allowed for."""
-        return mean_intervals(values, self.date, self.dataset.horizon)
+        """Means over the judged rows, with dependence between dates and all looks allowed for."""
+        found = mean_intervals(values, self.date, self.dataset.horizon)
+        return {name: interval.at(self.confidence) for name, interval in found.items()}
 
     def interval(self, values: np.ndarray) -> Interval:
-        """Mean over the judged rows, with dependence between dates allowed for."""
+        """Mean over the judged rows, as `intervals`."""
         return self.intervals({"mean": values})["mean"]

@@ -24,7 +24,7 @@ from scripts.evaluation.metrics import (
     reliability,
 )
 from scripts.evaluation.shift import FeatureDrift, feature_drift, n_shared_rows
-from scripts.evaluation.statistics import accuracy_interval, minimum_detectable_skill, verdict
+from scripts.evaluation.statistics import Interval, accuracy_interval, minimum_detectable_skill, verdict
 from scripts.judging.caveats import caveats, is_imbalanced
 from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
 from scripts.judging.judged_rows import JudgedRows
@@ -84,6 +84,7 @@ def score(
     predictions: Predictions,
     promised: Mapping[str, Any],
     experiment: Experiment,
+    openings: int = 1,
 ) -> Scores:
     """Judge predictions on the usable rows of a data set.
 
@@ -96,8 +97,10 @@ def score(
     promised : mapping
         What phase 2 said of the model: `skill` and `skill_se`, out of fold, and `decision`, the policy chosen there.
     experiment : Experiment
+    openings : int
+        Looks at these rows so far, this one included: verdict, intervals and p-values are corrected for them.
     """
-    judged = JudgedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed)
+    judged = JudgedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed, openings)
     shares = np.bincount(development.y[development.rows], minlength=dataset.n_classes) / len(development.rows)
     trading = SimulatedTrading.of(dataset, dataset.rows, experiment.data.trading)
     traded = trading_scores(judged, trading, predictions.model, experiment.data)
@@ -163,14 +166,27 @@ def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
         "skill": skill.estimate,
         "skill_se": skill.se,
         "skill_degrees_of_freedom": skill.degrees_of_freedom,
-        "detectable_skill": minimum_detectable_skill(skill.se, skill.degrees_of_freedom),
+        "detectable_skill": minimum_detectable_skill(skill.se, skill.degrees_of_freedom, confidence=judged.confidence),
         "skill_ci95": [skill.low, skill.high],
-        "skill_p_value": skill.p_value,
+        "skill_p_value": judged.p_value(skill.p_value),
         "verdict": verdict(skill.low, skill.high),
+        **_uncorrected(judged, right, skill),
         "n_dates": skill.n_dates if dataset.has_time else None,
         "block_length_dates": skill.block_length,
         "n_effective": right.n_effective,
         "n_effective_labels": effective_labels(*spans) if dataset.has_time else None,
+    }
+
+
+def _uncorrected(judged: JudgedRows, right: Interval, skill: Interval) -> dict[str, Any]:
+    """The number of looks that all figures are corrected for, and the main ones as of a first look."""
+    right, skill = right.at(0.95), skill.at(0.95)
+    return {
+        "corrected_for_openings": judged.openings,
+        "accuracy_ci95_uncorrected": right.share_bounds,
+        "skill_ci95_uncorrected": [skill.low, skill.high],
+        "skill_p_value_uncorrected": skill.p_value,
+        "verdict_uncorrected": verdict(skill.low, skill.high),
     }
 
 
@@ -204,13 +220,17 @@ def _tests(judged: JudgedRows) -> dict[str, Any]:
         int(((judged.hits == 1) & (judged.naive_hits == 0)).sum()),
         int(((judged.hits == 0) & (judged.naive_hits == 1)).sum()),
     )
-    tests: dict[str, Any] = {"mcnemar": {"p_mid": rows.p_mid, "p_exact": rows.p_exact}, "diebold_mariano": None}
+    tests: dict[str, Any] = {
+        "mcnemar": {"p_mid": judged.p_value(rows.p_mid), "p_exact": judged.p_value(rows.p_exact)},
+        "diebold_mariano": None,
+    }
     if judged.date is not None:
         _, place, counts = np.unique(judged.date, return_inverse=True, return_counts=True)
         by_date = np.bincount(place, judged.hits - judged.naive_hits) / counts
         if len(by_date) > judged.dataset.horizon:
             found = diebold_mariano(by_date, judged.dataset.horizon)
-            tests["diebold_mariano"] = {"statistic": found.statistic, "p": found.p_two_sided, "kernel": found.kernel}
+            tests["diebold_mariano"] = {"statistic": found.statistic, "p": judged.p_value(found.p_two_sided)}
+            tests["diebold_mariano"] |= {"kernel": found.kernel}
     return tests
 
 
@@ -271,7 +291,7 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
         found[names[k]] = {"accuracy": float(hits.mean()), "n_rows": len(hits)}
         n_dates = len(hits) if date is None else len(np.unique(date))
         if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
-            interval = accuracy_interval(hits, date, judged.dataset.horizon)
+            interval = accuracy_interval(hits, date, judged.dataset.horizon).at(judged.confidence)
             found[names[k]]["accuracy_ci95"] = interval.share_bounds
     return found
 

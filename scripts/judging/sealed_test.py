@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scripts.analysis import GUIDE_EPOCHS
 from scripts.artifacts import read_json, read_tensors, write_json
-from scripts.carrying_on import inherit_openings, n_inherited
+from scripts.carrying_on import inherit_openings
 from scripts.cli import Session
+from scripts.conclusions import shortfall
 from scripts.config import DataConfig, Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.mapped_rows import MemoryBound
 from scripts.data.preprocessing import Preprocessor
 from scripts.deployment import FinalModel, make_model
-from scripts.durable_files import append_line, file_sha256, write_bytes
+from scripts.durable_files import file_sha256, read_regular, sha256, write_bytes
+from scripts.errors import InputError
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.experiments import FINAL, load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import openings_caveat
 from scripts.judging.latency import measure_latency, measure_members
+from scripts.judging.lineage import check_lineage
 from scripts.judging.making import known_making
+from scripts.judging.openings import Look, count_opening, known_openings, record_result
 from scripts.judging.scores import Predictions, score
+from scripts.judging.summary import summarise
 from scripts.phases import check_data, make_fresh, memory_bound
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
-from scripts.reporting.ensemble_section import ensemble_in_words
 from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
 from scripts.reporting.tensorboard_log import TensorBoardLog
@@ -43,19 +44,37 @@ from scripts.run_dir import RunDir
 from scripts.search_space import longest_window
 
 COMMAND = "evaluate_model.py"
-_RECORDED = ("accuracy", "skill", "skill_ci95", "verdict")  # of a result, in the ledger of openings
+# Fields of a result in the ledger of openings
+_RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")
 _MOST_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
 MAX_REFERENCE_FOLDS = 5
+_FILES = ("predictions.csv", "report.html", "model_card.md")  # beside the results, which hold their digests
+_MOST_BYTES = 2**34
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The rows that are judged, what the model was trained on, and whether judging them opens the sealed test set."""
+    """Rows to judge.
+
+    Attributes
+    ----------
+    development : Dataset
+        Rows that the model was trained on.
+    dataset : Dataset
+        Rows that are judged.
+    opens_seal : bool
+        Whether sealed rows are among them.
+    notes : tuple of str
+        Notes about the data that the earlier phases printed too.
+    warnings : tuple of str
+        Notes about the judged rows alone.
+    """
 
     development: Dataset
     dataset: Dataset
     opens_seal: bool
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate(session: Session) -> None:
@@ -66,37 +85,104 @@ def evaluate(session: Session) -> None:
     # Refuses flags that would have no effect; what is left is the model's own experiment, its data perhaps moved.
     experiment = load_later(session, content["experiment"], FINAL)
     model = make_model(content, path, experiment.models)
+    older = check_lineage(session, path, content)
     if session.arguments.dry_run:
         rows = {"opens": str(other or "the sealed test set"), "model": str(path), "trains": "two reference models"}
         files = [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html", run_dir.openings]
         show_plan_table(session, rows, files)
         return
-    make_fresh(session, run_dir.evaluation)
     opened = {"model_sha256": file_sha256(path), "data": "sealed" if other is None else data_sha256(other)}
-    if run_dir.evaluation_results.exists():
-        before = read_json(run_dir.evaluation_results, COMMAND)
-        if before["opened"] == opened:
-            session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
-            _summarise(session, before, model)
-            _conclude(session, experiment, before)
-            return
+    if (before := _finished(session, opened)) is not None:
+        session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
+        look = _look(session, experiment, opened, before["sealed_fingerprint"])
+        before["warnings"] = [*_looks_since(run_dir, look, before), *older, *before["warnings"]]
+        summarise(session, before, model)
+        _conclude(session, experiment, before)
+        return
+    if other is None:
+        _check_promise(session, content["selection"])
     written = new_file_config(session, content["experiment"])
     judged = _load(experiment, model, other, written, memory_bound(session, experiment))
+    judged = replace(judged, warnings=(*older, *judged.warnings))
+    make_fresh(session, run_dir.evaluation)
     plan = run_dir.tuning / "plan.json"
     earlier = read_json(plan, "run_hyperparameter_tuning.py").get("warm_start", []) if plan.exists() else []
     looks = inherit_openings(run_dir, earlier, experiment, judged.development)
-    for note in (*judged.notes, *([looks] if looks else [])):
+    for note in (*judged.warnings, *([looks] if looks else [])):
         session.say(f"note: {note}")
     body = _judge(session, experiment, model, judged, opened)
-    _summarise(session, body, model)
+    summarise(session, body, model)
     _conclude(session, experiment, body)
+
+
+def _check_promise(session: Session, selection: dict[str, Any]) -> None:
+    """Warn before the test set is opened for a model that phase 2 does not promise anything of, or refuse to.
+
+    Raises
+    ------
+    InputError
+        With --only-if-promising.
+    """
+    if not (warning := shortfall(selection)):
+        return
+    if session.arguments.only_if_promising:
+        remedy = f"search further with {session.next_run()}, or leave the flag out"
+        raise InputError(f"the test set stays sealed: {warning}", "--only-if-promising", remedy)
+    session.say(f"warning: {warning}")
+
+
+def _finished(session: Session, opened: dict[str, str]) -> dict[str, Any] | None:
+    """Results of this very evaluation, if they and all files beside them are there; else it is made again.
+
+    The same model on the same rows gives the same results: making them again is not a further look at the test set.
+    """
+    path = session.run_dir.evaluation_results
+    if session.arguments.fresh or not path.exists():
+        return None
+    try:
+        before = read_json(path, COMMAND)
+    except InputError as error:
+        if path.is_symlink() or not path.is_file():
+            raise
+        session.say(f"note: the evaluation is made again: {error}")
+        return None
+    if before["opened"] != opened:
+        return None
+    if lost := [name for name in _FILES if _digest(path.with_name(name)) != before["files"].get(name)]:
+        session.say(f"note: missing or damaged and made again: {', '.join(lost)}")
+        return None
+    return before
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; None if it is not there or not a file."""
+    try:
+        return sha256(read_regular(path, _MOST_BYTES))
+    except (FileNotFoundError, InputError):
+        return None
+
+
+def _look(session: Session, experiment: Experiment, opened: dict[str, str], sealed: str, sketch: str = "") -> Look:
+    run, shared = str(session.answer["run_dir"]), experiment.data.placebo is None
+    return Look(**opened, sealed_fingerprint=sealed, sealed_sketch=sketch, run=run, shared=shared)
+
+
+def _looks_since(run_dir: RunDir, look: Look, results: dict[str, Any]) -> list[str]:
+    """A warning if the same sealed rows were opened again since an evaluation."""
+    later = known_openings(run_dir, look).number - results["test_openings"]
+    if later <= 0:
+        return []
+    return [f"the sealed test set was opened {later} more time(s) since this evaluation, which is not corrected for it"]
 
 
 def _conclude(session: Session, experiment: Experiment, results: dict[str, Any]) -> None:
     """What comes next: a success is doubted, anything else is carried on."""
     run_dir, found = session.run_dir, results["verdict"] == "skill"
     doubt = session.next_command("run_placebo.py", "--n", "20", models=experiment.models)
-    figures = ("n_rows", "accuracy", "accuracy_ci95", "skill", "skill_ci95", "verdict", "test_openings")
+    figures = (
+        *("n_rows", "accuracy", "accuracy_ci95", "skill", "skill_ci95", "skill_p_value", "verdict", "test_openings"),
+        *("corrected_for_openings", "skill_ci95_uncorrected", "verdict_uncorrected", "warnings"),
+    )
     session.conclude(
         doubt if found else session.next_run(),
         [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html"],
@@ -111,7 +197,9 @@ def _judge(
     """Predict, score and write; the content of evaluation_results.json."""
     run_dir, development, dataset = session.run_dir, judged.development, judged.dataset
     model.check_schema(dataset)
-    openings = _count_openings(run_dir, opened, judged.opens_seal)
+    look = _look(session, experiment, opened, development.sealed_fingerprint, dataset.sealed_sketch)
+    again = session.arguments.fresh
+    openings = count_opening(run_dir, look, again) if judged.opens_seal else known_openings(run_dir, look)
     session.steady(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
     references = _references(development, dataset, experiment)
     predictions = Predictions(
@@ -119,24 +207,27 @@ def _judge(
         by_seed=model.predict_by_seed(dataset, dataset.rows),
         references={name: reference.probabilities for name, reference in references.items()},
     )
-    scores = score(development, dataset, predictions, model.content["selection"], experiment)
+    looks = openings.number if judged.opens_seal else 1
+    scores = score(development, dataset, predictions, model.content["selection"], experiment, looks)
     table = _prediction_table(dataset, predictions.model, scores.position)
     write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
     fields = scores.fields
-    warnings = [*openings_caveat(fields, openings), *judged.notes, *fields["warnings"]]
+    warnings = [*openings_caveat(fields, openings.words), *judged.warnings, *openings.warnings, *fields["warnings"]]
     latency = measure_latency(model, dataset)
     body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     body |= fields | {
         "warnings": warnings,
+        "notes": list(judged.notes),
         "reference_tuning": {name: asdict(reference.record) for name, reference in references.items()},
         "reference_rows": {"fitted": len(_in_memory(development, development.rows)), "of": len(development.rows)},
         "epochs_spent_total": sum(model.content["epochs_spent"].values()),
         "epochs_spent": model.content["epochs_spent"],
-        "test_openings": openings,
+        "test_openings": openings.number,
+        "openings_by_other_runs": list(openings.by_others),
+        "opened_in_words": openings.words,
         "latency": latency,
         **_ensemble_fields(model, dataset, latency),
         "opened": opened,
-        "files": {run_dir.predictions.name: file_sha256(run_dir.predictions)},
     }
     making = known_making(run_dir, opened["model_sha256"])
     report = EvaluationReport(
@@ -155,9 +246,10 @@ def _judge(
         write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(figures))
     write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
     # The results come last: once they are there, the evaluation is finished.
+    body["files"] = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
     write_json(run_dir.evaluation_results, body)
     if judged.opens_seal:
-        _record(run_dir, {"event": "result"} | opened | {name: fields[name] for name in _RECORDED})
+        record_result(run_dir, look, openings.id, {name: fields[name] for name in _RECORDED})
     return body
 
 
@@ -184,35 +276,21 @@ def _load(
     check_data(development, model.content, FINAL)
     if other is None:
         sealed = load_sealed(experiment.data, window, development, experiment.seed, bound)
-        new = tuple(note for note in sealed.notes if note not in development.notes)
-        return Judged(development, sealed, opens_seal=True, notes=new)
+        return Judged(development, sealed, True, development.notes, _new_notes(sealed, development))
     dataset, n_trained, n_sealed = load_other(
         experiment.data, window, other, development, experiment.seed, bound, written
     )
-    notes = [note for note in dataset.notes if note not in development.notes]
+    warnings = _new_notes(dataset, development)
     if n_trained:
-        notes.append(f"{n_trained} rows of {other.name} are development rows and were left out")
+        warnings += (f"{n_trained} rows of {other.name} are development rows and were left out",)
     if n_sealed:
-        notes.append(f"{n_sealed} rows of {other.name} are sealed rows: this opens the test set")
-    return Judged(development, dataset, opens_seal=n_sealed > 0, notes=tuple(notes))
+        warnings += (f"{n_sealed} rows of {other.name} are sealed rows: this opens the test set",)
+    return Judged(development, dataset, n_sealed > 0, development.notes, warnings)
 
 
-def _count_openings(run_dir: RunDir, opened: dict[str, str], opens_seal: bool) -> int:
-    """Add this opening to the ledger before anything is seen; how often the sealed test set has been opened.
-
-    An evaluation that was interrupted before it had a result goes on with the opening that it has already noted.
-    """
-    entry = {"event": "opening"} | opened
-    lines = run_dir.openings.read_text().splitlines() if run_dir.openings.exists() else []
-    if opens_seal and not (lines and lines[-1].endswith(json.dumps(entry)[1:])):
-        _record(run_dir, entry)
-        lines.append(json.dumps(entry))
-    return sum('"event": "opening"' in line for line in lines)
-
-
-def _record(run_dir: RunDir, entry: dict[str, Any]) -> None:
-    """Append a line to the ledger beside the run."""
-    append_line(run_dir.openings, json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds")} | entry))
+def _new_notes(dataset: Dataset, development: Dataset) -> tuple[str, ...]:
+    """Notes about the judged rows alone."""
+    return tuple(note for note in dataset.notes if note not in development.notes)
 
 
 def _references(development: Dataset, dataset: Dataset, experiment: Experiment) -> dict[str, ReferenceModel]:
@@ -259,49 +337,3 @@ def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.
     if position is not None:
         columns |= {"position": position, "forward_return": dataset.forward_return[rows]}
     return pd.DataFrame(columns)
-
-
-def _summarise(session: Session, results: dict[str, Any], model: FinalModel) -> None:
-    """What the whole run came to, in a few lines."""
-    selection, spent = model.content["selection"], results["epochs_spent_total"]
-    low, high = results["accuracy_ci95"]
-    ceiling = "" if results["ceiling"] is None else f"; best possible {results['ceiling']:.4f}"
-    naive = ", ".join(f"{name} {value:.4f}" for name, value in results["naive"].items())
-    references = ", ".join(f"{name} {value:.4f}" for name, value in results["references"].items())
-    session.say()
-    session.say(f"epochs        {spent} against 60 x 50 = {GUIDE_EPOCHS}, every fold counted")
-    session.say(f"chosen        {selection['reason']}")
-    session.say(
-        f"test          accuracy {results['accuracy']:.4f} (s.e. {results['accuracy_se']:.4f}, 95 % {low:.4f} to "
-        f"{high:.4f}) on {results['n_rows']} rows worth {results['n_effective'] or 0:.0f} independent ones{ceiling}"
-    )
-    session.say(f"beside it     {naive}; {references}")
-    skill_low, skill_high = results["skill_ci95"]
-    session.say(
-        f"verdict       {results['verdict']}: {results['skill']:+.4f} (95 % {skill_low:+.4f} to {skill_high:+.4f}) "
-        "against the best naive rule"
-    )
-    versus = results["versus_reference"]
-    low, high = versus["ci95"]
-    worth, reference = "clearly" if low > 0 else "not clearly", versus["name"].replace("_", " ")
-    lead = f"{versus['difference']:+.4f} (95 % {low:+.4f} to {high:+.4f})"
-    session.say(f"              {worth} better than tuned {reference}: {lead}")
-    if (returns := results["returns"]) is not None:
-        cost = "-" if returns["break_even_cost_bps"] is None else f"{returns['break_even_cost_bps']:.1f}"
-        session.say(
-            f"returns       gross {returns['gross']:+.1%}, net {returns['net']:+.1%}, break-even cost {cost} bps"
-        )
-    if (ensemble := results.get("ensemble")) is not None:
-        session.say(f"ensemble      {ensemble_in_words(ensemble)}")
-    for warning in results["warnings"]:
-        session.say(f"warning       {warning}")
-    inherited = n_inherited(session.run_dir)
-    by_others = f", {inherited} of them by earlier runs" if inherited else ""
-    session.say(f"opened        {results['test_openings']} time(s) so far{by_others}")
-    if (latency := results.get("latency")) is not None:
-        one, batch = (latency[call]["p50_s"] * 1000 for call in ("one_row", "batch"))
-        session.say(
-            f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency['batch']['n_rows']} (medians)"
-        )
-    session.say(f"report        {session.run_dir.evaluation / 'report.html'}; model_card.md beside it")
-    session.say(f"TensorBoard   ./start_tensorboard.sh --run-dir {session.run_dir.path}")

@@ -146,7 +146,29 @@ def verdict_sentence(e: Mapping[str, Any]) -> str:
         worth = "Clearly" if versus["ci95"][0] > 0 else "Not clearly"
         bounds = interval(versus["ci95"], signed=True)
         text += f" {worth} better than {words(versus['name'])}: {points(versus['difference'])} (95 % {bounds})."
-    return text
+    return text + corrected_in_words(e)
+
+
+def corrected_in_words(e: Mapping[str, Any]) -> str:
+    """A sentence on the correction for further openings of the test set; empty for the first one."""
+    count = e.get("corrected_for_openings") or 1
+    if count < 2:
+        return ""
+    text = f" Verdict and intervals are corrected for {count} openings of the test set"
+    if (bounds := e.get("skill_ci95_uncorrected")) is not None:
+        text += f" (uncorrected, the difference lies between {interval(bounds, signed=True)} points)"
+    return f"{text}."
+
+
+def sure_of_return(returns: Mapping[str, Any]) -> str:
+    """The net return's 95% interval in words: that of the total where it is known, else that of the mean per date."""
+    if (bounds := returns.get("net_ci95")) is not None:
+        return f"95 %: {interval(bounds, signed=True)} %"
+    bounds = returns.get("mean_net_ci95")
+    if bounds is None or any(bound is None for bound in bounds) or returns.get("mean_net") is None:
+        return ""
+    low, mean, high = (f"{100 * value:+.3f}" for value in (bounds[0], returns["mean_net"], bounds[1]))
+    return f"mean per date {mean} % (95 %: {low} to {high})"
 
 
 def _numbers(e: Mapping[str, Any]) -> tuple[Number, ...]:
@@ -162,7 +184,9 @@ def _numbers(e: Mapping[str, Any]) -> tuple[Number, ...]:
     ]
     if returns:
         even = returns.get("break_even_cost_bps")
-        remark = f"buy and hold {percent(returns.get('buy_and_hold'))}"
+        sure = sure_of_return(returns)
+        remark = f"{sure}; " if sure else ""
+        remark += f"buy and hold {percent(returns.get('buy_and_hold'))}"
         remark += "" if even is None else f"; nothing left at {even:.1f} basis points"
         numbers.append(Number("Return after costs", percent(returns.get("net")), remark))
     if e.get("imbalanced"):
@@ -192,7 +216,8 @@ def _opening_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
         return ("The sealed test set has not been opened.",)
     if count == 1:
         return ("The sealed test set has been opened once.",)
+    told = e.get("opened_in_words") or f"{count} times"
     return (
-        f"The sealed test set has been opened {count} times. If a choice was made after an earlier look, these numbers "
-        "are too good: the more looks, the more likely one of them was lucky.",
+        f"The sealed test set has been opened {told}. If a choice was made after an earlier look, these numbers are "
+        "too good: the more looks, the more likely one of them was lucky.",
     )

@@ -11,7 +11,7 @@ import jinja2
 
 from scripts.data.class_positions import in_words
 from scripts.durable_files import write_bytes
-from scripts.reporting.evaluation_page import verdict_sentence
+from scripts.reporting.evaluation_page import sure_of_return, verdict_sentence
 from scripts.reporting.figures import words
 from scripts.reporting.latency_section import milliseconds
 from scripts.reporting.page import interval, number, percent, plain, points, provenance
@@ -73,6 +73,7 @@ def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         purpose=_PURPOSES[config["label"]],
         decision=_decision(m),
         data=_data(m, e),
+        notes=e.get("notes") or [],
         model=_model(m),
         validation=_validation(m),
         selection=m["selection"].get("reason", ""),
@@ -190,7 +191,8 @@ def _measures(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         )
     if returns := e.get("returns"):
         cost = f"return after costs of {number(returns['cost_bps'])} basis points"
-        rows += [(cost, percent(returns["net"]), ""), ("buy and hold", percent(returns["buy_and_hold"]), "")]
+        rows += [(cost, percent(returns["net"]), sure_of_return(returns))]
+        rows += [("buy and hold", percent(returns["buy_and_hold"]), "")]
     return rows
 
 
@@ -209,7 +211,8 @@ def _own_limits(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[str]:
     if decay := e.get("decay"):
         told.append(f"Skill against time since training: {decay['advice']}.")
     if (openings := e.get("test_openings")) is not None and openings > 1:
-        told.append(f"The sealed rows have been opened {openings} times; the more looks, the more likely a lucky one.")
+        often = e.get("opened_in_words") or f"{openings} times"
+        told.append(f"The sealed rows have been opened {often}; the more looks, the more likely a lucky one.")
     if not m["has_reference"]:
         told.append("The model file holds no distribution of its training data: drift cannot be judged from it.")
     return told

@@ -1,0 +1,59 @@
+"""Fingerprints of sealed rows that show whether two sets of rows overlap (bottom-k sketch, Broder 1997).
+
+Two runs that seal other shares of one file, or label it otherwise, have different sealed fingerprints and judge the
+same days all the same. A sketch holds the smallest hashes of the rows, so that two sets which share more than a
+percent of their rows have a hash in common, however long the data are.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import numpy as np
+
+from scripts.config import DataConfig
+from scripts.data.seal import CutTable
+from scripts.data.sources import RawData
+from scripts.data.streamed_features import combined_hashes
+
+_KEPT = 512  # hashes
+
+
+def sealed_sketch(raw: RawData, table: CutTable, config: DataConfig) -> str:
+    """Sketch of the sealed rows of `table`, which `cut` made of `raw`; the same whatever the label.
+
+    A row of a market is its date, ticker and close; one of a table its time, group and forward return where it has
+    both, else all of its cells.
+    """
+    rows = table.frame.index.to_numpy()[table.sealed]
+    columns = _identity(raw, config)
+    values = (
+        (raw.frame[name] if name in raw.frame or raw.features is None else raw.features.column(name)).iloc[rows]
+        for name in columns
+    )
+    hashes = np.unique(combined_hashes(values, len(columns)))
+    return base64.b64encode(hashes[:_KEPT].astype("<u8").tobytes()).decode()
+
+
+def share_rows(first: str, second: str) -> bool:
+    """Whether two sketches have a hash in common; False for text that is not a sketch."""
+    return bool(np.isin(_hashes(first), _hashes(second)).any())
+
+
+def _identity(raw: RawData, config: DataConfig) -> list[str]:
+    if config.source != "table":
+        return ["date", "ticker", "close"]
+    if config.time_column is not None and config.forward_return_column is not None:
+        named = (config.time_column, config.group_column, config.forward_return_column)
+        return [name for name in named if name is not None]
+    features = () if raw.features is None else raw.features.names
+    return sorted({*map(str, raw.frame.columns), *features})
+
+
+def _hashes(sketch: str) -> np.ndarray:
+    try:
+        content = base64.b64decode(sketch, validate=True)
+    except (binascii.Error, ValueError):
+        return np.empty(0, dtype="<u8")
+    return np.frombuffer(content[: len(content) // 8 * 8], dtype="<u8")
