@@ -14,7 +14,7 @@ ROWS = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", DOCUMENT, re.M)
 # Where the time of day is written down for people to read; nothing is decided by it.
 RECORDS_TIME = {
     f"scripts/{name}.py"
-    for name in ("run_dir", "event_log", "judging/sealed_test", "object_storage/hold", "reporting/tensorboard_log")
+    for name in ("run_dir", "event_log", "judging/openings", "object_storage/hold", "reporting/tensorboard_log")
 }
 
 
