@@ -136,8 +136,11 @@ def _credibility(
     """Corrections for having tried many, also written to credibility.json."""
     run_dir, horizon = session.run_dir, experiment.data.horizon
     ledger = pd.read_parquet(io.BytesIO(read_listed(run_dir.ledger, trials["files"], TUNING)))
-    search = judge_search(ledger, horizon, experiment.seed)
-    choice = judge_choice(out_of_fold, extended, horizon, experiment.seed)
+    search = judge_search(ledger, horizon, experiment.seed, trials)
+    order = experiment.extended.selection_order
+    if session.arguments.select is not None:
+        order = PREFERENCES[session.arguments.select]
+    choice = judge_choice(out_of_fold, extended, horizon, experiment.seed, by_spread="std_accuracy" in order)
     origin = {name: extended[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     write_json(run_dir.credibility, origin | {"search": search, "choice": choice})
     return search, choice

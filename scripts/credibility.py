@@ -7,6 +7,7 @@ the number of trials effectively tried and by how differently they really behave
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,13 @@ _CONFIDENCE_SET_SIZE = 0.1
 _SCORES = {"accuracy": ("hits", 1), "log_loss": ("log_loss", -1), "auc": ("auc", 1)}
 
 
-def judge_search(ledger: pd.DataFrame, horizon: int, seed: int) -> dict[str, Any] | None:
+def judge_search(
+    ledger: pd.DataFrame, horizon: int, seed: int, trials: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """What the best trial of phase 1 is worth; None with too few trials or dates.
+
+    A trial that was given up at an early rung is not a rival of the winner: its low score would pass for a difference
+    in skill, and to stay above the median of such trials takes little. Only `comparable` trials take part.
 
     Parameters
     ----------
@@ -42,39 +48,64 @@ def judge_search(ledger: pd.DataFrame, horizon: int, seed: int) -> dict[str, Any
         As `tuning.ledger.validation_ledger` makes it.
     horizon : int
         Dates that a label reads ahead; no block of the bootstrap is shorter.
+    trials : mapping, optional
+        Content of trials.json, for the epochs of each trial; by default all trials are comparable.
 
     Returns
     -------
     dict
-        n_trials; scores: for accuracy, log_loss and auc (left out where undefined) the best trial, its observed and its
-        expected score (after the winner's curse), se, mean_correlation of the trials by date and effective_trials; pbo
-        (probability of backtest overfitting, by accuracy); deflated_sharpe (probability that the most profitable
-        trial's Sharpe ratio is above 0; None without returns).
+        n_trials; n_comparable (by accuracy); scores: for accuracy, log_loss and auc (left out where undefined) the best
+        trial, its observed and its expected score (after the winner's curse), se, mean_correlation of the comparable
+        trials by date and effective_trials; pbo (probability of backtest overfitting, by accuracy); deflated_sharpe
+        (probability that the most profitable trial's Sharpe ratio is above 0; None without returns).
     """
     hits, rows = (ledger.pivot(index="date", columns="trial", values=name) for name in ("hits", "n_rows"))
     if hits.shape[1] < _LEAST_TRIALS or hits.shape[0] < _LEAST_DATES:
         return None
     counts = rows.iloc[:, 0].to_numpy()
+    rivals = hits[comparable(int(hits.sum().idxmax()), list(hits.columns), trials or {})]
     scores = {}
     for name, (column, sign) in _SCORES.items():
         sums = ledger.pivot(index="date", columns="trial", values=column)
         if not sums.isna().any(axis=None):
-            scores[name] = _winner(sign * sums, counts, horizon, numpy_generator(seed, "search", name))
+            scores[name] = _winner(sign * sums, counts, horizon, numpy_generator(seed, "search", name), trials or {})
             for value in ("observed", "expected"):
                 scores[name][value] *= sign
     return {
         "n_trials": hits.shape[1],
+        "n_comparable": rivals.shape[1],
         "scores": scores,
-        "pbo": probability_of_backtest_overfitting((hits / rows).to_numpy(), _BLOCKS).pbo,
+        # Counts, which are exact: rounded shares would break ties at random.
+        "pbo": probability_of_backtest_overfitting(rivals.to_numpy(), _BLOCKS).pbo,
         "deflated_sharpe": _deflated_sharpe(ledger),
     }
 
 
-def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, rng: np.random.Generator) -> dict[str, Any]:
+def comparable(winner: int, numbers: Sequence[int], trials: Mapping[str, Any]) -> list[int]:
+    """Those of the trials `numbers` that were trained as far as the winner, in their order.
+
+    They stopped by their own patience, or reached the last rung that the winner reached. With fewer than ten of them
+    the next lower rung counts. Without rungs all trials are comparable.
+    """
+    rungs, known = trials.get("rungs"), {t["number"]: t for t in trials.get("trials", [])}
+    if not rungs or any(number not in known for number in numbers):
+        return list(numbers)
+    for rung in sorted((rung for rung in rungs if rung <= known[winner]["epochs"]), reverse=True):
+        far = [n for n in numbers if known[n]["epochs"] >= rung or known[n]["state"] == "stopped"]
+        if len(far) >= _LEAST_TRIALS:
+            return far
+    return list(numbers)
+
+
+def _winner(
+    sums: pd.DataFrame, counts: np.ndarray, horizon: int, rng: np.random.Generator, trials: Mapping[str, Any]
+) -> dict[str, Any]:
     """The trial with the highest mean score over all rows, and what is to be expected of it.
 
     `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows.
     """
+    n_trials = sums.shape[1]
+    sums = sums[comparable(int(sums.sum().idxmax()), list(sums.columns), trials)]
     by_date = sums.to_numpy()
     score = by_date.sum(axis=0) / counts.sum()
     best = int(score.argmax())
@@ -90,11 +121,13 @@ def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, rng: np.random
         "expected": corrected_winner(score, independent),
         "se": error,
         "mean_correlation": correlation,
-        "effective_trials": effective_trials(len(score), correlation),
+        "effective_trials": effective_trials(n_trials, correlation),
     }
 
 
-def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: int, seed: int) -> dict[str, Any]:
+def judge_choice(
+    out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: int, seed: int, by_spread: bool = False
+) -> dict[str, Any]:
     """What the chosen configuration of phase 2 is worth, and which others it cannot be told from.
 
     Only configurations that were trained on all folds take part. One with several networks a fold counts with the mean
@@ -106,13 +139,16 @@ def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: in
         Columns trial_number, fold, seed, row, date, label and a probability_* per class.
     results : dict
         Content of extended_training_results.json, the chosen configuration first.
+    by_spread : bool
+        Whether the spread over the folds took part in the choice. The interval that is made of it would be too short.
 
     Returns
     -------
     dict
         avg_accuracy, expected_accuracy (less the bias of choosing the best mean), nadeau_bengio_ci95 of the mean over
-        folds, skill against the best constant and skill_ci95 by blocks of dates, confidence_set (trials that may be
-        the best, by log loss), stability (how often the choice has the best accuracy when dates are resampled).
+        folds (None if `by_spread`), skill against the best constant and skill_ci95 by blocks of dates, confidence_set
+        (trials that may be the best, by log loss), stability (how often the choice has the best accuracy when dates
+        are resampled).
     """
     configurations = complete(results["configurations"])
     numbers = [c["trial_number"] for c in configurations]
@@ -128,7 +164,7 @@ def judge_choice(out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: in
     return {
         "avg_accuracy": float(scores[0].mean()),
         "expected_accuracy": float(scores[0].mean()) - bias,
-        "nadeau_bengio_ci95": [max(0.0, spread.low), min(1.0, spread.high)],
+        "nadeau_bengio_ci95": None if by_spread else [max(0.0, spread.low), min(1.0, spread.high)],
         "skill": skill.estimate,
         "skill_ci95": [skill.low, skill.high],
         "confidence_set": [numbers[k] for k in confidence.included],
@@ -149,21 +185,24 @@ def in_words(search: dict[str, Any] | None, choice: dict[str, Any]) -> list[str]
         said.append(
             f"The best of {search['n_trials']} trials (worth {best['effective_trials']:.1f} independent ones) showed "
             f"{best['observed']:.4f} on its one split; after the winner's curse {best['expected']:.4f} is to be "
-            f"expected{f' (best by {others})' if others else ''}. A choice made on one half of the dates fell below "
-            f"the median on the other in {search['pbo']:.0%} of all ways to halve them."
+            f"expected{f' (best by {others})' if others else ''}. Among the {search['n_comparable']} trials that were "
+            f"trained as far as the best, a choice made on one half of the dates fell below the median on the other in "
+            f"{search['pbo']:.0%} of all ways to halve them."
         )
         if search["deflated_sharpe"] is not None:
             said.append(
                 f"The most profitable trial has a Sharpe ratio above zero with probability "
                 f"{search['deflated_sharpe']:.2f} once the number of trials is taken into account."
             )
-    low, high = choice["nadeau_bengio_ci95"]
+    interval = ""
+    if choice["nadeau_bengio_ci95"] is not None:
+        low, high = choice["nadeau_bengio_ci95"]
+        interval = f"With so few folds the 95 % interval of the mean is {low:.4f} to {high:.4f}. "
     skill_low, skill_high = choice["skill_ci95"]
     said.append(
         f"The chosen configuration showed {choice['avg_accuracy']:.4f} over the folds; less the bias of choosing, "
-        f"{choice['expected_accuracy']:.4f} is to be expected. With so few folds the 95 % interval of the mean is "
-        f"{low:.4f} to {high:.4f}; by blocks of dates it beats the best constant answer by {choice['skill']:+.4f} "
-        f"({skill_low:+.4f} to {skill_high:+.4f})."
+        f"{choice['expected_accuracy']:.4f} is to be expected. {interval}By blocks of dates it beats the best constant "
+        f"answer by {choice['skill']:+.4f} ({skill_low:+.4f} to {skill_high:+.4f})."
     )
     others = ", ".join(map(str, choice["confidence_set"]))
     said.append(

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from scripts.config import DataConfig, SyntheticConfig
-from scripts.credibility import in_words, judge_choice, judge_search
+from scripts.credibility import comparable, in_words, judge_choice, judge_search
 from scripts.data.loading import load_development, load_sealed
+from scripts.evaluation.best_of_n import corrected_winner
 from scripts.placebo import summary
 
 
@@ -48,6 +49,71 @@ def test_copies_of_one_trial_count_as_one():
     one = ledger([0.53])
     copies = pd.concat([one.assign(trial=k) for k in range(20)], ignore_index=True)
     assert judge_search(copies, 1, 0)["scores"]["accuracy"]["effective_trials"] == pytest.approx(1.0, abs=0.01)
+
+
+def trials_json(epochs, states=None, rungs=(4, 8, 16)):
+    states = states or ["complete"] * len(epochs)
+    trials = [{"number": k, "epochs": e, "state": s} for k, (e, s) in enumerate(zip(epochs, states, strict=True))]
+    return {"rungs": list(rungs), "trials": trials}
+
+
+def test_trials_that_were_given_up_early_are_no_rivals_of_the_winner():
+    epochs = [16] * 3 + [8] * 9 + [4] * 10
+    numbers = list(range(len(epochs)))
+    assert comparable(0, numbers, trials_json(epochs)) == numbers[:12]  # the last rung has three trials alone
+    assert comparable(0, numbers, trials_json([16] * 10 + [4] * 12)) == numbers[:10]
+    assert comparable(0, numbers, trials_json([4] * 22)) == numbers
+    own = ["complete"] * 9 + ["stopped"] + ["complete"] * 12  # early stopping by its own patience is no giving up
+    assert comparable(0, numbers, trials_json([16] * 9 + [6] + [4] * 12, own)) == numbers[:10]
+    assert comparable(0, numbers, {}) == numbers
+
+
+def test_losers_that_were_given_up_leave_the_correction_and_pbo_as_they_were():
+    equal, losers = [0.52] * 30, [0.44, 0.46, 0.48] * 10
+    found = [
+        (
+            judge_search(ledger(equal, seed=seed), 1, 0),
+            judge_search(ledger(equal + losers, seed=seed), 1, 0, trials_json([16] * 30 + [4] * 30)),
+        )
+        for seed in range(4)
+    ]
+    for alone, among in found:
+        assert among["n_trials"] == 60 and among["n_comparable"] == 30
+        assert among["pbo"] == pytest.approx(alone["pbo"])
+        expected = [judged["scores"]["accuracy"]["expected"] for judged in (alone, among)]
+        assert expected[1] == pytest.approx(expected[0], abs=2e-4)
+    assert np.mean([among["scores"]["accuracy"]["expected"] for _, among in found]) == pytest.approx(0.52, abs=0.003)
+
+
+@pytest.mark.parametrize(
+    "truths",
+    [
+        lambda rng: np.full(58, 0.55),
+        lambda rng: rng.normal(0.55, 0.0045, 58),
+        lambda rng: np.r_[rng.normal(0.556, 0.001, 28), rng.normal(0.540, 0.008, 30)],
+        lambda rng: np.r_[np.full(10, 0.5), 0.5 - np.abs(rng.normal(0.01, 0.02, 48))],
+    ],
+    ids=["equal", "normal", "two kinds", "a few at chance, the others below"],
+)
+def test_less_than_a_fifth_of_the_winners_curse_is_left(truths):
+    """Without knowing which trials were given up; scores share a part of their error that no comparison sees."""
+    rng, error = np.random.default_rng(0), 0.0038
+    inflation, left = [], []
+    for _ in range(300):
+        truth = truths(rng)
+        observed = truth + error * rng.standard_normal(len(truth))
+        best = observed.argmax()
+        inflation.append(observed[best] - truth[best])
+        left.append(corrected_winner(observed, error) - truth[best])
+    assert abs(np.mean(left)) < 0.2 * np.mean(inflation)
+
+
+def test_the_interval_of_the_folds_is_left_out_where_their_spread_decided():
+    choice = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0, by_spread=True)
+    assert choice["nadeau_bengio_ci95"] is None
+    assert not any("interval of the mean" in sentence for sentence in in_words(None, choice))
+    choice = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
+    assert any("interval of the mean" in sentence for sentence in in_words(None, choice))
 
 
 def test_too_few_trials_are_not_judged():

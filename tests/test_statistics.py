@@ -19,6 +19,7 @@ from scripts.evaluation.best_of_n import (
     cross_validation_selection_bias,
     expected_maximum_of_normals,
     inflation_of_winner,
+    shrunken_winner,
     winner_shrinkage,
 )
 from scripts.evaluation.bootstrap import (
@@ -311,7 +312,7 @@ def shrinkage(inputs: dict[str, Any]) -> dict[str, Any]:
     return {
         "inflation_of_winner": inflation_of_winner(inputs["true_sd"], inputs["error_sd"], inputs["trials"]),
         "shrinkage": winner_shrinkage(scores, error),
-        "corrected_winner": corrected_winner(scores, error),
+        "corrected_winner": shrunken_winner(scores, error),
     }
 
 
@@ -599,6 +600,7 @@ def test_pbo_with_unequal_blocks_equals_a_plain_loop(n_blocks: int, metric: Any)
     performance = np.random.default_rng(21).normal(size=(27, 5))
     found = probability_of_backtest_overfitting(performance, n_blocks, metric)
     blocks = np.array_split(np.arange(27), n_blocks)
+    below = []
     for split, inside in enumerate(found.inside):
         rows = np.isin(np.arange(27), np.concatenate([blocks[b] for b in inside]))
         scores = [
@@ -607,6 +609,18 @@ def test_pbo_with_unequal_blocks_equals_a_plain_loop(n_blocks: int, metric: Any)
         ]
         assert found.best[split] == scores[0].argmax()
         assert found.rank[split] == 1 + np.sum(scores[1] < scores[1][found.best[split]])
+        below.append({1: 1.0, 2: 1.0, 3: 0.5, 4: 0.0, 5: 0.0}[int(found.rank[split])])
+    assert found.pbo == pytest.approx(np.mean(below))
+
+
+def test_ties_count_as_halves_in_pbo() -> None:
+    assert probability_of_backtest_overfitting(np.ones((16, 2)), 4).pbo == 0.5
+    # Inside the first block two trials tie, one of which is the worst outside; inside the second a good one wins.
+    assert probability_of_backtest_overfitting(np.array([[1.0, 1.0, 0.0], [2.0, 0.0, 1.0]]), 2).pbo == 0.25
+    # Counts are exact: an order of columns changes nothing.
+    counts = np.random.default_rng(3).integers(0, 4, size=(64, 12)).astype(float)
+    found = [probability_of_backtest_overfitting(part, 8).pbo for part in (counts, counts[:, ::-1])]
+    assert found[0] == pytest.approx(found[1], abs=1e-12)
 
 
 def test_a_trial_that_never_varies_has_no_sharpe_ratio_to_win_with() -> None:

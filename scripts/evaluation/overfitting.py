@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.special import logit
+from scipy.stats import rankdata
 
 Metric = Literal["mean", "sharpe"]
 
@@ -19,7 +20,8 @@ class Overfitting:
     Attributes
     ----------
     pbo : float
-        Probability of backtest overfitting: share of the splits whose logit is at most 0.
+        Probability of backtest overfitting: share of the splits in which the best trial falls below the median of all
+        outside. At the median counts as half, and trials that are equally good inside share their split.
     degradation_slope : float or None
         Slope of the outside performance of the best trial on its inside performance; None if that never varies.
     probability_of_loss : float
@@ -84,17 +86,24 @@ def probability_of_backtest_overfitting(
     equal = (performance_outside == best_outside[:, None]).sum(axis=1)
     rank = below + (equal + 1) / 2
     omega = rank / (values.shape[1] + 1)
-    logits = logit(omega)
     return Overfitting(
-        pbo=float(np.mean(logits <= 0.0)),
+        pbo=_below_median(performance_inside, performance_outside),
         degradation_slope=_slope(best_inside, best_outside),
         probability_of_loss=float(np.mean(best_outside < 0.0)),
         inside=inside,
         best=best,
         rank=rank,
         omega=omega,
-        logits=logits,
+        logits=logit(omega),
     )
+
+
+def _below_median(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Share of the splits, shape (n_splits, n_trials), in which the best inside is below the median rank outside."""
+    rank = rankdata(outside, axis=1) - (outside.shape[1] + 1) / 2
+    chosen = inside == inside.max(axis=1, keepdims=True)
+    below = (rank < 0) + 0.5 * (rank == 0)
+    return float(((below * chosen).sum(axis=1) / chosen.sum(axis=1)).mean())
 
 
 def _performance(values: np.ndarray, chosen: np.ndarray, metric: Metric) -> np.ndarray:
