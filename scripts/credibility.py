@@ -63,7 +63,7 @@ def judge_search(
     if hits.shape[1] < _LEAST_TRIALS or hits.shape[0] < _LEAST_DATES:
         return None
     counts = rows.iloc[:, 0].to_numpy()
-    rivals = hits[comparable(int(hits.sum().idxmax()), list(hits.columns), trials or {})]
+    rivals = hits[_comparable_columns(hits, trials or {})]
     scores = {}
     for name, (column, sign) in _SCORES.items():
         sums = ledger.pivot(index="date", columns="trial", values=column)
@@ -97,6 +97,12 @@ def comparable(winner: int, numbers: Sequence[int], trials: Mapping[str, Any]) -
     return list(numbers)
 
 
+def _comparable_columns(sums: pd.DataFrame, trials: Mapping[str, Any]) -> list[int]:
+    """Columns of the trials that are comparable to the one with the highest sum."""
+    numbers = sums.columns.to_numpy().tolist()
+    return comparable(numbers[int(sums.to_numpy().sum(axis=0).argmax())], numbers, trials)
+
+
 def _winner(
     sums: pd.DataFrame, counts: np.ndarray, horizon: int, rng: np.random.Generator, trials: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def _winner(
     `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows.
     """
     n_trials = sums.shape[1]
-    sums = sums[comparable(int(sums.sum().idxmax()), list(sums.columns), trials)]
+    sums = sums[_comparable_columns(sums, trials)]
     by_date = sums.to_numpy()
     score = by_date.sum(axis=0) / counts.sum()
     best = int(score.argmax())
