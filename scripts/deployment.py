@@ -113,7 +113,8 @@ class FinalModel:
         vocabularies = {name: tuple(values) for name, values in self.content["vocabularies"].items()}
         dropped = self.content.get("dropped_columns")
         dropped = None if dropped is None else tuple(dropped)
-        return Schema(self.config, tuple(self.content["features"]), vocabularies, dropped, self.window)
+        references = {name: (own[0], own[1]) for name, own in self.content.get("references", {}).items()}
+        return Schema(self.config, tuple(self.content["features"]), vocabularies, dropped, self.window, references)
 
     @property
     def reference(self) -> FeatureReference | None:

@@ -164,13 +164,18 @@ def own_probabilities(model: FinalModel, rows: np.ndarray) -> np.ndarray:
 
 
 def _schema(model: FinalModel) -> dict[str, Any]:
-    """What a reader of the exported file must know; `window` is None for a model of single rows."""
+    """What a reader of the exported file must know.
+
+    `window` is None for a model of single rows. A column with a reference (value, unit) enters as (x - value) / unit,
+    taken in double precision.
+    """
     schema = model.schema
     return {
         "columns": schema.features,
         "classes": model.classes,
         "vocabularies": schema.vocabularies,
         "window": schema.window if model.reads_windows else None,
+        "references": schema.references,
     }
 
 

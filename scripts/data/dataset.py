@@ -8,6 +8,7 @@ import numpy as np
 
 from scripts.config import FoldKind
 from scripts.data.mapped_rows import MappedRows
+from scripts.data.single_precision import Reference
 from scripts.data.splits import CombinatorialPurged, PurgedKFold, Spans, Split, WalkForward, split_end
 from scripts.errors import InputError
 
@@ -49,6 +50,8 @@ class Dataset:
         See `DataConfig`.
     sealed_sketch : str
         See `row_sketch.sealed_sketch`; empty in development data.
+    references : dict of str to tuple of float
+        By column of `x`, the value and the unit that it is relative to; the others are as they were read.
     """
 
     x: np.ndarray
@@ -79,6 +82,7 @@ class Dataset:
     mapped: MappedRows | None = None
     shuffle_block_rows: int | None = None
     sealed_sketch: str = ""
+    references: dict[str, Reference] = field(default_factory=dict)
 
     @property
     def n_classes(self) -> int:

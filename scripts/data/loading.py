@@ -248,7 +248,7 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
     if like is not None:  # of another file, the columns that the model knows
         names = [name for name in like.feature_names if name in names]
     streamed = None if table.features is None else table.features.take(order).only(names)
-    columns = table_columns(frame[names] if streamed is None else streamed, like)
+    columns = table_columns(frame[names] if streamed is None else streamed, like, table.references)
     labels = frame[config.label_column]
     classes = like.classes if like else tuple(sorted(set(labels), key=class_order))
     y, unknown = class_codes(labels, classes, str(config.path))

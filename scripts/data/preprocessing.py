@@ -68,7 +68,7 @@ class Preprocessor:
             median[k] = 0.0 if missing.all() else np.nanmedian(values)
             values[missing] = median[k]
             mean[k], scale[k] = values.mean(), values.std()
-        constant = scale <= 1e-12 * np.maximum(1.0, np.abs(mean))
+        constant = scale <= 1e-12 * np.abs(mean)  # relative: a column may be of any unit
         columns, codes = _categories(x, categorical, rows)
         return cls(
             numeric=numeric,

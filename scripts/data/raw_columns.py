@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from scripts.data.dataset import Dataset
 from scripts.data.known_categories import BOOLEANS, category_codes, unknown_in_words
 from scripts.data.mapped_rows import MappedRows
+from scripts.data.single_precision import Reference, as_single
 from scripts.data.spelling import spelled
 from scripts.data.streamed_features import StreamedFeatures
 from scripts.errors import InputError
@@ -25,17 +26,22 @@ class RawColumns:
     categorical: np.ndarray
     vocabularies: dict[str, tuple[str, ...]]
     mapped: MappedRows | None
+    references: dict[str, Reference]
     notes: tuple[str, ...] = ()
 
 
-def table_columns(features: pd.DataFrame | StreamedFeatures, like: Dataset | None) -> RawColumns:
+def table_columns(
+    features: pd.DataFrame | StreamedFeatures, like: Dataset | None, references: Mapping[str, Reference]
+) -> RawColumns:
     """Raw columns as float32, -1 where text is missing or unknown; in a mapped file if they are streamed.
 
     Parameters
     ----------
     features : DataFrame or StreamedFeatures
     like : Dataset or None
-        Whose vocabularies and types the columns have; their own if None.
+        Whose vocabularies, types and references the columns have; their own if None.
+    references : mapping of str to tuple of float
+        Of columns that single precision would blur.
 
     Raises
     ------
@@ -52,10 +58,12 @@ def table_columns(features: pd.DataFrame | StreamedFeatures, like: Dataset | Non
         vocabularies = {name: words for name, words in like.vocabularies.items() if name in names}
         _refuse_text({name: values for name, values in text.items() if name not in vocabularies})
     categorical = np.array([name in vocabularies for name in names])
+    own = references if like is None else like.references
+    own = {name: own[name] for name in names if name in own}
     if isinstance(features, StreamedFeatures):
-        mapped, unknown = features.mapped(vocabularies)
+        mapped, unknown = features.mapped(vocabularies, own)
         notes = tuple(unknown_in_words(unknown, vocabularies))
-        return RawColumns(mapped.array(), names, categorical, vocabularies, mapped, notes)
+        return RawColumns(mapped.array(), names, categorical, vocabularies, mapped, own, notes)
     columns, unknown = [], {}
     for name, values in zip(names, (features[n] for n in features), strict=True):
         if name in vocabularies:
@@ -63,9 +71,9 @@ def table_columns(features: pd.DataFrame | StreamedFeatures, like: Dataset | Non
             codes, unknown[name] = category_codes(codes, np.asarray(distinct, dtype=object), vocabularies[name])
             columns.append(codes.astype(np.float32))
         else:
-            columns.append(_as_numbers(values).astype(np.float32))
+            columns.append(as_single(_as_numbers(values), own.get(name)))
     notes = tuple(unknown_in_words(unknown, vocabularies))
-    return RawColumns(np.column_stack(columns), names, categorical, vocabularies, None, notes)
+    return RawColumns(np.column_stack(columns), names, categorical, vocabularies, None, own, notes)
 
 
 def _text_columns(features: pd.DataFrame | StreamedFeatures) -> Iterator[tuple[str, pd.Series]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from scripts.config import DataConfig
 from scripts.data.cells import MAX_NUMBER, read_numbers
 from scripts.data.located_rows import listed
+from scripts.data.single_precision import Reference, reference_of
 from scripts.data.sources import RawData
 from scripts.data.streamed_features import StreamedFeatures, combined_hashes
 from scripts.data.table_files import named_columns
@@ -38,6 +39,8 @@ class CutTable:
         Feature columns that were left out.
     features : StreamedFeatures or None
         Of the rows of `frame`, the feature columns of a table that are not in it.
+    references : dict of str to tuple of float
+        By feature column, the value and unit that it is kept relative to in single precision.
     """
 
     frame: pd.DataFrame
@@ -46,6 +49,7 @@ class CutTable:
     truth: np.ndarray | None
     dropped: tuple[str, ...] = ()
     features: StreamedFeatures | None = None
+    references: dict[str, Reference] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -196,24 +200,38 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
     """Leave out feature columns that never vary in the development rows; refuse those of two types."""
     features = feature_columns(table.columns, config)
     constant, fault = [], None
+    references: dict[str, Reference] = {}
     for name in features:
         development = table.column(name)[~table.sealed]
         if _is_constant(development):
             constant.append(name)
-        elif fault is None:
+            continue
+        if fault is None:
             fault = _fault_of_type(name, development, config)
+        if pd.api.types.is_numeric_dtype(development) and (own := reference_of(development.to_numpy(np.float64))):
+            references[name] = own
     if constant and len(constant) == len(features):
         raise InputError(
             "every feature column is constant", f"{config.path}, development rows", "give a column whose values differ"
         )
     if fault is not None:
         raise fault
+    told = _references_note(references, str(config.path))
+    table = replace(table, references=references, notes=(*table.notes, *told))
     if not constant:
         return table
     note = f"{config.path}: constant columns dropped: {listed(constant)}"
     kept = None if table.features is None else table.features.only(n for n in features if n not in constant)
     frame = table.frame.drop(columns=constant) if table.features is None else table.frame
     return replace(table, frame=frame, features=kept, notes=(*table.notes, note), dropped=tuple(constant))
+
+
+def _references_note(references: Mapping[str, Reference], path: str) -> tuple[str, ...]:
+    """Return a note that names the columns with a reference."""
+    if not references:
+        return ()
+    shown = listed([f"{name} ({centre:.10g})" for name, (centre, _) in references.items()])
+    return (f"{path}: columns kept relative to their median, since single precision blurs their values: {shown}",)
 
 
 def _is_constant(values: pd.Series) -> bool:

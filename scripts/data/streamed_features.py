@@ -14,6 +14,7 @@ from scripts.data.cells import column_numbers
 from scripts.data.known_categories import UnknownCells, category_codes, known_numbers
 from scripts.data.mapped_rows import MappedRows
 from scripts.data.raw_tables import RawTable, table_chunks
+from scripts.data.single_precision import Reference, as_single
 from scripts.data.table_columns import read_column
 from scripts.errors import InputError
 
@@ -80,7 +81,9 @@ class StreamedFeatures:
             repeated[suspects] = self.take(suspects).whole(frame.iloc[suspects]).duplicated()
         return repeated
 
-    def mapped(self, vocabularies: Mapping[str, Sequence[str]]) -> tuple[MappedRows, dict[str, UnknownCells]]:
+    def mapped(
+        self, vocabularies: Mapping[str, Sequence[str]], references: Mapping[str, Reference]
+    ) -> tuple[MappedRows, dict[str, UnknownCells]]:
         """The rows as `Dataset.x`, in a mapped file, text as codes into the vocabulary of its column; unknown cells."""
         place = np.full(len(self.table), -1)
         place[self.rows] = np.arange(len(self.rows))
@@ -95,7 +98,8 @@ class StreamedFeatures:
             for k, name in enumerate(self.names):
                 if name not in vocabularies:
                     numbers = column_numbers(part, name)
-                    block[:, k] = known_numbers(part, name) if numbers.unreadable.any() else numbers.values
+                    values = known_numbers(part, name) if numbers.unreadable.any() else numbers.values
+                    block[:, k] = as_single(values, references.get(name))
                     continue
                 codes, distinct = part.categories(name)
                 block[:, k] = category_codes(codes, distinct, vocabularies[name])[0]

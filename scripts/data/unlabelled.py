@@ -18,6 +18,7 @@ from scripts.data.located_rows import listed
 from scripts.data.market_files import REQUIRED, bars_of
 from scripts.data.raw_tables import RawTable, read_table, table_chunks
 from scripts.data.seal import uncut
+from scripts.data.single_precision import Reference, as_single
 from scripts.data.sources import RawData
 from scripts.data.table_columns import groups
 from scripts.errors import InputError
@@ -38,6 +39,8 @@ class Schema:
         Columns that the training file had and the model does not read; None if the model does not tell.
     window : int
         Rows that the model reads for one answer.
+    references : dict of str to tuple of float
+        As in `Dataset`.
     """
 
     config: DataConfig
@@ -45,6 +48,7 @@ class Schema:
     vocabularies: dict[str, tuple[str, ...]]
     dropped: tuple[str, ...] | None
     window: int
+    references: dict[str, Reference] = field(default_factory=dict)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -173,7 +177,7 @@ def _columns(part: RawTable, schema: Schema) -> tuple[list[np.ndarray], dict[str
             codes, unknown[name] = category_codes(*part.categories(name), schema.vocabularies[name])
             columns.append(codes)
         else:
-            columns.append(known_numbers(part, name))
+            columns.append(as_single(known_numbers(part, name), schema.references.get(name)))
     return columns, unknown
 
 
