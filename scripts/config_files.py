@@ -54,7 +54,7 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
     except ValidationError as error:
         raise _explain(error, values, source, places) from error
     for key, reason in inert_keys(experiment, given):
-        if key.startswith("data."):  # would decide the result
+        if key.startswith("data.") and not key.startswith("data.synthetic."):  # is meant to decide the result
             place = _place(tuple(key.split(".")), places) or source
             raise InputError(f"has no effect: {reason}", f"{place}, {key}", f"remove {key}")
     return experiment
