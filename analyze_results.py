@@ -6,7 +6,10 @@ With --compare it compares finished runs instead, by paired tests on the same ro
 """
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
 from scripts.cli import Session, command
 from scripts.flags import add_select

@@ -6,7 +6,10 @@
 """
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
 from scripts.cli import Session, command
 from scripts.errors import InputError

@@ -3,6 +3,10 @@
 """Phase 2: train the best configurations of phase 1 long, under cross-validation, and choose one."""
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
 from scripts.cli import Session, command
 from scripts.execution.server import begin_workers

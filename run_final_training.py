@@ -6,6 +6,10 @@ A dated hold-out finds the best epoch; --config names best_config.json, by defau
 """
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
 from scripts.cli import Session, command
 from scripts.execution.server import begin_workers

@@ -6,6 +6,10 @@ Labels are permuted in blocks of dates, N times; every placebo gets the budget o
 """
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
 from scripts.cli import Session, command
 

@@ -18,7 +18,7 @@ fi
 if [ "${1:-}" = --distributed ]; then
     moto=tests/distributed/requirements-moto.txt
     if ! cmp -s "$moto" .venv/installed-moto; then
-        "$python" -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/moto -r "$moto"
+        "$python" -P -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/moto -r "$moto"
         cp "$moto" .venv/installed-moto
     fi
     # Of the tests that every executor must pass only those that need one of them.

@@ -1,8 +1,9 @@
 # Sourced by the other scripts, which set $here and ${locks[@]}: makes .venv, installs what changed, sets $python.
+# -P and -I: no module of the current directory, which may be a received run, takes the place of pip or venv.
 python="$here/.venv/bin/python"
-if ! "$python" -m pip --version >/dev/null 2>&1; then
+if ! "$python" -P -m pip --version >/dev/null 2>&1; then
     for candidate in python3.13 python3.12 python3.11 python3; do
-        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        if command -v "$candidate" >/dev/null && "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
             break
         fi
         candidate=""
@@ -12,21 +13,21 @@ if ! "$python" -m pip --version >/dev/null 2>&1; then
         exit 2
     fi
     echo "making .venv with $("$candidate" --version)" >&2
-    "$candidate" -m venv --clear "$here/.venv"
+    "$candidate" -I -m venv --clear "$here/.venv"
 fi
 # Only files whose SHA-256 is in a lock are installed, and none is built. PyTorch's is downloaded first, because any of
 # its builds will do: the one for the CPU alone where the machine offers it.
 install() {
-    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: "$@" >&2
+    "$python" -P -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: "$@" >&2
 }
 install_torch() {
     local folder version
     folder=$(mktemp -d)
     version=$(grep -o '^torch==[^ ]*' "$here/requirements-torch.lock")
-    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: -d "$folder" "$version" >&2
+    "$python" -P -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: -d "$folder" "$version" >&2
     install --no-index --find-links "$folder" -r "$here/requirements-torch.lock"
     rm -r "$folder"
-    if "$python" -c 'import importlib.metadata as m; raise SystemExit(not any("cuda" in r for r in m.requires("torch")))'; then
+    if "$python" -P -c 'import importlib.metadata as m; raise SystemExit(not any("cuda" in r for r in m.requires("torch")))'; then
         install -r "$here/requirements-gpu.lock"
     fi
 }

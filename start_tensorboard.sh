@@ -27,4 +27,4 @@ if [ ! -d "$run_dir/tensorboard_logs" ]; then
 fi
 locks=(requirements.lock)
 source "$here/setup_environment.sh"
-exec "$python" -m tensorboard.main --logdir "$run_dir/tensorboard_logs" --host "$host" --port "$port"
+exec "$python" -P -m tensorboard.main --logdir "$run_dir/tensorboard_logs" --host "$host" --port "$port"

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     """Audit all lock files."""
     files = [argument for path in sorted(ROOT.glob("requirements*.lock")) for argument in ("-r", str(path))]
-    command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--progress-spinner=off", "-f", "json"]
-    done = subprocess.run([*command, *files], capture_output=True, text=True)
+    flags = ["--disable-pip", "--no-deps", "--progress-spinner=off", "-f", "json"]
+    done = subprocess.run([sys.executable, "-P", "-m", "pip_audit", *flags, *files], capture_output=True, text=True)
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except ValueError:
@@ -26,7 +26,7 @@ def main() -> None:
             "audit: the database of vulnerabilities cannot be reached; checked offline alone: the files installed are"
         )
         print("audit: those whose SHA-256 is in the lock files, and they fit each other")
-        sys.exit(subprocess.run([sys.executable, "-m", "pip", "check"]).returncode)
+        sys.exit(subprocess.run([sys.executable, "-P", "-m", "pip", "check"]).returncode)
     found = [(package, vulnerability) for package in known for vulnerability in package["vulns"]]
     for package, vulnerability in found:
         mended = ", ".join(vulnerability["fix_versions"]) or "no version"

@@ -13,7 +13,11 @@ _ENVIRONMENT = Path(__file__).parents[1] / ".venv"
 
 
 def enter() -> None:
-    """Begin the command anew in .venv if PyTorch is not here and may be there."""
+    """Begin the command anew in .venv if PyTorch is not here and may be there.
+
+    Processes that it starts do not look for modules in the current directory, which may be a received run.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
     python = _ENVIRONMENT / "bin" / "python"
     if not _has_libraries() and python.exists() and not _ENVIRONMENT.samefile(sys.prefix):
         os.execv(python, [str(python), *sys.argv])
