@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 from scipy import stats
 
-from scripts.artifacts import read_json, read_listed, write_json
+from scripts.artifacts import read_json, write_json
 from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
@@ -26,6 +25,7 @@ from scripts.reporting.report import AnalysisReport, write_analysis_report
 from scripts.run_dir import RunDir
 from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
+from scripts.table_artifacts import read_by_date, read_out_of_fold
 from scripts.tuning.importance import hyperparameter_importance
 
 GUIDE_EPOCHS = 60 * 50  # what 60 full trials of 50 epochs would cost: the yardstick of every epoch count
@@ -68,7 +68,7 @@ def analyse(session: Session) -> None:
     values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
     suggestions = suggested_space(experiment.search_space, values, importance)
     write_bytes(run_dir.suggestion, to_yaml(suggestions).encode())
-    out_of_fold = pd.read_parquet(io.BytesIO(read_listed(run_dir.out_of_fold, extended["files"], EXTENDED)))
+    out_of_fold = read_out_of_fold(run_dir, extended)
     search, choice = _credibility(session, experiment, trials, extended, out_of_fold)
     words = [*in_words(search, choice), _tradeoff(extended["configurations"])]
     for sentence in words:
@@ -135,7 +135,7 @@ def _credibility(
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Corrections for having tried many, also written to credibility.json."""
     run_dir, horizon = session.run_dir, experiment.data.horizon
-    ledger = pd.read_parquet(io.BytesIO(read_listed(run_dir.ledger, trials["files"], TUNING)))
+    ledger = read_by_date(run_dir, trials)
     search = judge_search(ledger, horizon, experiment.seed, trials)
     order = experiment.extended.selection_order
     if session.arguments.select is not None:

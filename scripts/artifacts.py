@@ -10,18 +10,20 @@ from __future__ import annotations
 import io
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scripts.artifact_head import check_head, head
-from scripts.durable_files import environment_errors, sha256, write_bytes
+from scripts.durable_files import read_regular, sha256, write_bytes
 from scripts.errors import InputError, MissingInputError
-from scripts.nesting import check_nesting
+from scripts.nesting import check_nesting, check_text
+from scripts.records import checked
+from scripts.tensor_archive import check_archive
 
 MAX_JSON_BYTES = 256 * 2**20
+MAX_TENSOR_BYTES = 64 * 2**30
 _JSON_TAIL = re.compile(rb',\n"sha256": "([0-9a-f]{64})"\n}\n\Z')
 _COMMENT = b"sha256:"
 
@@ -53,7 +55,7 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
     MissingInputError
         There is no such file.
     InputError
-        The file is damaged, was edited, or has another schema.
+        The file is damaged, was edited, has another schema, or lacks what its readers need (see `records`).
     """
     content = _read(path, made_by, MAX_JSON_BYTES)
     tail = _JSON_TAIL.search(content)
@@ -63,6 +65,7 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
     if sha256(content[: tail.start()]) != tail[1].decode():
         raise InputError("its SHA-256 does not fit: damaged or edited by hand", str(path), again)
     try:
+        check_text(content)
         body = json.loads(content, parse_constant=_refuse_constant)
         check_nesting(body, len(content))
     except (ValueError, RecursionError) as error:  # whoever can edit the file can also make its digest
@@ -70,7 +73,10 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
     if not isinstance(body, dict):
         raise InputError("is no artifact of Hyper: its content is no mapping", str(path), again)
     check_head(path, body, kind or path.stem, again)
-    return body
+    try:
+        return checked(kind or path.stem, body)
+    except ValueError as error:
+        raise InputError(f"does not hold what it should: {error}", str(path), again) from error
 
 
 def _refuse_constant(name: str) -> None:
@@ -79,7 +85,7 @@ def _refuse_constant(name: str) -> None:
 
 def read_listed(path: Path, files: dict[str, str], made_by: str) -> bytes:
     """Content of a file whose SHA-256 a JSON artifact lists under `files`; errors as `read_json`."""
-    content = _read(path, made_by, 2**40)
+    content = _read(path, made_by, MAX_TENSOR_BYTES)
     if sha256(content) != files.get(path.name):
         raise InputError("its SHA-256 does not fit: damaged or replaced", str(path), f"make it again with {made_by}")
     return content
@@ -106,17 +112,13 @@ def unpack_tensors(content: bytes) -> dict[str, Any]:
     if not comment.startswith(_COMMENT) or comment[len(_COMMENT) :] != sha256(body).encode():
         raise ValueError("its SHA-256 does not fit: damaged, edited, or not made by Hyper")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-        # A compressed entry could unpack to any size; torch.save stores them as they are.
-        if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > len(body):
-            raise ValueError("its archive would unpack to more than its size")
+        check_archive(content, len(comment))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         check_nesting(state, len(content))
-    except ValueError:
+    except MemoryError:
         raise
     except Exception as error:  # the reader raises a different class for each kind of damage
-        raise ValueError(f"not a Hyper model: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"not a Hyper model: {[*str(error).splitlines(), type(error).__name__][0]}") from error
     if not isinstance(state, dict):
         raise ValueError("not a Hyper model: its content is no mapping")
     return state
@@ -129,7 +131,7 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
 
 def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
     """Read a tensor artifact; parameters and errors as `read_json`."""
-    content = _read(path, made_by, 2**40)
+    content = _read(path, made_by, MAX_TENSOR_BYTES)
     again = f"make it again with {made_by}"
     try:
         state = unpack_tensors(content)
@@ -140,13 +142,7 @@ def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str,
 
 
 def _read(path: Path, made_by: str, limit: int) -> bytes:
-    if path.is_symlink():
-        raise InputError("is a symbolic link", str(path), "put the file itself there")
-    if not path.exists():
-        raise MissingInputError("is missing", str(path), f"make it with {made_by}")
-    if not path.is_file():
-        raise InputError("is no file", str(path), f"name the file that {made_by} makes")
-    with environment_errors(path):
-        if path.stat().st_size > limit:
-            raise InputError(f"is larger than {limit} bytes", str(path), f"make it again with {made_by}")
-        return path.read_bytes()
+    try:
+        return read_regular(path, limit, f"put there the file itself that {made_by} makes")
+    except FileNotFoundError:
+        raise MissingInputError("is missing", str(path), f"make it with {made_by}") from None

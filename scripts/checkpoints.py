@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from scripts.artifacts import unpack_tensors
+from scripts.artifacts import MAX_TENSOR_BYTES, unpack_tensors
 from scripts.durable_files import environment_errors, read_regular, write_bytes
 
 # Names of the runs of a phase, each with its two generations.
@@ -22,9 +22,13 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def path(self, name: str) -> Path:
+        """File of the newest generation of run `name`."""
+        return self.folder / f"{name}.pt"
+
     def save(self, name: str, packed: bytes) -> None:
         """Keep `packed` as the newest generation of run `name`, the one before it as the second."""
-        path = self.folder / f"{name}.pt"
+        path = self.path(name)
         with environment_errors(path), contextlib.suppress(FileNotFoundError):
             os.replace(path, self._earlier(name))
         write_bytes(path, packed)
@@ -42,9 +46,9 @@ class Checkpoints:
             The disk or its permissions fail.
         """
         damaged = []
-        for path in (self.folder / f"{name}.pt", self._earlier(name)):
+        for path in (self.path(name), self._earlier(name)):
             try:
-                content = read_regular(path, 2**40, "remove it")
+                content = read_regular(path, MAX_TENSOR_BYTES, "remove it")
             except FileNotFoundError:
                 continue
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from scripts.errors import InputError
 from scripts.evaluation.decisions import ABSTAINS, DecisionPolicy, answer_positions
 from scripts.evaluation.metrics import Calibration
 from scripts.evaluation.shift import FeatureReference
+from scripts.final_model_record import check_weights, checked_model
 from scripts.models.registry import build_model, check_named, window_offsets
 from scripts.search_space import Hyperparameters
 from scripts.training.inputs import Inputs, inputs_of
@@ -281,39 +281,52 @@ def load_model(path: str | Path, factories: dict[str, str] | None = None) -> Fin
     MissingInputError, InputError
         There is no such file, or it is damaged, no Hyper model, or of another schema.
     """
-    return make_model(read_tensors(Path(path), "run_final_training.py", kind="final_model"), path, factories or {})
+    return make_model(read_model(Path(path)), path, factories or {})
+
+
+def read_model(path: Path) -> dict[str, Any]:
+    """Content of final_model.pkl, its experiment in today's form; errors as `load_model`."""
+    content = read_tensors(path, "run_final_training.py", kind="final_model")
+    try:
+        return checked_model(content)
+    except ValueError as error:
+        raise _unfit(path, error) from error
 
 
 def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str, str]) -> FinalModel:
-    """Model from the content of `path`; parameters and errors as `load_model`."""
+    """Model from what `read_model` read of `path`; parameters and errors as `load_model`."""
+    members = [(Hyperparameters.model_validate(own["hyperparameters"]), own) for own in content["members"]]
+    check_named((hyperparameters.family for hyperparameters, _ in members), factories, str(path))
+    preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
+    sizes = (preprocessor.n_outputs, len(content["classes"]))
     try:
-        preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
-        sizes = (preprocessor.n_outputs, len(content["classes"]))
-        families = [Hyperparameters.model_validate(own["hyperparameters"]).family for own in content["members"]]
-        check_named(families, factories, str(path))
-        members = tuple(_make_member(own, sizes, factories) for own in content["members"])
-        if not math.isclose(sum(member.weight for member in members), 1.0) or any(m.weight <= 0 for m in members):
-            raise ValueError("the weights of its members are no shares")
-        config = DataConfig.model_validate(content["experiment"]["data"])
-        return FinalModel(members, preprocessor, config, content)
+        made = tuple(_make_member(*member, sizes, factories) for member in members)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"does not hold what a final model holds: {str(error).splitlines()[0]}",
-            str(path),
-            "make it again with run_final_training.py --fresh",
-        ) from error
+        if isinstance(error, RuntimeError) and "allocate" in str(error):  # as PyTorch reports it
+            raise MemoryError from error
+        raise _unfit(path, error) from error
+    config = DataConfig.model_validate(content["experiment"]["data"])
+    return FinalModel(made, preprocessor, config, content)
 
 
-def _make_member(content: dict[str, Any], sizes: tuple[int, int], factories: Mapping[str, str]) -> Member:
+def _unfit(path: str | Path, error: Exception) -> InputError:
+    what = f"does not hold what a final model holds: {[*str(error).splitlines(), type(error).__name__][0]}"
+    return InputError(what, str(path), "make it again with run_final_training.py --fresh")
+
+
+def _make_member(
+    hyperparameters: Hyperparameters, content: dict[str, Any], sizes: tuple[int, int], factories: Mapping[str, str]
+) -> Member:
     """A member for so many inputs and classes."""
-    hyperparameters = Hyperparameters.model_validate(content["hyperparameters"])
     networks = []
     for weights in content["weights"]:
+        if hyperparameters.family not in factories:
+            # Without memory first: a small file may name a width that takes more than the machine has.
+            with torch.device("meta"):
+                check_weights(build_model(hyperparameters, *sizes, factories), weights)
         network = build_model(hyperparameters, *sizes, factories)
         network.load_state_dict(weights)
         network.train(False)
         networks.append(network)
-    if not networks:
-        raise ValueError("no weights")
     calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
     return Member(hyperparameters, tuple(networks), calibration, float(content["weight"]))

@@ -6,7 +6,6 @@ over as many networks a fold as each of them has: more of them would make one lo
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scripts.artifacts import read_json, read_listed
+from scripts.artifacts import read_json
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
@@ -25,6 +24,7 @@ from scripts.out_of_fold import decision_on, judge
 from scripts.run_dir import RunDir
 from scripts.search_space import Hyperparameters
 from scripts.selection import complete
+from scripts.table_artifacts import read_out_of_fold
 
 _COMMAND = "run_extended_training.py"
 _LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
@@ -117,7 +117,7 @@ def choose_members(
     if experiment.final.ensemble == 1:
         return chosen_alone(best), best["selection"]
     results = read_json(run_dir.extended_results, _COMMAND)
-    table = pd.read_parquet(io.BytesIO(read_listed(run_dir.out_of_fold, results["files"], _COMMAND)))
+    table = read_out_of_fold(run_dir, results)
     configurations = complete(results["configurations"])
     places = [k for k, c in enumerate(configurations) if c["config"] == best["hyperparameters"]]
     if not places or results["data_fingerprint"] != best["data_fingerprint"]:

@@ -7,6 +7,15 @@ from typing import Any
 import torch
 
 MAX_DEPTH = 50
+# Memory of a value and of a mapping or list around values, in bytes; what is below the bound is never refused.
+_VALUE, _LIST, _MAPPING, _ALWAYS_FINE = 64, 72, 256, 2**29
+
+
+def check_text(content: bytes) -> None:
+    """Raise ValueError if JSON text would take far more memory than its size once it is parsed, such as empty lists."""
+    estimate = _VALUE * content.count(b",") + _LIST * content.count(b"[") + _MAPPING * content.count(b"{")
+    if estimate > max(_ALWAYS_FINE, 10 * len(content)):
+        raise ValueError("it would take far more memory than its size")
 
 
 def check_nesting(content: Any, most: int) -> None:

@@ -15,12 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from scripts.artifacts import read_tensors
 from scripts.cli import Session
 from scripts.data.known_categories import UnknownCells, unknown_in_words
 from scripts.data.raw_files import check_readable, is_parquet
 from scripts.data.unlabelled import UnlabelledRows, file_rows
-from scripts.deployment import FinalModel, make_model
+from scripts.deployment import FinalModel, make_model, read_model
 from scripts.durable_files import check_replaceable, replacing
 from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureDrift, FeatureReference
@@ -62,7 +61,7 @@ class Summary:
 def load_for_use(session: Session) -> FinalModel:
     """The model that --model names, or that of the run directory, with the user's own families of this call."""
     path = session.arguments.model or session.run_dir.final_model
-    content = read_tensors(path, FINAL, kind="final_model")
+    content = read_model(path)
     model = make_model(content, path, load_later(session, content["experiment"], FINAL).models)
     if session.arguments.predict is None:
         return model

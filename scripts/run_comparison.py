@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from scripts.artifacts import read_json, read_listed, write_json
+from scripts.artifacts import read_json, write_json
 from scripts.cli import Session
 from scripts.config import differing_keys
 from scripts.errors import InputError
@@ -23,6 +22,7 @@ from scripts.experiments import EXTENDED
 from scripts.judging.openings import n_openings
 from scripts.plans import show_plan_table, show_table
 from scripts.run_dir import RunDir
+from scripts.table_artifacts import read_out_of_fold
 
 Verdict = Literal["better", "worse", "cannot be told apart", "not comparable"]
 _FINGERPRINTS = ("data_fingerprint", "sealed_fingerprint")
@@ -68,7 +68,7 @@ class ComparedRun:
         run_dir = RunDir(path)
         results = read_json(run_dir.extended_results, EXTENDED)
         experiment = read_json(run_dir.extended / "plan.json", EXTENDED)["experiment"]
-        table = pd.read_parquet(io.BytesIO(read_listed(run_dir.out_of_fold, results["files"], EXTENDED)))
+        table = read_out_of_fold(run_dir, results)
         chosen = table[table["trial_number"] == results["configurations"][0]["trial_number"]]
         columns = [name for name in table.columns if name.startswith("probability_")]
         return cls(str(path), experiment, results, _by_row(chosen, columns), tuple(columns), n_openings(run_dir))

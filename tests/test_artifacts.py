@@ -177,12 +177,12 @@ def very_deep(name, content):
     ("make", "says"),
     [
         (lambda: pack_tensors({"x": nested(60)}), "nested deeper than 50"),
-        (lambda: repacked(zipfile.ZIP_STORED, very_deep), "nested deeper than 50"),
+        (lambda: repacked(zipfile.ZIP_STORED, very_deep), "as torch.save ends one"),
         (lambda: pack_tensors({"x": doubled(40)}), "larger than its file"),
         (lambda: pack_tensors({"x": torch.zeros(1).expand(10**12)}), "larger than its data"),
-        (lambda: pack_tensors({"x": torch.zeros(10**6).to_sparse()}), "larger than its data"),
+        (lambda: pack_tensors({"x": torch.zeros(10**6).to_sparse()}), "no state of Hyper holds"),
         (lambda: pack_tensors([1, 2]), "no mapping"),
-        (lambda: repacked(zipfile.ZIP_DEFLATED), "would unpack to more"),
+        (lambda: repacked(zipfile.ZIP_DEFLATED), "as torch.save ends one"),
     ],
     ids=["deep", "very deep", "doubled", "expanded", "sparse", "list", "compressed"],
 )
@@ -191,8 +191,10 @@ def test_a_file_that_holds_more_than_its_size_is_refused(make, says):
         unpack_tensors(make())
 
 
-def test_an_archive_that_is_only_packed_anew_is_read():
-    assert unpack_tensors(repacked(zipfile.ZIP_STORED))["w"].shape == (10**6,)
+def test_an_archive_that_another_tool_has_packed_is_refused():
+    """Zip readers disagree about archives, so only the layout of torch.save is read."""
+    with pytest.raises(ValueError, match=r"as torch\.save ends one"):
+        unpack_tensors(repacked(zipfile.ZIP_STORED))
 
 
 def test_views_of_one_tensor_are_no_bomb():

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 
 from scripts.artifacts import unpack_tensors
 from scripts.checkpoints import Checkpoints
-from scripts.errors import BudgetEnded
+from scripts.errors import BudgetEnded, InputError
 from scripts.event_log import EventLog
 from scripts.execution.executor import Executor, Load, Task, Update, WorkerEvent
 from scripts.execution.pace import Pace
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.training.spec import Outcome, RunSpec
+from scripts.training.state_record import checked_state
 
 _GRACE, _LEAST_GRACE_S = 0.03, 2.0  # of the time that was left, and seconds: for epochs in flight at the deadline
 
@@ -195,5 +196,10 @@ def _task(spec: RunSpec, checkpoints: Checkpoints, watch: Watch) -> Task:
     packed, state, warning = checkpoints.load(spec.name)
     if warning:
         watch.warn(warning)
-    watch.started(spec, state.get("history", []))
+    try:
+        history = [] if packed is None else checked_state(state)["history"]
+    except ValueError as error:
+        remedy = "remove it; the run then starts from the beginning"
+        raise InputError(str(error), str(checkpoints.path(spec.name)), remedy) from error
+    watch.started(spec, history)
     return Task(spec, packed)

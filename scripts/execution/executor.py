@@ -23,6 +23,7 @@ from scripts.training.pauses import outcome_at
 from scripts.training.population import Population
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport, Outcome, RunSpec
+from scripts.training.state_record import check_fits
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,7 @@ def carried(carrier: Carrier) -> Iterator[list[Update] | Exception]:
 def _load(run: TrainingRun, state: bytes) -> None:
     try:
         run.load_state_dict(unpack_tensors(state))
+        check_fits(run)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if _is_memory(error):
             raise

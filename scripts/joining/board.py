@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import secrets
 import shutil
 import warnings
@@ -24,10 +23,9 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import TrialState
 from sqlalchemy import URL
 
-from scripts.artifacts import read_json, write_json
-from scripts.config import NAME_PATTERN
-from scripts.durable_files import environment_errors, write_bytes
-from scripts.errors import EnvironmentFailed, InputError, MissingInputError
+from scripts.artifacts import MAX_TENSOR_BYTES, read_json, write_json
+from scripts.durable_files import environment_errors, read_regular, write_bytes
+from scripts.errors import EnvironmentFailed, MissingInputError
 from scripts.execution.executor import Task, Update
 from scripts.joining.packing import pack_tasks, pack_updates, unpack_tasks, unpack_updates
 from scripts.patience import patiently
@@ -123,7 +121,7 @@ class Board:
         """
         path = self._folder / f"{number}.{k}.updates"
         with environment_errors(path):
-            content = path.read_bytes()
+            content = read_regular(path, MAX_TENSOR_BYTES)
         try:
             updates = unpack_updates(content)
         except ValueError as error:
@@ -187,7 +185,7 @@ class Board:
         path = self._folder / f"{token}.tasks"
         try:
             with environment_errors(path):
-                return unpack_tasks(path.read_bytes())
+                return unpack_tasks(read_regular(path, MAX_TENSOR_BYTES))
         except EnvironmentFailed:
             if not path.exists():
                 raise Withdrawn from None
@@ -264,12 +262,8 @@ def board_name(run_dir: RunDir, phase: str | None) -> str | None:
     InputError
         Its file is damaged, or the name, which is also that of a folder, is not a plain one.
     """
-    path = run_dir.joining / "board.json"
     try:
-        body = read_json(path, "the deciding process")
+        body = read_json(run_dir.joining / "board.json", "the deciding process")
     except MissingInputError:
         return None
-    name = body.get("study_name")
-    if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
-        raise InputError("study_name is not a plain name", str(path), f"remove the folder {run_dir.joining}")
-    return name if phase in (None, body.get("phase")) else None
+    return str(body["study_name"]) if phase in (None, body["phase"]) else None

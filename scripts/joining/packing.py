@@ -5,15 +5,18 @@ Whoever reads a task adds its own device and the factories of its own config: no
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from scripts.artifacts import pack_tensors, unpack_tensors
+from scripts.config import NAME_PATTERN
 from scripts.evaluation.returns import TradingRules
 from scripts.execution.executor import Task, Update
 from scripts.search_space import Hyperparameters
@@ -41,16 +44,20 @@ def unpack_tasks(content: bytes) -> list[Task]:
         The content is damaged.
     """
     tensors = unpack_tensors(content)
-    tasks = []
-    for k, plain in enumerate(json.loads(tensors["specs"])):
-        rows = {name: tensors[f"{name}_{k}"].numpy() for name in _ROWS}
-        parts = {
-            "address": tuple(plain["address"]),
-            "hyperparameters": Hyperparameters.model_validate(plain["hyperparameters"]),
-            "trading": TradingRules(**plain["trading"]),
-        }
-        tasks.append(Task(RunSpec(**plain | parts | rows), _state(tensors, k)))
-    return tasks
+    with _damage():
+        return [_task(tensors, k, plain) for k, plain in enumerate(json.loads(tensors["specs"]))]
+
+
+def _task(tensors: dict[str, Any], k: int, plain: dict[str, Any]) -> Task:
+    rows = {name: tensors[f"{name}_{k}"].numpy() for name in _ROWS}
+    parts = {
+        "address": tuple(plain["address"]),
+        "hyperparameters": Hyperparameters.model_validate(plain["hyperparameters"]),
+        "trading": TradingRules(**plain["trading"]),
+    }
+    if not re.fullmatch(NAME_PATTERN, plain["name"]) or any(name in plain for name in _OWN):
+        raise ValueError("its name is not a plain one, or it names code")
+    return Task(RunSpec(**plain | parts | rows), _state(tensors, k))
 
 
 def pack_updates(updates: Sequence[Update]) -> bytes:
@@ -62,16 +69,27 @@ def pack_updates(updates: Sequence[Update]) -> bytes:
 def unpack_updates(content: bytes) -> list[Update]:
     """Inverse of `pack_updates`; errors as `unpack_tasks`."""
     tensors = unpack_tensors(content)
-    updates = []
-    for k, plain in enumerate(json.loads(tensors["updates"])):
-        parts = {
-            "report": None if plain["report"] is None else EpochReport(**plain["report"]),
-            "outcome": None if plain["outcome"] is None else Outcome.from_dict(plain["outcome"]),
-            "history": tuple(plain["history"]),
-            "state": _state(tensors, k),
-        }
-        updates.append(Update(**plain | parts))
-    return updates
+    with _damage():
+        return [_update(tensors, k, plain) for k, plain in enumerate(json.loads(tensors["updates"]))]
+
+
+def _update(tensors: dict[str, Any], k: int, plain: dict[str, Any]) -> Update:
+    parts = {
+        "report": None if plain["report"] is None else EpochReport(**plain["report"]),
+        "outcome": None if plain["outcome"] is None else Outcome.from_dict(plain["outcome"]),
+        "history": tuple(plain["history"]),
+        "state": _state(tensors, k),
+    }
+    return Update(**plain | parts)
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Turn what a wrong shape of the content raises into ValueError."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"does not hold what it should: {type(error).__name__}") from error
 
 
 def _plain_spec(spec: RunSpec) -> dict[str, Any]:

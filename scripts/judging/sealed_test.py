@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scripts.artifacts import read_json, read_tensors, write_json
+from scripts.artifacts import read_json, write_json
 from scripts.carrying_on import inherit_openings
 from scripts.cli import Session
 from scripts.conclusions import shortfall
@@ -20,7 +20,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.mapped_rows import MemoryBound
 from scripts.data.preprocessing import Preprocessor
-from scripts.deployment import FinalModel, make_model
+from scripts.deployment import FinalModel, make_model, read_model
 from scripts.durable_files import file_sha256, read_regular, sha256, write_bytes
 from scripts.errors import InputError
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
@@ -81,7 +81,7 @@ def evaluate(session: Session) -> None:
     """Evaluate the final model; write predictions.csv, report.html, model_card.md and, last, the results."""
     run_dir = session.run_dir
     path, other = session.arguments.model or run_dir.final_model, session.arguments.data
-    content = read_tensors(path, FINAL, kind="final_model")
+    content = read_model(path)
     # Refuses flags that would have no effect; what is left is the model's own experiment, its data perhaps moved.
     experiment = load_later(session, content["experiment"], FINAL)
     model = make_model(content, path, experiment.models)

@@ -11,6 +11,7 @@ import torch
 from scripts.checkpoints import Checkpoints
 from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
+from scripts.errors import InputError
 from scripts.evaluation.metrics import auc_by_row
 from scripts.training.simulated_trading import SimulatedTrading
 
@@ -40,7 +41,10 @@ def validation_ledger(
         packed, state, _ = checkpoints.load(name)
         if packed is None:
             continue  # its checkpoint was removed; the corrections then count on the other trials
-        logits = state["validation_logits"]
+        logits = state.get("validation_logits", torch.empty(0))
+        if logits.shape != (len(rows), dataset.n_classes) or logits.dtype != torch.float32:
+            remedy = "remove it; the corrections then count on the other trials"
+            raise InputError("does not hold the predictions of its trial", str(checkpoints.path(name)), remedy)
         losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         hits = (logits.argmax(dim=1) == targets).numpy()
         areas = auc_by_row(targets.numpy(), logits.double().softmax(dim=1).numpy())
