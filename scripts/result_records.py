@@ -13,8 +13,8 @@ from scripts.record_base import Count, Curve, Files, Made, Pair, Record
 class DecisionRule(Record):
     """How probabilities become decisions."""
 
-    threshold: float
-    margin: float
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None
+    margin: Annotated[float, Field(ge=0, lt=2)]
     reason: str
 
 

@@ -36,7 +36,12 @@ def write_model(path, experiment: Experiment, hyperparameters, decision=DECISION
             work.outcomes |= {run_name(part, member, seed): spent for part in ("holdout", "all")}
     bias = torch.linspace(-0.2, 0.2, dataset.n_classes, dtype=torch.float64).numpy()
     calibrations = [Calibration(0.7 + 0.1 * k, (1 - k) * bias) for k in range(len(work.members))]
-    content = model_content(work, best, calibrations, {"tuning": 3, "extended": 2, "final": 1}) | changed
+    made = {
+        "config_hash": "",
+        "data_fingerprint": dataset.fingerprint,
+        "sealed_fingerprint": dataset.sealed_fingerprint,
+    }
+    content = made | model_content(work, best, calibrations, {"tuning": 3, "extended": 2, "final": 1}) | changed
     for name in without:
         del content[name]
     write_tensors(path, content)
