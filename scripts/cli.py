@@ -1,28 +1,26 @@
-"""What every command shares: its lock, its signals, its answer as JSON, and the exit code of each kind of error."""
+"""Session and life of every command: flags, lock of the run directory, run, end."""
 
 from __future__ import annotations
 
+from scripts import interruption  # first of all, so that signals are heeded during the other imports
+
+# isort: split
 import argparse
 import contextlib
 import io
-import json
 import os
 import shlex
-import shutil
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from scripts import environment
 from scripts.addresses import check_addresses, is_address
-from scripts.durable_files import failure_of_the_machine
-from scripts.errors import EnvironmentFailed, HyperError, InputError, Interrupted
+from scripts.answers import account_for, end_interrupted, only_for_json, print_answer, started_by
+from scripts.errors import InputError
 from scripts.flags import AddFlags, make_parser
 from scripts.selection import PREFERENCES
 
@@ -122,15 +120,15 @@ class Session:
         given = self.arguments.run_dir
         where = [] if given == Path(".") else ["--run-dir", str(given)]
         families = [part for name, factory in (models or {}).items() for part in ("--set", f"models.{name}={factory}")]
-        return shlex.join([*_started_by(script), *where, *families, *flags])
+        return shlex.join([*started_by(script), *where, *families, *flags])
 
     def same_command(self, without: str) -> str:
         """The command line itself without one of its flags."""
-        return shlex.join([*_started_by(self.answer["command"]), *(part for part in sys.argv[1:] if part != without)])
+        return shlex.join([*started_by(self.answer["command"]), *(part for part in sys.argv[1:] if part != without)])
 
     def next_run(self, run: str | None = None) -> str:
         """Command line of a whole run that carries on from this one, or from `run`."""
-        return shlex.join([*_started_by("run_pipeline.sh"), "--next", run or str(self.arguments.run_dir)])
+        return shlex.join([*started_by("run_pipeline.sh"), "--next", run or str(self.arguments.run_dir)])
 
     @property
     def assignments(self) -> list[str]:
@@ -216,73 +214,24 @@ def command(
 
         complete(parser)
     started = time.monotonic()
-    output = _only_for_json() if "--json" in sys.argv[1:] else None
+    output = only_for_json() if "--json" in sys.argv[1:] else None
     answer: dict[str, Any] = {"command": parser.prog, "exit_code": 0}
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
             stream.reconfigure(errors="backslashreplace")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    interruption.heed_in_calls(lambda: end_interrupted(answer, output, started))
     try:
         arguments = parser.parse_args()
         environment.check()
         _run(arguments, run, arguments.dry_run or only_reads(arguments), answer, joins)
-    except HyperError as error:
-        _refuse(answer, error, error.exit_code)
-    except Interrupted:
-        _refuse(answer, HyperError("interrupted", "", "the same command goes on where it was"), Interrupted.exit_code)
-    except MemoryError:
-        remedy = "use fewer --workers or less data, then the same command"
-        _refuse(answer, EnvironmentFailed("out of memory", "", remedy), EnvironmentFailed.exit_code)
-    except OSError as error:
-        if (failed := failure_of_the_machine(error)) is None:
-            _tell_defect(answer, error)
-        else:
-            _refuse(answer, failed, failed.exit_code)
-    except Exception as defect:
-        _tell_defect(answer, defect)
+    except BaseException as error:
+        interruption.ignore()
+        account_for(error, answer)
     with contextlib.suppress(OSError, AttributeError):  # a closed terminal changes no result
         sys.stdout.flush()
-    if output is not None:
-        with contextlib.suppress(OSError):
-            print(json.dumps(answer | {"seconds": round(time.monotonic() - started, 3)}), file=output, flush=True)
+    interruption.ignore()
+    print_answer(answer, output, started)
     sys.exit(answer["exit_code"])
-
-
-def _only_for_json() -> TextIO:
-    """Standard output, for one object alone: what else is printed, also by workers, goes to standard error from now."""
-    if sys.stdout is None:  # the shell closed it
-        return open(os.devnull, "w")
-    sys.stdout.flush()
-    kept = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    elsewhere = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
-    os.dup2(elsewhere.fileno(), sys.stdout.fileno())
-    return kept
-
-
-def _refuse(answer: dict[str, Any], error: HyperError, exit_code: int) -> None:
-    """Say in one line what went wrong, and put it into the answer."""
-    print(f"{answer['command']}: {error}", file=sys.stderr)
-    answer |= {"exit_code": exit_code, "error": {"what": error.what, "where": error.where, "remedy": error.remedy}}
-    if exit_code in (4, 5, Interrupted.exit_code):
-        answer["next"] = shlex.join([*_started_by(answer["command"]), *sys.argv[1:]])
-
-
-def _tell_defect(answer: dict[str, Any], defect: Exception) -> None:
-    """Show where an error of this program happened, and put it into the answer."""
-    traceback.print_exception(defect)
-    answer |= {"exit_code": HyperError.exit_code, "error": {"what": repr(defect), "where": "", "remedy": ""}}
-
-
-def _started_by(script: str) -> list[str]:
-    """How to start a script that lies beside this one: by itself where its first line finds this same Python."""
-    path = f"{Path(sys.argv[0]).parent}/{script}"
-    found = shutil.which("python3")
-    if script.endswith(".sh") or (found is not None and Path(found).parent == Path(sys.executable).parent):
-        return [path]
-    python = Path(sys.executable)
-    here = Path.cwd()
-    return [str(python.relative_to(here) if python.is_relative_to(here) else python), path]
 
 
 def _run(
@@ -309,6 +258,8 @@ def _run(
     session = Session(arguments, run_dir, deadline, started, answer, _storage(arguments))
     check_addresses(arguments, with_server=session.storage is not None)
     with contextlib.ExitStack() as held:
+        if on_object_storage or session.storage is not None or arguments.execution == "ray":
+            held.enter_context(interruption.raised())
         if on_object_storage:
             from scripts.object_storage.mirror import mirrored
 
@@ -316,11 +267,13 @@ def _run(
             session = replace(session, run_dir=RunDir(folder), mirror=mirror)
         if only_reads:
             session.run_dir.check_files()
-            run(session)
+            with interruption.work():
+                run(session)
         elif _hold(session, joins and session.shares_work, held):
             if note := file_system_note(session.run_dir.path):
                 session.say(f"note: {note}")
-            run(session)
+            with interruption.work():
+                run(session)
 
 
 def _hold(session: Session, joins: bool, held: contextlib.ExitStack) -> bool:
@@ -350,10 +303,3 @@ def _storage(arguments: argparse.Namespace) -> URL | None:
     from scripts.tuning.storage import server_url
 
     return server_url(given, from_command_line=arguments.storage is not None)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End now: every write is atomic, so any moment is a good one. A second signal does not wait for clean-up."""
-    for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(again, lambda *_: os._exit(Interrupted.exit_code))
-    raise Interrupted

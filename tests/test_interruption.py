@@ -1,12 +1,15 @@
 """Interruptions: killed, asked to stop, out of time; the same command goes on and ends in the same bits."""
 
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +90,100 @@ def test_a_signal_ends_the_search_resumably(finished_run, tmp_path, number, work
     assert code == 130, errors
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
+
+
+def heeds_signals(process):
+    """Wait until a process has its own handler of SIGTERM."""
+    while process.poll() is None:
+        caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
+        if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5, 3.0])
+def test_a_signal_while_a_command_starts_ends_it_with_one_line(tmp_path, seconds):
+    """Ctrl-C reaches the process that workers are forked from too, while it imports."""
+    for script, flags in ((SCRIPTS[0], ["--workers", "2"]), (SCRIPTS[0], ["--workers", "1", "--json"])):
+        arguments = command(script, tmp_path / "run", *flags)
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        heeds_signals(process)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors
+        assert len(errors.splitlines()) == 1, errors
+        if "--json" in flags:
+            assert json.loads(said)["exit_code"] == 130
+
+
+PROGRAM = """
+import os, signal, sqlite3, sys, time
+sys.path.insert(0, sys.argv[1])
+from scripts import interruption
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+if sys.argv[2] == "destructor":
+    interruption.heed()
+    late = Late()
+    del late
+if sys.argv[2] == "library":
+    interruption.heed_in_calls(lambda: interruption.tell("program"))
+    print(flush=True)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT count(*) FROM n"
+    sqlite3.connect(":memory:").execute(endless)
+if sys.argv[2] == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interruption.heed()
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("alive")
+if sys.argv[2] == "raised":
+    interruption.heed_in_calls(lambda: interruption.tell("program"))
+    with interruption.raised(), interruption.work():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        finally:
+            print("in order")
+"""
+
+
+def program(what):
+    """A process that heeds signals while it does something."""
+    arguments = [sys.executable, "-c", PROGRAM, str(ROOT), what]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_no_destructor_swallows_a_signal():
+    process = program("destructor")
+    assert "interrupted" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+
+
+def test_a_long_call_of_a_library_is_ended_by_a_signal():
+    """Python's own handlers would wait for its end, which never comes."""
+    process = program("library")
+    process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert "interrupted" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+
+
+def test_a_hangup_does_not_end_a_command_begun_by_nohup():
+    process = program("nohup")
+    assert process.communicate(timeout=60) == ("alive\n", "")
+
+
+def test_what_must_be_left_in_order_is_unwound():
+    process = program("raised")
+    said, errors = process.communicate(timeout=60)
+    assert said == "in order\n"
+    assert "Interrupted" in errors
 
 
 def test_a_killed_search_with_two_workers_loses_no_trial(finished_run, tmp_path):

@@ -6,9 +6,9 @@ end when their parent does, and one that dies or hangs is replaced and its run g
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -188,15 +188,16 @@ class ProcessExecutor:
 
 def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
     """Body of a worker; its number says which of several GPUs is its own, where a run names none."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the shell reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    dataset, carrier = shared.mapped(), None
+    with contextlib.suppress(EOFError, ConnectionError):  # of a parent that has gone
+        _carry_all(pipe, shared.mapped(), number)
+
+
+def _carry_all(pipe: Connection, dataset: Dataset, number: int) -> None:
+    carrier = None
     while True:
-        try:
-            tasks, apart = pipe.recv()
-        except EOFError:
-            return
+        tasks, apart = pipe.recv()
         if tasks[0].spec.device == "cuda":
             torch.cuda.set_device(number % torch.cuda.device_count())
         carrier = Carrier(tasks, dataset, apart, carrier.last_run if carrier else None)
