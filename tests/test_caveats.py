@@ -7,7 +7,7 @@ from scripts.judging.caveats import caveats, is_imbalanced, openings_caveat
 SOUND = {
     "n_rows": 5000, "n_dates": 500, "block_length_dates": 2.0, "n_effective": 4000.0,
     "skill": 0.05, "skill_se": 0.01, "skill_ci95": [0.03, 0.07], "skill_p_value": 0.001, "verdict": "skill",
-    "skill_degrees_of_freedom": 60, "detectable_skill": 0.028,
+    "skill_degrees_of_freedom": 60, "detectable_skill": 0.028, "constant_answer": None,
     "promised": {"skill": 0.055, "skill_se": 0.01},
     "returns": {"net": 0.1}, "ece": 0.01, "class_shares": [0.48, 0.52], "balanced_accuracy": 0.55, "mcc": 0.1,
     "average_precision": 0.5, "drift": [{"feature": "a", "psi": 0.05}], "n_duplicates": 0,
@@ -22,9 +22,13 @@ def test_sound_figures_need_no_warning():
     ("changed", "words"),
     [
         ({"promised": {"skill": 0.15, "skill_se": 0.01}}, "regime break: cross-validation and test disagree"),
-        ({"verdict": "no skill", "skill_ci95": [-0.01, 0.02]}, "5,000 rows, worth 4,000 independent ones, can tell"),
-        ({"n_dates": 20}, "20 dates in 10 blocks are too few"),
-        ({"block_length_dates": 100.0}, "500 dates in 5 blocks are too few"),
+        (
+            {"verdict": "no skill", "skill_ci95": [-0.01, 0.02]},
+            "rows, worth 4,000 independent ones, shows a skill of 0.028",
+        ),
+        ({"n_dates": 20}, "20 dates with the dependence of 10 independent ones are too few"),
+        ({"block_length_dates": 100.0}, "500 dates with the dependence of 5 independent ones are too few"),
+        ({"constant_answer": {"class": "up", "share": 0.994}}, "the model answers 'up' in 99.4% of the rows"),
         ({"skill_se": 0.0}, "same answers as the best naive rule"),
         ({"returns": {"net": -0.02}}, "not profitable after costs"),
         ({"ece": 0.09}, "not calibrated (expected calibration error 0.090)"),

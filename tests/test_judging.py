@@ -10,6 +10,7 @@ from scripts.config import DataConfig, Experiment, SyntheticConfig
 from scripts.data.loading import load_development, load_sealed
 from scripts.judging.judged_rows import JudgedRows
 from scripts.judging.scores import Predictions, _accuracy_fields, score
+from scripts.reporting.evaluation_page import verdict_sentence
 from tests.conftest import artifact
 
 EXPERIMENT = Experiment(data=DataConfig(synthetic=SyntheticConfig(n_tickers=6, n_days=900, rho=0.4)))
@@ -50,6 +51,29 @@ def test_noise_has_no_skill_and_an_expected_accuracy_of_its_own(market):
     assert fields["verdict"] != "skill"
     assert fields["expected_accuracy"] == pytest.approx(np.where(up > 0.5, market[2], 1 - market[2]).mean())
     assert any(w.startswith("regime break") for w in fields["warnings"])
+
+
+def test_a_model_that_nearly_always_answers_one_class_is_named_first(market):
+    up = np.where(np.arange(len(market[2])) % 100 == 0, 0.4, 0.6)
+    fields = judged(market, up).fields
+    assert fields["constant_answer"] == {"class": "up", "share": pytest.approx((up > 0.5).mean())}
+    assert fields["warnings"][0].startswith("the model answers 'up' in 99.0% of the rows")
+    assert fields["detectable_skill"] is None  # of other rules that are nearly constant
+    assert not any("shows a skill of" in warning for warning in fields["warnings"])
+    assert verdict_sentence(fields).startswith("The model answers 'up' in 99.0 % of the rows. No skill")
+    assert judged(market, market[2]).fields["constant_answer"] is None
+
+
+def test_the_verdict_rests_on_the_probabilities_where_accuracy_does_not_show_a_weak_signal(market):
+    weak = 0.5 + 0.02 * (market[2] - market[2].mean())
+    noise = np.random.default_rng(1).uniform(-0.022, 0.022, len(weak))
+    fields = judged(market, weak + noise).fields
+    assert fields["primary_test"]["name"] == "forecast encompassing"
+    assert fields["primary_test"]["statistic"] > 0
+    assert fields["primary_test"]["p_value"] < 0.05
+    assert fields["skill"] > 0 >= fields["skill_ci95"][0]
+    assert fields["verdict"] == "skill"
+    assert "accuracy alone does not show it" in verdict_sentence(fields)
 
 
 def test_naive_rule_seeds_and_curves_are_those_of_the_same_rows(market):
@@ -98,8 +122,10 @@ def test_every_figure_of_a_further_look_is_corrected_and_never_surer_than_that_o
         assert later[name][0] < first[name][0] and later[name][1] > first[name][1], name
     assert later["skill_p_value"] == pytest.approx(min(1.0, openings * first["skill_p_value"]))
     assert later["corrected_for_openings"] == openings
-    low, high = later["skill_ci95"]
-    assert later["verdict"] == ("skill" if low > 0 else "worse than naive" if high < 0 else "no skill")
+    (low, high), test = later["skill_ci95"], later["primary_test"]
+    assert test["p_value"] == pytest.approx(min(1.0, openings * first["primary_test"]["p_value"]))
+    shown = low > 0 or (later["skill"] > 0 and test["statistic"] > 0 and test["p_value"] <= 0.05)
+    assert later["verdict"] == ("worse than naive" if high < 0 else "skill" if shown else "no skill")
     for name in ("accuracy_ci95", "skill_ci95", "skill_p_value", "verdict"):
         assert later[f"{name}_uncorrected"] == first[name] == first[f"{name}_uncorrected"]
     assert later["detectable_skill"] > first["detectable_skill"]
@@ -117,7 +143,8 @@ def test_a_chance_result_of_a_few_looks_is_not_called_skill(market):
     for n_right in range(0, len(y), 3):
         predicted = noisy.copy()
         predicted[order[:n_right]] = y[order[:n_right]]
-        first, fifth = (_accuracy_fields(JudgedRows.of(development, sealed, predicted, 0, k)) for k in (1, 5))
+        looks = (JudgedRows.of(development, sealed, predicted, 0, k) for k in (1, 5))
+        first, fifth = (_accuracy_fields(look, np.full((len(y), 2), 0.5)) for look in looks)
         if first["verdict"] == "skill":
             break
     assert 0.01 < first["skill_p_value"] < 0.05 and fifth["skill_p_value"] == 5 * first["skill_p_value"]

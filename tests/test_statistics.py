@@ -56,7 +56,6 @@ from scripts.evaluation.statistics import (
     difference_interval,
     mean_intervals,
     minimum_detectable_skill,
-    verdict,
 )
 from tests.reference_cases import reference_cases
 
@@ -461,7 +460,6 @@ def test_paired_difference_of_equal_predictions_is_nil() -> None:
     date, hits = ragged_panel(8)
     same = difference_interval(hits, hits, date, 1)
     assert (same.estimate, same.se, same.low, same.high) == (0.0, 0.0, 0.0, 0.0)
-    assert verdict(same.low, same.high) == "no skill"
 
 
 def test_quantities_of_the_same_rows_keep_their_own_dependence() -> None:
@@ -505,15 +503,6 @@ def test_a_single_date_has_no_uncertainty_to_state(date: np.ndarray | None) -> N
     hits = np.ones(1 if date is None else 5)
     with pytest.raises(InputError, match="at least two dates"):
         accuracy_interval(hits, date, 1)
-
-
-def test_verdict_follows_the_interval() -> None:
-    assert [verdict(*bounds) for bounds in [(0.01, 0.02), (-0.01, 0.02), (-0.02, -0.01), (0.0, 0.1)]] == [
-        "skill",
-        "no skill",
-        "worse than naive",
-        "no skill",
-    ]
 
 
 @pytest.mark.parametrize("freedom", [2, 9, 200])
@@ -578,10 +567,11 @@ def test_a_skill_that_is_equal_on_every_date_has_a_standard_error(value: float) 
         assert skill.se > 0
         assert skill.p_value is not None
         assert skill.low < value < skill.high
-        assert (verdict(skill.low, skill.high) == "no skill") == (n_dates < 3)
+        assert (skill.low < 0 < skill.high) == (n_dates < 3)
     # Two tickers with opposite labels: the skill of a date is one half, whatever happens.
     skill = accuracy_interval(np.tile([value, 0.0], 2), np.repeat(np.arange(2), 2), 1)
-    assert skill.p_value is not None and verdict(skill.low, skill.high) == "no skill"
+    assert skill.p_value is not None
+    assert skill.low < 0 < skill.high
 
 
 def test_pbo_is_one_half_without_skill_and_nil_for_a_dominant_trial() -> None:

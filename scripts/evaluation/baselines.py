@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,6 +32,28 @@ def naive_predictions(y: np.ndarray, majority_class: int, rules: Mapping[str, np
     constants = {BEST_CONSTANT: int(np.bincount(y).argmax()), MAJORITY: majority_class}
     said = {name: np.full(len(y), constant) for name, constant in constants.items()}
     return said | {name: np.where(rule == UNKNOWN, majority_class, rule) for name, rule in rules.items()}
+
+
+def constant_answers(n: int, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Answers of the rules that always say one class, each of shape (n,), by the name of the class."""
+    return {f"always {name}": np.full(n, k) for k, name in enumerate(classes)}
+
+
+def helps(y: np.ndarray, rule: np.ndarray) -> bool:
+    """Whether a rule is right more often than by chance, given how often each class occurs and is said.
+
+    Parameters
+    ----------
+    y, rule : ndarray of int, shape (n,)
+        Labels and the rule's answers; rows where it knows none are left out.
+    """
+    known = rule != UNKNOWN
+    if not known.any():
+        return False
+    y, rule = y[known], rule[known]
+    n_classes = int(max(y.max(), rule.max())) + 1
+    chance = np.bincount(y, minlength=n_classes) @ np.bincount(rule, minlength=n_classes) / len(y) ** 2
+    return bool((y == rule).mean() > chance)
 
 
 def naive_accuracies(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Confidence intervals of accuracies, differences and other means on a panel, and the verdict.
+"""Confidence intervals of accuracies, differences and other means on a panel.
 
 Rows of one date share the market, and rows whose labels look several bars ahead share bars. So rows are summed by date,
 and the standard error allows for the dependence between dates (`long_run_variance`). Independent rows would be far too
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy.special import nctdtrinc, stdtr, stdtrit  # scipy.stats takes long to import
@@ -18,7 +17,6 @@ from scipy.special import nctdtrinc, stdtr, stdtrit  # scipy.stats takes long to
 from scripts.errors import InputError
 from scripts.evaluation.long_run_variance import MeanVariance, mean_variance
 
-Verdict = Literal["skill", "no skill", "worse than naive"]
 _ROUNDING = 1e-9  # of the largest value: dates that differ by less are equal
 
 
@@ -142,13 +140,6 @@ def mean_intervals(values: Mapping[str, np.ndarray], date: np.ndarray | None, ho
         name: _interval(column, own, counts, date is None, horizon)
         for (name, column), own in zip(columns.items(), sums.T, strict=True)
     }
-
-
-def verdict(skill_low: float, skill_high: float) -> Verdict:
-    """What the 95 % interval of the skill (accuracy minus that of the best naive rule) says."""
-    if skill_low > 0.0:
-        return "skill"
-    return "worse than naive" if skill_high < 0.0 else "no skill"
 
 
 def minimum_detectable_skill(

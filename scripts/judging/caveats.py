@@ -45,6 +45,25 @@ def openings_caveat(fields: Fields, words: str) -> list[str]:
     ]
 
 
+def _constant(fields: Fields) -> Iterator[str]:
+    if (answer := fields["constant_answer"]) is not None:
+        yield (
+            f"the model answers {answer['class']!r} in {answer['share']:.1%} of the rows: "
+            "its accuracy is that of a constant answer"
+        )
+
+
+def _few_dates(fields: Fields) -> Iterator[str]:
+    if fields["n_dates"] is None:
+        return
+    n_blocks = int(fields["n_dates"] / max(1.0, fields["block_length_dates"]))
+    if fields["n_dates"] < _FEW_DATES or n_blocks < _FEW_BLOCKS:
+        yield (
+            f"{fields['n_dates']} dates with the dependence of {n_blocks} independent ones are too few: "
+            "intervals may be too narrow"
+        )
+
+
 def _regime_break(fields: Fields) -> Iterator[str]:
     promised, error = fields["promised"]["skill"], fields["promised"]["skill_se"]
     if promised is None or error is None:
@@ -67,14 +86,10 @@ def _independence(fields: Fields) -> Iterator[str]:
     if fields["skill_se"] == 0:
         yield "the model gives the same answers as the best naive rule"
         return
-    if fields["n_dates"] is not None:
-        n_blocks = int(fields["n_dates"] / max(1.0, fields["block_length_dates"]))
-        if fields["n_dates"] < _FEW_DATES or n_blocks < _FEW_BLOCKS:
-            yield f"{fields['n_dates']} dates in {n_blocks} blocks are too few to tell"
-    if fields["verdict"] == "no skill":
+    if fields["verdict"] == "no skill" and fields["detectable_skill"] is not None:
         least, effective = fields["detectable_skill"], fields["n_effective"]
         worth = "" if effective is None else f", worth {effective:,.0f} independent ones,"
-        yield f"these {fields['n_rows']:,} rows{worth} can tell a skill of {least:.3f} or more (with 80 % power)"
+        yield f"the accuracy on these {fields['n_rows']:,} rows{worth} shows a skill of {least:.3f} or more (80% power)"
 
 
 def _profit(fields: Fields) -> Iterator[str]:
@@ -117,8 +132,10 @@ def _duplicates(fields: Fields) -> Iterator[str]:
 
 
 _FINDERS: tuple[Callable[[Fields], Iterator[str]], ...] = (
+    _constant,
     _regime_break,
     _shortfall,
+    _few_dates,
     _independence,
     _profit,
     _balance,

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from scripts.data.dataset import Dataset
-from scripts.evaluation.baselines import best_naive, naive_accuracies
+from scripts.evaluation.baselines import best_naive, constant_answers, helps, naive_accuracies, naive_predictions
+from scripts.evaluation.skill import EncompassingTest, Skill, encompassing_test, skill_over
 from scripts.evaluation.statistics import Interval, mean_intervals
 from scripts.random_keys import numpy_generator
 
@@ -29,6 +30,10 @@ class JudgedRows:
         The most accurate of them.
     naive_predicted : ndarray of int64
         What it says.
+    rules : dict of str to ndarray of int64
+        Answers of every constant class and of each of the label's own rules.
+    helpful : tuple of str
+        Names of the label's rules that are right more often than by chance on the development rows.
     seed : int
     openings : int
         Looks at these rows so far: each is a chance, so that every interval has confidence 1 - 0.05 / openings.
@@ -40,6 +45,8 @@ class JudgedRows:
     naive: dict[str, float]
     naive_name: str
     naive_predicted: np.ndarray
+    rules: dict[str, np.ndarray]
+    helpful: tuple[str, ...]
     seed: int
     openings: int = 1
 
@@ -53,7 +60,12 @@ class JudgedRows:
         majority = int(np.bincount(development.y[development.rows]).argmax())
         rules = {name: rule[rows] for name, rule in dataset.naive.items()}
         name, said = best_naive(y, majority, rules)
-        return cls(dataset, y, predicted, naive_accuracies(y, majority, rules), name, said, seed, openings)
+        fixed = naive_predictions(y, majority, rules)
+        answers = constant_answers(len(y), dataset.classes) | {rule: fixed[rule] for rule in rules}
+        known = {rule: own[development.rows] for rule, own in development.naive.items()}
+        helpful = tuple(rule for rule, own in known.items() if helps(development.y[development.rows], own))
+        accuracies = naive_accuracies(y, majority, rules)
+        return cls(dataset, y, predicted, accuracies, name, said, answers, helpful, seed, openings)
 
     @cached_property
     def hits(self) -> np.ndarray:
@@ -64,6 +76,17 @@ class JudgedRows:
     def naive_hits(self) -> np.ndarray:
         """1 where the best naive rule is right, else 0."""
         return (self.naive_predicted == self.y).astype(np.float64)
+
+    @cached_property
+    def skill(self) -> Skill:
+        """Accuracy less that of every fixed rule."""
+        right = {name: (answers == self.y).astype(np.float64) for name, answers in self.rules.items()}
+        return skill_over(self.hits, right, self.date, self.dataset.horizon)
+
+    def encompassing(self, probabilities: np.ndarray) -> EncompassingTest:
+        """Test that probabilities, shape (n, n_classes), tell more than the naive rules that help."""
+        answers = [self.rules[name] for name in self.helpful]
+        return encompassing_test(self.y, probabilities, answers, self.date, self.dataset.horizon)
 
     @cached_property
     def date(self) -> np.ndarray | None:

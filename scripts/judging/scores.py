@@ -24,7 +24,8 @@ from scripts.evaluation.metrics import (
     reliability,
 )
 from scripts.evaluation.shift import FeatureDrift, feature_drift, n_shared_rows
-from scripts.evaluation.statistics import Interval, accuracy_interval, minimum_detectable_skill, verdict
+from scripts.evaluation.skill import ENCOMPASSING, EncompassingTest, verdict
+from scripts.evaluation.statistics import Interval, accuracy_interval, minimum_detectable_skill
 from scripts.judging.caveats import caveats, is_imbalanced
 from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
 from scripts.judging.judged_rows import JudgedRows
@@ -33,6 +34,7 @@ from scripts.training.simulated_trading import SimulatedTrading
 
 _PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
 _DRIFT_SHOWN = 20  # features
+_ALIKE = 0.05  # share of rows: a model that differs from a rule in fewer gives nearly its answers
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def score(
     traded = trading_scores(judged, trading, predictions.model, experiment.data)
     fields: dict[str, Any] = {
         **_span(dataset),
-        **_accuracy_fields(judged),
+        **_accuracy_fields(judged, predictions.model),
         "naive": judged.naive,
         "references": {
             name: float((p.argmax(axis=1) == judged.y).mean()) for name, p in predictions.references.items()
@@ -152,10 +154,12 @@ def _span(dataset: Dataset) -> dict[str, Any]:
     return {"n_rows": len(dataset.rows), "first_date": first, "last_date": last}
 
 
-def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
-    """Accuracy and skill, each with its interval, and the verdict."""
-    right = judged.interval(judged.hits)
-    skill = judged.interval(judged.hits - judged.naive_hits)
+def _accuracy_fields(judged: JudgedRows, probabilities: np.ndarray) -> dict[str, Any]:
+    """Accuracy and skill, each with its interval, and the verdict with its primary test."""
+    right, skill = judged.interval(judged.hits), judged.skill.rival
+    primary = judged.encompassing(probabilities)
+    constant = _constant_answer(judged)
+    differs = float(np.mean(judged.predicted != judged.naive_predicted))
     dataset = judged.dataset
     spans = (part[dataset.rows] for part in (dataset.date, dataset.label_end, dataset.ticker))
     return {
@@ -166,11 +170,15 @@ def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
         "skill": skill.estimate,
         "skill_se": skill.se,
         "skill_degrees_of_freedom": skill.degrees_of_freedom,
-        "detectable_skill": minimum_detectable_skill(skill.se, skill.degrees_of_freedom, confidence=judged.confidence),
-        "skill_ci95": [skill.low, skill.high],
-        "skill_p_value": judged.p_value(skill.p_value),
-        "verdict": verdict(skill.low, skill.high),
-        **_uncorrected(judged, right, skill),
+        "detectable_skill": None
+        if constant is not None or differs < _ALIKE
+        else minimum_detectable_skill(skill.se, skill.degrees_of_freedom, confidence=judged.confidence),
+        "skill_ci95": judged.skill.bounds(judged.confidence),
+        "skill_p_value": judged.p_value(judged.skill.p_value),
+        "verdict": verdict(judged.skill, primary, 1.0 - judged.confidence),
+        "primary_test": {"name": ENCOMPASSING, **asdict(primary), "p_value": judged.p_value(primary.p_value)},
+        "constant_answer": constant,
+        **_uncorrected(judged, right, primary),
         "n_dates": skill.n_dates if dataset.has_time else None,
         "block_length_dates": skill.block_length,
         "n_effective": right.n_effective,
@@ -178,16 +186,26 @@ def _accuracy_fields(judged: JudgedRows) -> dict[str, Any]:
     }
 
 
-def _uncorrected(judged: JudgedRows, right: Interval, skill: Interval) -> dict[str, Any]:
+def _uncorrected(judged: JudgedRows, right: Interval, primary: EncompassingTest) -> dict[str, Any]:
     """The number of looks that all figures are corrected for, and the main ones as of a first look."""
-    right, skill = right.at(0.95), skill.at(0.95)
     return {
         "corrected_for_openings": judged.openings,
-        "accuracy_ci95_uncorrected": right.share_bounds,
-        "skill_ci95_uncorrected": [skill.low, skill.high],
-        "skill_p_value_uncorrected": skill.p_value,
-        "verdict_uncorrected": verdict(skill.low, skill.high),
+        "accuracy_ci95_uncorrected": right.at(0.95).share_bounds,
+        "skill_ci95_uncorrected": judged.skill.bounds(),
+        "skill_p_value_uncorrected": judged.skill.p_value,
+        "verdict_uncorrected": verdict(judged.skill, primary),
     }
+
+
+def _constant_answer(judged: JudgedRows) -> dict[str, Any] | None:
+    """Class that the model answers in nearly all rows, though others are not that rare, and its share; else None."""
+    n_classes = judged.dataset.n_classes
+    answered, true = (np.bincount(own, minlength=n_classes) / len(own) for own in (judged.predicted, judged.y))
+    most = int(answered.argmax())
+    others_missed = 1.0 - answered[most] < (1.0 - true[most]) / 2.0
+    if answered[most] < 1.0 - _ALIKE or not others_missed:
+        return None
+    return {"class": judged.dataset.classes[most], "share": float(answered[most])}
 
 
 def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: np.ndarray) -> dict[str, Any]:

@@ -31,6 +31,10 @@ def summarise(session: Session, results: dict[str, Any], model: FinalModel) -> N
         f"verdict       {results['verdict']}: {results['skill']:+.4f} (95 % {skill_low:+.4f} to {skill_high:+.4f}) "
         f"against the best naive rule{_corrected(results)}"
     )
+    test = results["primary_test"]
+    if test["statistic"] is not None:
+        found = f"t {test['statistic']:.2f}, p {test['p_value']:.3g}"
+        session.say(f"              {test['name']} test of the probabilities: {found}")
     versus = results["versus_reference"]
     low, high = versus["ci95"]
     worth, reference = "clearly" if low > 0 else "not clearly", versus["name"].replace("_", " ")

@@ -40,7 +40,7 @@ def _difference_table(e: Mapping[str, Any]) -> Table:
             )
         )
         for name, versus in opponents.items()
-        if versus.get("difference") is not None
+        if versus and versus.get("difference") is not None
     )
     return Table("Accuracy of the model less that of each opponent, paired on the same rows.", columns, rows)
 

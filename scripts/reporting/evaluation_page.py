@@ -132,6 +132,8 @@ def verdict_sentence(e: Mapping[str, Any]) -> str:
         "worse than naive": "The model is worse than a naive rule",
     }
     text = sentences.get(str(e.get("verdict")), "The verdict is not recorded")
+    if (constant := e.get("constant_answer")) is not None:
+        text = f"The model answers '{constant['class']}' in {percent(constant['share'])} of the rows. {text}"
     text += (
         f": {percent(e.get('accuracy'))} of {number(e.get('n_rows'), ',')} {_kind(e)} rows right "
         f"(95 % interval {interval(e.get('accuracy_ci95'))})"
@@ -140,6 +142,7 @@ def verdict_sentence(e: Mapping[str, Any]) -> str:
         text += f", against {percent(best[1])} for the best naive rule ({words(best[0])})"
     if e.get("skill") is not None:
         text += f"; the difference is {points(e['skill'])} (95 % interval {interval(e.get('skill_ci95'), signed=True)})"
+        text += _by_probabilities(e)
     ceiling = e.get("ceiling")
     text += f"; the best possible is {percent(ceiling)}." if ceiling is not None else "."
     if versus := e.get("versus_reference"):
@@ -169,6 +172,16 @@ def sure_of_return(returns: Mapping[str, Any]) -> str:
         return ""
     low, mean, high = (f"{100 * value:+.3f}" for value in (bounds[0], returns["mean_net"], bounds[1]))
     return f"mean per date {mean} % (95 %: {low} to {high})"
+
+
+def _by_probabilities(e: Mapping[str, Any]) -> str:
+    """The test that a verdict of skill rests on where the interval of the accuracy does not show it; else empty."""
+    test, bounds = e.get("primary_test"), e.get("skill_ci95")
+    if e.get("verdict") != "skill" or not test or not bounds or bounds[0] > 0:
+        return ""
+    p = test["p_value"]
+    told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"; accuracy alone does not show it, the probabilities do ({test['name']} test, {told})"
 
 
 def _numbers(e: Mapping[str, Any]) -> tuple[Number, ...]:
