@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.artifacts import read_json
-from scripts.config import Experiment
+from scripts.config import Experiment, recorded_data
 from scripts.config_files import load_experiment
 from scripts.data.dataset import Dataset
 from scripts.errors import MissingInputError
@@ -46,7 +46,8 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
         raise MissingInputError(
             "is missing", str(earlier.suggestion), f"make it with analyze_results.py --run-dir {earlier.path}"
         )
-    return load_experiment(earlier.suggestion, [], base=recorded).recorded()
+    base = {**recorded, "data": recorded_data(recorded["data"])}
+    return load_experiment(earlier.suggestion, [], base=base).recorded()
 
 
 def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experiment, development: Dataset) -> str:

@@ -75,7 +75,9 @@ class DataConfig(Model):
         "sign", description="sign: that of the likeliest class; proportional: mean weighted by the probabilities"
     )
     max_weight: float = Field(1.0, gt=0, le=1, description="largest share of the capital in one ticker")
-    periods_per_year: int = Field(252, ge=1, le=1_000_000, description="bars a year, for yearly Sharpe ratios")
+    periods_per_year: float | None = Field(
+        None, gt=0, le=40_000_000, description="dates a year, for yearly figures; by default from the dates"
+    )
     class_positions: ClassPositions | None = Field(
         None, description="position of each predicted class, -1 (short) to 1 (long); by default that of its name"
     )
@@ -303,6 +305,21 @@ class Experiment(Model):
     def recorded(self) -> dict[str, Any]:
         """The experiment as plain values for artifacts, which never name code to import, nor where it was trained."""
         return self.model_dump(mode="json", exclude=NOT_RECORDED)
+
+
+_BEFORE = {"holding": "bar", "label_price": "close", "ties": "down"}  # what runs without these keys did
+
+
+def recorded_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded section `data` of a run, with the keys that an earlier version did not have, as it meant them.
+
+    Its 252 periods a year were a default that nothing had checked: they are inferred from the dates instead.
+    """
+    if "holding" in data:
+        return dict(data)
+    known = {name: value for name, value in _BEFORE.items() if name in DataConfig.model_fields}
+    inferred = {"periods_per_year": None} if data.get("periods_per_year") == 252 else {}
+    return {**known, **data, **inferred}
 
 
 def config_hash(values: Any) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from scripts.artifacts import read_tensors
-from scripts.config import DataConfig
+from scripts.config import DataConfig, recorded_data
 from scripts.data.class_positions import differing, in_words
 from scripts.data.dataset import Dataset
 from scripts.data.known_categories import refuse_lost_categories, unknown_in_words
@@ -305,7 +305,7 @@ def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str
         if isinstance(error, RuntimeError) and "allocate" in str(error):  # as PyTorch reports it
             raise MemoryError from error
         raise _unfit(path, error) from error
-    config = DataConfig.model_validate(content["experiment"]["data"])
+    config = DataConfig.model_validate(recorded_data(content["experiment"]["data"]))
     return FinalModel(made, preprocessor, config, content)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from scripts.carrying_on import carried_on
 from scripts.cli import Session
-from scripts.config import DataConfig, Experiment, differing_keys
+from scripts.config import DataConfig, Experiment, differing_keys, recorded_data
 from scripts.config_files import given_values, load_experiment
 from scripts.errors import InputError, nearest
 from scripts.inert_keys import inert_keys
@@ -56,7 +56,7 @@ def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Expe
     InputError
         Names each key that the earlier phase had otherwise.
     """
-    path = _yaml_file(session)
+    path, recorded = _yaml_file(session), {**recorded, "data": recorded_data(recorded["data"])}
     experiment = load_experiment(path, session.assignments, base=None if path else recorded)
     now = experiment.recorded()
     if _reads_new_file(session):
@@ -78,7 +78,7 @@ def new_file_config(session: Session, recorded: dict[str, Any]) -> DataConfig:
     """Data config of a model, for the file of --predict or --data, whose notation this call may say by --set."""
     path = _yaml_file(session)
     now = load_experiment(path, session.assignments, base=None if path else recorded).data
-    return DataConfig.model_validate(recorded["data"] | {name: getattr(now, name) for name in _OF_FILE})
+    return DataConfig.model_validate(recorded_data(recorded["data"]) | {name: getattr(now, name) for name in _OF_FILE})
 
 
 def _reads_new_file(session: Session) -> bool:
@@ -88,7 +88,8 @@ def _reads_new_file(session: Session) -> bool:
 
 def comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
     """Sections without the path of the data, which may move: fingerprints tell whether its content is the same."""
-    return {name: {**recorded[name], "path": None} if name == "data" else recorded[name] for name in sections}
+    data = {**recorded_data(recorded["data"]), "path": None}
+    return {name: data if name == "data" else recorded[name] for name in sections}
 
 
 def _yaml_file(session: Session) -> Path | None:

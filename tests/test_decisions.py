@@ -15,7 +15,8 @@ from scripts.evaluation.decisions import (
     simulated_net,
 )
 from scripts.evaluation.policy_choice import choose_policy
-from scripts.evaluation.returns import ReturnSimulator, TradingRules, positions
+from scripts.evaluation.returns import TradingRules, positions
+from scripts.evaluation.simulator import Bars, ReturnSimulator
 from scripts.random_keys import numpy_generator
 
 
@@ -37,7 +38,7 @@ class Market:
         self.y = (generator.random(len(z)) < sigmoid(signal * z)).astype(np.int64)
         self.probabilities = both(sigmoid((signal or 1.0) * z + shift))
         forward = np.where(self.y == 1, 0.01, -0.01) * np.abs(generator.standard_normal(len(z)))
-        self.simulator = ReturnSimulator(self.date, ticker, forward, TradingRules(cost_bps))
+        self.simulator = ReturnSimulator(Bars.of_returns(self.date, ticker, forward, cost_bps), TradingRules(cost_bps))
         self.rng = numpy_generator(seed, "test resamples")
 
     def rows(self):
@@ -107,7 +108,7 @@ def test_a_worked_curve():
     y = np.array([1, 1, 0, 0])
     probabilities = both(np.array([0.9, 0.6, 0.3, 0.8]))  # leads 0.8, 0.2, 0.4, 0.6; the last is wrong
     date, ticker = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    simulator = ReturnSimulator(date, ticker, np.array([0.02, 0.01, -0.03, -0.05]), TradingRules())
+    simulator = ReturnSimulator(Bars.of_returns(date, ticker, np.array([0.02, 0.01, -0.03, -0.05])), TradingRules())
     curve = coverage_curve(
         y,
         probabilities,
@@ -230,7 +231,8 @@ def test_three_classes_have_no_threshold_but_may_have_a_margin():
     probabilities = generator.dirichlet([2.0, 2.0, 2.0], 3000)
     y = np.array([generator.choice(3, p=p) for p in probabilities])
     date = np.repeat(np.arange(300), 10)
-    simulator = ReturnSimulator(date, np.tile(np.arange(10), 300), 0.01 * (y - 1.0), TradingRules(60.0))
+    bars = Bars.of_returns(date, np.tile(np.arange(10), 300), 0.01 * (y - 1.0), 60.0)
+    simulator = ReturnSimulator(bars, TradingRules(60.0))
     net = simulated_net(simulator, (-1.0, 0.0, 1.0))
     choice = choose_policy(y, probabilities, date, 1, generator, net_returns=net)
     assert (choice.policy.threshold, choice.threshold) == (None, None)

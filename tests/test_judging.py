@@ -81,7 +81,7 @@ def test_naive_rule_seeds_and_curves_are_those_of_the_same_rows(market):
     by_seed = [np.column_stack([1 - p, p]) for p in (market[2], half)]
     scores = judged(market, market[2], by_seed=by_seed)
     assert scores.fields["by_seed"][0] == scores.fields["accuracy"]
-    assert set(scores.curves) == {"model after costs", "best naive rule", "buy and hold"}
+    assert set(scores.curves) == {"model after costs", "best naive rule", "buy and hold", "equal weight"}
     assert all(len(curve) == len(scores.dates) for curve in scores.curves.values())
     low, high = scores.fields["returns"]["mean_net_ci95"]
     assert low < scores.fields["returns"]["mean_net"] < high

@@ -370,9 +370,9 @@ MUTANTS = (
     Mutant("return of the bar before", "data/labels.py", "else (0, 1)", "else (1, 2)", FILLS),
     Mutant(
         "position known a bar early",
-        "evaluation/returns.py",
-        "return held, held * self._returns,",
-        "return held, np.roll(held, -1) * self._returns,",
+        "evaluation/simulator.py",
+        "gain, kept, sold = held * self._step,",
+        "gain, kept, sold = np.roll(held, -1) * self._step,",
         "test_returns.py::test_reference_case[simulated_returns_3x12]",
     ),
     Mutant(

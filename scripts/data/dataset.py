@@ -11,6 +11,8 @@ from scripts.data.mapped_rows import MappedRows
 from scripts.data.single_precision import Reference
 from scripts.data.splits import CombinatorialPurged, PurgedKFold, Spans, Split, WalkForward, split_end
 from scripts.errors import InputError
+from scripts.evaluation.periods import PeriodsPerYear
+from scripts.evaluation.simulator import Bars
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Dataset:
         that its label reads.
     forward_return : ndarray of float64, shape (n,)
         Return of a position of +1 decided at the row, a fraction; NaN where unknown.
+    bars : Bars or None
+        What positions earn between the fills of a market; None: `forward_return` is what a position earns.
+    forward_return_rows : int
+        Rows of its ticker that the forward return of a table spans.
+    periods : PeriodsPerYear or None
+        Dates of the calendar in a year, for yearly figures; None where nothing tells.
     class_positions : tuple of float or None
         Position held for each predicted class; None if there are no returns.
     naive : dict of str to ndarray of int64, shape (n,)
@@ -83,6 +91,9 @@ class Dataset:
     shuffle_block_rows: int | None = None
     sealed_sketch: str = ""
     references: dict[str, Reference] = field(default_factory=dict)
+    bars: Bars | None = None
+    forward_return_rows: int = 1
+    periods: PeriodsPerYear | None = None
 
     @property
     def n_classes(self) -> int:

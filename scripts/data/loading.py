@@ -25,8 +25,10 @@ from scripts.data.return_spans import check_span_of_returns
 from scripts.data.row_sketch import sealed_sketch
 from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
+from scripts.data.trades import fills_of, market_bars
 from scripts.durable_files import file_sha256
 from scripts.errors import InputError
+from scripts.evaluation.periods import PeriodsPerYear, contradicts, infer_periods_per_year
 
 
 @dataclass(frozen=True)
@@ -180,12 +182,33 @@ def _build(
         sealed_fingerprint=fingerprints[1],
         dropped=table.dropped,
         shuffle_block_rows=config.shuffle_block_rows,
+        periods=periods_per_year(columns["dates"], config.periods_per_year),
     )
     if like is not None and dataset.feature_names != like.feature_names:
         odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))
         raise InputError(f"features differ: {', '.join(odd[:5])}", str(config.path), "use data with the same columns")
     _check_classes(dataset, dataset.rows)
     return dataset
+
+
+def periods_per_year(dates: np.ndarray | None, configured: float | None) -> PeriodsPerYear | None:
+    """Periods a year by the dates, or as configured; None where neither tells.
+
+    Raises
+    ------
+    InputError
+        The configured number differs from the dates by more than a fifth.
+    """
+    found = None if dates is None else infer_periods_per_year(dates)
+    if configured is None:
+        return found
+    if found is not None and contradicts(configured, found):
+        raise InputError(
+            f"{configured:g} does not fit {found.how}, which are {found.value:g} a year",
+            "data.periods_per_year",
+            f"remove the key or set data.periods_per_year={found.value:g}",
+        )
+    return PeriodsPerYear(configured, "data.periods_per_year")
 
 
 def _build_market(table: CutTable, config: DataConfig, longest_window: int, like: Dataset | None) -> dict[str, Any]:
@@ -211,6 +234,7 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
         "feature_start": bars.date[np.maximum(row - reach + 1, bars.first_row)],
         "label_end": labels.label_end,
         "forward_return": labels.forward_return,
+        "bars": market_bars(bars, fills_of(frame, config.fill)),
         "class_positions": _market_positions(labels.classes, labels.positions, config),
         "naive": labels.naive,
         "rows": np.flatnonzero(usable),
@@ -266,6 +290,7 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
         "feature_start": date[np.maximum(row - window + 1, first_row)].astype(np.int64),
         "label_end": label_end.astype(np.int64),
         "forward_return": np.asarray(returns, dtype=np.float64),
+        "forward_return_rows": config.forward_return_rows or 1,
         "class_positions": positions,
         "naive": {},
         "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),

@@ -32,7 +32,8 @@ def permute_labels(dataset: Dataset, placebo: int, first_sealed: int) -> Dataset
     y = np.where(known, dataset.y[source], -1)
     forward_return = np.where(known, dataset.forward_return[source], np.nan)
     rows = dataset.rows[y[dataset.rows] >= 0]
-    return replace(dataset, y=y, forward_return=forward_return, rows=rows, truth=None)
+    bars = None if dataset.bars is None else dataset.bars.moved(source)
+    return replace(dataset, y=y, forward_return=forward_return, bars=bars, rows=rows, truth=None)
 
 
 def _source_rows(dataset: Dataset, placebo: int, first_sealed: int) -> np.ndarray:

@@ -35,11 +35,14 @@ def check_span_of_returns(dataset: Dataset, config: DataConfig) -> tuple[str, ..
             f"has an autocorrelation of {found.correlation:.2f}, like returns over about {found.rows} rows each, "
             "but counts as the return of one row",
             f"column {config.forward_return_column}",
-            "give the return of each row until the next one; if it is that, set data.forward_return_rows=1",
+            f"give the return of each row until the next one, or set data.forward_return_rows={found.rows}; 1 if it is "
+            "the return of one row",
         )
-    if declared is not None:
+    if declared is not None and not dataset.ordered:
         raise InputError(
-            "returns over several rows cannot be simulated", "data.forward_return_rows", "give returns of one row"
+            "returns over several rows need rows that follow each other: one row per group and time",
+            "data.forward_return_rows",
+            "name data.group_column, or give returns of one row",
         )
     return ()
 

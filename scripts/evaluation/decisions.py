@@ -14,7 +14,7 @@ import numpy as np
 
 from scripts.errors import InputError
 from scripts.evaluation.bootstrap import date_bootstrap
-from scripts.evaluation.returns import ReturnSimulator
+from scripts.evaluation.simulator import ReturnSimulator
 
 ABSTAINS = -1
 # Answers (n,) -> net return of each date (n_dates,), a fraction of capital.

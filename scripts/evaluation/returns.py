@@ -1,9 +1,6 @@
-"""Simulated returns: positions from probabilities, traded with costs, booked on the date of the decision.
+"""Simulated returns: positions from probabilities, and what a series of returns comes to.
 
-A position p decided at a bar earns the row's forward return f. On date t, over the rows A_t with a known forward
-return: gross_t = mean of p f, turnover_t = mean of |p - p at the ticker's previous row| (0 before its first),
-net_t = gross_t - cost_bps 1e-4 turnover_t. The n_t tickers of A_t are weighted equally: a position p takes the share
-p / n_t of the capital. Nothing is paid for the final exit and nothing drifts between two rows.
+`scripts.evaluation.simulator` trades the positions; `scripts.evaluation.book` defines the account.
 Returns and turnover are fractions of capital.
 """
 
@@ -11,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import pairwise
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -83,107 +79,36 @@ class ReturnSeries:
     Attributes
     ----------
     dates : ndarray of int64
-        Dates with at least one known forward return.
-    gross, net, turnover : ndarray of float64
-        Fractions of capital: return before and after costs, and the mean change of position.
-    rows, active, hits : ndarray of int64
-        Rows of the date, those with a position other than 0, and those of them that earned more than 0.
+        Positions in the calendar; the return of a date runs from its fills to those of the next date.
+    gross, net, turnover, costs, fees : ndarray of float64
+        Fractions of the capital at the date: return before and after costs, traded value, what trades and short
+        positions cost; net = gross - costs - fees.
+    rows, active, hits, misses : ndarray of int64
+        Decisions filled on the date, those with a position other than 0, and those of them that earned and that lost.
     """
 
     dates: np.ndarray
     gross: np.ndarray
     net: np.ndarray
     turnover: np.ndarray
+    costs: np.ndarray
+    fees: np.ndarray
     rows: np.ndarray
     active: np.ndarray
     hits: np.ndarray
+    misses: np.ndarray
+    overlap: int = 1  # dates over which one return is spread: above 1, neighbouring returns hold the same moves
+
+    def on(self, dates: np.ndarray) -> ReturnSeries:
+        """The same series on other dates, ascending: nothing happens on those it lacks, and the others are left out."""
+        at = np.minimum(np.searchsorted(self.dates, dates), max(0, len(self.dates) - 1))
+        here = self.dates[at] == dates if len(self.dates) else np.zeros(len(dates), dtype=bool)
+        parts = {name: getattr(self, name) for name in _PER_DATE if name != "dates"}
+        moved: dict[str, Any] = {name: np.where(here, v[at], 0).astype(v.dtype) for name, v in parts.items()}
+        return replace(self, dates=dates, **moved)
 
 
-class ReturnSimulator:
-    """Simulated returns on a fixed set of rows; what does not depend on the positions is computed once.
-
-    Parameters
-    ----------
-    date, ticker : ndarray of int, shape (n,)
-        In any order; a ticker has at most one row per date.
-    forward_return : ndarray of float64, shape (n,)
-        NaN where unknown; such rows are left out.
-    rules : TradingRules
-    """
-
-    def __init__(self, date: np.ndarray, ticker: np.ndarray, forward_return: np.ndarray, rules: TradingRules) -> None:
-        self.rules = rules
-        order = np.lexsort((date, ticker))
-        self._order = order[np.isfinite(forward_return[order])]
-        self._returns = np.asarray(forward_return, dtype=np.float64)[self._order]
-        self._ticker = ticker[self._order]
-        self._first = np.ones(len(self._ticker), dtype=bool)
-        self._first[1:] = self._ticker[1:] != self._ticker[:-1]
-        self.dates, self._date = np.unique(date[self._order], return_inverse=True)
-        self._rows_per_date = np.bincount(self._date, minlength=len(self.dates))
-        self._cost = rules.cost_bps * 1e-4
-        self._limit = rules.max_weight * self._tickers_of_each_date(date)
-
-    def positions(self, probabilities: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
-        """Position of each row by the rules, limit included, shape (n,); arguments as `positions` of this module."""
-        return self.limited(positions(probabilities, class_positions, self.rules))
-
-    def limited(self, position: np.ndarray) -> np.ndarray:
-        """`position`, shape (n,), clipped so that no ticker takes more than `max_weight` of the capital."""
-        return np.clip(np.asarray(position, dtype=np.float64), -self._limit, self._limit)
-
-    def run(self, position: np.ndarray) -> ReturnSeries:
-        """Returns of holding `position`, shape (n,), in the order of the rows given at the start, once limited."""
-        held, earned, changed = self._trade(position)
-        gross = self._sum_by_date(earned) / self._rows_per_date
-        turnover = self._sum_by_date(changed) / self._rows_per_date
-        return ReturnSeries(
-            dates=self.dates,
-            gross=gross,
-            net=gross - self._cost * turnover,
-            turnover=turnover,
-            rows=self._rows_per_date,
-            active=self._count_by_date(held != 0.0),
-            hits=self._count_by_date(earned > 0.0),
-        )
-
-    def run_each_ticker(self, position: np.ndarray) -> dict[int, ReturnSeries]:
-        """As `run`, each ticker by itself on an account of its own: the series of its rows, by ticker ascending."""
-        held, earned, changed = self._trade(position)
-        bounds = [*np.flatnonzero(self._first), len(held)]
-        series = {}
-        for a, b in pairwise(bounds):
-            series[int(self._ticker[a])] = ReturnSeries(
-                dates=self.dates[self._date[a:b]],
-                gross=earned[a:b],
-                net=earned[a:b] - self._cost * changed[a:b],
-                turnover=changed[a:b],
-                rows=np.ones(b - a, dtype=np.int64),
-                active=(held[a:b] != 0.0).astype(np.int64),
-                hits=(earned[a:b] > 0.0).astype(np.int64),
-            )
-        return series
-
-    def _trade(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Position held, return earned and change of position of each row with a known return, by ticker and date."""
-        held = self.limited(position)[self._order]
-        before = np.zeros_like(held)
-        before[1:] = held[:-1]
-        before[self._first] = 0.0
-        return held, held * self._returns, np.abs(held - before)
-
-    def _tickers_of_each_date(self, date: np.ndarray) -> np.ndarray:
-        """Rows with a known forward return on the date of each row, at least 1: shape (n,)."""
-        if not len(self.dates):
-            return np.ones(len(date))
-        at = np.minimum(np.searchsorted(self.dates, date), len(self.dates) - 1)
-        return np.where(self.dates[at] == date, self._rows_per_date[at], 1)
-
-    def _sum_by_date(self, values: np.ndarray) -> np.ndarray:
-        return np.bincount(self._date, values, minlength=len(self.dates))
-
-    def _count_by_date(self, chosen: np.ndarray) -> np.ndarray:
-        return np.bincount(self._date[chosen], minlength=len(self.dates))
+_PER_DATE = tuple(f.name for f in fields(ReturnSeries) if f.name != "overlap")
 
 
 @dataclass(frozen=True)
@@ -196,25 +121,27 @@ class ReturnSummary:
         Compounded return over all dates before and after costs, fractions of capital.
     mean_net : float or None
         Mean net return per date.
+    volatility : float or None
+        Yearly standard deviation of the net returns.
     sharpe, sharpe_se : float or None
-        Yearly Sharpe ratio of the net returns and its standard error (Bailey and Lopez de Prado 2012), which takes
-        the dates as independent.
+        Yearly Sharpe ratio of the net returns and its standard error, which allows for autocorrelation (Lo 2002).
     max_drawdown : float
         Largest loss from an earlier peak of the net equity, a positive fraction.
     turnover : float or None
-        Mean change of position per date.
+        Mean traded value per date.
     break_even_cost_bps : float or None
-        Cost per unit of turnover at which the sum of net returns is 0.
+        Cost per unit of turnover at which the sum of net returns is 0, with the turnover of the configured cost.
     hit_rate : float or None
-        Share of the rows with a position that earned more than 0.
+        Of the decisions with a position that earned or lost, the share that earned. A return of 0 is neither.
     exposure : float or None
-        Share of the rows with a position.
+        Share of the decisions with a position.
     n_dates : int
     """
 
     gross: float
     net: float
     mean_net: float | None
+    volatility: float | None
     sharpe: float | None
     sharpe_se: float | None
     max_drawdown: float
@@ -225,28 +152,31 @@ class ReturnSummary:
     n_dates: int
 
 
-def summarise(series: ReturnSeries, periods_per_year: int) -> ReturnSummary:
-    """Figures of a series whose dates lie 1 / `periods_per_year` years apart."""
-    from scripts.evaluation.sharpe import sharpe_moments  # scipy.stats takes long to import; training never needs it
+def summarise(series: ReturnSeries, periods_per_year: float | None) -> ReturnSummary:
+    """Figures of a series whose dates lie 1 / `periods_per_year` years apart; None: yearly figures are unknown."""
+    from scripts.evaluation.sharpe import sharpe_with_error  # takes long to import; training never needs it
 
-    moments, year = sharpe_moments(series.net), math.sqrt(periods_per_year)
+    found = sharpe_with_error(series.net, series.overlap)
+    year = None if found is None or periods_per_year is None else math.sqrt(periods_per_year)
+    n_decided = series.hits.sum() + series.misses.sum()
     return ReturnSummary(
         gross=total_return(series.gross),
         net=total_return(series.net),
         mean_net=float(series.net.mean()) if len(series.net) else None,
-        sharpe=None if moments is None else moments.sharpe * year,
-        sharpe_se=None if moments is None else moments.standard_error * year,
+        volatility=None if found is None or year is None else found.deviation * year,
+        sharpe=None if found is None or year is None else found.sharpe * year,
+        sharpe_se=None if found is None or year is None else found.standard_error * year,
         max_drawdown=float(drawdown(series.net).max(initial=0.0)),
         turnover=float(series.turnover.mean()) if len(series.turnover) else None,
-        break_even_cost_bps=_ratio(1e4 * series.gross.sum(), series.turnover.sum()),
-        hit_rate=_ratio(series.hits.sum(), series.active.sum()),
+        break_even_cost_bps=_ratio(1e4 * (series.gross.sum() - series.fees.sum()), series.turnover.sum()),
+        hit_rate=_ratio(series.hits.sum(), n_decided),
         exposure=_ratio(series.active.sum(), series.rows.sum()),
         n_dates=len(series.dates),
     )
 
 
 def returns_by_label(
-    series: ReturnSeries, label_of_date: np.ndarray, periods_per_year: int
+    series: ReturnSeries, label_of_date: np.ndarray, periods_per_year: float | None
 ) -> dict[str, ReturnSummary]:
     """Summary of the dates of each label, such as their year; labels ascending, as text.
 
@@ -258,54 +188,36 @@ def returns_by_label(
     series : ReturnSeries
     label_of_date : ndarray, shape (n_dates,)
         Label of each date of `series.dates`.
-    periods_per_year : int
+    periods_per_year : float or None
     """
     parts = {str(label): _dates_of(series, label_of_date == label) for label in np.unique(label_of_date)}
     return {name: summarise(part, periods_per_year) for name, part in parts.items()}
 
 
-def returns_by_ticker(
-    simulator: ReturnSimulator, position: np.ndarray, periods_per_year: int
-) -> dict[int, ReturnSummary]:
-    """Summary of each ticker traded by itself, with the whole capital of an account of its own.
-
-    Positions are limited as on the panel, where the ticker shares the capital with others; on a date with n_t tickers
-    the panel's net return is the mean of theirs.
-
-    Parameters
-    ----------
-    simulator : ReturnSimulator
-    position : ndarray of float64, shape (n,)
-        In the order of the rows of the simulator; ones for buy and hold.
-    periods_per_year : int
-
-    Returns
-    -------
-    dict
-        Ticker, ascending, to its summary; tickers without a known forward return are absent.
-    """
-    each = simulator.run_each_ticker(position)
-    return {ticker: summarise(series, periods_per_year) for ticker, series in each.items()}
-
-
 def _dates_of(series: ReturnSeries, chosen: np.ndarray) -> ReturnSeries:
     """The chosen dates of a series."""
-    return ReturnSeries(**{f.name: getattr(series, f.name)[chosen] for f in fields(series)})
+    return replace(series, **{name: getattr(series, name)[chosen] for name in _PER_DATE})
 
 
 def total_return(returns: np.ndarray) -> float:
-    """Compounded return prod(1 + r) - 1 of a series of returns, a fraction of capital; 0 for an empty series."""
-    return float(np.prod(1.0 + returns) - 1.0)
+    """Compounded return of a series of returns, a fraction of capital: at least -1, and 0 for an empty series."""
+    return float(equity_curve(returns)[-1] - 1.0) if len(returns) else 0.0
 
 
-def net_by_cost(series: ReturnSeries, costs_bps: Sequence[float]) -> list[float]:
-    """Total net return that the same positions would have had at other costs per unit of turnover (basis points)."""
-    return [total_return(series.gross - cost * 1e-4 * series.turnover) for cost in costs_bps]
+def net_by_date(series: ReturnSeries, dates: np.ndarray) -> np.ndarray:
+    """Net return on each of the dates, ascending; what is earned between two of them, or after, is added to the first.
+
+    Decisions are filled and left after the dates on which they are made.
+    """
+    at = np.clip(np.searchsorted(dates, series.dates, side="right") - 1, 0, len(dates) - 1)
+    grown = np.ones(len(dates))
+    np.multiply.at(grown, at, 1.0 + series.net)
+    return grown - 1.0
 
 
 def equity_curve(returns: np.ndarray) -> np.ndarray:
-    """Capital after each return, shape as `returns`; it starts from 1 before the first."""
-    return np.cumprod(1.0 + returns)
+    """Capital after each return, shape as `returns`: 1 before the first, and 0 from a return of -100 % or less on."""
+    return np.cumprod(np.maximum(0.0, 1.0 + returns))
 
 
 def drawdown(returns: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Sharpe ratios with their uncertainty: probabilistic and deflated Sharpe ratio, least track record.
 
-Everything is per period, never annualised: a yearly Sharpe ratio goes in divided by sqrt(periods per year). Returns are
-taken as independent over the periods. Sources: Bailey and Lopez de Prado, The Sharpe ratio efficient frontier (2012),
-and The deflated Sharpe ratio (2014).
+Everything is per period, never annualised: a yearly Sharpe ratio goes in divided by sqrt(periods per year).
+`sharpe_with_error` allows for autocorrelation (Lo, The statistics of Sharpe ratios, 2002); the others take returns as
+independent over the periods (Bailey and Lopez de Prado, The Sharpe ratio efficient frontier, 2012, and The deflated
+Sharpe ratio, 2014).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import kurtosis, norm, skew
+
+from scripts.evaluation.bootstrap import ratio_block_length
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,68 @@ def sharpe_moments(returns: np.ndarray) -> SharpeMoments | None:
         return None
     ratio = float(np.mean(returns) / np.std(returns, ddof=1))
     return SharpeMoments(ratio, len(returns), float(skew(returns)), float(kurtosis(returns, fisher=False)))
+
+
+@dataclass(frozen=True)
+class SharpeEstimate:
+    """Sharpe ratio of a series per period, its standard error, and the deviation that it was divided by."""
+
+    sharpe: float
+    standard_error: float
+    deviation: float
+
+
+def sharpe_with_error(returns: np.ndarray, overlap: int = 1) -> SharpeEstimate | None:
+    """Sharpe ratio with a standard error that allows for autocorrelation.
+
+    The error is that of the delta method for mean and variance (Lo 2002, appendix), which are those of the influences
+    z - S (z^2 - 1) / 2, z being the standardised returns: sqrt(long-run variance / n), with Bartlett weights (Newey and
+    West 1987) up to the larger of 4 (n / 100)^(2/9), `overlap` - 1 and the optimal block length (Politis and White
+    2004).
+
+    Parameters
+    ----------
+    returns : ndarray, shape (n,)
+    overlap : int
+        Periods over which one return is spread. Above 1, the deviation counts the autocovariances up to `overlap` - 1
+        (Hansen and Hodrick 1980): without them overlapping returns look calmer than they are.
+
+    Returns
+    -------
+    SharpeEstimate or None
+        None for fewer than two returns or returns that are all equal.
+    """
+    n = len(returns)
+    if n < 2 or np.ptp(returns) == 0.0:
+        return None
+    mean, spread = float(np.mean(returns)), float(np.std(returns, ddof=1))
+    centred = returns - mean
+    if overlap > 1:
+        flat = long_run_variance(centred, overlap - 1, np.ones(overlap))
+        flat = flat if flat > 0.0 else long_run_variance(centred, 2 * overlap)
+        spread = math.sqrt(flat * n / (n - 1))
+    ratio, z = mean / spread, centred / spread
+    influence = z - 0.5 * ratio * (z**2 - np.mean(z**2))
+    block = ratio_block_length(influence, np.ones(n))
+    lags = min(n - 1, max(int(4.0 * (n / 100.0) ** (2.0 / 9.0)), overlap - 1, round(block)))
+    error = math.sqrt(max(0.0, long_run_variance(influence, lags)) / n)
+    return SharpeEstimate(ratio, error, spread)
+
+
+def long_run_variance(values: np.ndarray, lags: int, weights: np.ndarray | None = None) -> float:
+    """Variance of sqrt(n) times the mean of values (n,) with mean 0, from autocovariances with divisor n.
+
+    Parameters
+    ----------
+    lags : int
+        Largest lag that counts, below n.
+    weights : ndarray, shape (lags + 1,), optional
+        Of the lags 0, 1, ...; by default those of Bartlett, 1 - k / (lags + 1).
+    """
+    lags = min(lags, len(values) - 1)
+    share = 1.0 - np.arange(lags + 1) / (lags + 1.0) if weights is None else weights[: lags + 1]
+    products = [float(values[k:] @ values[: len(values) - k]) / len(values) for k in range(lags + 1)]
+    return float(share[0] * products[0] + 2.0 * (share[1:] @ np.array(products[1:])))
 
 
 def probabilistic_sharpe_ratio(moments: SharpeMoments, benchmark: float = 0.0) -> float | None:

@@ -34,6 +34,8 @@ class JudgedRows:
         Answers of every constant class and of each of the label's own rules.
     helpful : tuple of str
         Names of the label's rules that are right more often than by chance on the development rows.
+    majority : int
+        Most frequent class of the development rows.
     seed : int
     openings : int
         Looks at these rows so far: each is a chance, so that every interval has confidence 1 - 0.05 / openings.
@@ -47,6 +49,7 @@ class JudgedRows:
     naive_predicted: np.ndarray
     rules: dict[str, np.ndarray]
     helpful: tuple[str, ...]
+    majority: int
     seed: int
     openings: int = 1
 
@@ -65,7 +68,14 @@ class JudgedRows:
         known = {rule: own[development.rows] for rule, own in development.naive.items()}
         helpful = tuple(rule for rule, own in known.items() if helps(development.y[development.rows], own))
         accuracies = naive_accuracies(y, majority, rules)
-        return cls(dataset, y, predicted, accuracies, name, said, answers, helpful, seed, openings)
+        return cls(dataset, y, predicted, accuracies, name, said, answers, helpful, majority, seed, openings)
+
+    def naive_on(self, rows: np.ndarray) -> np.ndarray:
+        """What the best naive rule says on any rows of the data set, shape as `rows`."""
+        rule = self.dataset.naive.get(self.naive_name)
+        if rule is None:  # a constant
+            return np.full(len(rows), self.naive_predicted[0])
+        return np.where(rule[rows] < 0, self.majority, rule[rows])
 
     @cached_property
     def hits(self) -> np.ndarray:

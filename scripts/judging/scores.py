@@ -27,8 +27,9 @@ from scripts.evaluation.shift import FeatureDrift, feature_drift, n_shared_rows
 from scripts.evaluation.skill import ENCOMPASSING, EncompassingTest, verdict
 from scripts.evaluation.statistics import Interval, accuracy_interval, minimum_detectable_skill
 from scripts.judging.caveats import caveats, is_imbalanced
-from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields, trading_scores
+from scripts.judging.decision_scores import cost_fields, decay_fields, policy_fields
 from scripts.judging.judged_rows import JudgedRows
+from scripts.judging.trading_scores import TradedRows, trading_scores
 from scripts.judging.volatility import THIRDS, volatility_thirds
 from scripts.training.simulated_trading import SimulatedTrading
 
@@ -49,11 +50,14 @@ class Predictions:
         With one network alone of each of its configurations; they differ by their seed.
     references : mapping of str to ndarray
         Of the reference models.
+    traded : TradedRows or None
+        Of the final model on all rows with features; None: the judged rows alone are traded.
     """
 
     model: np.ndarray
     by_seed: Sequence[np.ndarray]
     references: Mapping[str, np.ndarray]
+    traded: TradedRows | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,9 @@ def score(
     """
     judged = JudgedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed, openings)
     shares = np.bincount(development.y[development.rows], minlength=dataset.n_classes) / len(development.rows)
-    trading = SimulatedTrading.of(dataset, dataset.rows, experiment.data.trading)
-    traded = trading_scores(judged, trading, predictions.model, experiment.data)
+    rows = predictions.traded or TradedRows(dataset.rows, predictions.model)
+    trading = SimulatedTrading.of(dataset, rows.rows, experiment.data.trading)
+    traded = trading_scores(judged, trading, rows, experiment.data)
     fields: dict[str, Any] = {
         **_span(dataset),
         **_accuracy_fields(judged, predictions.model),
@@ -130,9 +135,7 @@ def score(
         else dict(zip(dataset.classes, trading.class_positions, strict=True)),
         "returns": traded.fields,
         "costs": cost_fields(judged, predictions.model, experiment.data),
-        "decision": policy_fields(
-            judged, trading, predictions.model, promised["decision"], experiment.data.periods_per_year
-        ),
+        "decision": policy_fields(judged, trading, rows, promised["decision"]),
         "decay": decay_fields(judged, development),
     }
     fields |= {"imbalanced": is_imbalanced(fields), "warnings": caveats(fields)}

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from scripts.data.dataset import Dataset
-from scripts.evaluation.returns import ReturnSeries, ReturnSimulator, TradingRules
+from scripts.evaluation.returns import ReturnSeries, TradingRules
+from scripts.evaluation.simulator import Bars, ReturnSimulator
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,33 @@ class SimulatedTrading:
     @classmethod
     def of(cls, dataset: Dataset, rows: np.ndarray, rules: TradingRules) -> SimulatedTrading | None:
         """Trading on `rows`; None where no return is known, or the classes of the data set have no positions."""
-        earned = dataset.forward_return[rows]
-        if dataset.class_positions is None or not np.isfinite(earned).any():
+        if dataset.class_positions is None or not np.isfinite(dataset.forward_return[rows]).any():
             return None
-        simulator = ReturnSimulator(dataset.date[rows], dataset.ticker[rows], earned, rules)
+        bars, decided = _bars(dataset, rows)
+        simulator = ReturnSimulator(bars.at_cost(rules.cost_bps), rules, decided)
         return cls(simulator, dataset.class_positions)
+
+    def at_cost(self, cost_bps: float) -> ReturnSimulator:
+        """The simulator with another cost of one unit of turnover for all tickers, in basis points."""
+        own = self.simulator
+        return ReturnSimulator(own.bars.at_cost(cost_bps), own.rules, own.decided)
 
     def returns(self, logits: torch.Tensor) -> ReturnSeries:
         """Returns of trading the class probabilities of `logits`, shape (n_rows, n_classes) on the CPU."""
         probabilities = logits.softmax(dim=1).numpy()
         return self.simulator.run(self.simulator.positions(probabilities, self.class_positions))
+
+
+def _bars(dataset: Dataset, rows: np.ndarray) -> tuple[Bars, np.ndarray]:
+    """What positions earn, and where among it the decisions of `rows` are.
+
+    Rows of a table that do not follow each other in time are positions of their own: one after the other without time,
+    and with time those of one date side by side, each bought and sold.
+    """
+    if dataset.bars is not None:
+        return dataset.bars, rows
+    earned, span = dataset.forward_return, dataset.forward_return_rows
+    if dataset.has_time and dataset.ordered:
+        return Bars.of_returns(dataset.date, dataset.ticker, earned, rows=span), rows
+    ticker = rows if dataset.has_time else np.zeros(len(rows), dtype=np.int64)
+    return Bars.of_returns(dataset.date[rows], ticker, earned[rows], rows=span), np.arange(len(rows))

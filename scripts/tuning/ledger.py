@@ -13,6 +13,7 @@ from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
 from scripts.evaluation.metrics import auc_by_row
+from scripts.evaluation.returns import net_by_date
 from scripts.training.simulated_trading import SimulatedTrading
 
 
@@ -51,7 +52,7 @@ def validation_ledger(
         net = np.full(len(dates), np.nan)
         if trading is not None:
             series = trading.returns(logits)
-            net[np.searchsorted(dates, series.dates)] = series.net
+            net = net_by_date(series, dates)
         columns = {
             "trial": number,
             "date": dates,
