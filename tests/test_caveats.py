@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.judging.caveats import caveats, is_imbalanced, openings_caveat
+from scripts.judging.caveats import caveats, fill_caveat, is_imbalanced, openings_caveat
 
 SOUND = {
     "n_rows": 5000, "n_dates": 500, "block_length_dates": 2.0, "n_effective": 4000.0,
@@ -60,3 +60,18 @@ def test_a_second_opening_is_said_to_be_corrected_for():
     (said,) = openings_caveat(SOUND | first | corrected, "3 times, 2 of them by other runs: a, b")
     for part in ("opened 3 times, 2 of them by other runs: a, b", "corrected for 3", "+0.0300 to +0.0700", "0.001"):
         assert part in said
+
+
+def test_a_fill_that_the_config_does_not_ask_for_is_named():
+    for fill, asked, n in (
+        ("close_to_close", "next_open", 1),
+        ("next_open", "next_open", 0),
+        ("close_to_close",) * 2 + (0,),
+    ):
+        assert len(fill_caveat({"returns": {"fill": fill}}, asked)) == n
+    assert fill_caveat({"returns": None}, "next_open") == fill_caveat({"returns": {}}, "next_open") == []
+
+
+def test_a_model_without_a_lead_out_of_fold_is_named():
+    (said,) = caveats(SOUND | {"promised": {"skill": -0.001, "skill_se": 0.05}})
+    assert said == "out of fold the model is 0.1 pp behind the best naive rule (s.e. 5.0 pp)"

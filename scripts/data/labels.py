@@ -16,6 +16,7 @@ from scripts.data.features import MIN_VOLATILITY, BarIndex, log_returns, trailin
 
 BARRIER_VOLATILITY_WINDOW = 20
 REGIME_VOLATILITY_WINDOW = 5
+FILLED_AT_CLOSE = "no open: simulated fills are at the close that decides (close_to_close)"
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _forward_return(frame: pd.DataFrame, bars: BarIndex, fill: str) -> tuple[np.
     """Return earned by a position of +1 decided at each row, and a note where the wish could not be met."""
     notes: tuple[str, ...] = ()
     if fill == "next_open" and "open" not in frame:
-        fill, notes = "close_to_close", ("no open: simulated fills are at the close that decides (close_to_close)",)
+        fill, notes = "close_to_close", (FILLED_AT_CLOSE,)
     price = frame["open" if fill == "next_open" else "close"].to_numpy(np.float64)
     entry, leave = (1, 2) if fill == "next_open" else (0, 1)
     out = np.full(len(price), np.nan)

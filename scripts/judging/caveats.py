@@ -32,6 +32,17 @@ def is_imbalanced(fields: Fields) -> bool:
     return bool(min(shares) < _RARE * 2 / len(shares))
 
 
+def fill_caveat(fields: Fields, asked: str) -> list[str]:
+    """Warning that positions are filled at another price than the config asks for."""
+    fill = (fields["returns"] or {}).get("fill", asked)
+    if fill == asked:
+        return []
+    return [
+        "simulated returns are filled at the very close that decides, since the data have no open: nobody can trade at "
+        f"it (data.fill is {asked})"
+    ]
+
+
 def openings_caveat(fields: Fields, words: str) -> list[str]:
     """Warning that the figures are corrected for all looks at the test set (Bonferroni); `words` says how many."""
     if (count := fields["corrected_for_openings"]) < 2:

@@ -19,29 +19,31 @@ def known_making(run_dir: RunDir, model_sha256: str) -> dict[str, Any]:
     -------
     dict
         `durations_s`: seconds of training by phase (tuning, extended, final), summed over all workers. `seeds`: for
-        each network `history` (hold-out) and `history_all` (all development rows). `note`: why something is missing.
+        each network `history` (hold-out) and `history_all` (all development rows). `warnings`: those of phase 1, about
+        leaks in the data. `note`: why something is missing.
     """
     try:
         final = _read(run_dir.final_results, FINAL)
         if final is None or final["files"].get(run_dir.final_model.name) != model_sha256:
             return {}
         seeds = [seed for member in final["members"] for seed in member["seeds"]]
-        return {"seeds": seeds, "durations_s": _earlier(run_dir, final) | {"final": final["duration_s"]}}
+        durations, warnings = _earlier(run_dir, final)
+        return {"seeds": seeds, "durations_s": durations | {"final": final["duration_s"]}, "warnings": warnings}
     except HyperError as error:  # the model is judged all the same: nothing of this is a part of its result
         return {"note": f"how the model was made is not told: {error}"}
 
 
-def _earlier(run_dir: RunDir, final: dict[str, Any]) -> dict[str, float]:
-    """Seconds of phases 1 and 2, if they are the ones that led to this model."""
+def _earlier(run_dir: RunDir, final: dict[str, Any]) -> tuple[dict[str, float], list[str]]:
+    """Seconds of phases 1 and 2 and the warnings of phase 1, if they are the ones that led to this model."""
     best = run_dir.best_config
     if not best.exists() or final["inputs"].get(best.name) != file_sha256(best):
-        return {}
+        return {}, []
     searched = {run_dir.trials.name: file_sha256(run_dir.trials)} if run_dir.trials.exists() else {}
     trials, extended = _read(run_dir.trials, TUNING), _read(run_dir.extended_results, EXTENDED)
     if trials is None or extended is None or extended["inputs"] != searched:
-        return {}
+        return {}, []
     long = sum(configuration["duration_s"] for configuration in extended["configurations"])
-    return {"tuning": trials["duration_s"], "extended": long}
+    return {"tuning": trials["duration_s"], "extended": long}, trials["warnings"]
 
 
 def _read(path: Path, made_by: str) -> dict[str, Any] | None:

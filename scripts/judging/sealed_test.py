@@ -17,6 +17,7 @@ from scripts.cli import Session
 from scripts.conclusions import shortfall
 from scripts.config import DataConfig, Experiment
 from scripts.data.dataset import Dataset
+from scripts.data.labels import FILLED_AT_CLOSE
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.mapped_rows import MemoryBound
 from scripts.data.preprocessing import Preprocessor
@@ -26,7 +27,7 @@ from scripts.errors import InputError
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
 from scripts.experiments import FINAL, load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
-from scripts.judging.caveats import openings_caveat
+from scripts.judging.caveats import fill_caveat, openings_caveat
 from scripts.judging.latency import measure_latency, measure_members
 from scripts.judging.lineage import check_lineage
 from scripts.judging.making import known_making
@@ -211,8 +212,11 @@ def _judge(
     scores = score(development, dataset, predictions, model.content["selection"], experiment, looks)
     table = _prediction_table(dataset, predictions.model, scores.position)
     write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
-    fields = scores.fields
-    warnings = [*openings_caveat(fields, openings.words), *judged.warnings, *openings.warnings, *fields["warnings"]]
+    fields, making = scores.fields, known_making(run_dir, opened["model_sha256"])
+    if fields["returns"] is not None and experiment.data.source != "table":
+        fields["returns"]["fill"] = "close_to_close" if FILLED_AT_CLOSE in judged.notes else experiment.data.fill
+    warnings = [*fill_caveat(fields, experiment.data.fill), *openings_caveat(fields, openings.words)]
+    warnings += [*making.get("warnings", ()), *judged.warnings, *openings.warnings, *fields["warnings"]]
     latency = measure_latency(model, dataset)
     body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     body |= fields | {
@@ -229,7 +233,6 @@ def _judge(
         **_ensemble_fields(model, dataset, latency),
         "opened": opened,
     }
-    making = known_making(run_dir, opened["model_sha256"])
     report = EvaluationReport(
         evaluation=body,
         dates=scores.dates,

@@ -26,6 +26,8 @@ def summarise(session: Session, results: dict[str, Any], model: FinalModel) -> N
         f"{high:.4f}) on {results['n_rows']} rows worth {results['n_effective'] or 0:.0f} independent ones{ceiling}"
     )
     session.say(f"beside it     {naive}; {references}")
+    if (constant := results.get("constant_answer")) is not None:
+        session.say(f"answers       {constant['class']!r} in {constant['share']:.1%} of the rows")
     skill_low, skill_high = results["skill_ci95"]
     session.say(
         f"verdict       {results['verdict']}: {results['skill']:+.4f} (95 % {skill_low:+.4f} to {skill_high:+.4f}) "

@@ -40,6 +40,11 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "hit_rate": ("positions that earned something", percent),
     "exposure": ("rows with a position", percent),
     "n_dates": ("dates", number),
+    "fill": ("positions are filled at", str),
+}
+_FILLS = {
+    "next_open": "filled at the next open",
+    "close_to_close": "filled at the close that decides",
 }
 _MAX_ROWS = 60  # of a table of parts
 
@@ -56,7 +61,8 @@ def returns_section(e: Mapping[str, Any], dates: Sequence[str], curves: Mapping[
 def _notes(returns: Mapping[str, Any]) -> tuple[str, ...]:
     if not returns:
         return ()
-    text = "Each prediction is turned into a position and filled at the configured price; costs are paid on turnover."
+    price = _FILLS.get(str(returns.get("fill")), "held for the row's forward return")
+    text = f"Each prediction is turned into a position, {price}; costs are paid on turnover."
     if (bounds := returns.get("mean_net_ci95")) is not None:
         text += (
             f" The mean net return per date lies between {percent(bounds[0], 3)} and {percent(bounds[1], 3)} (95 %), "
