@@ -182,7 +182,13 @@ def _conclude(session: Session, experiment: Experiment, results: dict[str, Any])
     doubt = session.next_command("run_placebo.py", "--n", "20", models=experiment.models)
     figures = (
         *("n_rows", "accuracy", "accuracy_ci95", "skill", "skill_ci95", "skill_p_value", "verdict", "test_openings"),
-        *("corrected_for_openings", "skill_ci95_uncorrected", "verdict_uncorrected", "warnings"),
+        *(
+            "openings_by_other_runs",
+            "corrected_for_openings",
+            "skill_ci95_uncorrected",
+            "verdict_uncorrected",
+            "warnings",
+        ),
     )
     session.conclude(
         doubt if found else session.next_run(),

@@ -132,8 +132,11 @@ def _opened(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, flags | os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError:
-        descriptor = os.open(path, flags | os.O_RDONLY)
+    except OSError as error:
+        try:
+            descriptor = os.open(path, flags | os.O_RDONLY)
+        except OSError:
+            raise error from None  # why it cannot be written
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError("is not a regular file", str(path))
