@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -107,7 +108,7 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
     Returns
     -------
     dates : ndarray of datetime64[ns], shape (n,)
-        In UTC if the cells have a time zone.
+        In UTC if the cells have a time zone, but if all are midnights of their zones, as of daily bars, these days.
     notes : tuple of str
 
     Raises
@@ -118,14 +119,19 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
     """
     codes, distinct = table.categories(column)
     if date_format is None or column in table.temporal:
-        parsed, zoned = _iso_dates(table, column, codes, distinct)
+        parsed, local = _iso_dates(table, column, codes, distinct)
     else:
-        parsed, zoned = _formatted_dates(distinct, date_format)
+        parsed, local = _formatted_dates(distinct, date_format)
     _refuse_dates(table, column, codes, distinct, np.isnat(parsed), f"is no {_format_name(date_format)}")
     years = parsed.astype("datetime64[Y]").astype(np.int64) + 1970
     outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
     _refuse_dates(table, column, codes, distinct, outside, f"lies outside {FIRST_YEAR}-{LAST_YEAR}")
-    notes = (f"{table.path}, column {column}: times converted to UTC",) if zoned else ()
+    notes: tuple[str, ...] = ()
+    if local is not None:
+        days = bool((local == local.astype("datetime64[D]")).all())
+        parsed = local if days else parsed
+        what = "midnights of their time zones taken as days" if days else "times converted to UTC"
+        notes = (f"{table.path}, column {column}: {what}",)
     return parsed.astype("datetime64[ns]")[codes], notes
 
 
@@ -160,8 +166,10 @@ def _number_remedy(cell: str, decimal: str) -> str:
     return f"write plain numbers such as 1234{decimal}5 (see data.decimal), and leave missing cells empty"
 
 
-def _iso_dates(table: RawTable, column: str, codes: np.ndarray, distinct: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Distinct cells as dates (NaT where they are none) and whether they have a time zone."""
+def _iso_dates(
+    table: RawTable, column: str, codes: np.ndarray, distinct: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distinct cells as dates (NaT where they are none), and on the clock of their time zones if they have any."""
     matches = [_ISO.fullmatch(cell) for cell in distinct]
     bad = np.array([match is None for match in matches], dtype=bool)
     _refuse_dates(table, column, codes, distinct, bad, "is no ISO 8601 date")
@@ -177,16 +185,30 @@ def _iso_dates(table: RawTable, column: str, codes: np.ndarray, distinct: np.nda
             what = f"has no {name}, unlike {table.unit} {table.lines[other]}"
             _refuse_dates(table, column, codes, distinct, ~has, what, f"give all dates a {name}, or none")
     parsed = pd.to_datetime(pd.Series(distinct, dtype="str"), format="ISO8601", errors="coerce", utc=bool(zone.all()))
-    return _naive(parsed), bool(zone.all())
+    if not zone.all():
+        return _naive(parsed), None
+    if (named := table.zone(column)) is not None:
+        return _naive(parsed), _naive(parsed.dt.tz_convert(named))
+    walls = [cell[: match.start("zone")] for cell, match in zip(distinct, matches, strict=True) if match]
+    return _naive(parsed), _naive(pd.to_datetime(pd.Series(walls, dtype="str"), format="ISO8601", errors="coerce"))
 
 
-def _formatted_dates(distinct: np.ndarray, date_format: str) -> tuple[np.ndarray, bool]:
+def _formatted_dates(distinct: np.ndarray, date_format: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `_iso_dates`, by a format."""
     zoned = "%z" in date_format
+    if "%y" in date_format.replace("%%", ""):
+        what = f"{date_format!r} has years of two digits, whose century is not known"
+        raise InputError(what, "data.date_format", "write years of four digits, and %Y in place of %y")
     try:
         parsed = pd.to_datetime(pd.Series(distinct, dtype="str"), format=date_format, errors="coerce", utc=zoned)
     except ValueError as error:
         raise InputError(f"{date_format!r} is no strptime format ({error})", "data.date_format", "mend it") from None
-    return _naive(parsed), zoned
+    if not zoned:
+        return _naive(parsed), None
+    good = ~parsed.isna().to_numpy()
+    walls = np.full(len(distinct), np.datetime64("NaT"), dtype="datetime64[us]")
+    walls[good] = [np.datetime64(datetime.strptime(cell, date_format).replace(tzinfo=None)) for cell in distinct[good]]
+    return _naive(parsed), walls
 
 
 def _naive(dates: pd.Series) -> np.ndarray:

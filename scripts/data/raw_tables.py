@@ -241,6 +241,10 @@ def _header_hint(header: Sequence[str], delimiter: str, required: Sequence[str])
     """What to do about a header without the required names, if its form shows it."""
     expected = f"expected columns {', '.join(required)}, ..."
     line = delimiter.join(header)
+    if header[0] == "Price" and "Close" in header:
+        return "yfinance wrote three lines of names: download with multi_level_index=False and write it again"
+    if line.startswith("sep="):
+        return f"{expected}; remove the line {line.rstrip(delimiter)!r}, which is for Excel alone"
     other = max(DELIMITERS, key=line.count)
     if other != delimiter and line.count(other) > line.count(delimiter):
         mark = shlex.quote(f"data.delimiter={other}") if other != "\t" else "data.delimiter=$'\\t'"

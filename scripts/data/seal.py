@@ -21,6 +21,9 @@ from scripts.errors import InputError
 
 MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
 
+MAX_CATEGORIES = 10_000  # of a column; each takes 4 bytes a row
+UNIQUE, _ENOUGH_WORDS = 0.9, 50  # share of distinct cells from which text is an identifier; cells that tell
+
 
 @dataclass(frozen=True)
 class CutTable:
@@ -197,33 +200,58 @@ def _without_short_tickers(table: CutTable, config: DataConfig) -> CutTable:
 
 
 def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
-    """Leave out feature columns that never vary in the development rows; refuse those of two types."""
+    """Leave out feature columns that never vary, or never repeat, in the development rows; refuse those of two types.
+
+    Columns that single precision would blur get their references.
+    """
     features = feature_columns(table.columns, config)
-    constant, fault = [], None
+    constant, unique, fault = list[str](), list[str](), None
     references: dict[str, Reference] = {}
     for name in features:
         development = table.column(name)[~table.sealed]
         if _is_constant(development):
             constant.append(name)
-            continue
-        if fault is None:
-            fault = _fault_of_type(name, development, config)
-        if pd.api.types.is_numeric_dtype(development) and (own := reference_of(development.to_numpy(np.float64))):
-            references[name] = own
-    if constant and len(constant) == len(features):
-        raise InputError(
-            "every feature column is constant", f"{config.path}, development rows", "give a column whose values differ"
-        )
+        elif _never_repeats(development, f"{config.path}, column {name}"):
+            unique.append(name)
+        else:
+            fault = fault or _fault_of_type(name, development, config)
+            if pd.api.types.is_numeric_dtype(development) and (own := reference_of(development.to_numpy(np.float64))):
+                references[name] = own
+    dropped = [name for name in features if name in {*constant, *unique}]
+    if features and len(dropped) == len(features):
+        what = "every feature column is constant" + (", or text that never repeats" if unique else "")
+        raise InputError(what, f"{config.path}, development rows", "give a column whose values differ")
     if fault is not None:
         raise fault
-    told = _references_note(references, str(config.path))
-    table = replace(table, references=references, notes=(*table.notes, *told))
-    if not constant:
+    notes = [f"{config.path}: constant columns dropped: {listed(constant)}"] if constant else []
+    if unique:
+        notes.append(f"{config.path}: columns dropped whose text differs in nearly every row: {listed(unique)}")
+    notes += _references_note(references, str(config.path))
+    table = replace(table, references=references, notes=(*table.notes, *notes))
+    if not dropped:
         return table
-    note = f"{config.path}: constant columns dropped: {listed(constant)}"
-    kept = None if table.features is None else table.features.only(n for n in features if n not in constant)
-    frame = table.frame.drop(columns=constant) if table.features is None else table.frame
-    return replace(table, frame=frame, features=kept, notes=(*table.notes, note), dropped=tuple(constant))
+    kept = None if table.features is None else table.features.only(n for n in features if n not in dropped)
+    frame = table.frame.drop(columns=dropped) if table.features is None else table.frame
+    return replace(table, frame=frame, features=kept, dropped=tuple(dropped))
+
+
+def _never_repeats(values: pd.Series, where: str) -> bool:
+    """Return whether a column of text has about as many categories as rows, each of which would be an input.
+
+    Raises
+    ------
+    InputError
+        It has more than `MAX_CATEGORIES` that do repeat.
+    """
+    if pd.api.types.is_numeric_dtype(values):
+        return False
+    n_there, n_words = int(values.notna().sum()), int(values.nunique())
+    if n_there >= _ENOUGH_WORDS and n_words > UNIQUE * n_there:
+        return True
+    if n_words > MAX_CATEGORIES:
+        what = f"has {n_words:,} categories, each of which would be an input, more than {MAX_CATEGORIES:,}"
+        raise InputError(what, where, "remove the column, or put its rare values together")
+    return False
 
 
 def _references_note(references: Mapping[str, Reference], path: str) -> tuple[str, ...]:

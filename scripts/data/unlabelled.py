@@ -126,7 +126,8 @@ def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
     """Features of all bars, also of the last ones; `name` is the ticker where no column says it."""
     config = schema.config.model_copy(update={"path": table.path})
     frame, notes = bars_of(table, name, config)
-    cut = uncut(RawData(frame, notes), config)
+    # Short histories stay: each bar is judged by its own, and the market's features are those of all tickers.
+    cut = uncut(RawData(frame, notes), config, check_length=False)
     frame = cut.frame.reset_index(drop=True)
     bars = index_bars(frame)
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
@@ -159,7 +160,7 @@ def _part_rows(part: RawTable, schema: Schema, history: _History, first: int) ->
     config = schema.config
     columns, unknown = _columns(part, schema)
     x = np.column_stack(columns).astype(np.float32)
-    date = None if config.time_column is None else read_dates(part, config.time_column, config.date_format)[0]
+    date = None if config.time_column is None else _dates(part, config.time_column, history, first)
     ticker = None if config.group_column is None else groups(part, config.group_column).to_numpy(dtype=object)
     number = np.arange(first, first + len(part))
     if schema.window == 1:
@@ -167,6 +168,16 @@ def _part_rows(part: RawTable, schema: Schema, history: _History, first: int) ->
     x, position, usable = history.extend(part, x, date, ticker)
     date, ticker = (None if values is None else values[usable] for values in (date, ticker))
     return UnlabelledRows(x, position[usable], number[usable], date, ticker, int((~usable).sum()), unknown=unknown)
+
+
+def _dates(part: RawTable, name: str, history: _History, first: int) -> np.ndarray:
+    """Dates of a part; InputError if its time zones have another meaning than those of the part before."""
+    dates, notes = read_dates(part, name, history.schema.config.date_format)
+    if first > 1 and notes != history.date_notes:
+        what = "has times of day, unlike the rows before, which are midnights of their time zones, or the reverse"
+        raise InputError(what, part.place(0, name), "write all times in UTC, without a zone")
+    history.date_notes = notes
+    return dates
 
 
 def _columns(part: RawTable, schema: Schema) -> tuple[list[np.ndarray], dict[str, UnknownCells]]:
@@ -188,6 +199,7 @@ class _History:
     schema: Schema
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     times: dict[str, np.datetime64] = field(default_factory=dict)
+    date_notes: tuple[str, ...] = ()
 
     def extend(
         self, part: RawTable, x: np.ndarray, date: np.ndarray | None, ticker: np.ndarray | None
