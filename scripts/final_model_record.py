@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from scripts.record_base import Count, Made, Record, RecordedExperiment, RecordedHyperparameters, first_problem
+from scripts.record_base import ChosenHyperparameters, Count, Made, Record, RecordedExperiment, first_problem
 from scripts.result_records import Selection
 
 _VECTORS = ("numeric", "median", "mean", "scale", "indicator", "category_column", "category_code")
@@ -26,7 +26,7 @@ class MemberContent(Tensors):
 
     trial_number: Count | None = None
     weight: Annotated[float, Field(gt=0, le=1)]
-    hyperparameters: RecordedHyperparameters
+    hyperparameters: ChosenHyperparameters
     epochs_spent: Count = 0
     temperature: Annotated[float, Field(gt=0)]
     bias: list[float]

@@ -29,14 +29,29 @@ def _plain(values: Any) -> Any:
     return values
 
 
+def _named(values: Any) -> Any:
+    if isinstance(values, Mapping) and "family" not in values:
+        raise ValueError("family is missing")
+    return values
+
+
 RecordedExperiment = Annotated[Experiment, BeforeValidator(_without_code)]
 RecordedHyperparameters = Annotated[Hyperparameters, BeforeValidator(_plain)]
+ChosenHyperparameters = Annotated[RecordedHyperparameters, BeforeValidator(_named)]
 
 
 class Record(BaseModel):
     """Base of all records: frozen, no conversions, only finite numbers, further fields allowed."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+
+class CreatedBy(Record):
+    """Versions that an artifact was written with."""
+
+    version: str | None = None
+    git_revision: str | None = None
+    libraries: dict[str, str] = Field({})
 
 
 class Made(Record):
@@ -46,6 +61,7 @@ class Made(Record):
     data_fingerprint: str
     sealed_fingerprint: str
     inputs: Files = Field({})
+    created_by: CreatedBy = CreatedBy()
 
 
 def first_problem(error: ValidationError) -> str:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from scripts.config import NAME_PATTERN
 from scripts.record_base import (
+    ChosenHyperparameters,
     Count,
     Curve,
     Files,
@@ -126,7 +127,7 @@ class Configuration(Record):
 
     trial_number: Count
     rank: Count
-    config: RecordedHyperparameters
+    config: ChosenHyperparameters
     state: str = "complete"
     stopped_after_folds: Count | None = None
     phase_1_accuracy: float
@@ -217,7 +218,7 @@ class Extended(Made):
 class BestConfig(Made):
     """best_config.json."""
 
-    hyperparameters: RecordedHyperparameters
+    hyperparameters: ChosenHyperparameters
     experiment: RecordedExperiment
     selection: Selection
     epochs_spent: dict[str, Count]

@@ -1,5 +1,6 @@
 """Runs received from somebody else, with valid digests: none of their files names code or takes more than its size."""
 
+import re
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ from scripts.artifacts import write_json
 from scripts.errors import InputError
 from scripts.joining.board import board_name
 from scripts.run_dir import RunDir
-from tests.conftest import run
+from tests.conftest import ROOT, run
 from tests.signed import edit_json, edit_tensors
 
 PLANTED = """
@@ -132,3 +133,25 @@ def test_a_board_whose_name_is_not_a_plain_one_is_refused(tmp_path, name):
     write_json(tmp_path / "joining" / "board.json", {"study_name": name, "phase": "x"})
     with pytest.raises(InputError, match=r"study_name.*board|board.*study_name"):
         board_name(RunDir(tmp_path), None)
+
+
+def test_modules_of_the_current_directory_are_not_imported(tmp_path, tiny_config):
+    """Of a command, its workers, pip and TensorBoard; PYTHONSAFEPATH, which leaves it out, breaks nothing."""
+    for name in ("pip", "venv", "socket", "signal", "struct", "selectors", "tempfile", "tensorboard", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('PLANTED', 'a').write(__name__)\n")
+    few = ["tuning.n_random_trials=2", "tuning.n_bayesian_trials=0", "tuning.n_fine_tune_trials=0"]
+    sets = [part for key in few for part in ("--set", key)]
+    for safe in ("", "1"):
+        environment = {"PYTHONSAFEPATH": safe}
+        flags = ("--config", tiny_config, "--workers", 2, *sets)
+        done = run("run_hyperparameter_tuning.py", f"run{safe}", *flags, cwd=tmp_path, environment=environment)
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "PLANTED").exists()
+
+
+@pytest.mark.parametrize("name", ["setup_environment.sh", "start_tensorboard.sh", "run_tests.sh", "run_pipeline.sh"])
+def test_shell_scripts_keep_the_current_directory_out_where_they_import_by_name(name):
+    calls = re.findall(r'"\$(?:python|candidate)"((?: -[PI])?) -([mc]) (\S+)', (ROOT / name).read_text())
+    of_the_tests = {"ruff", "mypy", "pytest", "tests.faults.soak"}  # run in the folder of the project itself
+    assert [module for apart, _, module in calls if not apart and module not in of_the_tests] == []
+    assert calls or name == "run_pipeline.sh"

@@ -40,7 +40,7 @@ def test_the_faults_are_numbered_without_a_gap():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_every_named_test_exists(row):
-    named = re.findall(r"`((?:distributed/)?test_\w+\.py)::(test_\w+)`", row[3])
+    named = re.findall(r"`((?:distributed/|faults/)?test_\w+\.py)::(test_\w+)`", row[3])
     assert named or row[3].startswith("no test: "), "name a test, or say why there is none"
     assert len(named) == row[3].count("::")
     for file, function in named:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,9 @@ def validation_ledger(
         packed, state, _ = checkpoints.load(name)
         if packed is None:
             continue  # its checkpoint was removed; the corrections then count on the other trials
-        logits = state.get("validation_logits", torch.empty(0))
-        if logits.shape != (len(rows), dataset.n_classes) or logits.dtype != torch.float32:
+        logits: Any = state.get("validation_logits")
+        fits = isinstance(logits, torch.Tensor) and logits.shape == (len(rows), dataset.n_classes)
+        if not fits or not logits.is_floating_point():
             remedy = "remove it; the corrections then count on the other trials"
             raise InputError("does not hold the predictions of its trial", str(checkpoints.path(name)), remedy)
         losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")

@@ -10,15 +10,12 @@ import time
 
 import torch
 
+from scripts.config import SyntheticConfig
+from scripts.data.synthetic import generate
 from tests.forked import start
 from tests.signed import edit_json, edit_tensors
 
 TUNING, EXTENDED, FINAL = "hyperparameter_tuning_results", "extended_training_results", "final_training_results"
-CHECKPOINTS = {
-    "run_hyperparameter_tuning.py": f"{TUNING}/checkpoints/trial_0001.pt",
-    "run_extended_training.py": f"{EXTENDED}/checkpoints/{{extended}}",
-    "run_final_training.py": f"{FINAL}/checkpoints/final_all_seed_0.pt",
-}
 # By artifact, the commands that read it: what is removed first, so that they have something to do, and their flags.
 AGAIN = ("run_hyperparameter_tuning.py", (f"{TUNING}/trials.json",), ("--config", "{config}"))
 EXTEND = ("run_extended_training.py", (EXTENDED, "best_config.json", "final_model.pkl", FINAL, "evaluation"), ())
@@ -134,6 +131,13 @@ def watch(folder):
             os._exit(99)
 
     sys.addaudithook(refuse)
+
+
+def new_data(path):
+    """Write rows to predict for; their file."""
+    bars, _ = generate(SyntheticConfig(n_tickers=3, n_days=200))
+    bars.to_csv(path, index=False)
+    return path
 
 
 def problem(seed, calm, config, data, scratch):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.common import machine
 from tests.conftest import ROOT, SCRIPTS, TINY
-from tests.faults import accidents
+from tests.faults import accidents, received
 from tests.faults.commands import differences, finish
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
@@ -122,6 +122,10 @@ class Soak:
             ("damaged artifacts", 1000, lambda seed: accidents.damage_is_noticed(seed, finished, self.folder)),
             ("malicious pickles and archives", 100, lambda seed: accidents.trap_is_harmless(seed, self.folder)),
         )
+        data = received.new_data(self.folder / "new.csv")
+        calm, config = finished, self.tiny[1]
+        edited = ("artifacts edited and signed again", 1000)
+        kinds += ((*edited, lambda seed: not received.problem(seed, calm, config, data, self.folder)),)
         for what, full, happens in kinds:
             begun, bad, n = time.monotonic(), [], self.number(full)
             for seed in range(n):

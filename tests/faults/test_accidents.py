@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.conftest import SCRIPTS
-from tests.faults import accidents
+from tests.faults import accidents, received
 from tests.faults.commands import differences, finish
 
 # Of the points of a phase, so many, evenly spread.
@@ -69,3 +69,10 @@ def test_damage_to_any_artifact_is_noticed(finished_run, tmp_path):
 
 def test_no_trap_springs(tmp_path):
     assert [seed for seed in range(50) if not accidents.trap_is_harmless(seed, tmp_path)] == []
+
+
+def test_edited_artifacts_are_read_or_refused_with_one_line(finished_run, tmp_path):
+    """Signed again, and read by the commands: no code, no traceback, no memory beyond what they take anyway."""
+    data = received.new_data(tmp_path / "new.csv")
+    paths = (finished_run.folder, finished_run.config, data, tmp_path)
+    assert [found for seed in range(25) if (found := received.problem(seed, *paths))] == []
