@@ -122,7 +122,7 @@ def _tradeoff(configurations: list[dict[str, Any]]) -> str:
     numbers = ", ".join(map(str, pareto_set(configurations)))
     return (
         f"In accuracy, simulated return, parameters and time a row at once, no other configuration beats these trials "
-        f"(Pareto set): {numbers}. Another of them is taken with --select accuracy, return, size or latency."
+        f"(Pareto set): {numbers}. --select spread, return, size or latency takes another of them."
     )
 
 

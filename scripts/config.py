@@ -218,7 +218,7 @@ class ExtendedConfig(Model):
         description="decides early stopping and the best epoch; by loss, no lucky epoch for accuracy is picked",
     )
     selection_order: Annotated[tuple[Criterion, ...], Field(strict=False)] = Field(
-        DEFAULT_ORDER, description="what decides among configurations within one standard error of the best"
+        DEFAULT_ORDER, description="what decides among configurations within one standard error of the best mean"
     )
     racing: bool = Field(True, description="configurations that can hardly win stop before the last fold")
     racing_error_rate: float = Field(

@@ -107,7 +107,7 @@ def add_select(flags: argparse._ArgumentGroup) -> None:
     flags.add_argument(
         "--select",
         choices=PREFERENCES,
-        help="what decides among configurations that cannot be told from the best (default: rule, the settable order)",
+        help="what decides among configurations that tie with the best mean accuracy (default: that mean itself)",
     )
 
 

@@ -1,9 +1,10 @@
-"""Which configuration wins: the best mean accuracy, and among those it cannot be told from, the first in an order.
+"""Choice among the configurations of phase 2: by default the best mean accuracy, the smaller model on equal accuracy.
 
-Candidates are the configurations whose out-of-fold accuracy lies within one standard error of that of the best mean
-(Breiman et al. 1984, 3.4.3). The standard error is that of the paired difference on the same rows, by blocks of dates:
-the spread of three folds is mostly that of the periods, which all configurations share. Nothing that is measured with a
-clock takes part unless the order names it. What racing stopped before the last fold takes no part: it could hardly win.
+Any other order decides among ties alone. Configurations tie if their out-of-fold accuracy is within one standard error
+of that of the best mean (Breiman et al. 1984, 3.4.3). The standard error is that of the paired difference on the same
+rows, by blocks of dates: the spread of three folds is mostly that of the periods, which all configurations share. In
+simulated markets the best mean loses least (benchmarks/selection_rule.py). Nothing that is measured with a clock takes
+part unless the order names it. What racing stopped before the last fold takes no part: it could hardly win.
 """
 
 from __future__ import annotations
@@ -22,16 +23,21 @@ Criterion = Literal[
     "inference_us_per_row",
     "duration_s",
 ]
-DEFAULT_ORDER: tuple[Criterion, ...] = ("std_accuracy", "avg_simulated_return", "n_parameters", "operations_per_row")
-# What a user may ask for by one word; each decides among what cannot be told from the best mean accuracy.
+DEFAULT_ORDER: tuple[Criterion, ...] = ("avg_accuracy", "n_parameters", "operations_per_row")
+# What a user may ask for by one word; each decides among configurations that tie with the best mean accuracy.
 PREFERENCES: dict[str, tuple[Criterion, ...]] = {
     "rule": DEFAULT_ORDER,
     "accuracy": ("avg_accuracy",),
+    "spread": ("std_accuracy", "avg_simulated_return", "n_parameters", "operations_per_row"),
     "return": ("avg_simulated_return",),
     "size": ("n_parameters", "operations_per_row"),
     "latency": ("inference_us_per_row",),
 }
 _OBJECTIVES = ("avg_accuracy", "avg_simulated_return", "n_parameters", "inference_us_per_row")
+# After the order: a configuration that another beats in one of these, and matches in the others, is never chosen.
+_FURTHER = (
+    "avg_accuracy", "avg_val_loss", "std_accuracy", "avg_simulated_return", "n_parameters", "operations_per_row",
+)  # fmt: skip
 _HIGHER_IS_BETTER = {"avg_accuracy", "avg_simulated_return"}
 _IN_WORDS: dict[str, str] = {
     "std_accuracy": "the lowest spread over the folds",
@@ -69,8 +75,8 @@ def rank(
         out-of-fold accuracy lies below that of the best mean, a fraction, and the standard error of this difference;
         those whose `state` is "stopped" also with `folds`.
     order : sequence of str
-        What decides among the candidates, the first criterion that differs; then the mean accuracy, then the earlier
-        trial. A value that is unknown (None) counts as the worst.
+        What decides among the ties, the first criterion that differs; then the mean accuracy, the other criteria, and
+        the earlier trial. A value that is unknown (None) counts as the worst.
     """
     finished = complete(configurations)
     best = best_by_mean(finished)
@@ -99,12 +105,12 @@ def pareto_set(configurations: Sequence[Record]) -> list[int]:
 
 def _worth(configuration: Record, name: str) -> float:
     """Value of a criterion such that lower is better."""
-    value = configuration[name]
+    value = configuration.get(name)
     return float("inf") if value is None else -value if name in _HIGHER_IS_BETTER else value
 
 
 def _place(configuration: Record, order: Sequence[str]) -> tuple[float, ...]:
-    keys = [_worth(configuration, name) for name in (*order, "avg_accuracy")]
+    keys = [_worth(configuration, name) for name in (*order, *_FURTHER)]
     return (*keys, configuration["trial_number"])
 
 
@@ -122,10 +128,17 @@ def _reason(candidates: Sequence[Record], best: Record, order: Sequence[str]) ->
         f"spread over folds {chosen['std_accuracy']:.4f}"
     )
     if len(candidates) == 1:
-        return f"{told}; no other configuration lies within one standard error of it on the same rows"
-    among = f"{len(candidates)} configurations cannot be told apart (within one standard error on the same rows)"
-    decided = next((n for n in order if any(c[n] != chosen[n] for c in candidates)), "avg_accuracy")
-    won = f"{told}; {among}, and of these it has {_IN_WORDS[decided]}"
+        return f"{told}, the highest; no other configuration is within one standard error of it on the same rows"
+    decided = next(
+        (n for n in (*order, *_FURTHER) if any(c.get(n) != chosen.get(n) for c in candidates)), "trial_number"
+    )
+    won = f"{told}; {len(candidates)} configurations tie (within one standard error on the same rows)"
+    if decided == "avg_accuracy":
+        small = min(candidates, key=lambda c: _place(c, ("n_parameters",)))
+        smaller = small["n_parameters"] < chosen["n_parameters"]
+        hint = f"; the smallest of them is trial {small['trial_number']} (--select size)" if smaller else ""
+        return f"{won}, and it has {_IN_WORDS[decided]}{hint}"
+    won += f", and of these it has {_IN_WORDS.get(decided, 'the lowest number')}"
     if chosen is best:
         return won
     return f"{won}; the highest mean is {best['avg_accuracy']:.4f} of trial {best['trial_number']}"

@@ -116,7 +116,7 @@ def completed(line):
     [
         ("--dry", {"--dry-run"}),
         ("--epo", {"--epochs", "--epoch-budget"}),
-        ("--select s", {"size"}),
+        ("--select s", {"size", "spread"}),
         ("--config configs/us_daily_v", {"configs/us_daily_volatility.yaml"}),
         ("--set data.sour", {"data.source="}),
         ("--set data.source=", {"synthetic", "market", "table"}),

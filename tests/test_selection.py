@@ -36,7 +36,8 @@ def test_the_best_mean_wins_where_nothing_lies_within_its_error():
     ],
 )
 def test_among_equals_the_first_criterion_that_differs_decides(better, words):
-    ranked, reason = rank([candidate(1, 0.560), candidate(2, 0.558, 0.002, **better)])
+    records = [candidate(1, 0.560), candidate(2, 0.558, 0.002, **better)]
+    ranked, reason = rank(records, PREFERENCES["spread"])
     assert ranked[0]["trial_number"] == 2
     assert words in reason
     assert "of trial 1" in reason
@@ -44,7 +45,7 @@ def test_among_equals_the_first_criterion_that_differs_decides(better, words):
 
 def test_the_order_can_be_set_and_an_unknown_value_is_the_worst():
     small, steady = candidate(1, 0.56, n_parameters=10), candidate(2, 0.56, 0.0, std_accuracy=0.001)
-    assert rank([small, steady])[0][0]["trial_number"] == 2
+    assert rank([small, steady], ["std_accuracy"])[0][0]["trial_number"] == 2
     assert rank([small, steady], ["n_parameters"])[0][0]["trial_number"] == 1
     unknown = candidate(1, 0.56, avg_simulated_return=None)
     assert rank([unknown, candidate(2, 0.56)], ["avg_simulated_return"])[0][0]["trial_number"] == 2
@@ -57,7 +58,7 @@ def test_complete_equals_are_ordered_by_trial_in_any_order_of_input():
 
 
 @pytest.mark.parametrize(
-    ("preference", "wins"), [("accuracy", 1), ("return", 2), ("size", 3), ("latency", 4), ("rule", 5)]
+    ("preference", "wins"), [("accuracy", 1), ("return", 2), ("size", 3), ("latency", 4), ("spread", 5), ("rule", 1)]
 )
 def test_a_word_names_what_decides(preference, wins):
     common = {"behind": 0.001, "inference_us_per_row": 2.0}
@@ -69,6 +70,38 @@ def test_a_word_names_what_decides(preference, wins):
         candidate(5, 0.559, **common, std_accuracy=0.001),
     ]
     assert rank(records, PREFERENCES[preference])[0][0]["trial_number"] == wins
+
+
+def test_the_best_mean_is_chosen_by_default_however_steady_or_small_its_ties_are():
+    steady = candidate(2, 0.559, 0.001, std_accuracy=0.0, n_parameters=5, avg_simulated_return=0.9)
+    ranked, reason = rank([steady, candidate(1, 0.560)])
+    assert [c["trial_number"] for c in ranked] == [1, 2] and all(c["tied"] for c in ranked)
+    assert "2 configurations tie" in reason and "the smallest of them is trial 2 (--select size)" in reason
+
+
+def test_equal_means_go_to_the_smaller_model():
+    ranked, reason = rank([candidate(1, 0.56), candidate(2, 0.56, n_parameters=50)])
+    assert ranked[0]["trial_number"] == 2 and "fewest parameters" in reason
+
+
+@pytest.mark.parametrize("order", [PREFERENCES[name] for name in ("rule", "accuracy", "size", "return", "latency")])
+@pytest.mark.parametrize(
+    "better",
+    [{"std_accuracy": 0.01}, {"avg_simulated_return": 0.2}, {"avg_val_loss": 0.6}, {"operations_per_row": 100}],
+    ids=str,
+)
+def test_a_configuration_that_another_dominates_is_never_chosen(order, better):
+    records = [candidate(1, 0.56, inference_us_per_row=1.0), candidate(2, 0.56, inference_us_per_row=1.0, **better)]
+    ranked, reason = rank(records, order)
+    assert ranked[0]["trial_number"] == 2
+    assert "and of these it has the" in reason
+
+
+def test_results_of_an_earlier_version_without_some_criteria_are_still_ranked():
+    records = [candidate(1, 0.56), candidate(2, 0.55, 0.005)]
+    for record in records:
+        del record["operations_per_row"], record["avg_val_loss"]
+    assert [c["trial_number"] for c in rank(records)[0]] == [1, 2]
 
 
 def test_the_pareto_set_leaves_out_what_is_beaten_everywhere():

@@ -247,7 +247,11 @@ class Scheduler:
         return Continue(next(iter(paused)) if trial is None else trial, 0, self.config.rungs[rung + 1])
 
     def _replicate(self) -> Replicate | None:
-        """The leader among the fully trained on its next split, while replicates have less than their share."""
+        """The leader among the fully trained on its next split, while replicates have less than their share.
+
+        Only a run at the last rung is replicated. With the default patience of 5 epochs and a last rung of 50, runs end
+        before it, so that there are no replicates unless rungs or patience are set otherwise.
+        """
         if self._epochs_replicated >= self.config.replicate_share * self._epochs_planned:
             return None
         if self._n_sent[-1] == 0:
