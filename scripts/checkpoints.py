@@ -59,11 +59,24 @@ class Checkpoints:
             return content, state, f"{damaged[0]}; going on from the checkpoint before it" if damaged else ""
         return None, {}, f"{damaged[0]}; no earlier one is whole, {name} starts anew" if damaged else ""
 
+    def has(self, name: str) -> bool:
+        """Whether an undamaged generation of run `name` is there."""
+        return self.load(name)[0] is not None
+
     def drop_earlier(self, name: str) -> None:
         """Remove the second generation once a run has finished."""
         path = self._earlier(name)
         with environment_errors(path):
             path.unlink(missing_ok=True)
+
+    def drop_all_earlier(self) -> None:
+        """Remove each second generation beside a newest one, such as a kill left after the last report of a run."""
+        if self.folder.is_symlink() or self.folder.parent.is_symlink():
+            return
+        for path in self.folder.glob("*.earlier.pt"):
+            name = path.name.removesuffix(".earlier.pt")
+            if _OURS.fullmatch(path.name) and path.with_name(f"{name}.pt").is_file() and not path.is_symlink():
+                self.drop_earlier(name)
 
     def keep_only(self, *patterns: str) -> bool:
         """Remove the checkpoints of all runs whose names match none of the `patterns`, such as "trial_0007".

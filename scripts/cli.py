@@ -22,6 +22,7 @@ from scripts.addresses import check_addresses, is_address
 from scripts.answers import account_for, end_interrupted, only_for_json, print_answer, started_by
 from scripts.errors import InputError
 from scripts.flags import AddFlags, make_parser
+from scripts.remedies import remedies_spelled_out
 from scripts.selection import PREFERENCES
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ def _run(
 
             folder, mirror = held.enter_context(mirrored(arguments.run_dir, only_reads, session.say))
             session = replace(session, run_dir=RunDir(folder), mirror=mirror)
+        held.enter_context(remedies_spelled_out(session.run_dir.path, session.next_command))
         if only_reads:
             session.run_dir.check_files()
             with interruption.work():

@@ -26,10 +26,16 @@ SECTIONS = {
     EXTENDED: (*_SHARED, "tuning", "extended"),
     FINAL: (*_SHARED, "tuning", "extended", "final"),
 }
+_OWN = {TUNING: ("extended",), EXTENDED: ("final",)}  # sections that are free after a phase
 
 
-def load_first(session: Session) -> Experiment:
-    """Experiment of phase 1, from YAML and assignments, with --next on top of that of an earlier run.
+def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experiment:
+    """Experiment of phase 1, from YAML and assignments on top of what it was begun with, or of --next.
+
+    Parameters
+    ----------
+    begun : dict, optional
+        The plan of this run's phase 1; a YAML file takes the place of its experiment.
 
     Raises
     ------
@@ -37,9 +43,13 @@ def load_first(session: Session) -> Experiment:
         Also for a model family or a hyperparameter that nobody knows.
     """
     earlier = session.arguments.next
-    base = None if earlier is None else carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
-    experiment = load_experiment(_yaml_file(session), session.assignments, base=base)
-    for key, reason in inert_keys(experiment, given_values(_yaml_file(session), session.assignments)[0]):
+    path, base = _yaml_file(session), None
+    if earlier is not None:
+        base = carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
+    elif begun is not None and path is None:
+        base = begun["experiment"]
+    experiment = load_experiment(path, session.assignments, base=base)
+    for key, reason in inert_keys(experiment, given_values(path, session.assignments)[0]):
         session.say(f"note: {key} has no effect: {reason}")
     check_families(experiment.search_space, experiment.models)
     known = list(Hyperparameters.model_fields)
@@ -48,8 +58,17 @@ def load_first(session: Session) -> Experiment:
     return experiment
 
 
-def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Experiment:
+def load_later(
+    session: Session, recorded: dict[str, Any], earlier: str, begun: dict[str, Any] | None = None
+) -> Experiment:
     """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
+
+    Parameters
+    ----------
+    recorded : dict
+        The experiment of the earlier phase.
+    begun : dict, optional
+        The plan of this phase, whose own section holds the flags that it was begun with.
 
     Raises
     ------
@@ -57,7 +76,8 @@ def load_later(session: Session, recorded: dict[str, Any], earlier: str) -> Expe
         Names each key that the earlier phase had otherwise.
     """
     path, recorded = _yaml_file(session), {**recorded, "data": recorded_data(recorded["data"])}
-    experiment = load_experiment(path, session.assignments, base=None if path else recorded)
+    own = {} if begun is None else {name: begun["experiment"][name] for name in _OWN.get(earlier, ())}
+    experiment = load_experiment(path, session.assignments, base=None if path else recorded | own)
     now = experiment.recorded()
     if _reads_new_file(session):
         now["data"] |= {name: recorded["data"][name] for name in _OF_FILE}

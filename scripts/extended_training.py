@@ -127,4 +127,5 @@ def write_best_config(
             "extended": results["epochs_spent"],
         },
     }
-    write_json(run_dir.best_config, provenance | body)
+    inputs = provenance["inputs"] | {run_dir.extended_results.name: file_sha256(run_dir.extended_results)}
+    write_json(run_dir.best_config, provenance | body | {"inputs": inputs})

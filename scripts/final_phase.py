@@ -26,6 +26,7 @@ from scripts.phases import (
 )
 from scripts.placement import choose_device
 from scripts.plans import means, show_plan, time_of_final
+from scripts.recovery import begun, check_descent, finished
 from scripts.run_dir import RunDir
 
 
@@ -35,7 +36,9 @@ def finalise(session: Session) -> None:
     given = [path for path in session.arguments.config if path.suffix == ".json"]
     source = given[0] if given else run_dir.best_config
     best = read_json(source, EXTENDED, kind="best_config")
-    experiment = load_later(session, best["experiment"], EXTENDED)
+    if source.resolve() == run_dir.best_config.resolve():
+        check_descent(run_dir, best)
+    experiment = load_later(session, best["experiment"], EXTENDED, begun(session, run_dir.final, FINAL))
     dataset = load_data(session, experiment)
     check_data(dataset, best, EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)
@@ -51,10 +54,10 @@ def finalise(session: Session) -> None:
     chosen_from = [] if experiment.final.ensemble == 1 else [run_dir.extended_results]
     origin = provenance(FINAL, experiment, dataset, [source, *chosen_from])
     claim(session, run_dir.final, FINAL, experiment, origin)
-    if run_dir.final_results.exists() and run_dir.final_model.exists():
+    if (results := finished(session, run_dir.final, FINAL, run_dir.final_model)) is not None:
         keep_checkpoints(session, run_dir.final, "final_all_*")
         session.say(f"phase 3 is finished: {run_dir.final_model}")
-        conclude_final(session, experiment, read_json(run_dir.final_results, FINAL))
+        conclude_final(session, experiment, results)
         return
     if "ensemble" in selection:
         session.say(f"phase 3: {selection['reason']}")

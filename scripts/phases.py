@@ -28,6 +28,7 @@ from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_fir
 from scripts.models.registry import applicable_space, check_named
 from scripts.placement import choose_device
 from scripts.plans import in_epochs, likely_search, means, measured_search, show_plan, time_of_folds, time_of_search
+from scripts.recovery import begun, check_unclaimed, finished, whole
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.tensorboard_log import TensorBoardLog
@@ -87,6 +88,7 @@ def claim(session: Session, folder: Path, phase: str, experiment: Experiment, or
     plan = folder / "plan.json"
     now = {"experiment": experiment.recorded(), **origin}
     if not plan.exists():
+        check_unclaimed(folder, phase, origin)
         now["device"] = device(session, experiment)
         # The plan comes last: once it is there, so is everything that belongs to the start of the phase.
         write_bytes(folder / "config.yaml", dump_yaml(experiment.recorded()).encode())
@@ -114,7 +116,8 @@ def make_fresh(session: Session, *paths: Path) -> None:
 
 
 def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:
-    """With --keep-checkpoints best, keep only those of a finished phase whose names match; nothing needs the others."""
+    """Keep one generation of a finished phase's checkpoints; with --keep-checkpoints best, only where names match."""
+    Checkpoints(folder / "checkpoints").drop_all_earlier()
     wanted = session.arguments.keep_checkpoints == "best"
     if wanted and not Checkpoints(folder / "checkpoints").keep_only(*patterns):
         session.say(f"note: {folder / 'checkpoints'} is reached through a link, so all checkpoints stay")
@@ -146,7 +149,8 @@ def tune(session: Session) -> None:
     from scripts.tuning.storage import place_of_study
     from scripts.tuning.study import TrialStudy
 
-    run_dir, experiment = session.run_dir, load_first(session)
+    run_dir = session.run_dir
+    experiment = load_first(session, begun(session, run_dir.tuning, TUNING))
     development = read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
@@ -177,8 +181,7 @@ def tune(session: Session) -> None:
     if looks := inherit_openings(run_dir, first.warm_start, experiment, dataset):
         session.say(f"note: {looks}")
     claim(session, run_dir.tuning, TUNING, experiment, origin)
-    if run_dir.trials.exists():
-        trials = read_json(run_dir.trials, TUNING)
+    if (trials := finished(session, run_dir.tuning, TUNING, run_dir.ledger)) is not None:
         keep_checkpoints(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
         session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
         conclude_tuning(session, experiment, trials)
@@ -199,7 +202,8 @@ def tune(session: Session) -> None:
         experiment, dataset, space, device(session, experiment), session.arguments.max_trial_time, first.trials
     )
     with database_errors(place), watching(session, "phase 1: search", total) as watch:
-        study = TrialStudy(place, {"config_hash": origin["config_hash"]}, watch.warn)
+        began = {name: origin[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
+        study = TrialStudy(place, began, watch.warn)
         with executing(session, experiment, dataset, config.proposal_lag, watch) as executor:
             body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
     study.close()
@@ -217,12 +221,12 @@ def say_all(session: Session, lines: Sequence[str]) -> None:
 def extend(session: Session) -> None:
     """Phase 2."""
     from scripts.cross_validation import CrossValidation, top_trials
-    from scripts.extended_training import ExtendedTrainer
+    from scripts.extended_training import ExtendedTrainer, write_best_config
 
     run_dir = session.run_dir
     trials = read_json(run_dir.trials, TUNING)
     recorded = read_json(run_dir.tuning / "plan.json", TUNING)["experiment"]
-    experiment = load_later(session, recorded, TUNING)
+    experiment = load_later(session, recorded, TUNING, begun(session, run_dir.extended, EXTENDED))
     dataset = load_data(session, experiment)
     check_data(dataset, trials, TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
@@ -243,12 +247,13 @@ def extend(session: Session) -> None:
     origin = provenance(EXTENDED, experiment, dataset, [run_dir.trials])
     claim(session, run_dir.extended, EXTENDED, experiment, origin)
     trainer = ExtendedTrainer(run_dir.path)
-    if run_dir.extended_results.exists() and run_dir.best_config.exists():
-        keep_checkpoints(
-            session, run_dir.extended, f"extended_{trainer.get_best_configuration()['trial_number']:04d}_*"
-        )
+    if (results := finished(session, run_dir.extended, EXTENDED, run_dir.out_of_fold)) is not None:
+        if whole(session, run_dir.best_config, EXTENDED) is None:
+            write_best_config(run_dir, experiment, results, origin)
+            session.say(f"{run_dir.best_config} is written again: {results['reason']}")
+        keep_checkpoints(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")
         session.say(f"phase 2 is finished: {run_dir.extended_results}")
-        conclude_extended(session, experiment, trainer.load_extended_results())
+        conclude_extended(session, experiment, results)
         return
     if len(chosen) < experiment.extended.top_n:
         session.say(f"note: phase 1 has only {len(chosen)} distinct usable configurations")

@@ -16,7 +16,12 @@ from typing import Any
 
 from scripts.artifacts import read_json, write_json
 from scripts.cli import Session
+from scripts.config import Experiment
+from scripts.config_files import dump_yaml
+from scripts.durable_files import file_sha256, write_bytes
 from scripts.errors import BudgetEnded, HyperError, InputError
+from scripts.experiments import FINAL, load_later
+from scripts.phases import check_data, load_data
 from scripts.plans import show_plan_table
 from scripts.run_dir import RunDir
 
@@ -31,12 +36,17 @@ def run_placebos(session: Session) -> None:
     if session.arguments.execution == "ray" and session.arguments.ray_address is None:
         raise InputError("placebos share one cluster", "--execution ray", "start it and name it by --ray-address")
     real = read_json(run_dir.evaluation_results, "evaluate_model.py")
+    experiment = _experiment_of_run(session, real)
     if session.arguments.dry_run:
         epochs = f"{count} x about {real['epochs_spent_total']}"
         rows = {"placebos": str(count), "epochs": epochs, "at a time": str(min(count, session.workers))}
         show_plan_table(session, rows, [run_dir.placebo / "placebo_results.json"])
         return
-    waiting = [(k, _commands(session, k)) for k in range(1, count + 1)]
+    check_data(load_data(session, experiment), real, "evaluate_model.py")
+    config = run_dir.placebo / "config.yaml"
+    recorded = experiment.recorded() | {"execution": experiment.execution.model_dump(mode="json")}
+    write_bytes(config, dump_yaml(recorded).encode())
+    waiting = [(k, _commands(session, experiment, config, k)) for k in range(1, count + 1)]
     running: dict[int, tuple[subprocess.Popen[bytes], list[list[str]]]] = {}
     try:
         while waiting or running:
@@ -80,15 +90,35 @@ def summary(real: dict[str, Any], placebos: Sequence[dict[str, Any]]) -> dict[st
     }
 
 
-def _commands(session: Session, k: int) -> list[list[str]]:
+def _experiment_of_run(session: Session, real: dict[str, Any]) -> Experiment:
+    """Return the experiment of the run that was evaluated; only models, execution and the path of the data are free.
+
+    Raises
+    ------
+    InputError
+        The evaluation is not of this run's model on its sealed rows, or the call names another experiment.
+    """
+    run_dir = session.run_dir
+    plan = read_json(run_dir.final / "plan.json", FINAL)
+    where = str(run_dir.evaluation_results)
+    if real["opened"]["data"] != "sealed":
+        raise InputError("is of another data file", where, "evaluate the sealed rows: evaluate_model.py")
+    is_own = run_dir.final_model.exists() and real["opened"]["model_sha256"] == file_sha256(run_dir.final_model)
+    if not is_own or real["config_hash"] != plan["config_hash"]:
+        raise InputError("is of another model than final_model.pkl", where, "evaluate this one: evaluate_model.py")
+    return load_later(session, plan["experiment"], FINAL)
+
+
+def _commands(session: Session, experiment: Experiment, config: Path, k: int) -> list[list[str]]:
     """Command lines of the phases of placebo `k`, each of which ends with this process, however that ends."""
     arguments = session.arguments
     flags = ["--run-dir", str(session.run_dir.placebo / str(k)), "--workers", "1", "--device", arguments.device]
-    flags += ["--no-progress", "--quiet", *(f"--config={path}" for path in arguments.config)]
+    flags += ["--no-progress", "--quiet", f"--config={config}"]
     flags += [f"--keep-checkpoints={arguments.keep_checkpoints}"]
     if arguments.execution == "ray":
         flags += ["--execution", "ray", "--ray-address", arguments.ray_address]
-    flags += [f"--set={assignment}" for assignment in (*session.assignments, f"data.placebo={k}")]
+    flags += [f"--set=models.{name}={factory}" for name, factory in experiment.models.items()]
+    flags += [f"--set=data.placebo={k}"]
     with_parent = [sys.executable, "-IS", str(ROOT / "scripts" / "execution" / "with_parent.py"), str(os.getpid())]
     return [[*with_parent, sys.executable, str(ROOT / script), *flags] for script in PHASES]
 

@@ -95,7 +95,6 @@ EDITS = {
     "other decision": [
         "UPDATE study_user_attributes SET value_json = replace(value_json, '\"epochs\": 4', '\"epochs\": 8')"
     ],
-    "other config": ["UPDATE study_user_attributes SET value_json = '\"b\"' WHERE key = 'config_hash'"],
     "study deleted": ["DELETE FROM studies"],
 }
 
@@ -106,6 +105,12 @@ def test_a_study_that_was_edited_is_refused_in_one_line(path, statements):
     with pytest.raises(InputError, match="not a readable study") as caught:
         TrialStudy(path, {"config_hash": "a"})
     assert f"mv {path} {path}.damaged" in caught.value.remedy
+
+
+def test_a_study_that_was_begun_with_another_config_is_refused(path):
+    with pytest.raises(InputError, match="begun with another config_hash") as caught:
+        TrialStudy(path, {"config_hash": "b"})
+    assert "--fresh" in caught.value.remedy
 
 
 def test_what_others_add_to_a_study_is_left_alone(path):

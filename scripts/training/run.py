@@ -71,6 +71,7 @@ class TrainingRun:
     ) -> None:
         self.spec = spec
         self.device = torch.device(spec.device)
+        self._made_for = spec.made_for(dataset.fingerprint)
         if beside is not None:
             preprocessor = beside.preprocessor
         self.preprocessor: Preprocessor = preprocessor or Preprocessor.fit(
@@ -306,6 +307,7 @@ class TrainingRun:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on: tensors and plain values."""
         return {
+            "made_for": self._made_for,
             "model": _copied(self.model.state_dict()),
             "optimiser": _copied(self.optimiser.state_dict()),
             "average": _copied(self.average),
@@ -319,6 +321,8 @@ class TrainingRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`, for a run made with the same spec and data set."""
+        if state.get("made_for", self._made_for) != self._made_for:
+            raise ValueError("it was made by another configuration or from other data")
         self.model.load_state_dict(state["model"])
         own = self.optimiser.state_dict()["param_groups"]  # settings of this run, whatever device its state comes from
         self.optimiser.load_state_dict(state["optimiser"] | {"param_groups": own})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -63,6 +64,16 @@ class RunSpec:
     device: str = "cpu"
     max_duration_s: float | None = None
     pauses: bool = False
+
+    def made_for(self, data_fingerprint: str) -> str:
+        """SHA-256 of what decides the states of the run, apart from where it ends: a checkpoint belongs to it alone."""
+        rows = [hashlib.sha256(r.tobytes()).hexdigest() for r in (self.train_rows, self.validation_rows)]
+        schedule = self.schedule_epochs or self.epochs, self.warmup_epochs, self.ema_decay
+        stopping = self.evaluation_frequency, self.patience, self.min_delta, self.monitor
+        values = self.hyperparameters.model_dump_json()
+        return hashlib.sha256(
+            repr((self.address, values, rows, schedule, stopping, data_fingerprint)).encode()
+        ).hexdigest()
 
 
 @dataclass(frozen=True)

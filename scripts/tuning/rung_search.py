@@ -155,6 +155,11 @@ class RungSearch:
             "decisions": [described(action) for action in self.scheduler.actions],
         }
 
+    def spec_of(self, number: int) -> RunSpec:
+        """The whole training of a trial on split 0."""
+        own = [a for a in self.scheduler.actions if a.trial == number and a.split == 0]
+        return self._spec(own[-1])
+
     def _remember(self, name: str, body: dict[str, Any]) -> None:
         self._outcomes[name] = (Outcome.from_dict(body["outcome"]), body["history"])
 

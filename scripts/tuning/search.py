@@ -77,11 +77,29 @@ class Search:
         of_stage = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and t.state.is_finished()]
         check_failures(stage, [Outcome.from_dict(t.user_attrs["result"]["outcome"]) for t in of_stage])
 
+    def spec_of(self, number: int) -> RunSpec:
+        """The whole training of a trial."""
+        return self._spec(self.study.trials()[number])
+
     def _spec(self, trial: FrozenTrial) -> RunSpec:
         setting = self.setting
         address, values = (setting.experiment.seed, "trial", trial.number), trial.user_attrs["values"]
         epochs = stage_of(trial.number, setting.experiment.tuning)[1]
         return setting.spec(run_name(trial.number), address, values, self._split, epochs)
+
+
+class _Again:
+    """Trials that are trained again only for their checkpoints, as work for the driver."""
+
+    def __init__(self, specs: list[RunSpec]) -> None:
+        self._specs = specs
+
+    def next_spec(self) -> RunSpec | None:
+        """The next one."""
+        return self._specs.pop(0) if self._specs else None
+
+    def finished(self, spec: RunSpec, update: Update) -> None:
+        """Its outcome is known."""
 
 
 def run_search(
@@ -118,6 +136,12 @@ def run_search(
             "lower search_space.learning_rate or check the data",
         )
     body["data_passes"] = search.data_passes
+    lost = [
+        t["number"] for t in body["trials"] if t["state"] != "failed" and not checkpoints.has(run_name(t["number"]))
+    ]
+    if lost:
+        watch.warn(f"{len(lost)} trials have no checkpoint and are trained again, for the predictions by date")
+        execute(_Again([search.spec_of(number) for number in lost]), executor, checkpoints, watch, deadline)
     ledger = _ledger(setting, search.validation_rows, body["trials"], run_dir)
     write_bytes(run_dir.ledger, ledger.to_parquet(index=False))
     body["files"] = {run_dir.ledger.name: file_sha256(run_dir.ledger)}

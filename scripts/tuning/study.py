@@ -88,7 +88,8 @@ class TrialStudy:
         check_trials(trials)
         found = self.attributes
         if changed := [key for key, value in attributes.items() if found.get(key, value) != value]:
-            raise ValueError(f"it was started with another {', '.join(changed)}")
+            remedy = "give the --config and flags that it was begun with, or add --fresh to back it up and start again"
+            raise InputError(f"was begun with another {', '.join(changed)}", str(place), remedy)
         self._n_trials = len(trials)
 
     @property

@@ -63,6 +63,8 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "decision": TypeAdapter(_Decision),
     "result": _RESULT,
     "config_hash": TypeAdapter(str),
+    "data_fingerprint": TypeAdapter(str),
+    "sealed_fingerprint": TypeAdapter(str),
 }
 
 
@@ -100,7 +102,7 @@ def check_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of a study that are Hyper's own, without their digests; ValueError if one is not what was stored."""
     own: dict[str, Any] = {}
     for name, value in attributes.items():
-        kind = name.partition("_")[0] if name != "config_hash" else name
+        kind = name if name in _ADAPTERS else name.partition("_")[0]
         if (adapter := _ADAPTERS.get(kind)) is None:
             continue  # somebody else's, such as a dashboard's
         body = _unsigned(name, value) if isinstance(value, dict) else value
