@@ -180,6 +180,10 @@ def tune(session: Session) -> None:
     origin |= first.recorded()
     if looks := inherit_openings(run_dir, first.warm_start, experiment, dataset):
         session.say(f"note: {looks}")
+    began = {name: origin[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
+    if not (run_dir.tuning / "plan.json").exists() and run_dir.study.exists():
+        # The plan is lost: before another one is written, the study must agree.
+        TrialStudy(run_dir.study, began, session.say).close()
     claim(session, run_dir.tuning, TUNING, experiment, origin)
     if (trials := finished(session, run_dir.tuning, TUNING, run_dir.ledger)) is not None:
         keep_checkpoints(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
@@ -202,7 +206,6 @@ def tune(session: Session) -> None:
         experiment, dataset, space, device(session, experiment), session.arguments.max_trial_time, first.trials
     )
     with database_errors(place), watching(session, "phase 1: search", total) as watch:
-        began = {name: origin[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
         study = TrialStudy(place, began, watch.warn)
         with executing(session, experiment, dataset, config.proposal_lag, watch) as executor:
             body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
