@@ -63,6 +63,12 @@ class Checkpoints:
         """Whether an undamaged generation of run `name` is there."""
         return self.load(name)[0] is not None
 
+    def discard(self, name: str) -> None:
+        """Remove both generations of run `name`, which begins again."""
+        for path in (self.folder / f"{name}.pt", self._earlier(name)):
+            with environment_errors(path):
+                path.unlink(missing_ok=True)
+
     def drop_earlier(self, name: str) -> None:
         """Remove the second generation once a run has finished."""
         path = self._earlier(name)

@@ -47,7 +47,7 @@ def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experim
     if earlier is not None:
         base = carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
     elif begun is not None and path is None:
-        base = begun["experiment"]
+        base = {**begun["experiment"], "data": recorded_data(begun["experiment"]["data"])}
     experiment = load_experiment(path, session.assignments, base=base)
     for key, reason in inert_keys(experiment, given_values(path, session.assignments)[0]):
         session.say(f"note: {key} has no effect: {reason}")

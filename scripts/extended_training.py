@@ -12,7 +12,7 @@ from scripts.checkpoints import Checkpoints
 from scripts.config import Experiment
 from scripts.cross_validation import CrossValidation
 from scripts.durable_files import file_sha256, write_bytes
-from scripts.errors import InputError
+from scripts.errors import EnvironmentFailed, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor
 from scripts.out_of_fold import n_duplicates, prediction_table
@@ -73,8 +73,11 @@ class ExtendedTrainer:
         execute(work, executor, checkpoints, watch, deadline, work.together(executor.capacity))
         usable = [c for c in work.configurations() if c is not None]
         if not complete(usable):
-            reason = next(o.failure for o in work.outcomes if o.failure)
-            what = f"every configuration failed in at least one fold, the first with: {reason}"
+            failed = next(o for o in work.outcomes if o.state == "failed")
+            what = f"every configuration failed in at least one fold, the first with: {failed.failure}"
+            if failed.is_environment:
+                remedy = "use fewer --workers, fewer columns or more memory; the same command then trains them again"
+                raise EnvironmentFailed(what, str(self.run_dir.extended), remedy)
             raise InputError(what, str(self.run_dir.extended), "add --fresh and a larger --top-n")
         best_naive = work.judge(usable)
         ranked, reason = rank(usable, work.experiment.extended.selection_order)

@@ -143,6 +143,7 @@ def tune(session: Session) -> None:
     """Phase 1."""
     from scripts.leaks.check import check_leaks, leak_warnings
     from scripts.tuning.database_errors import database_errors
+    from scripts.tuning.failures import short_of_time
     from scripts.tuning.first_trials import first_trials
     from scripts.tuning.search import run_search
     from scripts.tuning.setting import Setting, run_name
@@ -163,6 +164,8 @@ def tune(session: Session) -> None:
     measure = functools.cache(functools.partial(measured_search, session, experiment, dataset, space, starting))
     experiment = in_epochs(session, experiment, dataset, measure)
     config, total = experiment.tuning, experiment.search_epochs
+    # Data that phase 2 could not split are refused before anything is trained.
+    dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
     origin = provenance(TUNING, experiment, dataset, [])
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
@@ -185,7 +188,13 @@ def tune(session: Session) -> None:
         # The plan is lost: before another one is written, the study must agree.
         TrialStudy(run_dir.study, began, session.say).close()
     claim(session, run_dir.tuning, TUNING, experiment, origin)
-    if (trials := finished(session, run_dir.tuning, TUNING, run_dir.ledger)) is not None:
+    trials = finished(session, run_dir.tuning, TUNING, run_dir.ledger)
+    if trials is not None and (short := short_of_time(trials["trials"], session.arguments.max_trial_time)):
+        session.say(
+            f"{len(short)} trials ran out of time and are trained again; backed up: {set_aside(run_dir.trials)}"
+        )
+        trials = None
+    if trials is not None:
         keep_checkpoints(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
         session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
         conclude_tuning(session, experiment, trials)

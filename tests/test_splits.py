@@ -251,8 +251,10 @@ def test_a_table_split_meets_its_fraction(fraction: float) -> None:
 
 def test_a_class_with_fewer_rows_than_folds_is_refused_with_the_counts() -> None:
     y = np.array([0] * 20 + [1] * 3)
-    with pytest.raises(InputError, match=r"4 rows for 4 folds \(class 0: 20, class 1: 3\); .*fewer folds"):
+    with pytest.raises(InputError, match=r"4 rows for 4 folds \(class 1: 3, class 0: 20\); .*fewer folds"):
         list(table_folds(y, None, 4, 0))
+    with pytest.raises(InputError, match=r"\(class rare: 3, class common: 20\)"):
+        list(table_folds(y, None, 4, 0, ("common", "rare")))
     with pytest.raises(InputError, match="class 1: 1"):
         table_split_end(y[:21], None, 0.2, 0)
 

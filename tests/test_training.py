@@ -190,7 +190,7 @@ def test_a_diverging_run_fails_with_the_epoch_and_is_not_ranked():
 def test_a_run_ends_after_its_allowed_time():
     run = TrainingRun(spec(epochs=1000, max_duration_s=0.2), DATA)
     finished(run)
-    assert run.outcome.failure == "stopped after 0.2 s of training"
+    assert run.outcome.failure == "stopped by --max-trial-time 0.2s"
     assert run.outcome.epochs < 1000
 
 

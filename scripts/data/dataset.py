@@ -121,7 +121,7 @@ class Dataset:
         else:
             from scripts.data.table_splits import table_split_end  # scikit-learn takes a second to import
 
-            train, test = table_split_end(self.y[self.rows], self._row_groups(), fraction, seed)
+            train, test = table_split_end(self.y[self.rows], self._row_groups(), fraction, seed, self.classes)
         return self.rows[train], self.rows[test]
 
     def folds(self, kind: FoldKind, n_folds: int, seed: int) -> list[Split]:
@@ -139,7 +139,7 @@ class Dataset:
         elif kind == "kfold":
             from scripts.data.table_splits import table_folds
 
-            pairs = list(table_folds(self.y[self.rows], self._row_groups(), n_folds, seed))
+            pairs = list(table_folds(self.y[self.rows], self._row_groups(), n_folds, seed, self.classes))
         else:
             raise InputError(f"{kind} needs time", "extended.cv", "name data.time_column, or use kfold")
         return [(self.rows[train], self.rows[test]) for train, test in pairs]

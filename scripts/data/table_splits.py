@@ -13,7 +13,9 @@ from scripts.errors import InputError
 GROUP_FOLDS = 20  # whole groups are dealt into at most so many parts, of which a test set takes its share
 
 
-def table_split_end(y: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> Split:
+def table_split_end(
+    y: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int, names: Sequence[str] = ()
+) -> Split:
     """Stratified random training and test rows of a table without time; groups stay whole.
 
     Parameters
@@ -26,13 +28,15 @@ def table_split_end(y: np.ndarray, groups: np.ndarray | None, fraction: float, s
         Share of the rows to test, above 0 and below 1.
     seed : int
         Not negative.
+    names : sequence of str
+        Of the classes, for messages; their numbers if there are none.
 
     Raises
     ------
     InputError
         If a class or the number of groups is too small for two sides.
     """
-    counts = _class_counts(y, 2, "two sides")
+    counts = _class_counts(y, 2, "two sides", names)
     if groups is None:
         n_test = int(np.ceil(fraction * len(y)))
         if min(n_test, len(y) - n_test) < len(counts):
@@ -51,7 +55,9 @@ def table_split_end(y: np.ndarray, groups: np.ndarray | None, fraction: float, s
     return _with_all_classes(y, np.setdiff1d(np.arange(len(y)), test), test, "split of a table")
 
 
-def table_folds(y: np.ndarray, groups: np.ndarray | None, n_splits: int, seed: int) -> Iterator[Split]:
+def table_folds(
+    y: np.ndarray, groups: np.ndarray | None, n_splits: int, seed: int, names: Sequence[str] = ()
+) -> Iterator[Split]:
     """Yield stratified (training, test) rows of a table without time; each row is tested once, groups stay whole.
 
     Parameters
@@ -64,13 +70,15 @@ def table_folds(y: np.ndarray, groups: np.ndarray | None, n_splits: int, seed: i
         Number of folds, at least 2.
     seed : int
         Not negative.
+    names : sequence of str
+        Of the classes, for messages; their numbers if there are none.
 
     Raises
     ------
     InputError
         If a class has fewer rows than folds, or there are fewer groups than folds.
     """
-    _class_counts(y, n_splits, f"{n_splits} folds")
+    _class_counts(y, n_splits, f"{n_splits} folds", names)
     if groups is not None:
         _group_counts(groups, n_splits)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
@@ -79,10 +87,13 @@ def table_folds(y: np.ndarray, groups: np.ndarray | None, n_splits: int, seed: i
         yield _with_all_classes(y, train, test, f"fold {k + 1}")
 
 
-def _class_counts(y: np.ndarray, needed: int, purpose: str) -> np.ndarray:
+def _class_counts(y: np.ndarray, needed: int, purpose: str, names: Sequence[str]) -> np.ndarray:
     classes, counts = np.unique(y, return_counts=True)
     if len(counts) == 0 or counts.min() < needed:
-        listed = ", ".join(f"class {c}: {n}" for c, n in zip(classes[:10], counts[:10], strict=True)) or "no rows"
+        rarest = np.argsort(counts, kind="stable")[:10]
+        shown = [(names[classes[k]] if len(names) else classes[k], counts[k]) for k in rarest]
+        listed = ", ".join(f"class {name}: {n}" for name, n in shown) or "no rows"
+        listed += ", ..." if len(counts) > len(rarest) else ""
         raise InputError(
             f"each class needs {needed} rows for {purpose} ({listed})",
             "split of a table",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scripts.execution.executor import Task, Update
-from scripts.training.spec import Outcome
+from scripts.training.spec import FailureKind, Outcome
 
 _RETRIES = 2  # of a run whose worker died or hung
 
@@ -54,12 +54,12 @@ class Assignment:
             if update.report:
                 self.epochs[update.name] = update.report.epoch
 
-    def lost(self, why: str) -> list[Update]:
+    def lost(self, why: str, kind: FailureKind = "worker_killed") -> list[Update]:
         """The worker died; the tasks as failed if that happened too often, empty while they go on elsewhere."""
         self.deaths, self.silent_s = self.deaths + 1, 0.0
         if self.deaths <= _RETRIES:
             return []
-        failed = [Update(n, None, None, Outcome.failed(why, self.epochs.get(n, 0))) for n in self.tasks]
+        failed = [Update(n, None, None, Outcome.failed(why, self.epochs.get(n, 0), kind=kind)) for n in self.tasks]
         self.tasks = {}
         return failed
 

@@ -22,7 +22,7 @@ from scripts.training.lockstep import Lockstep
 from scripts.training.pauses import outcome_at
 from scripts.training.population import Population
 from scripts.training.run import TrainingRun
-from scripts.training.spec import EpochReport, Outcome, RunSpec
+from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec
 from scripts.training.state_record import check_fits
 
 
@@ -219,7 +219,8 @@ class Carrier:
         if run is not None:
             self._population.runs.remove(run)
         epochs, seconds = (run.epoch, sum(r.duration_s for r in run.history)) if run else (0, 0.0)
-        return Update(spec.name, None, None, Outcome.failed(reason, epochs, seconds))
+        kind: FailureKind = "out_of_memory" if _is_memory(error) else "model_error"
+        return Update(spec.name, None, None, Outcome.failed(reason, epochs, seconds, kind=kind))
 
 
 def _release(group: list[TrainingRun]) -> None:

@@ -24,6 +24,7 @@ from scripts.execution.assignment import Assignment, Patience
 from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
 from scripts.execution.server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
+from scripts.training.spec import FailureKind
 
 _RETRIES = 2  # of starting a worker
 _POLL_S = 1.0
@@ -169,16 +170,16 @@ class ProcessExecutor:
         """Kill the worker if its silence is too long."""
         if worker.given.silent_s >= (limit := self._patience.limit_s(worker.given)):
             worker.process.kill()
-            self._replace(worker, f"no epoch within {limit:.3g} s (hung?)")
+            self._replace(worker, f"no epoch within {limit:.3g} s (hung?)", "hung")
 
-    def _replace(self, worker: _Worker, why: str) -> None:
+    def _replace(self, worker: _Worker, why: str, kind: FailureKind = "worker_killed") -> None:
         """Start a new worker in the place of a dead one; it goes on with the tasks, unless that failed too often."""
         worker.process.join()
         worker.pipe.close()
         runs = worker.given.runs
         self._tell(WorkerEvent("worker_died", worker.name, runs, why))
         worker.process, worker.pipe = self._start(worker.number)
-        failed = worker.given.lost(why)
+        failed = worker.given.lost(why, kind)
         self._tell(WorkerEvent("given_up" if failed else "retried", worker.name, runs, why))
         if failed:
             self._ready.extend(failed)

@@ -28,6 +28,7 @@ from scripts.errors import EnvironmentFailed
 from scripts.execution.assignment import Assignment, Patience
 from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
 from scripts.execution.ray_connection import first_line
+from scripts.training.spec import FailureKind
 
 _POLL_S = 1.0
 _UNREAD = 1  # updates that a task may be ahead of the driver; what is unread is lost with its node
@@ -187,14 +188,14 @@ class RayExecutor:
         flight.given.silent_s += waited
         if flight.given.silent_s >= (limit := self._patience.limit_s(flight.given)):
             ray.cancel(flight.stream, force=True)
-            self._again(flight, f"no epoch within {limit:.3g} s (hung?)", False)
+            self._again(flight, f"no epoch within {limit:.3g} s (hung?)", False, "hung")
 
-    def _again(self, flight: _Flight, why: str, blameless: bool) -> None:
+    def _again(self, flight: _Flight, why: str, blameless: bool, kind: FailureKind = "worker_killed") -> None:
         """Submit the tasks of a dead worker from their last states, unless they failed too often."""
         runs, worker = flight.given.runs, flight.worker or "a worker that had not begun"
         self._tell(WorkerEvent("worker_died", worker, runs, why))
         self._workers.discard(worker)
-        failed = [] if blameless and (flight.has_reported or not flight.worker) else flight.given.lost(why)
+        failed = [] if blameless and (flight.has_reported or not flight.worker) else flight.given.lost(why, kind)
         self._tell(WorkerEvent("given_up" if failed else "retried", worker, runs, why))
         if failed:
             self._ready.extend(failed)

@@ -32,7 +32,7 @@ from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.order import batch_bounds, shuffled
 from scripts.training.precision import products_in
 from scripts.training.simulated_trading import SimulatedTrading
-from scripts.training.spec import EpochReport, Outcome, RunSpec
+from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec
 
 # Rows per forward pass without gradients: large enough for the products, and on the CPU small enough for L2.
 _PREDICTION_ROWS = {"cpu": 2048, "cuda": 16_384}
@@ -182,7 +182,7 @@ class TrainingRun:
         """Remember the best weights; end the run if it diverged, ran out of patience or of epochs."""
         loss = report.val_loss if evaluated and report.val_loss is not None else report.train_loss
         if not (math.isfinite(report.train_loss) and math.isfinite(loss)):
-            self._finish("failed", f"diverged in epoch {report.epoch}")
+            self._finish("failed", f"diverged in epoch {report.epoch}", "diverged")
             return
         if evaluated:
             score = -loss if self.spec.monitor == "val_loss" else report.val_accuracy
@@ -212,7 +212,7 @@ class TrainingRun:
 
     def stop_for_time(self) -> None:
         """End the run in the middle of an epoch, which does not count."""
-        self._finish("stopped", f"stopped after {self.spec.max_duration_s:g} s of training")
+        self._finish("stopped", f"stopped by --max-trial-time {self.spec.max_duration_s:g}s", "out_of_time")
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
@@ -263,13 +263,14 @@ class TrainingRun:
         with self._averaged():
             return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def _finish(self, state: str, failure: str | None = None) -> None:
+    def _finish(self, state: str, failure: str | None = None, kind: FailureKind | None = None) -> None:
         """Restore the best weights and settle the outcome."""
         seconds = sum(r.duration_s for r in self.history)
         n_parameters = sum(p.numel() for p in self.parameters)
         evaluated = len(self.spec.validation_rows) > 0
         if state == "failed" or (evaluated and not self.best_weights):
-            self.outcome = Outcome.failed(failure or "no epoch was evaluated", self.epoch, seconds, n_parameters)
+            cost = self.epoch, seconds, n_parameters, kind, self.spec.max_duration_s
+            self.outcome = Outcome.failed(failure or "no epoch was evaluated", *cost)
             return
         if not evaluated:
             self.best_weights = self._evaluated_weights()
@@ -300,6 +301,7 @@ class TrainingRun:
             latency if evaluated else None,
             failure,
             operations_per_row(self.model, self.gather(self.train_rows[:1])),
+            kind,
         )
 
     # --- state ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from scripts.evaluation.returns import TradingRules
 from scripts.search_space import Hyperparameters
 
 RunState = Literal["complete", "stopped", "failed"]
+FailureKind = Literal["diverged", "out_of_time", "out_of_memory", "worker_killed", "hung", "model_error"]
+_OF_CIRCUMSTANCES = ("out_of_time", "out_of_memory", "worker_killed")  # another try may succeed
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class Outcome:
         Why a run failed or was ended from outside.
     operations_per_row : int or None
         Floating-point operations of the model for one row.
+    failure_kind : str or None
+        Kind of the failure; None also in files of earlier revisions.
+    max_duration_s : float or None
+        Limit that ended a run out of time.
     """
 
     state: RunState
@@ -122,16 +128,39 @@ class Outcome:
     inference_us_per_row: float | None
     failure: str | None = None
     operations_per_row: int | None = None
+    failure_kind: FailureKind | None = None
+    max_duration_s: float | None = None
 
     @classmethod
-    def failed(cls, reason: str, epochs: int = 0, duration_s: float = 0.0, n_parameters: int = 0) -> Outcome:
+    def failed(
+        cls,
+        reason: str,
+        epochs: int = 0,
+        duration_s: float = 0.0,
+        n_parameters: int = 0,
+        kind: FailureKind | None = None,
+        max_duration_s: float | None = None,
+    ) -> Outcome:
         """Outcome of a run without a usable result; the epochs it cost still count."""
-        return cls("failed", epochs, 0, None, None, None, None, n_parameters, duration_s, None, reason)
+        counts = (None, None, None, None, n_parameters, duration_s, None)
+        return cls("failed", epochs, 0, *counts, reason, None, kind, max_duration_s)
 
     @property
     def is_environment(self) -> bool:
         """Whether a failure was the machine's doing: a killed worker or memory, not the configuration."""
-        return self.failure is not None and ("killed" in self.failure or "memory" in self.failure)
+        if self.failure_kind is None:  # of an earlier revision
+            return self.failure is not None and ("killed" in self.failure or "memory" in self.failure)
+        return self.failure_kind in ("out_of_memory", "worker_killed")
+
+    @property
+    def is_of_circumstances(self) -> bool:
+        """Whether the run failed for want of time, memory or a worker, so that another try may succeed."""
+        return self.state == "failed" and self.failure_kind in _OF_CIRCUMSTANCES
+
+    def may_succeed_now(self, max_duration_s: float | None) -> bool:
+        """Whether another try with this time limit may succeed; memory is not known before it is asked for."""
+        longer = max_duration_s is None or max_duration_s > (self.max_duration_s or 0.0)
+        return self.is_of_circumstances and (self.failure_kind != "out_of_time" or longer)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:

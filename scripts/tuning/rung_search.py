@@ -64,6 +64,11 @@ class RungSearch:
         self._outcomes: dict[str, tuple[Outcome, list[Any]]] = {}  # latest of each run
         check_starts(setting, study)
         journal = _stored_journal(study, self.config)
+        self.held = list[str]()  # runs that failed for want of time, and begin again
+        for number, (entry, body) in enumerate(journal):
+            if body and (outcome := Outcome.from_dict(body["outcome"])).may_succeed_now(setting.max_trial_time_s):
+                journal[number] = (Entry(entry.action, None), {})
+                self.held += [_name(entry.action)] if outcome.failure_kind == "out_of_time" else []
         self.scheduler.replay(entry for entry, _ in journal)
         for number, (entry, body) in enumerate(journal):
             if isinstance(entry.action, Start):

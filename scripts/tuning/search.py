@@ -11,12 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 from scripts.artifacts import write_json
 from scripts.checkpoints import Checkpoints
 from scripts.durable_files import file_sha256, write_bytes
-from scripts.errors import InputError
 from scripts.event_log import EventLog
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.run_dir import RunDir
 from scripts.training.spec import Outcome, RunSpec
+from scripts.tuning.failures import all_failed, is_held, is_out_of_time, may_succeed_now
 from scripts.tuning.first_trials import origin_of
 from scripts.tuning.ledger import validation_ledger
 from scripts.tuning.rung_search import RungSearch
@@ -34,7 +34,11 @@ class Search:
         check_starts(setting, study)
         self._split = setting.dataset.tail_split(config.validation_fraction, setting.experiment.seed)
         # Trials that an earlier process left running go on under the same number, from their checkpoints.
-        self._left_running = [t for t in study.trials() if t.state == TrialState.RUNNING]
+        left = [t for t in study.trials() if t.state == TrialState.RUNNING]
+        self._left_running = [t for t in left if not is_held(t) or may_succeed_now(t, setting.max_trial_time_s)]
+        self._again = {t.number for t in self._left_running}
+        # Runs that failed for want of time begin again: their state is that of half an epoch.
+        self.held = [run_name(t.number) for t in self._left_running if is_held(t) and is_out_of_time(t)]
 
     @property
     def validation_rows(self) -> np.ndarray:
@@ -44,7 +48,7 @@ class Search:
     @property
     def data_passes(self) -> float:
         """Epochs so far in passes over all development rows."""
-        epochs = sum(t.user_attrs["result"]["outcome"]["epochs"] for t in self.study.trials() if t.state.is_finished())
+        epochs = sum(t.user_attrs["result"]["outcome"]["epochs"] for t in self.study.trials() if self._is_done(t))
         return epochs * len(self._split[0]) / len(self.setting.dataset.rows)
 
     def next_spec(self) -> RunSpec | None:
@@ -56,7 +60,7 @@ class Search:
         number = len(trials)
         if number >= config.n_trials:
             return None
-        if any(not t.state.is_finished() for t in trials[: n_visible(number, config)]):
+        if any(not self._is_done(t) for t in trials[: n_visible(number, config)]):
             return None
         first, (stage, epochs) = self.setting.first, stage_of(number, config)
         if number < len(first):
@@ -72,10 +76,14 @@ class Search:
         if update.outcome is None:
             raise ValueError(f"{spec.name} has no outcome")
         number = int(spec.name.removeprefix("trial_"))
+        self._again.discard(number)
         self.study.finish(number, update.outcome, update.history)
         stage = stage_of(number, self.setting.experiment.tuning)[0]
-        of_stage = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and t.state.is_finished()]
+        of_stage = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and self._is_done(t)]
         check_failures(stage, [Outcome.from_dict(t.user_attrs["result"]["outcome"]) for t in of_stage])
+
+    def _is_done(self, trial: FrozenTrial) -> bool:
+        return trial.state.is_finished() or (is_held(trial) and trial.number not in self._again)
 
     def spec_of(self, number: int) -> RunSpec:
         """The whole training of a trial."""
@@ -123,18 +131,15 @@ def run_search(
     checkpoints = Checkpoints(run_dir.tuning / "checkpoints")
     on_rungs = setting.experiment.tuning.scheduler == "rungs"
     search = (RungSearch if on_rungs else Search)(setting, study, watch.events)
+    for name in search.held:
+        checkpoints.discard(name)
     execute(search, executor, checkpoints, watch, deadline)
     if isinstance(search, RungSearch):
         search.settle()
     table = trial_table(study.trials(), setting.experiment.seed)
     body = provenance | (with_rungs(table, search.summary()) if isinstance(search, RungSearch) else table)
     if all(t["state"] == "failed" for t in body["trials"]):
-        reason = body["trials"][0]["failure"]
-        raise InputError(
-            f"all {len(body['trials'])} trials failed, the first with: {reason}",
-            str(run_dir.study),
-            "lower search_space.learning_rate or check the data",
-        )
+        raise all_failed(body["trials"], run_dir.study)
     body["data_passes"] = search.data_passes
     lost = [
         t["number"] for t in body["trials"] if t["state"] != "failed" and not checkpoints.has(run_name(t["number"]))
@@ -159,7 +164,7 @@ def _ledger(setting: Setting, rows: np.ndarray, trials: list[dict[str, Any]], ru
 
 def trial_table(trials: list[FrozenTrial], seed: int) -> dict[str, Any]:
     """Content of trials.json from the finished trials of a study."""
-    records = [_record(trial) for trial in trials if trial.state.is_finished()]
+    records = [_record(trial) for trial in trials if trial.state.is_finished() or is_held(trial)]
     return {
         "seed": seed,
         "epochs_spent": sum(r["epochs"] for r in records),
@@ -207,5 +212,7 @@ def _record(trial: FrozenTrial) -> dict[str, Any]:
         "duration_s": outcome.duration_s,
         "inference_us_per_row": outcome.inference_us_per_row,
         "failure": outcome.failure,
+        "failure_kind": outcome.failure_kind,
+        "max_duration_s": outcome.max_duration_s,
         "history": result["history"],
     }

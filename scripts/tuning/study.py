@@ -187,6 +187,8 @@ class TrialStudy:
             self._report(trial_id, left)
             body = {"outcome": asdict(outcome), "history": list(history)}
             self._storage.set_trial_user_attr(trial_id, "result", signed(f"trial {number}", body))
+            if outcome.is_of_circumstances:
+                return  # held: a finished trial could never be trained again
             self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
         except optuna.exceptions.UpdateFinishedTrialError:
             return  # the call that was cut short did it

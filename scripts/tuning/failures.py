@@ -1,0 +1,53 @@
+"""Trials that failed for want of time, memory or a worker: held in the study, so that they can be trained again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from scripts.errors import EnvironmentFailed, HyperError, InputError
+from scripts.training.spec import Outcome
+
+
+def is_held(trial: FrozenTrial) -> bool:
+    """Whether a trial failed for want of time, memory or a worker; the study keeps it as running."""
+    result = trial.user_attrs.get("result")
+    if trial.state != TrialState.RUNNING or result is None:
+        return False
+    return Outcome.from_dict(result["outcome"]).is_of_circumstances
+
+
+def is_out_of_time(trial: FrozenTrial) -> bool:
+    """Whether a held trial was ended by --max-trial-time."""
+    return bool(trial.user_attrs["result"]["outcome"]["failure_kind"] == "out_of_time")
+
+
+def may_succeed_now(trial: FrozenTrial, max_trial_time_s: float | None) -> bool:
+    """Whether another try of a held trial may succeed."""
+    return Outcome.from_dict(trial.user_attrs["result"]["outcome"]).may_succeed_now(max_trial_time_s)
+
+
+def short_of_time(trials: Sequence[Mapping[str, Any]], max_trial_time_s: float | None) -> list[int]:
+    """Numbers of the records of trials.json that failed within less time than a trial has now."""
+    out_of_time = [t for t in trials if t.get("failure_kind") == "out_of_time" and t["state"] == "failed"]
+    return [t["number"] for t in out_of_time if max_trial_time_s is None or max_trial_time_s > t["max_duration_s"]]
+
+
+def all_failed(trials: Sequence[Mapping[str, Any]], study: Path) -> HyperError:
+    """Refusal of a search without a usable trial, by the most frequent kind of failure."""
+    kind = Counter(trial["failure_kind"] for trial in trials).most_common(1)[0][0]
+    first = next(trial for trial in trials if trial["failure_kind"] == kind)
+    what = f"all {len(trials)} trials failed, the first with: {first['failure']}"
+    if kind == "out_of_time":
+        remedy = "give more: the same command with a longer --max-trial-time, or without it, trains them again"
+        return InputError(what, "--max-trial-time", remedy)
+    if kind in ("out_of_memory", "worker_killed"):
+        remedy = "use fewer --workers, fewer columns or more memory; the same command then trains them again"
+        return EnvironmentFailed(what, str(study), remedy)
+    if kind in ("model_error", "hung"):
+        return InputError(what, str(study), "correct the model, then add --fresh")
+    return InputError(what, str(study), "lower search_space.learning_rate or check the data, then add --fresh")
