@@ -76,8 +76,10 @@ def begun(session: Session, folder: Path, phase: str) -> dict[str, Any] | None:
         return body
     results = whole(session, folder / _RESULTS[phase], phase)
     experiment = _recorded(folder / "config.yaml")
-    if results is None or experiment is None:
+    if experiment is None:
         return None
+    if results is None:  # what is left, the study or checkpoints, knows whether this is its config
+        return {"experiment": experiment}
     if config_hash(comparable(experiment, SECTIONS[phase])) != results["config_hash"]:
         return None
     write_json(plan, {"experiment": experiment, **{name: results[name] for name in _ORIGIN if name in results}})

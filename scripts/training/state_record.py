@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scripts.record_base import Count, first_problem
-from scripts.training.spec import RunState
+from scripts.training.spec import FailureKind, RunState
 
 if TYPE_CHECKING:
     from scripts.training.run import TrainingRun
@@ -49,6 +49,8 @@ class OutcomePart(_Part):
     inference_us_per_row: float | None
     failure: str | None = None
     operations_per_row: Count | None = None
+    failure_kind: FailureKind | None = None
+    max_duration_s: float | None = None
 
 
 class StoppingPart(_Part):
@@ -68,6 +70,7 @@ class OptimiserPart(_Part):
 class State(_Part):
     """State of a run."""
 
+    made_for: str | None = None
     model: Weights
     optimiser: OptimiserPart
     average: list[torch.Tensor]
