@@ -121,9 +121,20 @@ def predict_file(model: FinalModel, source: Path, out: Path) -> Summary:
     EnvironmentFailed
         `out` cannot be written.
     """
+    try:
+        return _predict_file(model, source, out, timed=False)
+    except _TimesLaterError:  # after rows of whole days alone: written again, so that all dates have one form
+        return _predict_file(model, source, out, timed=True)
+
+
+class _TimesLaterError(Exception):
+    """A time of day comes after rows that were written as days."""
+
+
+def _predict_file(model: FinalModel, source: Path, out: Path, timed: bool) -> Summary:
     summary = Summary()
     drift = None if model.reference is None else _Drift(model.reference)
-    with replacing(out) as file, _writer(file, out, model.classes) as write:
+    with replacing(out) as file, _writer(file, out, model.classes, timed) as write:
         for part in file_rows(source, model.schema):
             predictions = model.predict_rows(part)
             write(predictions)
@@ -183,9 +194,9 @@ def _count(summary: Summary, part: UnlabelledRows, predictions: pd.DataFrame) ->
 
 
 @contextmanager
-def _writer(file: BinaryIO, out: Path, classes: tuple[str, ...]) -> Iterator[Any]:
+def _writer(file: BinaryIO, out: Path, classes: tuple[str, ...], timed: bool) -> Iterator[Any]:
     """A function that appends predictions to `file`, in the format that the name of `out` says."""
-    writer = _ParquetWriter(file) if is_parquet(out) else _CsvWriter(file, classes)
+    writer = _ParquetWriter(file) if is_parquet(out) else _CsvWriter(file, classes, timed)
     yield writer.write
     writer.close()
 
@@ -193,12 +204,19 @@ def _writer(file: BinaryIO, out: Path, classes: tuple[str, ...]) -> Iterator[Any
 class _CsvWriter:
     """Lines of text."""
 
-    def __init__(self, file: BinaryIO, classes: tuple[str, ...]) -> None:
-        self.file, self.classes, self.started = file, classes, False
+    def __init__(self, file: BinaryIO, classes: tuple[str, ...], timed: bool) -> None:
+        self.file, self.classes, self.started, self.timed = file, classes, False, timed
 
     def write(self, predictions: pd.DataFrame) -> None:
         """Append rows; the first ones with a header."""
         cells = predictions.copy()
+        if "date" in cells and len(cells):
+            days = bool((cells["date"] == cells["date"].dt.normalize()).all())
+            if not days and self.started and not self.timed:
+                raise _TimesLaterError
+            self.timed |= not days
+            if days and self.timed:
+                cells["date"] = cells["date"].dt.strftime("%Y-%m-%d %H:%M:%S")
         if "ticker" in cells:
             cells["ticker"] = inert(cells["ticker"])
         for name in ("predicted", "decision"):

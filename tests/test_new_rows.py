@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 
 from scripts.config import DataConfig, Experiment, SyntheticConfig
-from scripts.data import seal
+from scripts.data import raw_tables, seal
 from scripts.data.loading import load_development
 from scripts.data.market_files import read_market
 from scripts.data.raw_tables import frame_table
 from scripts.data.synthetic import generate
 from scripts.data.unlabelled import Schema, market_rows
 from scripts.errors import InputError
+from scripts.prediction import predict_file
 from tests.final_models import write_model
 
 ZONES = ("America/New_York", "Asia/Tokyo", "Europe/Berlin")
@@ -113,3 +114,21 @@ def test_headers_of_other_tools_are_named_with_what_to_do(tmp_path, text, says):
     path.write_text(text)
     with pytest.raises(InputError, match=says):
         read_market(path, DataConfig(source="market", path=str(path)))
+
+
+def test_dates_of_predictions_have_one_form_where_times_of_day_come_late(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    days = [*pd.date_range("2020", periods=60), *pd.date_range("2020-06-01 10:00", periods=40, freq="h")]
+    frame = pd.DataFrame({"day": days, "x": rng.standard_normal(100)}).assign(y=lambda f: (f.x > 0).astype(int))
+    frame.to_parquet(tmp_path / "t.parquet")
+    names = {"label": "column", "label_column": "y", "time_column": "day"}
+    config = DataConfig(source="table", path=str(tmp_path / "t.parquet"), **names)
+    experiment = Experiment(data=config, search_space={"family": "mlp"})
+    model = write_model(tmp_path / "final_model.pkl", experiment, {"family": "mlp", "width": 4, "depth": 1})
+    monkeypatch.setattr(raw_tables, "CHUNK", 10)
+    summary = predict_file(model, tmp_path / "t.parquet", tmp_path / "out.csv")
+    dates = pd.read_csv(tmp_path / "out.csv").date
+    assert summary.n_rows == len(dates) == 100 and set(dates.str.len()) == {19}
+    frame.iloc[:60].to_parquet(tmp_path / "days.parquet")
+    predict_file(model, tmp_path / "days.parquet", tmp_path / "days.csv")
+    assert set(pd.read_csv(tmp_path / "days.csv").date.str.len()) == {10}
