@@ -70,6 +70,10 @@ class DataConfig(Model):
     embargo: int = Field(5, ge=0, le=10_000, description="dates kept free between training rows and what is tested")
     cost_bps: float = Field(5.0, ge=0, le=10_000, description="cost of one unit of turnover in basis points")
     fill: Literal["next_open", "close_to_close"] = Field("next_open", description="price a decision is filled at")
+    holding: Literal["horizon", "bar"] = Field(
+        "horizon", description="markets: a decision is held for the label's horizon, or until the next bar"
+    )
+    borrow_bps: float = Field(0.0, ge=0, le=100_000, description="yearly cost of a short position in basis points")
     margin: float = Field(0.0, ge=0, lt=1, description="lead of the largest probability below which nothing is held")
     position: PositionRule = Field(
         "sign", description="sign: that of the likeliest class; proportional: mean weighted by the probabilities"
@@ -93,7 +97,7 @@ class DataConfig(Model):
     @property
     def trading(self) -> TradingRules:
         """How predictions are traded in simulated returns."""
-        return TradingRules(self.cost_bps, self.margin, self.position, self.max_weight)
+        return TradingRules(self.cost_bps, self.margin, self.position, self.max_weight, self.borrow_bps)
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -307,7 +311,7 @@ class Experiment(Model):
         return self.model_dump(mode="json", exclude=NOT_RECORDED)
 
 
-_BEFORE = {"holding": "bar", "label_price": "close", "ties": "down"}  # what runs without these keys did
+_BEFORE = {"holding": "bar"}  # what runs without these keys did
 
 
 def recorded_data(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,9 +321,8 @@ def recorded_data(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "holding" in data:
         return dict(data)
-    known = {name: value for name, value in _BEFORE.items() if name in DataConfig.model_fields}
     inferred = {"periods_per_year": None} if data.get("periods_per_year") == 252 else {}
-    return {**known, **data, **inferred}
+    return {**_BEFORE, **data, **inferred}
 
 
 def config_hash(values: Any) -> str:

@@ -62,9 +62,9 @@ RULES = (
         lambda e: e.data.source != "table",
         "it is for data.source: table",
     ),
-    Rule(_data("fill"), lambda e: e.data.source == "table", "it is for markets"),
+    Rule(_data("fill", "holding"), lambda e: e.data.source == "table", "it is for markets"),
     Rule(
-        _data("cost_bps", "position", "max_weight", "periods_per_year"),
+        _data("cost_bps", "borrow_bps", "position", "max_weight", "periods_per_year"),
         lambda e: e.data.source == "table" and e.data.forward_return_column is None,
         "a table has returns only with data.forward_return_column",
     ),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from scripts.config import NOT_RECORDED, Experiment
+from scripts.config import NOT_RECORDED, Experiment, recorded_data
 from scripts.search_space import Hyperparameters, Scalar
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -20,6 +20,8 @@ _SHOWN = 90  # characters of a field's name
 def _without_code(values: Any) -> Any:
     if isinstance(values, Mapping) and (named := NOT_RECORDED & values.keys()):
         raise ValueError(f"holds {' and '.join(sorted(named))}, which no artifact does: it would name code to import")
+    if isinstance(values, Mapping) and isinstance(values.get("data"), Mapping):
+        return {**values, "data": recorded_data(values["data"])}
     return values
 
 

@@ -19,10 +19,12 @@ CASES = {
     "data.synthetic.n_days": (99, {"data": {"source": "market", "path": "p.csv"}}, {}),
     **{f"data.{n}_column": ("c", {}, {"data": TABLE}) for n in ("label", "time", "group", "forward_return")},
     "data.fill": ("close_to_close", {"data": TABLE}, {}),
+    "data.holding": ("bar", {"data": TABLE}, {}),
     **{
         f"data.{name}": (value, {"data": TABLE}, {"data": RETURNS})
         for name, value in (
             ("cost_bps", 1.0),
+            ("borrow_bps", 1.0),
             ("position", "proportional"),
             ("max_weight", 0.5),
             ("periods_per_year", 12),

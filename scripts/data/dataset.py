@@ -38,6 +38,10 @@ class Dataset:
         What positions earn between the fills of a market; None: `forward_return` is what a position earns.
     forward_return_rows : int
         Rows of its ticker that the forward return of a table spans.
+    fill : str or None
+        Price at which decisions in a market are filled: next_open or close_to_close.
+    predictable : ndarray of int64 or None
+        Rows with all features, with a label or without, ascending; None: those of `rows`.
     periods : PeriodsPerYear or None
         Dates of the calendar in a year, for yearly figures; None where nothing tells.
     class_positions : tuple of float or None
@@ -94,6 +98,8 @@ class Dataset:
     bars: Bars | None = None
     forward_return_rows: int = 1
     periods: PeriodsPerYear | None = None
+    fill: str | None = None
+    predictable: np.ndarray | None = None
 
     @property
     def n_classes(self) -> int:

@@ -43,6 +43,8 @@ class Labels:
     features : dict of str to ndarray of float32, shape (n_rows,)
         Causal features that the label's definition suggests, NaN where unknown.
     notes : tuple of str
+    touches : Touches or None
+        Where a triple-barrier label ends.
     """
 
     y: np.ndarray
@@ -55,6 +57,7 @@ class Labels:
     naive: dict[str, np.ndarray]
     features: dict[str, np.ndarray]
     notes: tuple[str, ...]
+    touches: Touches | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class _Definition:
     lookback: int
     features: dict[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    touches: Touches | None = None
 
 
 def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> Labels:
@@ -100,6 +104,7 @@ def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> La
         naive={"persistence": definition.persistence},
         features=definition.features,
         notes=(*definition.notes, *return_notes),
+        touches=definition.touches,
     )
 
 
@@ -121,23 +126,54 @@ def first_touch(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, 
     ndarray of float64, shape (n_rows,)
         -1.0 lower, 0.0 neither, 1.0 upper; NaN without a width or with fewer than `horizon` bars ahead.
     """
+    return find_touches(quotes, width, horizon, bars).side
+
+
+@dataclass(frozen=True)
+class Touches:
+    """Barriers touched first; every array of shape (n_rows,).
+
+    Attributes
+    ----------
+    side : ndarray of float64
+        As `first_touch`.
+    after : ndarray of int64
+        Bars from the row to the one of the touch; the horizon where there is none.
+    price : ndarray of float64
+        Price at which a position is left: the barrier, the open beyond it, or the close of a bar that touches both and
+        of the last bar; NaN where `side` is.
+    at_open : ndarray of bool
+        Whether that is the open of its bar.
+    """
+
+    side: np.ndarray
+    after: np.ndarray
+    price: np.ndarray
+    at_open: np.ndarray
+
+
+def find_touches(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, bars: BarIndex) -> Touches:
+    """Find the barrier that each row's price touches first, when, and at what price; arguments as `first_touch`."""
     close = quotes["close"]
     upper, lower = close * (1 + width), close * (1 - width)
-    side, open_rows = np.zeros(len(close)), np.flatnonzero(~np.isnan(width) & _has_ahead(horizon, bars))
-    undecided = open_rows
+    undecided = np.flatnonzero(~np.isnan(width) & _has_ahead(horizon, bars))
+    side, price = np.full(len(close), np.nan), np.full(len(close), np.nan)
+    side[undecided], price[undecided] = 0.0, close[undecided + horizon]
+    after, at_open = np.full(len(close), horizon), np.zeros(len(close), dtype=bool)
     for k in range(1, horizon + 1):
         o, h, low, c = (quotes[name][undecided + k] for name in ("open", "high", "low", "close"))
         up, down = upper[undecided], lower[undecided]
         touches_up, touches_down = h >= up, low <= down
         gap_up, gap_down = o >= up, o <= down
-        both = touches_up & touches_down
-        side[undecided] = np.select(
-            [gap_up, gap_down, both, touches_up, touches_down], [1, -1, np.sign(c - close[undecided]), 1, -1], 0
-        )
-        undecided = undecided[~(touches_up | touches_down | gap_up | gap_down)]
-    out = np.full(len(close), np.nan)
-    out[open_rows] = side[open_rows]
-    return out
+        both, gap = touches_up & touches_down, gap_up | gap_down
+        cases = [gap_up, gap_down, both, touches_up, touches_down]
+        found = np.select(cases, [1, -1, np.sign(c - close[undecided]), 1, -1], 0)
+        left_at = np.select(cases, [o, o, c, up, down], np.nan)
+        touched = touches_up | touches_down | gap
+        rows = undecided[touched]
+        side[rows], price[rows], after[rows], at_open[rows] = found[touched], left_at[touched], k, gap[touched]
+        undecided = undecided[~touched]
+    return Touches(side, after, price, at_open)
 
 
 def _direction(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
@@ -162,7 +198,8 @@ def _triple_barrier(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> 
     width = config.barrier_width * volatility * np.sqrt(horizon)
     # Prices that have not moved give no barrier: both would be touched at once.
     width[~(width > 0)] = np.nan
-    side = first_touch(_quotes(frame), width, horizon, bars)
+    touches = find_touches(_quotes(frame), width, horizon, bars)
+    side = touches.side
     y = np.where(np.isnan(side), -1, np.nan_to_num(side) + 1).astype(np.int64)
     move = close / _bars_off(close, -horizon, bars) - 1
     known = ~np.isnan(move) & ~np.isnan(width)
@@ -178,6 +215,7 @@ def _triple_barrier(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> 
         BARRIER_VOLATILITY_WINDOW,
         lookback,
         notes=notes,
+        touches=touches,
     )
 
 

@@ -15,9 +15,9 @@ import pandas as pd
 from scripts.config import DataConfig
 from scripts.data.class_positions import KEY, in_words, losing_positions, positions_of
 from scripts.data.dataset import Dataset
-from scripts.data.features import index_bars, market_features
+from scripts.data.features import BarIndex, index_bars, market_features
 from scripts.data.known_categories import class_codes
-from scripts.data.labels import market_labels
+from scripts.data.labels import Labels, market_labels
 from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
 from scripts.data.raw_columns import table_columns
@@ -25,7 +25,7 @@ from scripts.data.return_spans import check_span_of_returns
 from scripts.data.row_sketch import sealed_sketch
 from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
-from scripts.data.trades import fills_of, market_bars
+from scripts.data.trades import fills_of, held_for, market_bars
 from scripts.durable_files import file_sha256
 from scripts.errors import InputError
 from scripts.evaluation.periods import PeriodsPerYear, contradicts, infer_periods_per_year
@@ -109,6 +109,8 @@ def load_sealed(
     dataset = replace(dataset, sealed_sketch=sealed_sketch(raw, table, config))
     if development.has_time:
         dataset = _with_rows(dataset, dataset.rows[dataset.date[dataset.rows] >= development.n_dates])
+        if (known := dataset.predictable) is not None:
+            dataset = replace(dataset, predictable=known[dataset.date[known] >= development.n_dates])
     return _as_placebo(dataset, config, development.n_dates)
 
 
@@ -141,6 +143,8 @@ def load_other(
     # A table's rows may have been put into another order, so its rows are compared again in that order.
     order = _order_of_rows(other.frame, config)
     rows = dataset.rows[~trained[order][dataset.rows]]
+    if (all_known := dataset.predictable) is not None:
+        dataset = replace(dataset, predictable=all_known[~trained[order][all_known]])
     if not len(rows):
         raise InputError("holds no usable row beyond the development data", str(path), "give newer or other data")
     dataset = replace(dataset, sealed_sketch=sealed_sketch(raw, own, config))
@@ -219,7 +223,8 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
     x = np.column_stack([features.values, *labels.features.values()]) if labels.features else features.values
     reach = max(features.lookback, labels.lookback) + longest_window - 1
     row = np.arange(len(frame))
-    usable = (bars.history >= reach) & (labels.y >= 0) & np.isfinite(x).all(axis=1)
+    known = (bars.history >= reach) & np.isfinite(x).all(axis=1)
+    usable = known & (labels.y >= 0)
     return {
         "x": x,
         "feature_names": (*features.names, *labels.features),
@@ -234,15 +239,25 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
         "feature_start": bars.date[np.maximum(row - reach + 1, bars.first_row)],
         "label_end": labels.label_end,
         "forward_return": labels.forward_return,
-        "bars": market_bars(bars, fills_of(frame, config.fill)),
+        **_fills(frame, bars, labels, config),
         "class_positions": _market_positions(labels.classes, labels.positions, config),
         "naive": labels.naive,
         "rows": np.flatnonzero(usable),
+        "predictable": np.flatnonzero(known),
         "groups": False,
         "ordered": True,
         "truth": truth,
         "notes": (*table.notes, *labels.notes, *(f"left out: {name}" for name in features.left_out)),
     }
+
+
+def _fills(frame: pd.DataFrame, index: BarIndex, labels: Labels, config: DataConfig) -> dict[str, Any]:
+    """What positions earn, and the price at which decisions are filled."""
+    fills = fills_of(frame, config.fill)
+    bars = market_bars(index, fills)
+    if config.holding == "horizon":
+        bars = held_for(bars, fills, config.horizon, labels.touches)
+    return {"bars": bars, "fill": "next_open" if fills.delay else "close_to_close"}
 
 
 def _order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from scripts.data.features import BarIndex
+from scripts.data.labels import Touches
 from scripts.evaluation.simulator import Bars, n_listed
 
 
@@ -35,6 +36,22 @@ def fills_of(frame: pd.DataFrame, fill: str) -> Fills:
     if fill == "next_open" and "open" in frame:
         return Fills(frame["open"].to_numpy(np.float64), close, 1)
     return Fills(close, close, 0)
+
+
+def held_for(bars: Bars, fills: Fills, horizon: int, touches: Touches | None) -> Bars:
+    """The bars with each decision held for the label's horizon, in a ladder of as many slices.
+
+    A triple-barrier position is left where its label ends, at the price of the barrier.
+    """
+    n = len(bars.step)
+    held, leave = np.full(n, horizon), np.full(n, np.nan)
+    if touches is not None:
+        known = np.flatnonzero(np.isfinite(touches.price))
+        after, early = touches.after[known], touches.at_open[known] & (fills.delay == 1)
+        held[known] = after - early
+        at = np.minimum(known + after - 1 + fills.delay, n - 1)
+        leave[known] = np.where(early, np.nan, touches.price[known] / fills.price[at] - 1)
+    return replace(bars, bars=held, leave=leave, slices=horizon)
 
 
 def market_bars(index: BarIndex, fills: Fills) -> Bars:

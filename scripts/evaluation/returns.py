@@ -34,12 +34,15 @@ class TradingRules:
     max_weight : float
         Largest share of the capital in one ticker, in (0, 1]. The n_t tickers of a date are weighted equally, so
         that |position| / n_t <= max_weight; a larger position is clipped and the rest stays in cash.
+    borrow_bps : float
+        Yearly cost of a short position of 1 in basis points.
     """
 
     cost_bps: float = 0.0
     margin: float = 0.0
     position: PositionRule = "sign"
     max_weight: float = 1.0
+    borrow_bps: float = 0.0
 
 
 def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules: TradingRules) -> np.ndarray:

@@ -34,6 +34,7 @@ from scripts.judging.making import known_making
 from scripts.judging.openings import Look, count_opening, known_openings, record_result
 from scripts.judging.scores import Predictions, score
 from scripts.judging.summary import summarise
+from scripts.judging.trading_scores import TradedRows
 from scripts.phases import check_data, make_fresh, memory_bound
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
@@ -209,8 +210,11 @@ def _judge(
     openings = count_opening(run_dir, look, again) if judged.opens_seal else known_openings(run_dir, look)
     session.steady(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
     references = _references(development, dataset, experiment)
+    rows = dataset.rows if dataset.predictable is None else dataset.predictable
+    traded = TradedRows(rows, model.predict_probabilities(dataset, rows))
     predictions = Predictions(
-        model=model.predict_probabilities(dataset, dataset.rows),
+        model=traded.probabilities[traded.judged(dataset)],
+        traded=traded,
         by_seed=model.predict_by_seed(dataset, dataset.rows),
         references={name: reference.probabilities for name, reference in references.items()},
     )

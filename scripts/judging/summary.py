@@ -47,6 +47,8 @@ def summarise(session: Session, results: dict[str, Any], model: FinalModel) -> N
         session.say(
             f"returns       gross {returns['gross']:+.1%}, net {returns['net']:+.1%}, break-even cost {cost} bps"
         )
+        if (foresight := returns.get("foresight_hit_rate")) is not None:
+            session.say(f"              knowing every label would win {foresight:.1%} of the positions")
         if sure := sure_of_return(returns):
             session.say(f"              {sure}")
     if (ensemble := results.get("ensemble")) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ class SimulatedTrading:
         if dataset.class_positions is None or not np.isfinite(dataset.forward_return[rows]).any():
             return None
         bars, decided = _bars(dataset, rows)
-        simulator = ReturnSimulator(bars.at_cost(rules.cost_bps), rules, decided)
+        fee = 0.0 if dataset.periods is None else rules.borrow_bps * 1e-4 / dataset.periods.value
+        simulator = ReturnSimulator(replace(bars.at_cost(rules.cost_bps), fee=fee), rules, decided)
         return cls(simulator, dataset.class_positions)
 
     def at_cost(self, cost_bps: float) -> ReturnSimulator:

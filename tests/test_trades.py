@@ -1,0 +1,136 @@
+"""Trades follow the labels: held for their horizon, left at their barriers, and booked to the end of a listing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts.config import DataConfig, recorded_data
+from scripts.data.loading import load_development, load_sealed
+from scripts.errors import InputError
+from scripts.evaluation.periods import infer_periods_per_year
+from scripts.evaluation.returns import TradingRules, total_return
+from scripts.training.simulated_trading import SimulatedTrading
+
+N_BARS = 700
+
+
+def market_file(path, n_tickers=3, n_bars=N_BARS, ending=None, dates=None):
+    """Bars of random walks; the first ticker loses 90% in its last 12 bars and ends after `ending` bars."""
+    rng, parts = np.random.default_rng(0), []
+    dates = pd.bdate_range("2015-01-01", periods=n_bars) if dates is None else dates
+    for k in range(n_tickers):
+        n = ending if ending and k == 0 else len(dates)
+        moves = rng.normal(0, 0.01, n)
+        if n == ending:
+            moves[-12:] = np.log(0.1) / 12
+        close = 100 * np.exp(np.cumsum(moves))
+        opening = close * np.exp(rng.normal(0, 0.004, n))
+        high, low = np.maximum(opening, close) * 1.004, np.minimum(opening, close) * 0.996
+        columns = {"date": dates[:n], "ticker": f"T{k}", "open": opening, "high": high, "low": low, "close": close}
+        parts.append(pd.DataFrame(columns))
+    frame = pd.concat(parts)
+    frame.to_csv(path, index=False)
+    return frame
+
+
+def sealed_of(path, **keys):
+    config = DataConfig(source="market", path=str(path), **keys)
+    development = load_development(config, 1, 0)
+    return load_sealed(config, 1, development, 0)
+
+
+def hit_rate(sealed):
+    simulator = SimulatedTrading.of(sealed, sealed.rows, TradingRules()).simulator
+    won = np.array(sealed.class_positions)[sealed.y[sealed.rows]] * simulator.earned
+    return (won[won != 0] > 0).mean()
+
+
+def test_who_knows_a_label_wins_every_trade_that_is_held_for_its_horizon(tmp_path):
+    market_file(tmp_path / "a.csv")
+    keys = {"path": tmp_path / "a.csv", "label": "k_bar_direction", "horizon": 5, "fill": "close_to_close"}
+    # Of the last bars no whole horizon is left; they have no label either.
+    assert hit_rate(sealed_of(**keys)) == 1.0
+    assert hit_rate(sealed_of(**keys, holding="bar")) < 0.8
+    assert 0.8 < hit_rate(sealed_of(**(keys | {"fill": "next_open"}))) < 1.0
+
+
+@pytest.mark.parametrize("fill", ["next_open", "close_to_close"])
+def test_a_triple_barrier_trade_earns_what_its_barriers_say(tmp_path, fill):
+    frame = market_file(tmp_path / "a.csv", n_tickers=1)
+    sealed = sealed_of(tmp_path / "a.csv", label="triple_barrier", horizon=6, fill=fill)
+    simulator = SimulatedTrading.of(sealed, sealed.rows, TradingRules()).simulator
+    o, h, low, c = (frame[name].to_numpy() for name in ("open", "high", "low", "close"))
+    volatility = (np.log(frame["close"]).diff() ** 2).rolling(20).mean().to_numpy() ** 0.5
+    for row, earned in zip(sealed.rows, simulator.earned, strict=True):
+        width, leave = volatility[row] * np.sqrt(6), c[row + 6]
+        entry = o[row + 1] if fill == "next_open" else c[row]
+        for j in range(row + 1, row + 7):
+            up, down = c[row] * (1 + width), c[row] * (1 - width)
+            if o[j] >= up or o[j] <= down:
+                leave = o[j]
+            elif h[j] >= up and low[j] <= down:
+                leave = c[j]
+            elif h[j] >= up or low[j] <= down:
+                leave = up if h[j] >= up else down
+            else:
+                continue
+            break
+        expected = leave / entry - 1
+        assert np.isnan(earned) if entry == leave else earned == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("horizon", [1, 20])
+def test_the_loss_of_a_listing_that_ends_is_booked_to_its_last_price(tmp_path, horizon):
+    frame = market_file(tmp_path / "a.csv", ending=640)
+    label = "next_direction" if horizon == 1 else "k_bar_direction"
+    sealed = sealed_of(tmp_path / "a.csv", label=label, horizon=horizon)
+    rows = sealed.predictable
+    assert set(sealed.rows) < set(rows)
+    simulator = SimulatedTrading.of(sealed, rows, TradingRules()).simulator
+    alone = simulator.run_each_ticker(np.ones(len(rows)))[0]
+    own = frame[frame["ticker"] == "T0"]
+    first = sealed.date[rows[sealed.ticker[rows] == 0]].min() + 1
+    whole = own["close"].iloc[-1] / own["open"].iloc[first] - 1
+    assert whole < -0.8
+    # A ladder is built up over its horizon, so that it misses some of the first moves.
+    assert total_return(alone.gross) == pytest.approx(whole, abs=1e-9 if horizon == 1 else 0.05)
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (pd.bdate_range("2015-01-01", periods=400), 252),
+        (pd.date_range("2015-01-01", periods=400), 365),
+        (pd.date_range("2015-01-01", periods=400).delete(slice(50, 90)), 365),
+        (pd.date_range("2015-01-02", periods=100, freq="W-FRI"), 52),
+        (pd.date_range("2005-01-31", periods=100, freq="BME"), 12),
+        (pd.date_range("2020-01-01", periods=2000, freq="h"), 8760),
+        (pd.date_range("2020-01-01", periods=2000, freq="4h"), 2190),
+    ],
+)
+def test_periods_a_year_come_from_the_dates(dates, expected):
+    assert infer_periods_per_year(dates.to_numpy()).value == expected
+
+
+def test_sessions_of_a_weekday_market_count_their_bars():
+    days = pd.bdate_range("2020-01-01", periods=60)
+    dates = pd.DatetimeIndex([day + pd.Timedelta(hours=9.5 + k) for day in days for k in range(7)])
+    assert infer_periods_per_year(dates.to_numpy()).value == 7 * 252
+
+
+def test_a_number_of_periods_that_the_dates_contradict_is_refused(tmp_path):
+    market_file(tmp_path / "a.csv", dates=pd.date_range("2020-01-01", periods=N_BARS, freq="h"))
+    keys = {"source": "market", "path": str(tmp_path / "a.csv")}
+    assert load_development(DataConfig(**keys), 1, 0).periods.value == 8760
+    assert load_development(DataConfig(**keys, periods_per_year=8000), 1, 0).periods.value == 8000
+    with pytest.raises(InputError, match=r"252 does not fit 24 bars a day.*data.periods_per_year=8760"):
+        load_development(DataConfig(**keys, periods_per_year=252), 1, 0)
+
+
+def test_the_config_of_an_earlier_run_means_what_it_meant():
+    earlier = DataConfig().model_dump(mode="json") | {"periods_per_year": 252}
+    del earlier["holding"]
+    now = DataConfig.model_validate(recorded_data(earlier))
+    assert (now.holding, now.periods_per_year) == ("bar", None)
+    stated = DataConfig(periods_per_year=252).model_dump(mode="json")
+    assert recorded_data(stated)["periods_per_year"] == 252
