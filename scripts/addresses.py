@@ -14,6 +14,13 @@ def parse_run_dir(text: str) -> Path | str:
     return text if "://" in text else Path(text)
 
 
+def without_secret(address: str) -> str:
+    """An address without the user and password that it may hold."""
+    scheme, found, rest = address.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{found}{place.rpartition('@')[2]}{slash}{path}"
+
+
 def is_address(run_dir: Path | str) -> bool:
     """Whether a run directory lies on object storage."""
     return isinstance(run_dir, str)
@@ -35,6 +42,9 @@ def check_addresses(arguments: argparse.Namespace, with_server: bool) -> None:
                 raise InputError(what, _flag(name), "fetch what lies there first, and name the copy")
     if not is_address(arguments.run_dir):
         return
+    if without_secret(arguments.run_dir) != arguments.run_dir:
+        what = "holds a user or password, which every user of this machine can read in the list of processes"
+        raise InputError(what, "--run-dir", "change that password, and give credentials by the provider's own means")
     if with_server:
         what = "a study on a server would run ahead of what is published on object storage"
         raise InputError(what, "--storage or HYPER_STORAGE", "leave it out, or use a --run-dir on a file system")

@@ -19,7 +19,7 @@ from scripts.experiments import EXTENDED, FINAL, TUNING, load_later
 from scripts.extended_training import write_best_config
 from scripts.out_of_fold import fold_spans
 from scripts.plans import show_plan_table, show_table
-from scripts.reporting.figures import write_svg
+from scripts.reporting.figures import NO_PICTURES, can_draw, write_svg
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report
 from scripts.run_dir import RunDir
@@ -83,7 +83,11 @@ def analyse(session: Session) -> None:
         fold_spans=fold_spans(out_of_fold),
         warnings=trials["warnings"],
     )
-    write_svg(run_dir.analysis, write_analysis_report(run_dir.analysis / "report.html", content))
+    figures = write_analysis_report(run_dir.analysis / "report.html", content)
+    if can_draw():
+        write_svg(run_dir.analysis, figures)
+    else:
+        session.say(NO_PICTURES)
     session.say(f"report in {run_dir.analysis / 'report.html'}")
     chosen = extended["configurations"][0]
     session.conclude(

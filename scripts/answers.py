@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from scripts import interruption
 from scripts.durable_files import failure_of_the_machine
 from scripts.errors import EnvironmentFailed, HyperError, Interrupted
+from scripts.printable import printable
 
 _INTERRUPTED = HyperError("interrupted", "", "the same command goes on where it was")
 
@@ -32,7 +33,7 @@ def account_for(error: BaseException, answer: dict[str, Any]) -> None:
     elif isinstance(error, OSError) and (failed := failure_of_the_machine(error)) is not None:
         _refuse(answer, failed, failed.exit_code)
     elif isinstance(error, Exception):
-        traceback.print_exception(error)
+        print(printable("".join(traceback.format_exception(error)), lines=True), end="", file=sys.stderr)
         answer |= {"exit_code": HyperError.exit_code, "error": {"what": repr(error), "where": "", "remedy": ""}}
     else:  # SystemExit of --help
         raise error
@@ -66,7 +67,7 @@ def only_for_json() -> TextIO:
 
 def _refuse(answer: dict[str, Any], error: HyperError, exit_code: int) -> None:
     """Say in one line what went wrong, and put it into the answer."""
-    print(f"{answer['command']}: {error}", file=sys.stderr)
+    print(printable(f"{answer['command']}: {error}"), file=sys.stderr)
     _note_error(answer, error, exit_code)
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scripts import environment
-from scripts.addresses import check_addresses, is_address
+from scripts.addresses import check_addresses, is_address, without_secret
 from scripts.answers import account_for, end_interrupted, only_for_json, print_answer, started_by
 from scripts.errors import InputError
 from scripts.flags import AddFlags, make_parser
+from scripts.limits import check_folder, check_study_path
+from scripts.printable import printable
 from scripts.remedies import remedies_spelled_out
 from scripts.selection import PREFERENCES
 
@@ -73,7 +75,7 @@ class Session:
         """Print a line for people, unless -q was given; a closed terminal is no reason to stop."""
         if not self.arguments.quiet:
             try:
-                print(text, flush=True)
+                print(printable(text), flush=True)
             except OSError:
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
 
@@ -119,7 +121,7 @@ class Session:
             The user's own model families: no artifact names them, so each command must be told.
         """
         given = self.arguments.run_dir
-        where = [] if given == Path(".") else ["--run-dir", str(given)]
+        where = [] if given == Path(".") else ["--run-dir", _no_flag(given)]
         families = [part for name, factory in (models or {}).items() for part in ("--set", f"models.{name}={factory}")]
         return shlex.join([*started_by(script), *where, *families, *flags])
 
@@ -129,7 +131,7 @@ class Session:
 
     def next_run(self, run: str | None = None) -> str:
         """Command line of a whole run that carries on from this one, or from `run`."""
-        return shlex.join([*started_by("run_pipeline.sh"), "--next", run or str(self.arguments.run_dir)])
+        return shlex.join([*started_by("run_pipeline.sh"), "--next", _no_flag(run or self.arguments.run_dir)])
 
     @property
     def assignments(self) -> list[str]:
@@ -222,6 +224,7 @@ def command(
             stream.reconfigure(errors="backslashreplace")
     interruption.heed_in_calls(lambda: end_interrupted(answer, output, started))
     try:
+        check_folder()
         arguments = parser.parse_args()
         environment.check()
         _run(arguments, run, arguments.dry_run or only_reads(arguments), answer, joins)
@@ -251,11 +254,13 @@ def _run(
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
     on_object_storage = is_address(arguments.run_dir)
     run_dir = RunDir(Path() if on_object_storage else arguments.run_dir)
-    answer["run_dir"] = arguments.run_dir if on_object_storage else str(run_dir.path)
+    answer["run_dir"] = without_secret(arguments.run_dir) if on_object_storage else str(run_dir.path)
     try:
         answer["run_dir"].encode("utf-8")
     except UnicodeEncodeError:
         raise InputError("is no UTF-8 path", ascii(answer["run_dir"]), "choose another --run-dir") from None
+    if arguments.dry_run or not only_reads:
+        check_study_path(run_dir.study)
     session = Session(arguments, run_dir, deadline, started, answer, _storage(arguments))
     check_addresses(arguments, with_server=session.storage is not None)
     with contextlib.ExitStack() as held:
@@ -276,6 +281,11 @@ def _run(
                 session.say(f"note: {note}")
             with interruption.work():
                 run(session)
+
+
+def _no_flag(path: Path | str) -> str:
+    """A path as an argument that begins with no dash, which a parser would take for a flag."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _hold(session: Session, joins: bool, held: contextlib.ExitStack) -> bool:

@@ -30,6 +30,7 @@ from scripts.durations import (
     search_s,
 )
 from scripts.errors import InputError
+from scripts.printable import printable
 from scripts.reporting.monitoring import duration_in_words
 from scripts.search_space import Range, SearchSpace, Values
 from scripts.tuning.stages import draw
@@ -52,7 +53,8 @@ def show_table(session: Session, table: Table) -> None:
     console = Console(width=TABLE_WIDTH)
     with console.capture() as drawn:
         console.print(table)
-    session.say("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()))
+    for line in drawn.get().rstrip().split("\n"):
+        session.say(line.rstrip())
 
 
 def show_plan_table(session: Session, rows: Mapping[str, str], files: list[Path]) -> None:
@@ -63,7 +65,7 @@ def show_plan_table(session: Session, rows: Mapping[str, str], files: list[Path]
     table.add_column("plan", overflow="fold")
     # Text, so that brackets in names of files and classes are no markup.
     for name, value in {**rows, "writes": "\n".join(written)}.items():
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(printable(value, lines=True)))
     show_table(session, table)
     session.keep(plan=dict(rows), would_write=[str(path) for path in files])
     session.conclude(session.same_command("--dry-run"), [])

@@ -1,6 +1,6 @@
 """Settings of the process that workers are forked from, made before its other imports; no other process imports this.
 
-Its parent decides about a Ctrl-C, and a parent that has gone is no error of a worker.
+Its parent decides about a Ctrl-C, names what the machine refuses, and may be gone at any moment.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import sys
 from types import TracebackType
 
 
-def _tell_all_but_a_lost_parent(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not issubclass(kind, BrokenPipeError | ConnectionError | EOFError | KeyboardInterrupt):
+def _show_defects(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, OSError | EOFError | KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
 
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-sys.excepthook = _tell_all_but_a_lost_parent
+sys.excepthook = _show_defects

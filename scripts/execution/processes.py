@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
 import threading
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from scripts.data.dataset import Dataset
+from scripts.errors import EnvironmentFailed
 from scripts.execution.assignment import Assignment, Patience
 from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
 from scripts.execution.server import begin_server
@@ -128,10 +130,12 @@ class ProcessExecutor:
             try:
                 process.start()
                 break
-            except (OSError, EOFError):  # the server was killed just now; the next attempt starts a new one
+            except (OSError, EOFError) as error:  # the server was killed just now; the next attempt starts a new one
                 ours.close()
                 if attempt == _RETRIES:
-                    raise
+                    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+                    remedy = f"use --workers 1, or allow more than {files} open files (ulimit -n)"
+                    raise EnvironmentFailed(f"no worker process can be started ({error})", "", remedy) from error
                 time.sleep(_REAPED_S)
             finally:
                 theirs.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from scripts.analysis import GUIDE_EPOCHS
@@ -62,7 +63,7 @@ def summarise(session: Session, results: dict[str, Any], model: FinalModel) -> N
             f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency['batch']['n_rows']} (medians)"
         )
     session.say(f"report        {session.run_dir.evaluation / 'report.html'}; model_card.md beside it")
-    session.say(f"TensorBoard   ./start_tensorboard.sh --run-dir {session.run_dir.path}")
+    session.say(f"TensorBoard   {shlex.join(['./start_tensorboard.sh', '--run-dir', str(session.run_dir.path)])}")
 
 
 def _corrected(results: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,16 @@ import vl_convert
 from scipy import stats
 
 from scripts.durable_files import write_bytes
+from scripts.printable import printable, printable_values
 
 Row = Mapping[str, Any]
 _STAGES = ("random", "bayesian", "fine tune")
 
 MAX_POINTS = 1200
+NO_PICTURES = (
+    "note: no chart is drawn as a picture of its own, since ulimit -v is below 100 GB; the page has all of them"
+)
+_ADDRESS_SPACE = 100 * 10**9  # bytes
 # Each colour has a contrast of at least 3:1 against both the light and the dark background.
 BLUE, ORANGE, GREEN, PURPLE, PINK, GREY = "#3b82d6", "#d9730d", "#2e9e5b", "#9b6bdf", "#d6457f", "#7d8590"
 _CONFIG: dict[str, Any] = {
@@ -54,6 +60,10 @@ class Panel:
 
     heading: str
     spec: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heading", printable(self.heading))
+        object.__setattr__(self, "spec", printable_values(self.spec))
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,15 @@ def thinned(rows: Sequence[Any], keep: Sequence[bool] = ()) -> list[Any]:
     """Keep at most MAX_POINTS rows evenly spread, beside those marked in `keep`."""
     chosen = set(spread(len(rows))) | {k for k, kept in enumerate(keep) if kept}
     return list(itertools.compress(rows, (k in chosen for k in range(len(rows)))))
+
+
+def can_draw() -> bool:
+    """Whether charts can be drawn as pictures here.
+
+    JavaScript's engine reserves a large part of the address space, and ends the process where a limit forbids that.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return limit in (resource.RLIM_INFINITY, -1) or limit >= _ADDRESS_SPACE
 
 
 def write_svg(folder: Path, figures: Iterable[Figure]) -> list[Path]:

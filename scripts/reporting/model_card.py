@@ -11,6 +11,7 @@ import jinja2
 
 from scripts.data.class_positions import in_words
 from scripts.durable_files import write_bytes
+from scripts.printable import printable
 from scripts.reporting.evaluation_page import sure_of_return, verdict_sentence
 from scripts.reporting.figures import words
 from scripts.reporting.latency_section import milliseconds
@@ -87,7 +88,11 @@ def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
 
 def escaped(value: Any) -> str:
     """Text that Markdown shows as it is: on one line, without marks of its own, without HTML."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split())).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
+    return (
+        _SPECIAL.sub(r"\\\1", " ".join(printable(str(value), lines=True).split()))
+        .replace(r"\<", "&lt;")
+        .replace(r"\>", "&gt;")
+    )
 
 
 def _decision(m: Mapping[str, Any]) -> str:

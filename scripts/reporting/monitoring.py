@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scripts.printable import printable
+
 _REFRESH_S = 0.1
 
 
@@ -127,6 +129,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         # Text, not markup: a ticker such as "[red]" is shown as it is.
+        text = printable(text)
         self._console.print(Text(text if self._live else f"{self.title}: {text}"), soft_wrap=True)
 
     def _panel(self) -> Group:
@@ -137,7 +140,7 @@ class Progress:
         return Group(first, Text(self._current, no_wrap=True, overflow="ellipsis"))
 
     def _draw(self, live: Live, text: str) -> None:
-        self._current = text
+        self._current = printable(text)
         now = time.monotonic()
         if now - self._drawn >= _REFRESH_S:
             self._drawn = now

@@ -16,6 +16,7 @@ import numpy as np
 import vl_convert
 from markupsafe import Markup
 
+from scripts.printable import printable
 from scripts.reporting.figures import Figure
 
 _FOLDER = Path(__file__).parent
@@ -101,7 +102,7 @@ def render(page: Page) -> str:
     so that not even a text that slipped through could run.
     """
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_shown
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     template = environment.from_string((_FOLDER / "report.html.j2").read_text(encoding="utf-8"))
@@ -109,6 +110,11 @@ def render(page: Page) -> str:
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in (bundle, script))
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     return template.render(page=page, policy=policy, bundle=Markup(bundle), script=Markup(script))
+
+
+def _shown(value: Any) -> Any:
+    """Text of a page as `printable` shows it; what is markup already comes from this package."""
+    return printable(value, lines=True) if type(value) is str else value
 
 
 @functools.cache

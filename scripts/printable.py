@@ -1,0 +1,35 @@
+"""Text from data, files and command lines as it may be shown: nothing in it moves a cursor, hides or reorders text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Control characters (C0, DEL, C1), invisible ones, separators of lines, marks and overrides of direction, surrogates.
+_HIDDEN = "\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff"
+_HIDDEN += "\\ufff9-\\ufffb\\U000e0000-\\U000e007f"
+_UNSAFE, _UNSAFE_IN_LINES = re.compile(f"[{_HIDDEN}]"), re.compile(f"(?!\n)[{_HIDDEN}]")
+
+
+def printable(text: str, lines: bool = False) -> str:
+    """Show characters that a terminal or browser obeys instead of showing, as Python writes them.
+
+    Parameters
+    ----------
+    text : str
+    lines : bool
+        Keep line ends.
+    """
+    return (_UNSAFE_IN_LINES if lines else _UNSAFE).sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def printable_values(value: Any) -> Any:
+    """Mappings and sequences with every text in them, keys included, as `printable` shows it."""
+    if isinstance(value, str):
+        return printable(value, lines=True)
+    if isinstance(value, Mapping):
+        return {printable_values(key): printable_values(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [printable_values(part) for part in value]
+    return value
