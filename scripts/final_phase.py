@@ -110,4 +110,7 @@ def _say_trained(session: Session, body: dict[str, Any]) -> None:
     for member, seeds in zip(members, by_seed, strict=True) if len(members) > 1 else ():
         name = f"trial {member['trial_number']} ({member['family']})"
         session.say(f"  {name}: {member['holdout_accuracy']:.4f}, by seed {seeds}")
+    for member in members:
+        for name, (before, now) in member.get("replaced", {}).items():
+            session.say(f"note: trial {member['trial_number']} was trained with {name} {now} (searched: {before})")
     session.say(f"model in {session.run_dir.final_model}")

@@ -40,6 +40,7 @@ class FinalTraining:
     def __init__(self, experiment: Experiment, members: Sequence[PlannedMember], dataset: Dataset, device: str) -> None:
         config = experiment.final
         self.experiment, self.dataset, self.n_seeds = experiment, dataset, config.n_seeds
+        self.replaced = [replaced_values(m.hyperparameters, experiment) for m in members]
         self.members = [replace(m, hyperparameters=_as_trained(m.hyperparameters, experiment)) for m in members]
         self.train, self.holdout = dataset.tail_split(config.holdout_fraction, experiment.seed)
         self._waiting = [self._holdout_spec(m, k, device) for m in self.members for k in range(self.n_seeds)]
@@ -123,6 +124,16 @@ def _as_trained(hyperparameters: Hyperparameters, experiment: Experiment) -> Hyp
     return hyperparameters.model_copy(update={"schedule": "cosine", "label_smoothing": smoothing})
 
 
+def replaced_values(searched: Hyperparameters, experiment: Experiment) -> dict[str, list[Any]]:
+    """Hyperparameters that phase 3 does not take as they were searched: name -> searched and trained value.
+
+    Besides, it averages the weights (`final.ema_decay`) and lets the learning rate rise (`final.warmup_epochs`), which
+    the search does not.
+    """
+    before, after = searched.model_dump(), _as_trained(searched, experiment).model_dump()
+    return {name: [before[name], value] for name, value in after.items() if before[name] != value}
+
+
 def _failure(name: str, outcome: Outcome | None) -> HyperError:
     """A failed run as an error: the machine's doing is worth another try, a diverging configuration is not."""
     reason = outcome.failure if outcome and outcome.failure else "no outcome"
@@ -159,6 +170,8 @@ def run_final_training(
     write_tensors(run_dir.final_model, provenance | content)
     calibrated = [c.probabilities(own) for c, own in zip(calibrations, logits, strict=True)]
     records = [_member_record(work, *parts, y) for parts in zip(work.members, logits, calibrations, strict=True)]
+    for record, replaced in zip(records, work.replaced, strict=True):
+        record["replaced"] = replaced
     body = provenance | {
         "epochs_spent": spent,
         "holdout_rows": len(work.holdout),
@@ -227,7 +240,10 @@ def model_content(
     preprocessor = Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows)
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
     return {
-        "members": [_member_content(work, *pair) for pair in zip(work.members, calibrations, strict=True)],
+        "members": [
+            _member_content(work, member, calibration) | {"replaced": replaced}
+            for member, calibration, replaced in zip(work.members, calibrations, work.replaced, strict=True)
+        ],
         "preprocessor": preprocessor.state_dict(),
         "experiment": work.experiment.recorded(),
         "features": list(dataset.feature_names),

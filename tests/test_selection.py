@@ -5,9 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-from scripts.config import DataConfig, SyntheticConfig
+from scripts.config import DataConfig, Experiment, SyntheticConfig
 from scripts.data.loading import load_development
+from scripts.final_training import replaced_values
 from scripts.out_of_fold import judge, n_duplicates
+from scripts.search_space import Hyperparameters
 from scripts.selection import DEFAULT_ORDER, PREFERENCES, pareto_set, rank
 from tests.conftest import EXTENDED, artifact, run
 
@@ -150,3 +152,13 @@ def test_the_analysis_chooses_again_on_request_and_phase_3_takes_it(finished_run
     assert selection["decision"] == chosen[0]["decision"]
     assert "Pareto set" in done.stdout
     assert run("analyze_results.py", folder, "--select", "beauty").returncode == 2
+
+
+def test_phase_3_names_what_it_does_not_train_as_it_was_searched():
+    experiment = Experiment()
+    searched = Hyperparameters(schedule="constant", label_smoothing=0.0)
+    assert replaced_values(searched, experiment) == {
+        "schedule": ["constant", "cosine"],
+        "label_smoothing": [0.0, experiment.final.label_smoothing],
+    }
+    assert replaced_values(Hyperparameters(schedule="cosine", label_smoothing=0.1), experiment) == {}

@@ -150,9 +150,16 @@ def _model(m: Mapping[str, Any]) -> list[Row]:
             f"{n_networks} of {len(members)} configurations, whose calibrated probabilities are averaged by weight"
         )
     rows = [("networks", networks), ("parameters", f"{sum(member['n_parameters'] for member in members):,} in all")]
+    rows += [("not as searched", told) for member in members if (told := _replaced(member))]
     if len(members) == 1:
         return rows + [(words(name), str(value)) for name, value in members[0]["hyperparameters"].items()]
     return rows + [_member(member) for member in members]
+
+
+def _replaced(member: Mapping[str, Any]) -> str:
+    """Hyperparameters that phase 3 replaced; empty in files of earlier versions, which do not record them."""
+    replaced = member.get("replaced") or {}
+    return ", ".join(f"{words(name)} {now} (searched: {before})" for name, (before, now) in replaced.items())
 
 
 def _member(member: Mapping[str, Any]) -> Row:
