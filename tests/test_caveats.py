@@ -9,8 +9,9 @@ SOUND = {
     "skill": 0.05, "skill_se": 0.01, "skill_ci95": [0.03, 0.07], "skill_p_value": 0.001, "verdict": "skill",
     "skill_degrees_of_freedom": 60, "detectable_skill": 0.028, "constant_answer": None,
     "promised": {"skill": 0.055, "skill_se": 0.01},
-    "returns": {"net": 0.1}, "ece": 0.01, "class_shares": [0.48, 0.52], "balanced_accuracy": 0.55, "mcc": 0.1,
-    "average_precision": 0.5, "drift": [{"feature": "a", "psi": 0.05}], "n_duplicates": 0,
+    "returns": {"net": 0.1}, "ece": 0.01, "calibration_p_value": 0.001,
+    "class_shares": [0.48, 0.52], "balanced_accuracy": 0.55, "mcc": 0.1,
+    "average_precision": 0.5, "drift": [{"feature": "a", "psi": 0.05, "p_value": 1e-9}], "n_duplicates": 0,
 }  # fmt: skip
 
 
@@ -31,9 +32,12 @@ def test_sound_figures_need_no_warning():
         ({"constant_answer": {"class": "up", "share": 0.994}}, "the model answers 'up' in 99.4% of the rows"),
         ({"skill_se": 0.0}, "same answers as the best naive rule"),
         ({"returns": {"net": -0.02}}, "not profitable after costs"),
-        ({"ece": 0.09}, "not calibrated (expected calibration error 0.090)"),
+        ({"ece": 0.09}, "not calibrated (expected calibration error 0.090, p = 0.001)"),
         ({"class_shares": [0.1, 0.9]}, "classes are imbalanced (the rarest 10.0%)"),
-        ({"drift": [{"feature": "volatility", "psi": 0.9}]}, "drift between development and test: 1 features"),
+        (
+            {"drift": [{"feature": "volatility", "psi": 0.9, "p_value": 1e-9}]},
+            "drift between development and test: 1 features",
+        ),
         ({"n_duplicates": 7}, "7 of 5,000 test rows have exactly the features of a development row"),
     ],
 )
@@ -41,6 +45,11 @@ def test_each_weakness_is_named(changed, words):
     said = caveats(SOUND | changed)
     assert len(said) == 1
     assert words in said[0]
+
+
+def test_what_chance_explains_is_not_warned_of():
+    drifted = [{"feature": "volatility", "psi": 0.9, "p_value": 0.2}]
+    assert caveats(SOUND | {"ece": 0.09, "calibration_p_value": 0.3, "drift": drifted}) == []
 
 
 def test_what_is_unknown_is_not_warned_of():

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtrc, xlogy  # scipy.stats takes long to import
 
+from scripts.evaluation.statistics import mean_intervals
+
 _BINS = 10
 _LEAST_SHARE = 1e-4  # of an empty bin, so that the index stays finite
-_DRIFT_LEVEL = 0.001
+DRIFT_LEVEL = 0.001  # of the test that a drift is not chance, for all features together
 _HASHED_ROWS = 65_536  # at a time
 
 
@@ -26,15 +28,23 @@ class FeatureDrift:
         (Siddiqi 2006).
     ks : float
         Largest distance of the two distribution functions, in [0, 1].
+    p_value : float
+        Of equal distributions, by the G-test over the bins; corrected for all features (Bonferroni).
     """
 
     feature: str
     psi: float
     ks: float
+    p_value: float = 0.0
 
 
 def feature_drift(
-    before: np.ndarray, after: np.ndarray, names: Sequence[str], categorical: np.ndarray
+    before: np.ndarray,
+    after: np.ndarray,
+    names: Sequence[str],
+    categorical: np.ndarray,
+    dates: tuple[np.ndarray, np.ndarray] | None = None,
+    n_features: int | None = None,
 ) -> list[FeatureDrift]:
     """Drift of each feature, the largest index first.
 
@@ -44,13 +54,34 @@ def feature_drift(
         NaN = missing; categories as codes, -1 = unknown. At least one row each.
     names : sequence of str
     categorical : ndarray of bool, shape (n_features,)
+    dates : pair of ndarray of int, shape (n,), optional
+        Dates of the two sets of rows; without them rows count as independent.
+    n_features : int, optional
+        Features that the p-values are corrected for; by default those given.
     """
     found = []
     for k, name in enumerate(names):
-        p, q = _shares(before[:, k], after[:, k], bool(categorical[k]))
+        pair = before[:, k], after[:, k]
+        p, q = _shares(*pair, bool(categorical[k]))
         psi = float(np.sum((q - p) * np.log(q / p)))
-        found.append(FeatureDrift(str(name), psi, _distance(before[:, k], after[:, k])))
+        worth = [_independent_rows(own, pair[0], None if dates is None else dates[i]) for i, own in enumerate(pair)]
+        chance = _p_of_homogeneity(p * worth[0], q * worth[1]) * (n_features or len(names))
+        found.append(FeatureDrift(str(name), psi, _distance(*pair), min(1.0, chance)))
     return sorted(found, key=lambda drift: (-drift.psi, drift.feature))
+
+
+def _independent_rows(values: np.ndarray, reference: np.ndarray, date: np.ndarray | None) -> float:
+    """Number of independent rows that a feature's rows are worth, at most their number.
+
+    The mean rank among the values of `reference` and the mean distance from the middle rank are as sure as means of so
+    many independent rows; the less sure of the two counts. A feature that changes slowly is worth few rows.
+    """
+    if date is None or len(np.unique(date)) < 2:
+        return float(len(values))
+    known = np.sort(reference[np.isfinite(reference)])
+    rank = np.where(np.isnan(values), 0.0, np.searchsorted(known, values, "right") / max(1, len(known)))
+    found = mean_intervals({"rank": rank, "distance": np.abs(rank - 0.5)}, date, 1).values()
+    return min([float(len(values)), *(i.n_effective for i in found if i.n_effective is not None)])
 
 
 def n_rows_in_both(before: np.ndarray, after: np.ndarray) -> int:
@@ -171,7 +202,7 @@ class FeatureReference:
             p, q = np.maximum(before, _LEAST_SHARE), np.maximum(seen / seen.sum(), _LEAST_SHARE)
             psi = float(np.sum((q - p) * np.log(q / p)))
             worth = seen * min(1.0, n_independent / seen.sum())
-            if psi > bound and _p_of_homogeneity(before * self.n_rows, worth) < _DRIFT_LEVEL / len(names):
+            if psi > bound and _p_of_homogeneity(before * self.n_rows, worth) < DRIFT_LEVEL / len(names):
                 apart = np.abs(np.cumsum(before) - np.cumsum(seen) / seen.sum()).max()
                 found.append(FeatureDrift(str(name), psi, float(apart)))
         return sorted(found, key=lambda drift: (-drift.psi, drift.feature))

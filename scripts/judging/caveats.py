@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from scripts.conclusions import shortfall
+from scripts.evaluation.shift import DRIFT_LEVEL
 
 _FEW_DATES = 60  # below this many dates an interval by blocks of dates says little
 _FEW_BLOCKS = 10
-_UNCALIBRATED = 0.05  # expected calibration error worth a warning
+_UNCALIBRATED = 0.05  # expected calibration error worth a warning, where a test shows that it is not chance
+_LEVEL = 0.05
 _RARE = 0.35  # share of the rarest of two classes below which accuracy misleads
 _BROKEN = 2.0  # standard errors between the skill out of fold and on the test set
 _DRIFTED = 0.25  # population stability index of a feature
@@ -110,8 +112,9 @@ def _profit(fields: Fields) -> Iterator[str]:
 
 
 def _calibration(fields: Fields) -> Iterator[str]:
-    if fields["ece"] > _UNCALIBRATED:
-        yield f"probabilities are not calibrated (expected calibration error {fields['ece']:.3f})"
+    p = fields["calibration_p_value"]
+    if fields["ece"] > _UNCALIBRATED and p < _LEVEL:
+        yield f"probabilities are not calibrated (expected calibration error {fields['ece']:.3f}, p = {p:.2g})"
 
 
 def _balance(fields: Fields) -> Iterator[str]:
@@ -125,7 +128,7 @@ def _balance(fields: Fields) -> Iterator[str]:
 
 
 def _drift(fields: Fields) -> Iterator[str]:
-    far = [feature for feature in fields["drift"] if feature["psi"] > _DRIFTED]
+    far = [feature for feature in fields["drift"] if feature["psi"] > _DRIFTED and feature["p_value"] < DRIFT_LEVEL]
     if far:
         named = ", ".join(f"{feature['feature']} {feature['psi']:.2f}" for feature in far[:3])
         yield (

@@ -11,6 +11,7 @@ import numpy as np
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.sample_weights import effective_labels
+from scripts.evaluation.calibration import calibration_p_value
 from scripts.evaluation.comparisons import diebold_mariano, mcnemar
 from scripts.evaluation.metrics import (
     auc_by_row,
@@ -229,6 +230,7 @@ def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: n
     return fields | {
         "brier": brier(y, probabilities),
         "ece": ece(y, probabilities),
+        "calibration_p_value": calibration_p_value(y, probabilities, judged.date, judged.dataset.horizon),
         "balanced_accuracy": balanced_accuracy(y, predicted),
         "mcc": mcc(y, predicted),
         "average_precision": average_precision(y, probabilities),
@@ -323,7 +325,9 @@ def _shift_fields(development: Dataset, dataset: Dataset) -> dict[str, Any]:
     drift = list[FeatureDrift]()
     for k, name in enumerate(dataset.feature_names):  # one column at a time, since there may be too much for memory
         one = slice(k, k + 1)
-        drift += feature_drift(development.x[before, one], dataset.x[after, one], [name], dataset.categorical[one])
+        pair = development.x[before, one], dataset.x[after, one]
+        dates = (development.date[before], dataset.date[after]) if dataset.has_time else None
+        drift += feature_drift(*pair, [name], dataset.categorical[one], dates, len(dataset.feature_names))
     drift.sort(key=lambda feature: (-feature.psi, feature.feature))
     return {
         "drift": [asdict(feature) for feature in drift[:_DRIFT_SHOWN]],
