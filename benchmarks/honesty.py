@@ -97,6 +97,7 @@ def summarise(name: str, runs: list[dict[str, Any]]) -> list[Result]:
     above = np.array([(r["accuracy"] - r["ceiling"]) / r["accuracy_se"] for r in runs])
     return [
         _share(name, "verdict skill", [r["verdict"] == "skill" for r in runs]),
+        _share(name, "by accuracy alone", [r["skill_ci95"][0] > 0 for r in runs]),
         _share(name, "careless script: skill", [r["careless"] for r in runs]),
         _share(name, "interval covers", covered),
         _mean(name, "accuracy - ceiling", [r["accuracy"] - r["ceiling"] for r in runs]),
@@ -122,10 +123,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where the runs lie; run again to go on")
     parser.add_argument("--null", type=int, default=100, metavar="N", help="markets without signal")
-    parser.add_argument("--signal", type=int, default=20, metavar="N", help="markets for each rho of 0.1, 0.2, 0.3")
+    parser.add_argument("--signal", type=int, default=40, metavar="N", help="markets for each rho of 0.1, 0.2, 0.3")
+    parser.add_argument("--share", default="1/1", metavar="K/N", help="only every N-th market, from the K-th on")
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
-    tasks = {rho: [(given.folder, rho, k + 1) for k in range(given.signal if rho else given.null)] for rho in RHOS}
+    part, parts = (int(number) for number in given.share.split("/"))
+    numbers = {rho: range(part, (given.signal if rho else given.null) + 1, parts) for rho in RHOS}
+    tasks = {rho: [(given.folder, rho, k) for k in own] for rho, own in numbers.items()}
     results: list[Result] = []
     everything: list[dict[str, Any]] = []
     # A process for each market: the commands set signal handlers and threads, as if they were alone.
