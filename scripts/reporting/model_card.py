@@ -31,7 +31,8 @@ _PURPOSES = {
 _LIMITS = (
     "The interval of the verdict covers chance in the judged rows, not a change of what generates them: a market may "
     "stop to behave as it did.",
-    "Simulated returns know neither market impact nor the limits of an account.",
+    "Simulated returns leave out market impact, capacity, financing, interest on cash, dividends that shorts pay, "
+    "and tickers that the file lacks (survivorship).",
 )
 
 
