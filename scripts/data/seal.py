@@ -211,12 +211,12 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
         development = table.column(name)[~table.sealed]
         if _is_constant(development):
             constant.append(name)
+        elif (mixed := _fault_of_type(name, development, config)) is not None:
+            fault = fault or mixed
         elif _never_repeats(development, f"{config.path}, column {name}"):
             unique.append(name)
-        else:
-            fault = fault or _fault_of_type(name, development, config)
-            if pd.api.types.is_numeric_dtype(development) and (own := reference_of(development.to_numpy(np.float64))):
-                references[name] = own
+        elif pd.api.types.is_numeric_dtype(development) and (own := reference_of(development.to_numpy(np.float64))):
+            references[name] = own
     dropped = [name for name in features if name in {*constant, *unique}]
     if features and len(dropped) == len(features):
         what = "every feature column is constant" + (", or text that never repeats" if unique else "")
