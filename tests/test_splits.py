@@ -206,7 +206,9 @@ def test_more_folds_than_dates_are_refused_with_the_counts() -> None:
 def test_a_split_without_training_rows_names_the_fold_and_the_remedy() -> None:
     date = np.arange(20)
     spans = Spans(date, np.maximum(date - 15, 0), date + 5)
-    with pytest.raises(InputError, match=r"fold 1: .*embargo of 3 dates .*10 test rows \(20 rows in all\); .*history"):
+    with pytest.raises(
+        InputError, match=r"fold 1: .*10 test rows \(20 rows in all\): .* 15 dates, .* 5, the embargo 3; .*history"
+    ):
         list(PurgedKFold(2, 3).split(spans))
     with pytest.raises(InputError, match="split at the end"):
         split_end(spans, 0.7, 3)

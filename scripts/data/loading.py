@@ -26,6 +26,7 @@ from scripts.data.row_sketch import sealed_sketch
 from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
 from scripts.data.trades import fills_of, held_for, market_bars
+from scripts.data.usable_rows import check_classes, check_sealed_bars
 from scripts.durable_files import file_sha256
 from scripts.errors import InputError
 from scripts.evaluation.periods import PeriodsPerYear, contradicts, infer_periods_per_year
@@ -66,7 +67,8 @@ class Development:
             # Labels that would read into the sealed rows are undefined here, since those bars are absent; the embargo
             # is counted from the first sealed date, which has the position after the last development date.
             rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
-            dataset = _with_rows(dataset, rows)
+            check_classes(dataset, rows, config, longest_window, config.embargo)
+            dataset = replace(dataset, rows=rows)
         told = (*_doubts_of_positions(dataset, config), *check_span_of_returns(dataset, config))
         dataset = replace(dataset, notes=(*dataset.notes, *told))
         return _as_placebo(dataset, config, dataset.n_dates)
@@ -84,6 +86,8 @@ def read_development(config: DataConfig, seed: int, bound: MemoryBound = NO_BOUN
         A table in a Parquet file that exceeds it has its features in a mapped file, with the same results.
     """
     table = cut(read_data(config, bound=bound), config, seed)
+    if config.source != "table":
+        check_sealed_bars(table.frame["ticker"][table.sealed], config)
     alone = table.take(~table.sealed)
     truth = None if table.truth is None else table.truth[alone.frame.index.to_numpy()]
     alone = replace(alone, frame=alone.frame.reset_index(drop=True), truth=truth)
@@ -108,7 +112,9 @@ def load_sealed(
     dataset = _build(rows, config, longest_window, table.fingerprints, like=development)
     dataset = replace(dataset, sealed_sketch=sealed_sketch(raw, table, config))
     if development.has_time:
-        dataset = _with_rows(dataset, dataset.rows[dataset.date[dataset.rows] >= development.n_dates])
+        sealed = dataset.rows[dataset.date[dataset.rows] >= development.n_dates]
+        check_classes(dataset, sealed, config, longest_window, 0)
+        dataset = replace(dataset, rows=sealed)
         if (known := dataset.predictable) is not None:
             dataset = replace(dataset, predictable=known[dataset.date[known] >= development.n_dates])
     return _as_placebo(dataset, config, development.n_dates)
@@ -148,7 +154,8 @@ def load_other(
     if not len(rows):
         raise InputError("holds no usable row beyond the development data", str(path), "give newer or other data")
     dataset = replace(dataset, sealed_sketch=sealed_sketch(raw, own, config))
-    return _with_rows(dataset, rows), int(trained.sum()), int(np.isin(known, mine[own.sealed]).sum())
+    check_classes(dataset, rows, config, longest_window, 0)
+    return replace(dataset, rows=rows), int(trained.sum()), int(np.isin(known, mine[own.sealed]).sum())
 
 
 def data_sha256(path: Path) -> str:
@@ -156,11 +163,6 @@ def data_sha256(path: Path) -> str:
     if not path.is_file():
         raise InputError("there is no such file", str(path), "check --data")
     return file_sha256(path)
-
-
-def _with_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    _check_classes(dataset, rows)
-    return replace(dataset, rows=rows)
 
 
 def _as_placebo(dataset: Dataset, config: DataConfig, first_sealed: int) -> Dataset:
@@ -191,7 +193,7 @@ def _build(
     if like is not None and dataset.feature_names != like.feature_names:
         odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))
         raise InputError(f"features differ: {', '.join(odd[:5])}", str(config.path), "use data with the same columns")
-    _check_classes(dataset, dataset.rows)
+    check_classes(dataset, dataset.rows, config, longest_window, config.embargo if like is None else 0)
     return dataset
 
 
@@ -367,14 +369,3 @@ def _doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...
         return ()
     shown = in_words(dataset.classes, dataset.class_positions)
     return (f"with every prediction right these positions lose {-lost:.3%} a row ({shown}): check {KEY}",)
-
-
-def _check_classes(dataset: Dataset, rows: np.ndarray) -> None:
-    counts = np.bincount(dataset.y[rows], minlength=dataset.n_classes)
-    if (counts > 0).sum() < 2:
-        shown = ", ".join(f"{name} {count}" for name, count in zip(dataset.classes, counts, strict=True))
-        raise InputError(
-            f"only {len(rows)} usable rows with labels {shown}",
-            "data",
-            "two classes and enough history are needed: give more rows or another label",
-        )

@@ -104,7 +104,7 @@ class CombinatorialPurged:
             for block in chosen:
                 test |= block
                 may_train &= _may_train(spans, block, self.embargo)
-            yield _positions(may_train, test, self.embargo, f"fold {k + 1}")
+            yield _positions(may_train, test, spans, self.embargo, f"fold {k + 1}")
 
 
 class WalkForward:
@@ -140,7 +140,7 @@ class WalkForward:
             train = _ends_before(spans, part[0], self.embargo)
             if self.train_dates is not None and train.any():
                 train &= spans.date >= np.unique(spans.date[train])[-self.train_dates :][0]
-            yield _positions(train, test, self.embargo, f"walk-forward block {k + 1}")
+            yield _positions(train, test, spans, self.embargo, f"walk-forward block {k + 1}")
 
 
 def split_end(spans: Spans, fraction: float, embargo: int) -> Split:
@@ -168,7 +168,7 @@ def split_end(spans: Spans, fraction: float, embargo: int) -> Split:
     _require_dates(len(dates), 2, "split at the end")
     rows_from = counts[::-1].cumsum()[::-1]
     first = dates[1 + np.abs(rows_from[1:] - fraction * len(spans.date)).argmin()]
-    return _positions(_ends_before(spans, first, embargo), spans.date >= first, embargo, "split at the end")
+    return _positions(_ends_before(spans, first, embargo), spans.date >= first, spans, embargo, "split at the end")
 
 
 def _block(spans: Spans, dates: np.ndarray) -> np.ndarray:
@@ -186,13 +186,15 @@ def _may_train(spans: Spans, block: np.ndarray, embargo: int) -> np.ndarray:
     return ~block & (_ends_before(spans, spans.date[block].min(), embargo) | after)
 
 
-def _positions(train: np.ndarray, test: np.ndarray, embargo: int, where: str) -> Split:
+def _positions(train: np.ndarray, test: np.ndarray, spans: Spans, embargo: int, where: str) -> Split:
     if not train.any():
+        back, ahead = (spans.date - spans.feature_start).max(), (spans.label_end - spans.date).max()
         raise InputError(
-            f"purging and an embargo of {embargo} dates leave no training rows beside {test.sum()} test rows "
-            f"({len(test)} rows in all)",
+            f"no training rows are left beside {test.sum()} test rows ({len(test)} rows in all): the look-back is "
+            f"{back} dates, the horizon {ahead}, the embargo {embargo}",
             where,
-            "give a longer history, or set fewer folds, a smaller test share, a shorter horizon, window or embargo",
+            "give a longer history, or set fewer folds, a smaller test share, data.horizon, data.embargo, "
+            "data.regime_window or search_space.window",
         )
     return np.flatnonzero(train), np.flatnonzero(test)
 

@@ -1,0 +1,107 @@
+"""Check of the usable rows, which names the setting that takes too many of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from scripts.config import DataConfig
+from scripts.data.dataset import Dataset
+from scripts.data.features import LONGEST_WINDOW
+from scripts.data.labels import REGIME_VOLATILITY_WINDOW
+from scripts.errors import InputError
+
+_KEPT = 0.1  # share of the bars below which the settings are named as the cause
+
+
+def check_classes(dataset: Dataset, rows: np.ndarray, config: DataConfig, window: int, embargo: int) -> None:
+    """Check that rows of two classes are usable.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : ndarray of int64
+        Usable rows.
+    config : DataConfig
+    window : int
+        Rows that the longest window of any configuration reads.
+    embargo : int
+        Dates kept free after the labels of the rows.
+
+    Raises
+    ------
+    InputError
+        Names the look-back, the horizon and the embargo where they take nearly all bars, with a setting to use.
+    """
+    counts = np.bincount(dataset.y[rows], minlength=dataset.n_classes)
+    if (counts > 0).sum() >= 2:
+        return
+    shown = ", ".join(f"{name} {count}" for name, count in zip(dataset.classes, counts, strict=True))
+    what = f"only {len(rows)} usable rows with labels {shown}"
+    bars = int(np.bincount(dataset.ticker).max()) if dataset.ordered else dataset.n_dates
+    look_back = _look_back(config, window) if dataset.ordered else 1
+    needed = look_back - 1 + config.horizon + embargo
+    if not dataset.has_time or bars - needed > _KEPT * bars:
+        raise InputError(what, "data", "two classes and enough history are needed: give more rows or another label")
+    unit = _unit(config) if dataset.ordered else "dates"
+    taken = f"look-back {look_back - 1}, horizon {config.horizon} and embargo {embargo} take {needed}"
+    key, value = _remedy(config, bars, window if dataset.ordered else 1, embargo)
+    more = f"give more than {max(2 * needed, bars)} {unit}"
+    raise InputError(
+        f"{what}: there are {bars} {unit}, and {taken}",
+        key,
+        more if value is None else f"set {key}={value}, or {more}",
+    )
+
+
+def check_sealed_bars(tickers: pd.Series, config: DataConfig) -> None:
+    """Check that a label of a market fits into the sealed dates.
+
+    Parameters
+    ----------
+    tickers : Series
+        Ticker of each sealed bar.
+    config : DataConfig
+
+    Raises
+    ------
+    InputError
+        No ticker has more sealed bars than the label looks ahead.
+    """
+    most = max(tickers.value_counts(), default=0)
+    if most <= config.horizon:
+        raise InputError(
+            f"labels look {config.horizon} bars ahead, but no ticker has more than {most} bars in the sealed test set",
+            "data.horizon",
+            f"set data.horizon={max(1, most // 10)}, raise data.test_fraction or give more bars",
+        )
+
+
+def _look_back(config: DataConfig, window: int) -> int:
+    """Bars that a row reads backwards, itself included."""
+    if config.source == "table":
+        return window
+    own = {"volatility_regime": config.regime_window + REGIME_VOLATILITY_WINDOW}.get(config.label, config.horizon + 1)
+    return max(LONGEST_WINDOW + 1, own) + window - 1
+
+
+def _unit(config: DataConfig) -> str:
+    if config.source != "table":
+        return "bars of the longest ticker"
+    return "rows" if config.group_column is None else "rows of the longest group"
+
+
+def _remedy(config: DataConfig, bars: int, window: int, embargo: int) -> tuple[str, int | None]:
+    """Key of the setting that takes most, and a value that leaves most bars; ("data", None) where none does."""
+    takes = {"search_space.window": window - 1, "data.horizon": config.horizon, "data.embargo": embargo}
+    regime = config.regime_window if config.label == "volatility_regime" else 0
+    key = max(takes, key=lambda name: takes[name])
+    if regime > takes[key]:
+        key = "data.regime_window"
+    fixed = 0 if config.source == "table" else LONGEST_WINDOW
+    free = bars - fixed - sum(taken for name, taken in takes.items() if name != key)
+    if free < bars // 4:
+        return "data", None
+    if key == "data.regime_window":
+        return key, LONGEST_WINDOW + 1 - REGIME_VOLATILITY_WINDOW  # no longer than the features look back
+    return key, max(1, min(free // 10, LONGEST_WINDOW))
