@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.metadata
 import io
 import json
@@ -180,7 +181,8 @@ def _schema(model: FinalModel) -> dict[str, Any]:
 
 
 def _exported(model: FinalModel, example: torch.Tensor) -> torch.export.ExportedProgram:
-    graph = Graph(model).train(False)
+    # A copy without gradients, so that the program gives a plain tensor and the model stays as it is.
+    graph = copy.deepcopy(Graph(model)).train(False).requires_grad_(False)
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     with torch.no_grad(), _explained(model), _quiet():
         return torch.export.export(graph, (example,), dynamic_shapes=shapes)
@@ -195,8 +197,7 @@ def _torch_bytes(model: FinalModel, example: torch.Tensor) -> bytes:
 
 def _ask_torch(content: bytes, rows: np.ndarray) -> np.ndarray:
     program = torch.export.load(io.BytesIO(content)).module()
-    with torch.no_grad():
-        return np.asarray(program(torch.from_numpy(rows)).numpy())
+    return np.asarray(program(torch.from_numpy(rows)).numpy())
 
 
 def _onnx_bytes(model: FinalModel, example: torch.Tensor) -> bytes:
