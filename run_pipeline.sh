@@ -5,11 +5,12 @@
 # times on permuted labels and says how often luck alone does as well. --warm-start RUN_DIR goes to phase 1 alone.
 # --next RUN_DIR carries on from an earlier run: the search space that it suggests, its best to start with, in RUN_DIR_next
 # unless --run-dir says otherwise; in the end both are compared. --only-if-promising goes to evaluate_model.py alone.
+# --dry-run shows the plan of phase 1 and ends: the other plans need what phase 1 writes.
 # Run it again and it goes on where it was.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-arguments=() search=() judged=() said=() placebos=0 previous="" run_dir=""
+arguments=() search=() judged=() said=() placebos=0 previous="" run_dir="" planned=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) arguments+=(--config "$here/configs/quick.yaml"); shift ;;
@@ -19,6 +20,7 @@ while [ $# -gt 0 ]; do
         --next=*) previous=${1#*=}; shift ;;
         --run-dir) run_dir=${2:?--run-dir needs a directory}; shift 2 ;;
         --run-dir=*) run_dir=${1#*=}; shift ;;
+        --dry-run) planned=yes; arguments+=("$1"); shift ;;
         --json | -q | --quiet) said+=("$1"); arguments+=("$1"); shift ;;
         --placebo) placebos=${2:?--placebo needs a number}; shift 2 ;;
         *) arguments+=("$1"); shift ;;
@@ -49,6 +51,9 @@ source "$here/setup_environment.sh"
 # -----------------------------------------------------------------------------
 # Phase 1: up to 75 trials on one split, which pause at rungs; the promising ones go on
 "$python" "$here/run_hyperparameter_tuning.py" "$@" "${search[@]+"${search[@]}"}"
+if [ -n "$planned" ]; then
+    exit 0
+fi
 
 # -----------------------------------------------------------------------------
 # Phase 2: a race of the best five for up to 100 epochs on three folds; writes best_config.json

@@ -51,6 +51,14 @@ def carry_on(checkout, folder, *arguments):
     return answers[-1], done.stderr
 
 
+def test_a_dry_run_of_the_pipeline_ends_after_the_plan_of_phase_1(checkout, tmp_path, tiny_config):
+    typed = [checkout / "run_pipeline.sh", "--dry-run", "--config", tiny_config, "--run-dir", tmp_path / "run"]
+    done = subprocess.run(list(map(str, typed)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("would do this") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def assert_the_loop_says_what_came_of_it(answer, said, folder):
     (found,) = answer["comparisons"]
     assert answer["improved"] == (found["verdict"] == "better")
