@@ -62,3 +62,26 @@ def test_a_window_and_a_short_history_are_named(tmp_path):
 def test_folds_without_training_rows_name_what_takes_them():
     with pytest.raises(InputError, match=r"look-back is 258 dates, the horizon 1, the embargo 5;.*data\.regime_window"):
         build(MARKET, "data.label=volatility_regime", "data.regime_window=252")
+
+
+def bars(path, **volume):
+    """Two tickers of 400 daily bars, with the volume given."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for ticker in ("A", "B"):
+        close = np.round(50 * np.exp(np.cumsum(rng.normal(0, 0.01, 400))), 4)
+        when = pd.bdate_range("2020-01-01", periods=400)
+        parts.append(pd.DataFrame({"date": when, "ticker": ticker, "close": close, "volume": volume[ticker]}))
+    pd.concat(parts).to_csv(path, index=False)
+    return {"data": {"source": "market", "path": str(path)}}
+
+
+def test_bars_without_volume_and_features_that_never_vary_are_noted(tmp_path):
+    later = np.r_[np.zeros(320), np.full(80, 7.0)]  # volume in the sealed bars alone
+    dataset, _ = build(bars(tmp_path / "none.csv", A=0, B=later))
+    assert any("volume is 0 in all development bars of any ticker" in note for note in dataset.notes)
+    (constant,) = [note for note in dataset.notes if "never vary" in note]
+    assert constant.endswith("volume_shock, volume_shock_lag_1, volume_surprise")
+    dataset, _ = build(bars(tmp_path / "one.csv", A=np.arange(1, 401), B=0))
+    assert any("volume is 0 in all development bars of B" in note for note in dataset.notes)
+    assert not any("never vary" in note for note in dataset.notes)

@@ -26,7 +26,7 @@ from scripts.data.row_sketch import sealed_sketch
 from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
 from scripts.data.trades import fills_of, held_for, market_bars
-from scripts.data.usable_rows import check_classes, check_sealed_bars
+from scripts.data.usable_rows import check_classes, check_sealed_bars, constant_features
 from scripts.durable_files import file_sha256
 from scripts.errors import InputError
 from scripts.evaluation.periods import PeriodsPerYear, contradicts, infer_periods_per_year
@@ -70,6 +70,8 @@ class Development:
             check_classes(dataset, rows, config, longest_window, config.embargo)
             dataset = replace(dataset, rows=rows)
         told = (*_doubts_of_positions(dataset, config), *check_span_of_returns(dataset, config))
+        if config.source != "table":
+            told = (*told, *constant_features(dataset, table.frame))
         dataset = replace(dataset, notes=(*dataset.notes, *told))
         return _as_placebo(dataset, config, dataset.n_dates)
 

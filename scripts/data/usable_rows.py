@@ -9,6 +9,7 @@ from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.features import LONGEST_WINDOW
 from scripts.data.labels import REGIME_VOLATILITY_WINDOW
+from scripts.data.located_rows import listed
 from scripts.errors import InputError
 
 _KEPT = 0.1  # share of the bars below which the settings are named as the cause
@@ -75,6 +76,29 @@ def check_sealed_bars(tickers: pd.Series, config: DataConfig) -> None:
             "data.horizon",
             f"set data.horizon={max(1, most // 10)}, raise data.test_fraction or give more bars",
         )
+
+
+def constant_features(dataset: Dataset, frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return notes on bars without volume, by ticker, and on features of a market that never vary.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Development rows; only the usable ones count.
+    frame : DataFrame
+        Their bars, with "ticker".
+    """
+    notes = []
+    if "volume" in frame:
+        largest = frame.groupby("ticker", sort=True)["volume"].max()
+        if len(silent := largest.index[largest <= 0]):
+            shown = "any ticker" if len(silent) == len(largest) else listed(list(map(str, silent)))
+            notes.append(f"the volume is 0 in all development bars of {shown}: its features say nothing there")
+    x, rows = dataset.x, dataset.rows
+    constant = [name for k, name in enumerate(dataset.feature_names) if np.ptp(x[rows, k]) == 0]
+    if constant:
+        notes.append(f"features that never vary in the development rows: {listed(constant)}")
+    return tuple(notes)
 
 
 def _look_back(config: DataConfig, window: int) -> int:

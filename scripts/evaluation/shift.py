@@ -120,9 +120,14 @@ def _shares(before: np.ndarray, after: np.ndarray, categorical: bool) -> tuple[n
 
 
 def _deciles(values: np.ndarray) -> np.ndarray:
-    """Bounds between the tenths of the values that are there, equal ones once."""
+    """Bounds between the tenths of the values that are there; a value that takes a tenth or more has its own bin."""
     known = values[np.isfinite(values)]
-    return np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else np.empty(0)
+    if not len(known):
+        return np.empty(0)
+    bounds, counts = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1]), return_counts=True)
+    # The next number in single precision, which features have: else larger values would share the bin of this one.
+    above = np.nextafter(bounds[counts > 1].astype(np.float32), np.float32(np.inf))
+    return np.unique(np.concatenate([bounds, above.astype(bounds.dtype)]))
 
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
