@@ -57,6 +57,7 @@ class DataConfig(Model):
     date_format: str | None = Field(None, description="strptime format; ISO 8601 where there is none")
     label: Label = Field("next_direction", description="what is predicted; column: a table's own label")
     label_column: str | None = Field(None, description="column of the label, for `label: column`")
+    text_columns: list[str] = Field([], description="table columns of text, though their cells may be numbers")
     time_column: str | None = Field(None, description="column with the date of a table's rows")
     group_column: str | None = Field(None, description="column with the group (ticker) of a table's rows")
     forward_return_column: str | None = Field(None, description="table column: return of a position of +1 over one row")

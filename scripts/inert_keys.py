@@ -58,7 +58,7 @@ RULES = (
         "it is for data.source: synthetic",
     ),
     Rule(
-        _data("label_column", "time_column", "group_column", "forward_return_column"),
+        _data("label_column", "text_columns", "time_column", "group_column", "forward_return_column"),
         lambda e: e.data.source != "table",
         "it is for data.source: table",
     ),

@@ -16,7 +16,7 @@ from scripts.data.located_rows import listed
 from scripts.data.single_precision import Reference, reference_of
 from scripts.data.sources import RawData
 from scripts.data.streamed_features import StreamedFeatures, combined_hashes
-from scripts.data.table_files import named_columns
+from scripts.data.table_columns import named_columns
 from scripts.errors import InputError
 
 MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
@@ -271,12 +271,12 @@ def _is_constant(values: pd.Series) -> bool:
 
 def _fault_of_type(name: str, development: pd.Series, config: DataConfig) -> InputError | None:
     """What is wrong with a column that is text only for its sealed rows: alone, the others would be read as numbers."""
-    if pd.api.types.is_numeric_dtype(development):
+    if pd.api.types.is_numeric_dtype(development) or development.name in config.text_columns:
         return None
     if read_numbers(development.dropna().tolist(), config.decimal).unreadable.any():
         return None
     return InputError(
         "holds numbers in the development rows and text in the sealed ones",
         f"{config.path}, column {name}",
-        "use the same type in all rows or remove the column",
+        "use the same type in all rows, remove the column or add it to data.text_columns",
     )

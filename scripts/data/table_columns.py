@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+from collections.abc import Container
 
 import numpy as np
 import pandas as pd
@@ -15,17 +18,34 @@ from scripts.errors import InputError
 _PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)([.,]\d+)?", re.ASCII)
 
 
+def named_columns(config: DataConfig) -> tuple[str | None, ...]:
+    """Columns of a table that the config gives another purpose than that of a feature."""
+    return config.label_column, config.time_column, config.group_column, config.forward_return_column
+
+
 def read_column(table: RawTable, name: str, config: DataConfig) -> np.ndarray | pd.Series:
     """A column as numbers if all of its cells are numbers, else as text; errors as `read_features`."""
     if name == config.group_column:
         return groups(table, name)
+    if name in config.text_columns:
+        return _text(table, name, {""})
     numbers = column_numbers(table, name)
     if name == config.label_column and table.floats(name) is None:
         _refuse_merged_labels(table, name)
     if _is_numeric(numbers, name, config):
-        return checked_numbers(table, name, numbers)
+        try:
+            return checked_numbers(table, name, numbers)
+        except InputError as error:
+            if name in named_columns(config) or not numbers.unreadable.any():
+                raise
+            declared = shlex.quote(f"data.text_columns={json.dumps([*config.text_columns, name])}")
+            remedy = f"{error.remedy}; if the column is text, add --set {declared}"
+            raise InputError(error.what, error.where, remedy) from None
     # A feature may well have a category called NA; a label called so is a missing one.
-    gaps = MISSING if name == config.label_column else {""}
+    return _text(table, name, MISSING if name == config.label_column else {""})
+
+
+def _text(table: RawTable, name: str, gaps: Container[str]) -> pd.Series:
     codes, distinct = table.words(name)
     return _texts(codes, [None if cell in gaps else cell for cell in distinct])
 

@@ -17,7 +17,7 @@ from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.raw_files import is_parquet
 from scripts.data.raw_tables import read_table
 from scripts.data.streamed_features import StreamedFeatures
-from scripts.data.table_columns import read_column
+from scripts.data.table_columns import named_columns, read_column
 from scripts.errors import InputError
 
 MAX_CLASSES = 1000
@@ -53,7 +53,9 @@ def read_features(
         If a problem cannot be mended without guessing.
     """
     named = [name for name in named_columns(config) if name is not None]
-    table = read_table(path, config, named)
+    if other := [name for name in config.text_columns if name in named]:
+        raise InputError(f"{other[0]!r} is not a feature", "data.text_columns", "remove it from the list")
+    table = read_table(path, config, [*named, *config.text_columns])
     streams = is_parquet(path) and bound.exceeded_by(len(table) * len(table.columns))
     notes = list(table.notes)
     columns: dict[str, object] = {}
@@ -79,11 +81,6 @@ def read_features(
     return rows.frame, (*notes, *label_notes, *order_notes), rows.features
 
 
-def named_columns(config: DataConfig) -> tuple[str | None, ...]:
-    """Columns of a table that the config gives another purpose than that of a feature."""
-    return config.label_column, config.time_column, config.group_column, config.forward_return_column
-
-
 def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
     """Read one of scikit-learn's bundled tables, `sklearn:breast_cancer` or `sklearn:digits`.
 
@@ -103,6 +100,8 @@ def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
     frame = pd.DataFrame(bunch.data, columns=list(map(str, bunch.feature_names))).astype(np.float64)
     frame["target"] = bunch.target.astype(np.float64)
     place = f"sklearn:{name}"
+    if config.text_columns:
+        raise InputError(f"{place} holds numbers alone", "data.text_columns", "remove the key")
     for column in named_columns(config):
         if column is not None and column not in frame:
             raise missing_column(column, list(frame.columns)[::-1], place, "the label column is 'target'")
