@@ -18,6 +18,7 @@ CASES = {
     "data.path": ("p.csv", {}, {"data": {"source": "market"}}),
     "data.synthetic.n_days": (99, {"data": {"source": "market", "path": "p.csv"}}, {}),
     **{f"data.{n}_column": ("c", {}, {"data": TABLE}) for n in ("label", "time", "group", "forward_return")},
+    "data.text_columns": (["c"], {}, {"data": TABLE}),
     "data.fill": ("close_to_close", {"data": TABLE}, {}),
     "data.holding": ("bar", {"data": TABLE}, {}),
     **{
