@@ -155,6 +155,17 @@ def test_missing_cells_of_a_frame_that_may_have_been_a_category_are_refused(flag
     assert (pd.read_csv(tmp_path / "answers.csv").predicted == whole.predicted).all()
 
 
+def test_missing_cells_of_judged_data_that_may_have_been_a_category_are_noted(flagged, tmp_path):
+    frame, _ = flagged
+    config, path = config_of(tmp_path / "train.csv"), tmp_path / "new.csv"
+    development = load_development(config, 1, 0)
+    frame.assign(num=frame.num + 1).to_csv(path, index=False)
+    assert not any("missing cells" in note for note in load_other(config, 1, path, development, 0)[0].notes)
+    pd.read_csv(path).to_csv(path, index=False)
+    notes = load_other(config, 1, path, development, 0)[0].notes
+    assert "column region has missing cells, which may have been its category 'NA'" in notes
+
+
 def test_unknown_categories_are_named_with_those_of_training(flagged):
     frame, model = flagged
     new = frame.drop(columns="y").iloc[:12].assign(region=["XX", "YY"] * 6)

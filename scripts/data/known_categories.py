@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,18 +98,25 @@ def known_numbers(table: RawTable, name: str) -> np.ndarray:
     return checked_numbers(table, name, numbers)
 
 
-def lost_categories(table: RawTable, vocabularies: Mapping[str, Sequence[str]]) -> str | None:
-    """What cannot be known of missing cells, if anything: pandas.read_csv makes them of a category called NA."""
+def lost_categories(has_missing: Callable[[str], bool], vocabularies: Mapping[str, Sequence[str]]) -> str | None:
+    """What cannot be known of missing cells, if anything: pandas.read_csv makes them of a category called NA.
+
+    Parameters
+    ----------
+    has_missing : callable
+        Returns whether a column has missing cells.
+    vocabularies : mapping of str to sequence of str
+    """
     for name, words in vocabularies.items():
         lost = [word for word in words if word in READ_AS_MISSING]
-        if lost and table.has_nulls(name):
+        if lost and has_missing(name):
             return f"column {name} has missing cells, which may have been its category {lost[0]!r}"
     return None
 
 
 def refuse_lost_categories(table: RawTable, vocabularies: Mapping[str, Sequence[str]]) -> None:
     """Raise InputError if a frame has missing cells where `lost_categories` cannot know what they were."""
-    if (lost := lost_categories(table, vocabularies)) is not None:
+    if (lost := lost_categories(table.has_nulls, vocabularies)) is not None:
         remedy = "read the file with pandas.read_csv(..., keep_default_na=False), which leaves missing cells empty"
         raise InputError(lost, table.path, remedy)
 

@@ -16,7 +16,7 @@ from scripts.config import DataConfig
 from scripts.data.class_positions import KEY, in_words, losing_positions, positions_of
 from scripts.data.dataset import Dataset
 from scripts.data.features import BarIndex, index_bars, market_features
-from scripts.data.known_categories import class_codes
+from scripts.data.known_categories import class_codes, lost_categories
 from scripts.data.labels import Labels, market_labels
 from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
@@ -155,7 +155,9 @@ def load_other(
         dataset = replace(dataset, predictable=all_known[~trained[order][all_known]])
     if not len(rows):
         raise InputError("holds no usable row beyond the development data", str(path), "give newer or other data")
-    dataset = replace(dataset, sealed_sketch=sealed_sketch(raw, own, config))
+    lost = lost_categories(lambda name: bool(other.column(name).isna().any()), like.vocabularies)
+    notes = dataset.notes if lost is None else (*dataset.notes, lost)
+    dataset = replace(dataset, notes=notes, sealed_sketch=sealed_sketch(raw, own, config))
     check_classes(dataset, rows, config, longest_window, 0)
     return replace(dataset, rows=rows), int(trained.sum()), int(np.isin(known, mine[own.sealed]).sum())
 

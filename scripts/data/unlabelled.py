@@ -150,7 +150,7 @@ def table_rows(parts: Iterator[RawTable], schema: Schema) -> Iterator[Unlabelled
     for part in parts:
         if first == 1:
             schema.check_columns(list(part.columns), part.path)
-        lost = lost_categories(part, schema.vocabularies) if first == 1 else None
+        lost = lost_categories(part.has_nulls, schema.vocabularies) if first == 1 else None
         rows = _part_rows(part, schema, history, first)
         yield rows if lost is None else replace(rows, notes=(lost,))
         first += len(part)
