@@ -65,6 +65,12 @@ class DataConfig(Model):
         None, ge=1, le=2_000, description="rows of its group that each of these returns spans; by default 1, checked"
     )
     horizon: int = Field(1, ge=1, le=2_000, description="bars that the label looks ahead")
+    label_price: Literal["close", "next_open"] = Field(
+        "close", description="directions: from close to close, or from the next open to the open after the horizon"
+    )
+    ties: Literal["drop", "down"] = Field(
+        "drop", description="directions: rows whose price does not change have no label, or are labelled down"
+    )
     barrier_width: float = Field(1.0, gt=0, le=100, description="triple barrier: width in s.d. of the horizon's move")
     regime_window: int = Field(252, ge=5, le=5_000, description="volatility regime: bars of the trailing median")
     test_fraction: float = Field(0.2, gt=0, lt=0.9, description="share of the rows, at the end of time, that is sealed")
@@ -312,7 +318,7 @@ class Experiment(Model):
         return self.model_dump(mode="json", exclude=NOT_RECORDED)
 
 
-_BEFORE = {"holding": "bar"}  # what runs without these keys did
+_BEFORE = {"ties": "down"}  # what runs without these keys did
 
 
 def recorded_data(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,9 +327,9 @@ def recorded_data(data: Mapping[str, Any]) -> dict[str, Any]:
     Its 252 periods a year were a default that nothing had checked: they are inferred from the dates instead.
     """
     if "holding" in data:
-        return dict(data)
+        return {**_BEFORE, **data}
     inferred = {"periods_per_year": None} if data.get("periods_per_year") == 252 else {}
-    return {**_BEFORE, **data, **inferred}
+    return {**_BEFORE, "holding": "bar", **data, **inferred}
 
 
 def config_hash(values: Any) -> str:

@@ -73,6 +73,11 @@ RULES = (
         lambda e: e.data.source == "table" and e.data.time_column is None,
         "a table has time only with data.time_column",
     ),
+    Rule(
+        _data("label_price", "ties"),
+        lambda e: e.data.label not in ("next_direction", "k_bar_direction"),
+        "it is for data.label: next_direction and k_bar_direction",
+    ),
     Rule(_data("barrier_width"), lambda e: e.data.label != "triple_barrier", "it is for data.label: triple_barrier"),
     Rule(
         _data("regime_window"), lambda e: e.data.label != "volatility_regime", "it is for data.label: volatility_regime"

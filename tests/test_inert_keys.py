@@ -32,6 +32,8 @@ CASES = {
         )
     },
     **{f"data.{name}": (3, {"data": TABLE}, {"data": TABLE | {"time_column": "t"}}) for name in ("horizon", "embargo")},
+    "data.label_price": ("next_open", {"data": {"label": "triple_barrier"}}, {}),
+    "data.ties": ("down", {"data": TABLE}, {}),
     "data.barrier_width": (2.0, {}, {"data": {"label": "triple_barrier"}}),
     "data.regime_window": (99, {}, {"data": {"label": "volatility_regime"}}),
     "tuning.rungs": ([1, 2], {"tuning": {"scheduler": "guide"}}, {}),

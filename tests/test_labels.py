@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.config import DataConfig
-from scripts.data.features import index_bars
-from scripts.data.labels import Labels, first_touch, market_labels
+from scripts.data.features import MAX_HALT, index_bars
+from scripts.data.labels import Labels, find_touches, first_touch, market_labels
+from scripts.errors import InputError
 from tests.reference_cases import reference_cases
 
 CASES = reference_cases("labels")
@@ -52,9 +53,11 @@ def with_none(values: np.ndarray) -> list[int | None]:
 def test_direction_equals_the_reference(horizon: int) -> None:
     case = vector("k_bar_direction")
     frame = pd.concat([frame_of({"close": c}, t) for t, c in case["inputs"]["close"].items()], ignore_index=True)
-    labels = label(frame, "k_bar_direction", horizon)
+    labels = label(frame, "k_bar_direction", horizon, ties="down")
     expected = case["expected"][str(horizon)]
     assert with_none(labels.y) == expected["A"] + expected["B"]
+    tie = (frame["close"] == frame.groupby("ticker")["close"].shift(-horizon)).to_numpy()
+    assert np.array_equal(label(frame, "k_bar_direction", horizon).y, np.where(tie, -1, labels.y))
     assert (labels.classes, labels.positions) == (("down", "up"), (-1.0, 1.0))
 
 
@@ -201,8 +204,115 @@ def test_the_last_bars_of_a_ticker_and_of_a_segment_have_no_label(kind: tuple[st
     labels = label(frame.reset_index(drop=True), *kind)
     h = kind[1]
     assert (labels.y[[79, 159]] == -1).all()
-    assert (labels.y[130 - h : 130] == -1).all()
+    assert (labels.y[-h:] == -1).all()
     assert labels.y[129 - h] >= 0
+    # The last labels before the halt take its last price, and are known only once it is longer than any other.
+    near_halt = np.arange(130 - h, 130)
+    known = near_halt[labels.y[near_halt] >= 0]
+    assert (labels.label_end[known] == 49 + MAX_HALT + 1).all()
+    assert len(known) == (0 if kind[0] == "volatility_regime" else h - 1)
+
+
+def test_a_tie_is_neither_up_nor_down() -> None:
+    frame = frame_of({"close": [10, 10, 11, 11, 10]})
+    assert with_none(label(frame).y) == [None, 1, None, 0, None]
+    assert label(frame).notes[:1] == (
+        "50.0% of the rows are ties (unchanged price), which have no label, but are traded (data.ties)",
+    )
+    as_down = label(frame, ties="down")
+    assert with_none(as_down.y) == [0, 1, 0, 0, None]
+    assert "are labelled down" in as_down.notes[0]
+    assert label(frame_of({"close": np.r_[np.arange(1.0, 120), 119]}), fill="close_to_close").notes == ()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_direction_of_tradable_prices_runs_from_the_next_open_to_the_open_after_the_horizon(k: int) -> None:
+    frame = random_market(7)
+    labels = label(frame, "k_bar_direction", k, label_price="next_open")
+    opens = frame["open"].to_numpy()
+    for row in range(len(frame)):
+        last = row + 1 + k
+        if last >= (80 if row < 80 else 160):
+            assert (labels.y[row], labels.label_end[row]) == (-1, -1)
+        else:
+            assert labels.y[row] == (opens[last] > opens[row + 1])
+            assert labels.label_end[row] == last % 80
+    closes = label(frame, "k_bar_direction", k)
+    assert np.array_equal(labels.naive["persistence"], closes.naive["persistence"])
+    if k == 1:
+        assert np.array_equal(labels.y[labels.y >= 0], labels.forward_return[labels.y >= 0] > 0)
+
+
+def test_tradable_prices_need_opens() -> None:
+    with pytest.raises(InputError, match=r"no column open.*data\.label_price=close"):
+        label(frame_of({"close": [10, 11, 12]}), label_price="next_open")
+
+
+def ending_market(positions: list[int], n_dates: int, **columns: list[float]) -> pd.DataFrame:
+    others = frame_of({name: [5.0] * n_dates for name in columns}, "B")
+    return pd.concat([frame_of(columns, "A", np.array(positions)), others], ignore_index=True)
+
+
+def test_the_last_labels_of_a_listing_that_ends_take_its_last_price() -> None:
+    def last(n_dates: int = 25, horizon: int = 2, positions: tuple[int, ...] = (0, 1, 2, 3), **config: Any) -> Any:
+        prices = {"open": [10.0, 10.0, 13.0, 8.0], "close": [10.0, 11.0, 12.0, 9.0]}
+        labels = label(ending_market(list(positions), n_dates, **prices), "k_bar_direction", horizon, **config)
+        return with_none(labels.y[:4]), labels.label_end[:4].tolist()
+
+    assert last() == ([1, 0, 0, None], [2, 3, 24, -1])
+    assert last(horizon=5) == ([0, 0, 0, None], [24, 24, 24, -1])
+    # Opens 10, 13, 8 of the next bars against 8, 9, 9: two bars later, or the last close.
+    assert last(label_price="next_open") == ([0, 0, 1, None], [3, 24, 24, -1])
+    # One date earlier nobody knows yet that the ticker does not come back.
+    assert last(n_dates=24) == ([1, 0, None, None], [2, 3, -1, -1])
+    # A ticker that was away for 30 dates before is known to be gone after more than that.
+    gap = (0, 30, 31, 32)
+    assert last(n_dates=63, positions=gap) == ([None, 0, 0, None], [-1, 32, 62, -1])
+    assert last(n_dates=62, positions=gap) == ([None, 0, None, None], [-1, 32, -1, -1])
+
+
+def test_barriers_of_a_listing_that_ends_look_to_its_last_bar() -> None:
+    close = [100.0, 100.0, 101.0, 103.0, 90.0]
+    frame = ending_market(list(range(5)), 40, open=close, high=close, low=close, close=close)
+    bars = index_bars(frame)
+    quotes = {name: frame[name].to_numpy() for name in ("open", "high", "low", "close")}
+    wide = find_touches(quotes, np.full(len(frame), 0.2), 6, bars)
+    np.testing.assert_array_equal(wide.side[:5], [0, 0, 0, 0, np.nan])
+    np.testing.assert_array_equal(wide.price[:5], [90, 90, 90, 90, np.nan])
+    assert wide.after[:4].tolist() == [4, 3, 2, 1]
+    narrow = find_touches(quotes, np.full(len(frame), 0.1), 6, bars)
+    np.testing.assert_array_equal(narrow.side[:5], [-1, -1, -1, -1, np.nan])
+
+
+def ragged_market(seed: int) -> pd.DataFrame:
+    """Random prices with a listing that ends, halts of many lengths, and a ticker with all dates."""
+    rng, frame = np.random.default_rng(seed), random_market(seed, 150)
+    third = frame[frame["ticker"] == "A"].assign(ticker="C")
+    frame = pd.concat([frame, third], ignore_index=True)
+    position = np.tile(np.arange(150), 3)
+    away = (frame["ticker"] == "B") & (position >= 60) & (position < 60 + rng.integers(1, 50))
+    gone = (frame["ticker"] == "A") & ((position >= 110) | (position % 7 == 3))
+    return frame[~away & ~gone].reset_index(drop=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(KINDS),
+    price=st.sampled_from(["close", "next_open"]),
+    last=st.integers(40, 149),
+)
+def test_a_label_is_there_from_the_date_on_which_its_span_ends(
+    seed: int, kind: tuple[str, int], price: str, last: int
+) -> None:
+    frame = ragged_market(seed)
+    dates = np.unique(frame["date"])
+    past = np.flatnonzero(frame["date"] <= dates[last])
+    whole = label(frame, *kind, label_price=price)
+    part = label(frame.loc[past].reset_index(drop=True), *kind, label_price=price)
+    known = whole.label_end[past] <= last
+    assert np.array_equal(part.y, np.where(known, whole.y[past], -1))
+    assert np.array_equal(part.label_end, np.where(known, whole.label_end[past], -1))
 
 
 def test_forward_returns_are_earned_from_the_next_open_or_from_this_close() -> None:

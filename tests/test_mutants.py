@@ -290,8 +290,8 @@ MUTANTS = (
     Mutant(
         "label spans a bar too short",
         "data/labels.py",
-        "row + config.horizon, bars.last_row",
-        "row + config.horizon - 1, bars.last_row",
+        "last = row + config.horizon + definition.delay",
+        "last = row + config.horizon + definition.delay - 1",
         HOURS,
     ),
     Mutant(

@@ -129,8 +129,44 @@ def test_a_number_of_periods_that_the_dates_contradict_is_refused(tmp_path):
 
 def test_the_config_of_an_earlier_run_means_what_it_meant():
     earlier = DataConfig().model_dump(mode="json") | {"periods_per_year": 252}
-    del earlier["holding"]
+    del earlier["holding"], earlier["ties"]
     now = DataConfig.model_validate(recorded_data(earlier))
-    assert (now.holding, now.periods_per_year) == ("bar", None)
+    assert (now.holding, now.periods_per_year, now.ties) == ("bar", None, "down")
     stated = DataConfig(periods_per_year=252).model_dump(mode="json")
     assert recorded_data(stated)["periods_per_year"] == 252
+
+
+@pytest.mark.parametrize(("label", "horizon"), [("next_direction", 1), ("k_bar_direction", 5)])
+def test_labels_of_tradable_prices_are_what_is_traded_and_stay_before_the_seal(tmp_path, label, horizon):
+    frame = market_file(tmp_path / "a.csv", ending=450)
+    keys = {"path": str(tmp_path / "a.csv"), "label": label, "horizon": horizon, "label_price": "next_open"}
+    assert hit_rate(sealed_of(**keys)) == 1.0
+    config = DataConfig(source="market", **keys, embargo=3)
+    development = load_development(config, 1, 0)
+    place = {date: k for k, date in enumerate(np.unique(frame["date"]))}
+    rows = development.rows
+    own = frame.set_index(["ticker", "date"])["open"]
+    for row in rows[:: len(rows) // 200]:
+        ticker, date = development.tickers[development.ticker[row]], development.dates[development.date[row]]
+        opens = own[ticker]
+        at = opens.index.get_loc(date)
+        if ticker == "T0" and at + 1 + horizon > 449:
+            assert development.label_end[row] == 449 + 21
+            continue
+        assert development.y[row] == (opens.iloc[at + 1 + horizon] > opens.iloc[at + 1])
+        assert development.label_end[row] == place[opens.index[at + 1 + horizon]]
+    assert development.label_end[rows].max() + 3 == development.n_dates - 1
+    for train, test in development.folds("kfold", 3, 0):
+        spans = development.date[train], development.label_end[train] + 3
+        before, after = development.date[test].min(), development.label_end[test].max()
+        assert ((spans[1] < before) | (spans[0] > after)).all()
+
+
+@pytest.mark.parametrize("ending", [485, 495])
+def test_a_listing_that_ends_just_before_the_seal_has_no_label_by_its_last_price(tmp_path, ending):
+    market_file(tmp_path / "a.csv", ending=ending)
+    keys = {"source": "market", "path": str(tmp_path / "a.csv"), "label": "k_bar_direction", "horizon": 10}
+    development = load_development(DataConfig(**keys, embargo=0), 1, 0)
+    assert (ending - 1 + 21 < development.n_dates) == (ending == 485)
+    rows = development.rows[development.ticker[development.rows] == 0]
+    assert development.date[rows].max() == (483 if ending == 485 else 484)

@@ -1,7 +1,8 @@
 """Labels of a panel of bars: next-bar and k-bar direction, triple barrier, volatility regime; and forward returns.
 
 A label reads bars of its own segment alone and is undefined where not all of them are there, also where the outcome
-seems known already: else the end of the sample would hold only the quick outcomes.
+seems known already: else the end of the sample would hold only the quick outcomes. The exception is a history that
+ended before the data do, as by a delisting: its last labels take the last price.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig
-from scripts.data.features import MIN_VOLATILITY, BarIndex, log_returns, trailing
+from scripts.data.features import MAX_HALT, MIN_VOLATILITY, BarIndex, log_returns, trailing
+from scripts.errors import InputError
 
 BARRIER_VOLATILITY_WINDOW = 20
 REGIME_VOLATILITY_WINDOW = 5
+_MANY_TIES = 0.01
 FILLED_AT_CLOSE = "no open: simulated fills are at the close that decides (close_to_close)"
 
 
@@ -29,7 +32,8 @@ class Labels:
         Position in `classes`, -1 where not defined.
     classes : tuple of str
     label_start, label_end : ndarray of int64, shape (n_rows,)
-        Calendar positions of the first and the last bar that the label reads, -1 where not defined.
+        Calendar positions of the first and the last bar that the label reads, -1 where not defined. A label that takes
+        the last price of its history ends on the date from which that counts as ended.
     lookback : int
         Bars that the label's definition, its naive rule and its features read backwards, the row's own included.
     forward_return : ndarray of float64, shape (n_rows,)
@@ -73,6 +77,7 @@ class _Definition:
     features: dict[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     touches: Touches | None = None
+    delay: int = 0  # bars after the row at which the horizon starts
 
 
 def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> Labels:
@@ -85,13 +90,14 @@ def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> La
     bars : BarIndex
         Index of the same frame.
     config : DataConfig
-        `label`, `horizon`, `barrier_width`, `regime_window` and `fill` are read.
+        `label`, `horizon`, `label_price`, `ties`, `barrier_width`, `regime_window` and `fill` are read.
     """
     kinds = {"triple_barrier": _triple_barrier, "volatility_regime": _volatility_regime}
     definition = kinds.get(config.label, _direction)(frame, bars, config)
     row, defined = np.arange(len(frame)), definition.y >= 0
     start = bars.date[np.maximum(row - definition.reads_back, bars.first_row)]
-    end = bars.date[np.minimum(row + config.horizon, bars.last_row)]
+    last = row + config.horizon + definition.delay
+    end = np.where(last > bars.last_row, _date_known_ended(bars), bars.date[np.minimum(last, bars.last_row)])
     forward_return, return_notes = _forward_return(frame, bars, config.fill)
     return Labels(
         y=definition.y,
@@ -124,7 +130,8 @@ def first_touch(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, 
     Returns
     -------
     ndarray of float64, shape (n_rows,)
-        -1.0 lower, 0.0 neither, 1.0 upper; NaN without a width or with fewer than `horizon` bars ahead.
+        -1.0 lower, 0.0 neither, 1.0 upper; NaN without a width or with fewer than `horizon` bars ahead. In a history
+        that ended the last bar takes the place of the missing ones.
     """
     return find_touches(quotes, width, horizon, bars).side
 
@@ -138,7 +145,7 @@ class Touches:
     side : ndarray of float64
         As `first_touch`.
     after : ndarray of int64
-        Bars from the row to the one of the touch; the horizon where there is none.
+        Bars from the row to the one of the touch; without one the horizon, or to the last bar of an ended history.
     price : ndarray of float64
         Price at which a position is left: the barrier, the open beyond it, or the close of a bar that touches both and
         of the last bar; NaN where `side` is.
@@ -156,11 +163,14 @@ def find_touches(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int,
     """Find the barrier that each row's price touches first, when, and at what price; arguments as `first_touch`."""
     close = quotes["close"]
     upper, lower = close * (1 + width), close * (1 - width)
-    undecided = np.flatnonzero(~np.isnan(width) & _has_ahead(horizon, bars))
+    left, ended = bars.last_row - np.arange(len(close)), _date_known_ended(bars) >= 0
+    after = np.where(ended, np.minimum(horizon, left), horizon)
+    undecided = np.flatnonzero(~np.isnan(width) & (after > 0) & (after <= left))
     side, price = np.full(len(close), np.nan), np.full(len(close), np.nan)
-    side[undecided], price[undecided] = 0.0, close[undecided + horizon]
-    after, at_open = np.full(len(close), horizon), np.zeros(len(close), dtype=bool)
+    side[undecided], price[undecided] = 0.0, close[(np.arange(len(close)) + after)[undecided]]
+    at_open = np.zeros(len(close), dtype=bool)
     for k in range(1, horizon + 1):
+        undecided = undecided[after[undecided] >= k]
         o, h, low, c = (quotes[name][undecided + k] for name in ("open", "high", "low", "close"))
         up, down = upper[undecided], lower[undecided]
         touches_up, touches_down = h >= up, low <= down
@@ -177,12 +187,36 @@ def find_touches(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int,
 
 
 def _direction(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
-    """Class 1 where the close k bars ahead is strictly higher; persistence: the last k bars' direction goes on."""
-    close, k = frame["close"].to_numpy(np.float64), config.horizon
-    ahead, before = _bars_off(close, k, bars), _bars_off(close, -k, bars)
-    y = np.where(np.isnan(ahead), -1, ahead > close)
+    """Class 1 where the price k bars ahead is strictly higher; persistence: the last k closes' direction goes on.
+
+    The price is the close, or the open of the next bar. A tie, that is an unchanged price, has no label or class 0.
+    """
+    close, k, delay = frame["close"].to_numpy(np.float64), config.horizon, int(config.label_price == "next_open")
+    if delay and "open" not in frame:
+        raise InputError(
+            "has no column open, which data.label_price: next_open reads",
+            str(config.path),
+            "set data.label_price=close",
+        )
+    price = frame["open"].to_numpy(np.float64) if delay else close
+    entry, leave = _bars_off(price, delay, bars), _bars_off(price, k + delay, bars)
+    last_price = np.isnan(leave) & ~np.isnan(entry) & (_date_known_ended(bars) >= 0)
+    last_price &= np.arange(len(close)) < bars.last_row
+    leave[last_price] = close[bars.last_row[last_price]]
+    known, tie = ~np.isnan(entry) & ~np.isnan(leave), leave == entry
+    y = np.where(known & ~(tie & (config.ties == "drop")), leave > entry, -1)
+    before = _bars_off(close, -k, bars)
     persistence = np.where(np.isnan(before), -1, close > before)
-    return _Definition(y, ("down", "up"), (-1.0, 1.0), persistence, reads_back=0, lookback=k + 1)
+    notes = _note_of_ties(int(tie.sum()), int(known.sum()), config)
+    return _Definition(y, ("down", "up"), (-1.0, 1.0), persistence, 0, k + 1, notes=notes, delay=delay)
+
+
+def _note_of_ties(n_ties: int, n_known: int, config: DataConfig) -> tuple[str, ...]:
+    """Return a note where ties are more than a few."""
+    if n_ties <= _MANY_TIES * n_known:
+        return ()
+    meaning = "have no label, but are traded" if config.ties == "drop" else "are labelled down"
+    return (f"{n_ties / n_known:.1%} of the rows are ties (unchanged price), which {meaning} (data.ties)",)
 
 
 def _triple_barrier(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
@@ -273,8 +307,19 @@ def _volatility(close: np.ndarray, window: int, bars: BarIndex) -> np.ndarray:
     return np.asarray(np.sqrt(trailing(np.add, log_returns(close, history) ** 2, window, history) / window))
 
 
-def _has_ahead(k: int, bars: BarIndex) -> np.ndarray:
-    return np.asarray(np.arange(len(bars.date)) + k <= bars.last_row)
+def _date_known_ended(bars: BarIndex) -> np.ndarray:
+    """Calendar position from which the history of each row's segment counts as ended, shape (n_rows,).
+
+    That is once the ticker has missed more dates than a halt may have, and than it missed between any of its bars
+    before. -1 where it has not: whether it is traded again later must not matter to what is known before.
+    """
+    ticker, date, last = bars.ticker, bars.date, bars.last_row
+    missed = np.concatenate([[0], np.where(np.diff(ticker) == 0, np.diff(date), 0)])[: len(date)]
+    longest = pd.Series(missed).groupby(ticker).cummax().to_numpy()
+    known = date[last] + np.maximum(MAX_HALT + 1, longest[last])
+    after = np.minimum(last + 1, len(date) - 1)
+    goes_on = (after > last) & (ticker[after] == ticker) & (date[after] <= known)
+    return np.where(~goes_on & (known < len(bars.dates)), known, -1)
 
 
 def _bars_off(x: np.ndarray, k: int, bars: BarIndex) -> np.ndarray:

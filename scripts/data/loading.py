@@ -252,7 +252,7 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
         "predictable": np.flatnonzero(known),
         "groups": False,
         "ordered": True,
-        "truth": truth,
+        "truth": truth if config.label_price == "close" else None,
         "notes": (*table.notes, *labels.notes, *(f"left out: {name}" for name in features.left_out)),
     }
 
