@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from scripts.config import DataConfig
 from scripts.data.features import index_bars
@@ -26,6 +27,7 @@ from scripts.evaluation.returns import (
     summarise,
     total_return,
 )
+from scripts.evaluation.sharpe import sharpe_with_error
 from scripts.evaluation.simulator import Bars, ReturnSimulator
 from tests.reference_cases import assert_agrees, reference_cases
 
@@ -323,3 +325,26 @@ def test_a_ticker_by_itself_agrees_with_its_row_of_the_table_worked_by_hand() ->
 
 def test_a_rule_holds_the_position_of_the_class_it_says_and_nothing_where_it_says_none() -> None:
     assert rule_positions(np.array([0, 2, -1, 1]), (-1.0, 0.5, 1.0)).tolist() == [-1.0, 1.0, 0.0, 0.5]
+
+
+def test_the_error_of_a_sharpe_ratio_equals_that_of_statsmodels():
+    """Numbers by statsmodels 0.15.0, `S_hac_simple(u, nlags=16)` with Bartlett weights.
+
+    u holds d = r - mean(r) and d^2 - mean(d^2); g = (1 / s, -mean(r) / (2 s^3)) with s = std(r, ddof=1) is the gradient
+    of the Sharpe ratio; the error is sqrt(g' S g) / n. 16 is the optimal block length, rounded.
+    """
+    k = np.arange(1, 61)
+    returns = 0.01 * np.sin(0.7 * k) + 0.004 * np.cos(0.3 * k**2) + 0.0015
+    found = sharpe_with_error(returns)
+    assert found.sharpe == pytest.approx(0.28397239570475513, rel=1e-12)
+    assert found.standard_error == pytest.approx(0.06070032047834564, rel=1e-12)
+
+
+@pytest.mark.parametrize(("sharpe", "published"), [(0.5, 0.137), (1.0, 0.158), (1.5, 0.188)])
+def test_the_error_of_a_sharpe_ratio_of_independent_returns_is_that_of_lo(sharpe, published):
+    """Lo (2002), asymptotic errors of independent normal returns, 60 of them: sqrt((1 + S^2 / 2) / 60)."""
+    n = 20_000
+    normal = norm.ppf((np.arange(n) + 0.5) / n)
+    returns = sharpe + np.random.default_rng(1).permutation(normal)
+    error = sharpe_with_error(returns).standard_error * math.sqrt(n / 60)
+    assert error == pytest.approx(published, rel=0.02)
