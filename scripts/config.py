@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from scripts.data.class_positions import ClassPositions, check_stated
+from scripts.data.class_positions import ClassPositions, check_stated, with_text_keys
 from scripts.errors import nearest
 from scripts.evaluation.returns import PositionRule, TradingRules
 from scripts.search_space import (
@@ -27,6 +27,9 @@ from scripts.search_space import (
 from scripts.selection import DEFAULT_ORDER, Criterion
 
 Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatility_regime", "column"]
+TickerCosts = Annotated[
+    dict[str, Annotated[float, Field(ge=0, le=10_000)]], Field(min_length=1), BeforeValidator(with_text_keys)
+]
 NOT_RECORDED = {"models", "execution"}  # sections that no artifact holds, and that none is obeyed in
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -76,6 +79,9 @@ class DataConfig(Model):
     test_fraction: float = Field(0.2, gt=0, lt=0.9, description="share of the rows, at the end of time, that is sealed")
     embargo: int = Field(5, ge=0, le=10_000, description="dates kept free between training rows and what is tested")
     cost_bps: float = Field(5.0, ge=0, le=10_000, description="cost of one unit of turnover in basis points")
+    ticker_cost_bps: TickerCosts | None = Field(
+        None, description="other cost of some tickers (groups of a table), in basis points; `cost_bps` for the rest"
+    )
     fill: Literal["next_open", "close_to_close"] = Field("next_open", description="price a decision is filled at")
     holding: Literal["horizon", "bar"] = Field(
         "horizon", description="markets: a decision is held for the label's horizon, or until the next bar"
@@ -104,7 +110,9 @@ class DataConfig(Model):
     @property
     def trading(self) -> TradingRules:
         """How predictions are traded in simulated returns."""
-        return TradingRules(self.cost_bps, self.margin, self.position, self.max_weight, self.borrow_bps)
+        return TradingRules(
+            self.cost_bps, self.margin, self.position, self.max_weight, self.borrow_bps, self.ticker_cost_bps
+        )
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

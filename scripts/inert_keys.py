@@ -64,7 +64,7 @@ RULES = (
     ),
     Rule(_data("fill", "holding"), lambda e: e.data.source == "table", "it is for markets"),
     Rule(
-        _data("cost_bps", "borrow_bps", "position", "max_weight", "periods_per_year"),
+        _data("cost_bps", "ticker_cost_bps", "borrow_bps", "position", "max_weight", "periods_per_year"),
         lambda e: e.data.source == "table" and e.data.forward_return_column is None,
         "a table has returns only with data.forward_return_column",
     ),

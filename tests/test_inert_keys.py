@@ -25,6 +25,7 @@ CASES = {
         f"data.{name}": (value, {"data": TABLE}, {"data": RETURNS})
         for name, value in (
             ("cost_bps", 1.0),
+            ("ticker_cost_bps.A", 1.0),
             ("borrow_bps", 1.0),
             ("position", "proportional"),
             ("max_weight", 0.5),

@@ -170,3 +170,45 @@ def test_a_listing_that_ends_just_before_the_seal_has_no_label_by_its_last_price
     assert (ending - 1 + 21 < development.n_dates) == (ending == 485)
     rows = development.rows[development.ticker[development.rows] == 0]
     assert development.date[rows].max() == (483 if ending == 485 else 484)
+
+
+def test_each_ticker_pays_its_own_cost(tmp_path):
+    market_file(tmp_path / "a.csv")
+    keys = {"cost_bps": 5.0, "ticker_cost_bps": {"T1": 50.0}}
+    sealed = sealed_of(tmp_path / "a.csv", **keys)
+    rules = DataConfig(**keys).trading
+    trading = SimulatedTrading.of(sealed, sealed.predictable, rules)
+    position = np.random.default_rng(0).choice([-1.0, 1.0], len(sealed.predictable))
+    whole = trading.simulator.run(position)
+    for ticker, series in trading.simulator.run_each_ticker(position).items():
+        cost = 50.0 if sealed.tickers[ticker] == "T1" else 5.0
+        np.testing.assert_allclose(series.costs, series.turnover * cost * 1e-4, atol=1e-15)
+    paid = whole.costs.sum() / whole.turnover.sum()
+    assert 15e-4 < paid < 25e-4  # of which the mean of 5, 50 and 5 is 20
+    np.testing.assert_allclose(trading.at_cost(paid * 1e4, paid * 1e4).run(position).net, whole.net, atol=1e-15)
+    twice = trading.at_cost(paid * 2e4, paid * 1e4)
+    np.testing.assert_allclose(twice.bars.cost, trading.simulator.bars.cost * 2)
+    assert trading.at_cost(0.0, paid * 1e4).run(position).costs.sum() == 0.0
+
+
+def test_tickers_whose_cost_is_stated_but_that_are_not_in_the_data_are_named(tmp_path):
+    market_file(tmp_path / "a.csv")
+    config = DataConfig(source="market", path=str(tmp_path / "a.csv"), ticker_cost_bps={"T1": 1.0, "T9": 2.0})
+    assert [note for note in load_development(config, 1, 0).notes if "ticker_cost_bps" in note] == [
+        "data.ticker_cost_bps names tickers that are not in the data: T9"
+    ]
+
+
+def test_groups_of_a_table_pay_their_own_cost(tmp_path):
+    rng, n = np.random.default_rng(0), 200
+    frame = pd.DataFrame({"x": rng.normal(size=2 * n), "y": rng.integers(0, 2, 2 * n), "r": rng.normal(0, 0.01, 2 * n)})
+    frame = frame.assign(g=np.repeat([1, 2], n), t=np.tile(pd.bdate_range("2020-01-01", periods=n), 2))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    named = {"label_column": "y", "time_column": "t", "group_column": "g", "forward_return_column": "r"}
+    config = DataConfig(
+        source="table", path=str(tmp_path / "t.csv"), label="column", **named, ticker_cost_bps={2: 30.0}
+    )
+    development = load_development(config, 1, 0)
+    assert development.feature_names == ("x",)
+    bars = SimulatedTrading.of(development, development.rows, config.trading).simulator.bars
+    np.testing.assert_allclose(bars.cost, np.where(development.ticker == 1, 30e-4, 5e-4))

@@ -15,15 +15,15 @@ from pydantic import BeforeValidator, Field
 from scripts.errors import InputError
 
 
-def _with_text_keys(values: Any) -> Any:
-    """A mapping whose keys are text: a number or a truth value in YAML names the class of that name."""
+def with_text_keys(values: Any) -> Any:
+    """A mapping whose keys are text: a number or a truth value in YAML names the class or ticker of that name."""
     if not isinstance(values, dict):
         return values
     return {str(int(k)) if isinstance(k, float) and k.is_integer() else str(k): v for k, v in values.items()}
 
 
 ClassPositions = Annotated[
-    dict[str, Annotated[float, Field(ge=-1, le=1)]], Field(min_length=2), BeforeValidator(_with_text_keys)
+    dict[str, Annotated[float, Field(ge=-1, le=1)]], Field(min_length=2), BeforeValidator(with_text_keys)
 ]
 KEY = "data.class_positions"
 _NEUTRAL = ("hold", "flat", "neutral", "none", "cash", "wait", "unchanged", "same", "sideways", "timeout")

@@ -18,6 +18,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.features import BarIndex, index_bars, market_features
 from scripts.data.known_categories import class_codes, lost_categories
 from scripts.data.labels import Labels, market_labels
+from scripts.data.located_rows import listed
 from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
 from scripts.data.raw_columns import table_columns
@@ -69,7 +70,11 @@ class Development:
             rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
             check_classes(dataset, rows, config, longest_window, config.embargo)
             dataset = replace(dataset, rows=rows)
-        told = (*_doubts_of_positions(dataset, config), *check_span_of_returns(dataset, config))
+        told = (
+            *_tickers_without_costs(dataset, config),
+            *_doubts_of_positions(dataset, config),
+            *check_span_of_returns(dataset, config),
+        )
         if config.source != "table":
             told = (*told, *constant_features(dataset, table.frame))
         dataset = replace(dataset, notes=(*dataset.notes, *told))
@@ -361,6 +366,12 @@ def _table_positions(classes: tuple[str, ...], config: DataConfig) -> tuple[tupl
     positions = positions_of(classes, config.class_positions)
     source = "by their names; data.class_positions changes them" if config.class_positions is None else KEY
     return positions, (f"positions of the classes: {in_words(classes, positions)} ({source})",)
+
+
+def _tickers_without_costs(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+    """A note that names the tickers of `ticker_cost_bps` that are not in the data."""
+    unknown = sorted((config.ticker_cost_bps or {}).keys() - set(dataset.tickers))
+    return (f"data.ticker_cost_bps names tickers that are not in the data: {listed(unknown)}",) if unknown else ()
 
 
 def _doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ Returns and turnover are fractions of capital.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ class TradingRules:
         that |position| / n_t <= max_weight; a larger position is clipped and the rest stays in cash.
     borrow_bps : float
         Yearly cost of a short position of 1 in basis points.
+    ticker_cost_bps : mapping of str to float or None
+        Cost of one unit of turnover of the tickers that do not cost `cost_bps`.
     """
 
     cost_bps: float = 0.0
@@ -43,6 +45,12 @@ class TradingRules:
     position: PositionRule = "sign"
     max_weight: float = 1.0
     borrow_bps: float = 0.0
+    ticker_cost_bps: Mapping[str, float] | None = None
+
+    def costs_bps(self, tickers: Sequence[str]) -> np.ndarray:
+        """Cost of one unit of turnover of each ticker in basis points, shape (n_tickers,)."""
+        stated = self.ticker_cost_bps or {}
+        return np.array([stated.get(ticker, self.cost_bps) for ticker in tickers], dtype=np.float64)
 
 
 def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules: TradingRules) -> np.ndarray:

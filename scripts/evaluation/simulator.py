@@ -101,9 +101,9 @@ class Bars:
         """The same bars with every decision held until the next one."""
         return replace(self, bars=np.ones_like(self.bars), leave=np.full(len(self.leave), np.nan), slices=1)
 
-    def at_cost(self, cost_bps: float) -> Bars:
-        """The same bars with another cost of one unit of turnover, in basis points."""
-        return replace(self, cost=np.full(len(self.cost), cost_bps * 1e-4))
+    def at_cost(self, cost_bps: float | np.ndarray) -> Bars:
+        """The same bars with another cost of one unit of turnover, in basis points: of all rows, or of each."""
+        return replace(self, cost=np.full(len(self.cost), np.multiply(cost_bps, 1e-4)))
 
     def moved(self, source: np.ndarray) -> Bars:
         """The same fills, with what the rows `source` earn, shape (n,); -1: nothing is known."""

@@ -80,6 +80,7 @@ def trading_scores(
         **{name: figures["net"] for name, figures in beside.items()},
         "foresight_hit_rate": foresight_hit_rate(judged, simulator, held, traded),
         "cost_bps": _mean_cost(series, config.cost_bps),
+        "ticker_cost_bps": config.ticker_cost_bps,
         "borrow_bps": config.borrow_bps,
         "fill": dataset.fill,
         "holding": config.holding if dataset.bars is not None else None,
@@ -162,7 +163,7 @@ def _by_cost(
     break_even = 1e4 * series.gross.sum() / series.turnover.sum() if series.turnover.sum() > 0 else 0.0
     most = max(10.0, 2 * paid, min(1.5 * break_even, _DEAREST_BPS))
     costs = np.linspace(0.0, most, _COSTS).round(2).tolist()
-    return [{"cost_bps": cost, "net": total_return(trading.at_cost(cost).run(position).net)} for cost in costs]
+    return [{"cost_bps": cost, "net": total_return(trading.at_cost(cost, paid).run(position).net)} for cost in costs]
 
 
 def _by_ticker(

@@ -31,15 +31,24 @@ class SimulatedTrading:
         """Trading on `rows`; None where no return is known, or the classes of the data set have no positions."""
         if dataset.class_positions is None or not np.isfinite(dataset.forward_return[rows]).any():
             return None
-        bars, decided = _bars(dataset, rows)
+        bars, decided, ticker = _bars(dataset, rows)
         fee = 0.0 if dataset.periods is None else rules.borrow_bps * 1e-4 / dataset.periods.value
-        simulator = ReturnSimulator(replace(bars.at_cost(rules.cost_bps), fee=fee), rules, decided)
+        bars = replace(bars.at_cost(rules.costs_bps(dataset.tickers)[ticker]), fee=fee)
+        simulator = ReturnSimulator(bars, rules, decided)
         return cls(simulator, dataset.class_positions)
 
-    def at_cost(self, cost_bps: float) -> ReturnSimulator:
-        """The simulator with another cost of one unit of turnover for all tickers, in basis points."""
-        own = self.simulator
-        return ReturnSimulator(own.bars.at_cost(cost_bps), own.rules, own.decided)
+    def at_cost(self, cost_bps: float, paid_bps: float) -> ReturnSimulator:
+        """The simulator at another mean cost of one unit of turnover.
+
+        Parameters
+        ----------
+        cost_bps : float
+        paid_bps : float
+            Present mean cost. Costs that differ between tickers keep their ratios.
+        """
+        own, cost = self.simulator, self.simulator.bars.cost
+        scaled = cost * 1e4 * (cost_bps / paid_bps) if paid_bps > 0 and np.ptp(cost) > 0 else cost_bps
+        return ReturnSimulator(own.bars.at_cost(scaled), own.rules, own.decided)
 
     def returns(self, logits: torch.Tensor) -> ReturnSeries:
         """Returns of trading the class probabilities of `logits`, shape (n_rows, n_classes) on the CPU."""
@@ -47,16 +56,20 @@ class SimulatedTrading:
         return self.simulator.run(self.simulator.positions(probabilities, self.class_positions))
 
 
-def _bars(dataset: Dataset, rows: np.ndarray) -> tuple[Bars, np.ndarray]:
-    """What positions earn, and where among it the decisions of `rows` are.
+def _bars(dataset: Dataset, rows: np.ndarray) -> tuple[Bars, np.ndarray, np.ndarray]:
+    """What positions earn, where among it the decisions of `rows` are, and of which ticker each of it is.
 
     Rows of a table that do not follow each other in time are positions of their own: one after the other without time,
     and with time those of one date side by side, each bought and sold.
     """
     if dataset.bars is not None:
-        return dataset.bars, rows
+        return dataset.bars, rows, dataset.ticker
     earned, span = dataset.forward_return, dataset.forward_return_rows
     if dataset.has_time and dataset.ordered:
-        return Bars.of_returns(dataset.date, dataset.ticker, earned, rows=span), rows
+        return Bars.of_returns(dataset.date, dataset.ticker, earned, rows=span), rows, dataset.ticker
     ticker = rows if dataset.has_time else np.zeros(len(rows), dtype=np.int64)
-    return Bars.of_returns(dataset.date[rows], ticker, earned[rows], rows=span), np.arange(len(rows))
+    return (
+        Bars.of_returns(dataset.date[rows], ticker, earned[rows], rows=span),
+        np.arange(len(rows)),
+        dataset.ticker[rows],
+    )
