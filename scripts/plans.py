@@ -193,9 +193,14 @@ def show_plan(
 
 
 def _positions(dataset: Dataset) -> dict[str, str]:
-    """Position of each class, where there are returns."""
+    """Position of each class and dates a year of yearly figures, where there are returns."""
     held = dataset.class_positions
-    return {} if held is None else {"positions of the classes": in_words(dataset.classes, held)}
+    if held is None:
+        return {}
+    year = (
+        {} if dataset.periods is None else {"dates per year": f"{dataset.periods.value:g} (from {dataset.periods.how})"}
+    )
+    return {"positions of the classes": in_words(dataset.classes, held), **year}
 
 
 def _described(dataset: Dataset, rows: np.ndarray) -> str:

@@ -170,6 +170,28 @@ def sample_evaluation(ticker="AAPL", n_dates=1500):
                 "break_even_cost_bps": 9.6,
                 "cost_bps": 5.0,
                 "buy_and_hold": 0.31,
+                "periods_per_year": 252.0,
+                "periods_per_year_from": "bars on five days a week",
+                "beside": {
+                    "buy_and_hold": {
+                        "gross": 0.312,
+                        "net": 0.31,
+                        "volatility": 0.19,
+                        "sharpe": 0.55,
+                        "sharpe_se": 0.5,
+                        "max_drawdown": 0.27,
+                        "turnover": 0.01,
+                    },
+                    "equal_weight_rebalanced": {
+                        "gross": 0.32,
+                        "net": 0.3,
+                        "volatility": 0.2,
+                        "sharpe": None,
+                        "sharpe_se": None,
+                        "max_drawdown": 0.28,
+                        "turnover": 0.02,
+                    },
+                },
                 "by_cost": [{"cost_bps": float(c), "net": 0.41 - 0.043 * c} for c in range(15)],
             },
             "by_volatility": {

@@ -230,6 +230,7 @@ def test_the_plan_the_first_lines_the_model_and_the_evaluation_show_the_position
     shown = "buy +1, hold 0, sell -1"
     plan = run("run_hyperparameter_tuning.py", tmp_path / "run", "--config", config, "--dry-run")
     assert f"positions of the classes   {shown}" in plan.stdout
+    assert "dates per year" in plan.stdout and "days a week)" in plan.stdout
     for script in ("run_hyperparameter_tuning.py", "run_extended_training.py", "analyze_results.py"):
         done = run(script, tmp_path / "run", "--config", config)
         assert done.returncode == 0, done.stderr

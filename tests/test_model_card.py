@@ -27,6 +27,7 @@ def test_the_card_of_a_run_tells_what_its_artifacts_hold(finished_run):
         *map(percent, results["references"].values()),
         f"{span['n_rows']:,} rows of {span['n_tickers']} tickers or groups from {span['first_date']}",
         f"from {results['first_date']} to {results['last_date']}",
+        "252 dates per year, from daily bars on 5 days a week",
         str(results["epochs_spent_total"]),
         f"{sum(member.n_parameters for member in model.members):,} in all",
         "time for 1024 rows",

@@ -337,3 +337,13 @@ def test_thousands_of_trials_and_dates_stay_under_three_megabytes():
     content.trials["trials"] = [{**trials[k % 60], "number": k} for k in range(5000)]
     assert len(render(analysis_page(content)).encode()) < 3_000_000
     assert len(render(evaluation_page(sample_evaluation(n_dates=20_000))).encode()) < 3_000_000
+
+
+def test_the_risk_of_other_books_stands_beside_the_model_and_what_is_not_modelled_is_listed():
+    section = next(s for s in evaluation_page(sample_evaluation()).sections if "drawdown after costs" in s.title)
+    table = next(t for t in section.tables if "beside others" in t.caption)
+    rows = {row.cells[0].text: [cell.value for cell in row.cells[1:]] for row in table.rows}
+    assert rows["buy and hold"] == [0.31, 0.19, 0.55, 0.5, 0.27, 0.01]
+    assert rows["model"][2] == 0.71
+    assert rows["equal weights, rebalanced"][2] is None
+    assert any("market impact" in note and "survivorship" in note for note in section.paragraphs)

@@ -80,7 +80,7 @@ def trading_scores(
         **{name: figures["net"] for name, figures in beside.items()},
         "foresight_hit_rate": foresight_hit_rate(judged, simulator, held, traded),
         "cost_bps": _mean_cost(series, config.cost_bps),
-        "ticker_cost_bps": config.ticker_cost_bps,
+        **({} if config.ticker_cost_bps is None else {"ticker_cost_bps": config.ticker_cost_bps}),
         "borrow_bps": config.borrow_bps,
         "fill": dataset.fill,
         "holding": config.holding if dataset.bars is not None else None,

@@ -16,14 +16,15 @@ from scripts.reporting.evaluation_page import sure_of_return, verdict_sentence
 from scripts.reporting.figures import words
 from scripts.reporting.latency_section import milliseconds
 from scripts.reporting.page import interval, number, percent, plain, points, provenance
+from scripts.reporting.returns_section import NOT_MODELLED
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 Row = tuple[str, str]
 
 _PURPOSES = {
-    "next_direction": "Says whether the next close of a ticker will be higher.",
-    "k_bar_direction": "Says whether the close of a ticker some bars ahead will be higher.",
+    "next_direction": "Says whether the price of a ticker will be higher one bar ahead.",
+    "k_bar_direction": "Says whether the price of a ticker will be higher some bars ahead.",
     "triple_barrier": "Says which barrier around the close the price of a ticker will touch first, if any.",
     "volatility_regime": "Says whether the volatility of a ticker will lie above its trailing median.",
     "column": "Gives a class to the rows of a table.",
@@ -31,8 +32,7 @@ _PURPOSES = {
 _LIMITS = (
     "The interval of the verdict covers chance in the judged rows, not a change of what generates them: a market may "
     "stop to behave as it did.",
-    "Simulated returns leave out market impact, capacity, financing, interest on cash, dividends that shorts pay, "
-    "and tickers that the file lacks (survivorship).",
+    f"Simulated returns leave out {NOT_MODELLED}.",
 )
 
 
@@ -115,6 +115,7 @@ def _data(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[Row]:
         (
             "label",
             f"{words(config['label'])}, {config['horizon']} bars ahead"
+            + (", from the next open" if config.get("label_price") == "next_open" else "")
             if config["label"] != "column"
             else config["label_column"],
         ),
@@ -206,6 +207,10 @@ def _measures(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         cost = f"return after costs of {number(returns['cost_bps'])} basis points"
         rows += [(cost, percent(returns["net"]), sure_of_return(returns))]
         rows += [("buy and hold", percent(returns["buy_and_hold"]), "")]
+        if returns.get("sharpe") is not None and returns.get("periods_per_year"):
+            year = f"{returns['periods_per_year']:g} dates per year, from {returns['periods_per_year_from']}"
+            error = f", standard error {number(returns['sharpe_se'])}" if returns.get("sharpe_se") is not None else ""
+            rows += [(f"Sharpe ratio after costs (yearly; {year})", number(returns["sharpe"]) + error, "")]
     return rows
 
 

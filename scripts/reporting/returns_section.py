@@ -47,12 +47,23 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "exposure": ("rows with a position", percent),
     "n_dates": ("dates", number),
     "fill": ("positions are filled at", str),
+    "holding": ("a decision is held for", str),
+    "periods_per_year_from": ("dates per year taken from", str),
 }
 _FILLS = {
     "next_open": "filled at the next open",
     "close_to_close": "filled at the close that decides",
 }
 _MAX_ROWS = 60  # of a table of parts
+NOT_MODELLED = (
+    "market impact, capacity, financing, interest on cash, dividends that shorts pay, availability of shorts, taxes, "
+    "and tickers that the file lacks (survivorship)"
+)
+_BOOKS = {
+    "buy_and_hold": "buy and hold",
+    "equal_weight_rebalanced": "equal weights, rebalanced",
+    "naive": "best naive rule",
+}
 
 
 def returns_section(e: Mapping[str, Any], dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Section:
@@ -77,7 +88,7 @@ def _notes(returns: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if returns.get("break_even_cost_bps") is not None:
         text += f" Nothing would be left at a cost of {number(returns['break_even_cost_bps'], '.1f')} basis points."
-    return (text,)
+    return (text, f"Not modelled: {NOT_MODELLED}.")
 
 
 def _position_note(held: Mapping[str, float]) -> tuple[str, ...]:
@@ -94,8 +105,32 @@ def _tables(returns: Mapping[str, Any]) -> tuple[Table, ...]:
             rows.append(TableRow((Cell(title), Cell(write(value), value) if is_number else value_cell(value))))
     columns = (Column("quantity", numeric=False), Column("value"))
     whole = Table("Simulated returns over the test period.", columns, tuple(rows))
+    beside = _beside_table(returns)
     parts = [_part_table(kind, returns.get(f"by_{kind}") or {}) for kind in ("year", "group")]
-    return (whole, *(table for table in parts if len(table.rows) > 1))
+    return (whole, *beside, *(table for table in parts if len(table.rows) > 1))
+
+
+def _beside_table(returns: Mapping[str, Any]) -> tuple[Table, ...]:
+    """The model's book beside books that predict nothing or little; empty for results that lack them."""
+    books = returns.get("beside") or {}
+    if not books:
+        return ()
+    columns = (
+        Column("book", numeric=False), Column("after costs"), Column("volatility", "yearly"),
+        Column("Sharpe ratio", "yearly"), Column("standard error"), Column("largest drawdown"),
+        Column("turnover", "per date"),
+    )  # fmt: skip
+    rows = tuple(
+        TableRow(
+            (
+                Cell(name), percent_cell(b.get("net")), percent_cell(b.get("volatility")),
+                number_cell(b.get("sharpe"), ".2f"), number_cell(b.get("sharpe_se"), ".2f"),
+                percent_cell(b.get("max_drawdown")), number_cell(b.get("turnover"), ".2f"),
+            )
+        )
+        for name, b in {"model": returns, **{_BOOKS.get(k, words(k)): b or {} for k, b in books.items()}}.items()
+    )  # fmt: skip
+    return (Table("The model's book beside others on the same dates, after costs.", columns, rows),)
 
 
 def _part_table(kind: str, parts: Mapping[str, Mapping[str, Any]]) -> Table:
