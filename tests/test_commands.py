@@ -128,7 +128,7 @@ def test_a_phase_without_its_input_names_the_command_that_makes_it(tmp_path, scr
         (["--set", "search_space.family=nothing"], "built in: mlp"),
         (["--set", "search_space.learning_rat=0.5"], "did you mean learning_rate?"),
         (["--set", "models.mine=nothing:make", "--set", "search_space.family=mine"], "cannot be imported"),
-        (["--set", "data.synthetic.n_days=60"], "history"),
+        (["--set", "data.synthetic.n_days=60"], "give more than"),
         (["--set", "extended.cross_validation_folds=1"], "cross_validation_folds"),
     ],
 )

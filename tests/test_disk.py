@@ -129,7 +129,10 @@ def test_a_study_on_a_full_disk_keeps_its_trials_and_goes_on_with_room(tmp_path)
     path = tmp_path / "study.db"
     with small_disk(tmp_path, 1):
         study, n_trials = TrialStudy(path, {}), 0
-        with pytest.raises(EnvironmentFailed, match="database cannot be written") as caught, database_errors(path):
+        with (
+            pytest.raises(EnvironmentFailed, match="cannot be read or written") as caught,
+            database_errors(path),
+        ):
             while n_trials < 1000:
                 study.start(Proposal({}, {"note": "x" * 10_000}, {}), "random")
                 n_trials += 1
@@ -221,7 +224,9 @@ def test_a_command_on_a_network_file_system_says_so_and_runs(tmp_path, monkeypat
     table = tmp_path / "mountinfo"
     table.write_text(f"1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / {tmp_path.resolve()} rw - nfs server:/ rw\n")
     monkeypatch.setattr("scripts.file_systems.MOUNTS", table)
-    arguments = Namespace(run_dir=tmp_path / "run", time_budget=None, dry_run=False, quiet=False, storage=None)
+    arguments = Namespace(
+        run_dir=tmp_path / "run", time_budget=None, dry_run=False, quiet=False, storage=None, execution=None
+    )
     _run(arguments, lambda session: session.say(f"ran in {session.run_dir.path.name}"), False, {}, None)
     said = capsys.readouterr().out
     assert "file system of type nfs" in said and "ran in run" in said

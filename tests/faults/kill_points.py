@@ -80,7 +80,8 @@ class KillPoints:
     def _name(self, path):
         """The path in the run directory with its numbers left out."""
         inside = os.path.relpath(path, self.folder)
-        return re.sub(r"\d+(\.\d+)*", "N", re.sub(r"events\.out\.tfevents.*", "tensorboard events", inside))
+        inside = re.sub(r"events\.out\.tfevents.*", "tensorboard events", inside)
+        return re.sub(r"\d+(\.\d+)*", "N", re.sub(r"\.hyper-[0-9a-f]+\.tmp", "temporary file", inside))
 
 
 def _path_of(descriptor):
