@@ -104,14 +104,19 @@ def check_unclaimed(folder: Path, phase: str, origin: Mapping[str, Any]) -> None
 
 
 def check_descent(run_dir: RunDir, best: Mapping[str, Any]) -> None:
-    """Raise InputError unless best_config.json was made from the results of phases 1 and 2 that are there now."""
+    """Raise InputError unless best_config.json was made from the results of phases 1 and 2 that are there now.
+
+    In a directory without the folders of these phases it stands alone: it was copied there to be trained.
+    """
     known = {run_dir.trials.name: run_dir.trials, run_dir.extended_results.name: run_dir.extended_results}
+    if not any(path.parent.exists() for path in known.values()):
+        return
     for name, recorded in best["inputs"].items():
         path = known.get(name)
         if path is not None and (not path.exists() or file_sha256(path) != recorded):
-            state = "is gone" if not path.exists() else "is another one now"
+            state = "is gone" if not path.exists() else "has changed since"
             raise InputError(
-                f"was made from a {name} that {state}",
+                f"was made from {name}, which {state}",
                 str(run_dir.best_config),
                 f"make it again with {EXTENDED} --fresh",
             )

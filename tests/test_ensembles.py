@@ -324,7 +324,7 @@ def test_the_choice_of_another_run_is_no_start_of_an_ensemble(finished, finished
     write_json(folder / "best_config.json", {k: v for k, v in best.items() if k != "sha256"})
     done = run(FINAL, folder, "--ensemble", 2)
     assert done.returncode == 2, done.stderr
-    assert "does not hold the predictions" in done.stderr
+    assert "extended_training_results.json, which has changed since" in done.stderr
 
 
 def test_the_report_says_in_words_whether_an_ensemble_is_worth_its_cost(finished):
