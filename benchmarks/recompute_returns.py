@@ -1,0 +1,247 @@
+"""Simulated returns of a finished run, from its decisions and the prices of its data alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby, pairwise
+from pathlib import Path
+from statistics import NormalDist, fmean
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from benchmarks.cash_book import Bar, Book, Fills, Slice, deviation, fills_of, max_drawdown, run_book, sharpe, total
+from scripts.config import DataConfig
+from scripts.data.synthetic import generate
+from scripts.deployment import load_model
+
+VOLATILITY_BARS = 20
+
+Positions = Mapping[tuple[str, int], float]
+Found = Iterator[tuple[str, float, int]]
+
+
+def market_returns(folder: Path, data: DataConfig, reported: Mapping[str, Any], predictions: pd.DataFrame) -> Found:
+    """Yield name, value and number of dates of each figure of a market's returns."""
+    bars, calendar = market(data, set(predictions["ticker"]))
+    rows = predictions
+    if reported["n_unlabelled"]:
+        rows = all_decisions(folder, raw_bars(data), predictions)
+    at_open = reported["fill"] == "next_open"
+    positions = {
+        (ticker, calendar[date]): float(position)
+        for ticker, date, position in zip(rows["ticker"], rows["date"], rows["position"], strict=True)
+    }
+    horizon = data.horizon if data.holding == "horizon" else 1
+    barriers = data.label == "triple_barrier" and horizon > 0 and data.holding == "horizon"
+    labelled = {(t, calendar[d]) for t, d in zip(predictions["ticker"], predictions["date"], strict=True)}
+    first = min(date for _, date in positions)
+    exits = barrier_exits(bars, data, labelled) if barriers else {}
+
+    def fills(decided: Positions, held: int, leave: Mapping[tuple[str, int], tuple[int, float, bool]]) -> Fills:
+        dates: dict[int, dict[str, Any]] = {}
+        for ticker, own in bars.items():
+            slices = ladder(ticker, own, decided, held, leave, at_open)
+            for date, fill in fills_of(own, slices, at_open).items():
+                dates.setdefault(date, {})[ticker] = fill
+        return dates
+
+    listed = {
+        date: sum(own[0].date <= date <= own[-1].date for own in bars.values()) for date in range(first, len(calendar))
+    }
+    cost, year = reported["cost_bps"] / 1e4, reported["periods_per_year"]
+    fee = reported["borrow_bps"] / 1e4 / year
+    strategy = fills(positions, horizon, exits)
+    everything = fills({(ticker, bar.date): 1.0 for ticker, own in bars.items() for bar in own}, 1, {})
+    long = {date: own for date, own in everything.items() if date >= min(strategy)}
+    yield from figures("", run_book(strategy, listed, cost, fee), year)
+    yield "by_cost.0", total(run_book(strategy, listed, 0.0, fee).net), len(strategy)
+    yield from figures("beside.equal_weight_rebalanced.", run_book(long, listed, cost, fee), year)
+    yield from figures("beside.buy_and_hold.", run_book(at_start(long, bars), listed, cost, fee, True), year)
+
+
+def at_start(fills: Fills, bars: Mapping[str, list[Bar]]) -> Fills:
+    """Return the fills of the tickers that are listed at the first one."""
+    start = min(fills)
+    listed = {ticker for ticker, own in bars.items() if own[0].date <= start <= own[-1].date}
+    return {d: kept for d, own in fills.items() if (kept := {t: fill for t, fill in own.items() if t in listed})}
+
+
+def figures(prefix: str, book: Book, periods: float, overlap: int = 1) -> Found:
+    """Yield what is reported of a book."""
+    n = len(book.net)
+    ratio, error = sharpe(book.net, periods, overlap)
+    found = {
+        "gross": total(book.gross),
+        "net": total(book.net),
+        "volatility": deviation(book.net, overlap) * math.sqrt(periods),
+        "sharpe": ratio,
+        "sharpe_se": error,
+        "max_drawdown": max_drawdown(book.net),
+        "turnover": fmean(book.turnover),
+    }
+    if not prefix:
+        found |= {
+            "n_dates": n,
+            "mean_net": fmean(book.net),
+            "probabilistic_sharpe": NormalDist().cdf(ratio / error),
+            "break_even_cost_bps": book.cost_bps + 1e4 * fmean(book.net) / fmean(book.turnover),
+        }
+    yield from ((prefix + name, value, n) for name, value in found.items())
+
+
+def raw_bars(data: DataConfig) -> pd.DataFrame:
+    """Return the bars of a run's market as its file has them, columns in lower case, dates as text."""
+    if data.source == "synthetic":
+        return generate(data.synthetic)[0]
+    assert data.path is not None
+    read = pd.read_parquet if data.path.endswith(".parquet") else pd.read_csv
+    frame = read(data.path).rename(columns=str.lower)
+    return frame.astype({"ticker": str}) if "ticker" in frame else frame.assign(ticker="")
+
+
+def market(data: DataConfig, tickers: set[str]) -> tuple[dict[str, list[Bar]], dict[str, int]]:
+    """Return the bars of each of the tickers in order, and the place of each date in the calendar of all of them."""
+    frame = raw_bars(data)
+    frame = frame[frame["ticker"].isin(tickers)].sort_values(["ticker", "date"])
+    calendar = {date: place for place, date in enumerate(sorted(set(frame["date"])))}
+    columns = [frame[name] if name in frame else frame["close"] for name in ("open", "high", "low", "close")]
+    rows = zip(frame["ticker"], frame["date"], *columns, strict=True)
+    return {
+        ticker: [Bar(calendar[date], *map(float, prices)) for _, date, *prices in own]
+        for ticker, own in groupby(rows, key=lambda row: row[0])
+    }, calendar
+
+
+def all_decisions(folder: Path, bars: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the decisions on all sealed rows, those without a label included, which predictions.csv leaves out."""
+    asked = load_model(folder / "final_model.pkl").predict(bars)
+    dates = asked["date"].astype(str).str.slice(0, 10)
+    asked = asked.assign(date=dates)[dates.ge(predictions["date"].min()) & asked["ticker"].isin(predictions["ticker"])]
+    known = predictions.set_index(["ticker", "date"])["position"]
+    places = pd.MultiIndex.from_frame(asked[["ticker", "date"]])
+    return asked.assign(position=known.reindex(places).fillna(asked["position"].set_axis(places)).to_numpy())
+
+
+def ladder(
+    ticker: str,
+    bars: list[Bar],
+    positions: Positions,
+    horizon: int,
+    exits: Mapping[tuple[str, int], tuple[int, float, bool]],
+    at_open: bool,
+) -> list[Slice]:
+    """Return the slices of one ticker: a decision of bar k is filled at the next open, or at the close of bar k."""
+    slices = []
+    for k, bar in enumerate(bars):
+        if (position := positions.get((ticker, bar.date))) is None:
+            continue
+        after, price, opened = exits.get((ticker, bar.date), (horizon, math.nan, False))
+        entry, last = k + at_open, k + at_open + after - 1
+        leave = None if math.isnan(price) else price
+        if opened and at_open:  # the fill at that open leaves it
+            last, leave = last - 1, None
+        slices.append(Slice(position / horizon, entry, last, leave))
+    return slices
+
+
+def barrier_exits(
+    bars: Mapping[str, list[Bar]], data: DataConfig, labelled: set[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[int, float, bool]]:
+    """Return after how many bars each labelled position is left, at what price, and whether that is an open.
+
+    The barriers are at close * (1 +- width). The width is `barrier_width` times the root mean square of the last 20 log
+    returns times the root of the horizon (Lopez de Prado 2018, 3.4).
+    """
+    exits = {}
+    for ticker, own in bars.items():
+        moves = [0.0] + [math.log(b.close / a.close) for a, b in pairwise(own)]
+        for k, bar in enumerate(own):
+            if (ticker, bar.date) not in labelled:
+                continue
+            square = fmean(move * move for move in moves[k - VOLATILITY_BARS + 1 : k + 1])
+            width = data.barrier_width * math.sqrt(square) * math.sqrt(data.horizon)
+            exits[ticker, bar.date] = first_exit(own[k + 1 : k + 1 + data.horizon], bar.close, width)
+    return exits
+
+
+def first_exit(ahead: list[Bar], close: float, width: float) -> tuple[int, float, bool]:
+    """Return the bar of the first touch, the price at which the position is left, and whether it is that bar's open."""
+    up, down = close * (1 + width), close * (1 - width)
+    for after, bar in enumerate(ahead, 1):
+        if bar.open >= up or bar.open <= down:
+            return after, bar.open, True
+        if bar.high >= up and bar.low <= down:
+            return after, bar.close, False
+        if bar.high >= up or bar.low <= down:
+            return after, up if bar.high >= up else down, False
+    return len(ahead), ahead[-1].close, False
+
+
+def table_returns(folder: Path, data: DataConfig, reported: Mapping[str, Any], predictions: pd.DataFrame) -> Found:
+    """Yield name, value and number of dates of each figure of a table's returns; arguments as `market_returns`."""
+    span, cost = data.forward_return_rows or 1, reported["cost_bps"] / 1e4
+    rows = predictions[predictions["forward_return"].notna()]
+    time, group = (rows.columns[k] for k in (0, 1))
+    calendar = {date: place for place, date in enumerate(sorted(set(predictions[time])))}
+    ends = {name: (own.min(), own.max()) for name, own in predictions[time].groupby(predictions[group])}
+    listed = {place: sum(low <= date <= high for low, high in ends.values()) for date, place in calendar.items()}
+    periods = {
+        str(name): own_periods([calendar[date] for date in own[time]], own["position"], own["forward_return"], span)
+        for name, own in rows.sort_values(time).groupby(group)
+    }
+    yield from figures("", run_slices(periods, listed, cost), reported["periods_per_year"], span)
+
+
+class Period(NamedTuple):
+    """Time between two rows of a group: dates, slices held, and what those that end in it gain."""
+
+    start: int
+    end: int
+    held: float
+    gain: float
+
+
+def own_periods(dates: list[int], positions: Iterable[float], earned: Iterable[float], span: int) -> list[Period]:
+    """Return the periods of one group; a decision holds a slice of 1 / span for `span` rows, or to the last one."""
+    slices = [(position / span, gain) for position, gain in zip(positions, earned, strict=True)]
+    found = []
+    for k, date in enumerate(dates):
+        last = k + 1 == len(dates)
+        held = slices[max(0, k - span + 1) : k + 1]
+        ended = held if last else held[:1] if k + 1 >= span else []
+        gain = sum(size * own for size, own in ended)
+        found.append(Period(date, date + 1 if last else dates[k + 1], sum(size for size, _ in held), gain))
+    return found
+
+
+def run_slices(periods: Mapping[str, list[Period]], listed: Mapping[int, int], cost: float) -> Book:
+    """Keep a book whose slices are valued at their cost until they end."""
+    starts = {(name, one.start): one for name, own in periods.items() for one in own}
+    dates = sorted({date for _, date in starts})
+    cash, worth, due, book = (
+        1.0,
+        dict.fromkeys(periods, 0.0),
+        dict[str, tuple[int, float, bool]](),
+        Book([], [], [], 1e4 * cost),
+    )
+    for date, after in zip(dates, [*dates[1:], dates[-1] + 1], strict=True):
+        capital, traded = cash + sum(worth.values()), 0.0
+        for name, own in periods.items():
+            if (one := starts.get((name, date))) is not None:
+                target = capital * one.held / listed[date]
+                traded += abs(target - worth[name])
+                cash, worth[name] = cash - (target - worth[name]), target
+                due[name] = one.end, capital * one.gain / listed[date], one is own[-1]
+        for name in [name for name, order in due.items() if order[0] <= after]:
+            _, gain, last = due.pop(name)
+            worth[name] += gain
+            if last:
+                traded, cash, worth[name] = traded + abs(worth[name]), cash + worth[name], 0.0
+        cash -= cost * traded
+        net = (cash + sum(worth.values())) / capital - 1
+        book.net.append(net)
+        book.gross.append(net + cost * traded / capital)
+        book.turnover.append(traded / capital)
+    return book
