@@ -116,6 +116,7 @@ def market(data: DataConfig, tickers: set[str]) -> tuple[dict[str, list[Bar]], d
 
 def all_decisions(folder: Path, bars: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """Return the decisions on all sealed rows, those without a label included, which predictions.csv leaves out."""
+    bars = bars[bars["ticker"].isin(set(predictions["ticker"]))]  # too short ones took no part in the evaluation
     asked = load_model(folder / "final_model.pkl").predict(bars)
     dates = asked["date"].astype(str).str.slice(0, 10)
     asked = asked.assign(date=dates)[dates.ge(predictions["date"].min()) & asked["ticker"].isin(predictions["ticker"])]
