@@ -284,7 +284,7 @@ MUTANTS = (
         "persistence that knows the outcome",
         "data/labels.py",
         "np.where(np.isnan(before), -1, close > before)",
-        "np.where(np.isnan(before), -1, ahead > close)",
+        "np.where(np.isnan(before), -1, leave > close)",
         f"{NAIVE}[kind0]",
     ),
     Mutant(

@@ -204,7 +204,9 @@ def drift_figure(drift: Sequence[Row]) -> Figure | None:
         feature, psi, ks; the largest first.
     """
     rows = [
-        {"feature": str(d["feature"]), "psi": d["psi"], "ks": d.get("ks")} for d in drift if d.get("psi") is not None
+        {"feature": str(d["feature"]), "psi": d["psi"], "ks": d.get("ks")}
+        for d in drift
+        if d.get("psi") is not None and d.get("feature") is not None
     ]
     if not rows:
         return None
