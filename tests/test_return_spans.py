@@ -8,6 +8,8 @@ from scripts.config import DataConfig
 from scripts.data.loading import load_development
 from scripts.errors import InputError
 from scripts.evaluation.overlap import find_overlap
+from scripts.evaluation.returns import TradingRules, total_return
+from scripts.evaluation.simulator import Bars, ReturnSimulator
 
 
 def panel(rng, n_groups, n_dates, spans=1, common=0.5):
@@ -84,3 +86,14 @@ def test_a_table_with_returns_over_several_rows_is_refused_unless_it_says_so(tmp
 def test_the_rows_that_a_return_spans_need_returns():
     with pytest.raises(ValueError, match="forward_return_rows needs `forward_return_column`"):
         DataConfig(source="table", path="a.csv", label="column", label_column="y", forward_return_rows=5)
+
+
+def test_books_beside_a_ladder_earn_what_the_rows_earn():
+    """Two groups that gain 3 % over any 3 rows: 13 rows hold four returns that follow each other."""
+    date, ticker = np.tile(np.arange(13), 2), np.repeat([0, 1], 13)
+    bars = Bars.of_returns(date, ticker, np.full(26, 0.03), rows=3)
+    simulator = ReturnSimulator(bars, TradingRules())
+    assert total_return(simulator.buy_and_hold().net) == pytest.approx(1.03**4 - 1.0, abs=1e-12)
+    always = simulator.run(np.ones(26))
+    np.testing.assert_allclose(simulator.equal_weight().net, always.net, atol=1e-12)
+    assert total_return(always.net) > 0.1

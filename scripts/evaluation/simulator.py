@@ -258,12 +258,16 @@ class ReturnSimulator:
     def equal_weight(self) -> ReturnSeries:
         """Returns of holding +1 in every listed ticker over the same dates, traded back to equal weights at each fill.
 
-        It pays for this, and for its first and last trades.
+        It pays for this, and for its first and last trades. Where returns span several rows, it is the ladder of
+        decisions of +1.
         """
-        bars = self.bars.held_one_bar()
-        known = np.isfinite(bars.step)
         if not len(self.dates):
             return self.run(np.zeros(len(self.decided)))
+        if self._spans_rows:
+            unlimited = ReturnSimulator(self.bars, replace(self.rules, max_weight=1.0), self.decided)
+            return unlimited.run(np.ones(len(self.decided)))
+        bars = self.bars.held_one_bar()
+        known = np.isfinite(bars.step)
         rows = np.flatnonzero(known & (bars.filled >= self._span[0]) & (bars.until <= self._span[1]))
         simulator = ReturnSimulator(bars, replace(self.rules, max_weight=1.0), rows)
         return simulator.run(np.ones(len(rows))).on(self.dates)
@@ -272,6 +276,7 @@ class ReturnSimulator:
         """Returns of buying equal shares of all tickers listed at the first date, each at its first fill, and holding.
 
         Nothing is traded in between. A ticker that ends is sold and its money stays in cash. Costs are paid from cash.
+        Where returns span h rows, those of each ticker's rows 0, h, 2h and so on follow each other.
         """
         steps, n = self._steps, len(self.dates)
         bars, first = self.bars, np.flatnonzero(self._steps.opens)
@@ -281,9 +286,10 @@ class ReturnSimulator:
         known = np.isfinite(bars.step)
         listed = np.isin(bars.ticker[self._order], bars.ticker[known & (bars.filled <= self._span[0])])
         group = np.cumsum(steps.opens) - 1
-        total = np.concatenate([[0.0], np.cumsum(np.log(np.maximum(1.0 + self._step, _ROUNDING)))])[:-1]
+        step = self._chained(first[group]) if self._spans_rows else self._step
+        total = np.concatenate([[0.0], np.cumsum(np.log(np.maximum(1.0 + step, _ROUNDING)))])[:-1]
         value = np.exp(total - total[first][group]) * listed / max(1, int(listed[first].sum()))
-        gain, held = value * self._step * self._open, value * (1.0 + self._step * self._open)
+        gain, held = value * step * self._open, value * (1.0 + step * self._open)
         sold, bought = np.where(steps.ends, held, 0.0), np.where(steps.opens, value, 0.0)
         traded = np.bincount(steps.first, bought, n) + np.bincount(steps.last - 1, sold, n)
         costs = np.bincount(steps.first, steps.cost * bought, n) + np.bincount(steps.last - 1, steps.cost * sold, n)
@@ -292,6 +298,20 @@ class ReturnSimulator:
         rows = np.bincount(steps.first, minlength=n)
         gross, turnover, costs = gains / before, traded / before, costs / before
         return ReturnSeries(self.dates, gross, gross - costs, turnover, costs, nothing, rows, rows, rows * 0, rows * 0)
+
+    @property
+    def _spans_rows(self) -> bool:
+        """Whether returns span several rows, so that the path between two rows is unknown."""
+        return self.bars.slices > 1 and not self.bars.inside
+
+    def _chained(self, first: np.ndarray) -> np.ndarray:
+        """Return of +1 over each period by returns that follow each other, booked at their end.
+
+        `first` is the place of the first period of its ticker, shape (n,).
+        """
+        span, row = self.bars.slices, np.arange(len(first)) - first
+        begun = np.arange(len(first)) - row % span
+        return np.where(row % span == span - 1, self.bars.leave[self._order][begun], 0.0)
 
     def _holdings(self, size: np.ndarray) -> Holdings:
         """Slices of the traded decisions, netted by ticker and period."""
