@@ -57,7 +57,7 @@ DIGITS = [str(k % 2) for k in range(N)]
         ("words", then(WORDS * N, ["a"] * N), then(WORDS * N, ["new"] * N)),
         ("absent", then([""] * N, NUMBERS), then([""] * N, WORDS * N)),
         ("y", DIGITS, then(DIGITS, ["0", "1", "other"] * N)),
-        ("y", [f"{k}.0" for k in DIGITS], then([f"{k}.0" for k in DIGITS], ["0", "1", "other"] * N)),
+        ("y", [f"+{k}" for k in DIGITS], then([f"+{k}" for k in DIGITS], ["0", "1", "other"] * N)),
     ],
     ids=["constant before", "constant after", "categories", "missing before", "classes", "numbers as classes"],
 )

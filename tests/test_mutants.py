@@ -254,14 +254,14 @@ MUTANTS = (
     ),
     Mutant(
         "label among the features of a table",
-        "data/table_files.py",
+        "data/table_columns.py",
         "return config.label_column, config.time_column",
         "return config.time_column",
         PURPOSES,
     ),
     Mutant(
         "forward return among the features of a table",
-        "data/table_files.py",
+        "data/table_columns.py",
         "config.group_column, config.forward_return_column",
         "config.group_column",
         PURPOSES,
@@ -384,9 +384,9 @@ MUTANTS = (
     ),
     Mutant(
         "measured against the worst naive rule",
-        "evaluation/baselines.py",
-        "name = max(said",
-        "name = min(said",
+        "evaluation/skill.py",
+        "return min(self.by_rule.values(), key",
+        "return max(self.by_rule.values(), key",
         "test_leaks.py::test_the_majority_class_is_that_of_the_development_rows",
     ),
     Mutant(
