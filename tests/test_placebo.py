@@ -18,8 +18,8 @@ def test_placebos_are_made_with_the_runs_own_experiment_and_data(tmp_path, finis
     assert [key.partition(" ")[0] for key in differing_keys(real, placebo)] == ["data.placebo"]
     results = artifact(folder, "placebo/placebo_results.json")
     assert results["data_fingerprint"] == artifact(folder, PLAN)["data_fingerprint"]
-    done = run("run_placebo.py", folder, "--n", 1, "--set", "data.horizon=3")
-    assert done.returncode == 2 and "data.horizon" in done.stderr
+    done = run("run_placebo.py", folder, "--n", 1, "--set", "data.embargo=7")
+    assert done.returncode == 2 and "data.embargo" in done.stderr
     (folder / "final_model.pkl").write_bytes(b"another model")
     done = run("run_placebo.py", folder, "--n", 1)
     assert done.returncode == 2 and "another model" in done.stderr

@@ -167,7 +167,8 @@ def test_a_step_follows_the_gradient_of_the_weighted_loss_written_out(class_weig
 def test_rows_of_no_weight_train_as_if_they_were_dropped():
     # All recent rows are of one date, far after the others: the others weigh 2 to the power of -1000.
     train = DATA.rows[:400]
-    data = dataclasses.replace(DATA, date=np.where(np.arange(len(DATA.date)) < train[250], 0, 1000))
+    date = np.where(np.arange(len(DATA.date)) < train[250], 0, 1000)
+    data = dataclasses.replace(DATA, date=date, class_positions=None)  # nothing can be traded on two dates
     base = {"batch_size": 400, "dropout": 0.0, "optimizer": "sgd", "learning_rate": 0.1}
     weighted = TrainingRun(spec(hyperparameters=base | {"recency_half_life": 1.0}, train_rows=train), data)
     dropped = TrainingRun(spec(hyperparameters=base, train_rows=train[250:]), data, weighted.preprocessor)
