@@ -173,16 +173,30 @@ def trial(number, accuracy, **more):
     """A trial as phase 1 records it."""
     values = GOOD | {"learning_rate": 1e-3 + number * 1e-4}
     state = "failed" if accuracy is None else "complete"
-    return {"number": number, "state": state, "hyperparameters": values, "val_accuracy": accuracy} | more
+    known = {"number": number, "state": state, "hyperparameters": values, "epochs": 4, "val_accuracy": accuracy}
+    return known | more
+
+
+def configuration(number, accuracy):
+    """A configuration as phase 2 records it."""
+    figures = ("phase_1_accuracy", "avg_accuracy", "std_accuracy", "accuracy_se", "avg_val_loss", "skill", "skill_se")
+    figures = dict.fromkeys((*figures, "avg_simulated_return", "behind", "behind_se", "duration_s"), accuracy)
+    others = {"inference_us_per_row": 1.0, "n_parameters": 10, "operations_per_row": 10, "decision": None}
+    folds = {"seeds": [1, 1], "folds": [{"fold": k, "accuracy": accuracy} for k in range(2)]}
+    place = {"trial_number": number, "rank": 1, "config": GOOD, "skill_ci95": [0.0, 0.1]}
+    return place | figures | others | folds
 
 
 def earlier_run(folder, trials, configurations=None, inputs=None, fingerprint="f" * 64):
     """A run directory with these results."""
     run_dir = RunDir(folder)
-    write_json(run_dir.trials, {"data_fingerprint": fingerprint, "trials": trials})
+    made = {"config_hash": "c" * 64, "data_fingerprint": fingerprint, "sealed_fingerprint": "d" * 64, "files": {}}
+    spent = {"epochs_spent": 12, "data_passes": 12.0}
+    write_json(run_dir.trials, made | spent | {"trials": trials})
     if configurations is not None:
         inputs = inputs or {"trials.json": file_sha256(run_dir.trials)}
-        write_json(run_dir.extended_results, {"inputs": inputs, "configurations": configurations})
+        told = {"n_folds": 2, "best_constant_accuracy": 0.5, "reason": "", "inputs": inputs}
+        write_json(run_dir.extended_results, made | spent | told | {"configurations": configurations})
     return run_dir
 
 
@@ -204,7 +218,7 @@ def test_a_rank_counts_more_than_an_accuracy(tmp_path):
 
 def test_means_over_folds_count_more_than_one_split(tmp_path):
     trials = [trial(0, 0.5), trial(1, 0.9), trial(2, 0.7)]
-    configurations = [{"trial_number": 0, "avg_accuracy": 0.6}, {"trial_number": 2, "avg_accuracy": 0.65}]
+    configurations = [configuration(0, 0.6), configuration(2, 0.65)]
     assert numbers_of(earlier_run(tmp_path / "a", trials, configurations)) == [2, 0, 1]
     stale = earlier_run(tmp_path / "b", trials, configurations, inputs={"trials.json": "0" * 64})
     assert numbers_of(stale) == [1, 2, 0]
@@ -219,11 +233,11 @@ def test_a_configuration_is_taken_once(tmp_path):
     ("trials", "says"),
     [
         ([trial(0, None)], "no usable trial"),
-        ([], "no usable trial"),
+        ([], "trials"),
         ("none", "trials"),
         ([{"number": 0}], "trials.0"),
         ([trial(0, 0.5) | {"hyperparameters": [1, 2]}], "hyperparameters"),
-        ([trial(0, 0.5) | {"hyperparameters": {"width": [1]}}], "hyperparameters.width"),
+        ([trial(0, 0.5) | {"hyperparameters": {"width": [1]}}], "not a plain value"),
     ],
 )
 def test_what_is_no_list_of_trials_is_refused(tmp_path, trials, says):

@@ -227,7 +227,7 @@ def _judge(
     if fields["returns"] is not None and experiment.data.source != "table":
         fields["returns"]["fill"] = "close_to_close" if FILLED_AT_CLOSE in judged.notes else experiment.data.fill
     warnings = [*fill_caveat(fields, experiment.data.fill), *openings_caveat(fields, openings.words)]
-    warnings += [*making.get("warnings", ()), *judged.warnings, *openings.warnings, *fields["warnings"]]
+    warnings += [*making.get("warnings", ()), *judged.warnings, *fields["warnings"], *openings.warnings]
     latency = measure_latency(model, dataset)
     body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     body |= fields | {
