@@ -209,9 +209,11 @@ def test_what_was_stopped_is_never_chosen_however_good_it_looks():
 COMMON = {"width": 8, "depth": 1, "batch_size": 64}
 RATES = {0: 0.02, 1: 1e-6, 2: 0.01}  # the second hardly moves from where it starts
 TRIALS = [
-    {"number": number, "state": "complete", "val_accuracy": 0.55, "hyperparameters": COMMON | {"learning_rate": rate}}
+    {"number": number, "state": "complete", "epochs": 4, "val_accuracy": 0.55}
+    | {"hyperparameters": COMMON | {"learning_rate": rate}}
     for number, rate in RATES.items()
 ]
+ORIGIN = {"config_hash": "c" * 64, "data_fingerprint": "d" * 64, "sealed_fingerprint": "e" * 64, "inputs": {}}
 EXPERIMENT = Experiment.model_validate(
     {
         "data": {"synthetic": {"n_tickers": 8, "n_days": 500, "rho": 0.6}},
@@ -281,10 +283,10 @@ def phase_2(market, folder, executor, **changes):
     extended = EXPERIMENT.extended.model_copy(update=changes)
     experiment = EXPERIMENT.model_copy(update={"extended": extended})
     run_dir = RunDir(folder)
-    write_json(run_dir.trials, {"epochs_spent": 0, "trials": TRIALS})
+    write_json(run_dir.trials, ORIGIN | {"epochs_spent": 0, "data_passes": 0.0, "files": {}, "trials": TRIALS})
     work = CrossValidation(experiment, market, TRIALS, "cpu")
     watch = Watch(Progress("", 0, enabled=False), TensorBoardLog(folder / "logs"), print)
-    return ExtendedTrainer(folder).run(work, executor, watch, None, {})
+    return ExtendedTrainer(folder).run(work, executor, watch, None, ORIGIN)
 
 
 @pytest.fixture(scope="module")
