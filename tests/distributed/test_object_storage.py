@@ -144,7 +144,7 @@ def test_a_pipeline_of_which_every_command_runs_on_another_machine_ends_as_a_loc
         done = run(script, place.url, *flags)
         assert done.returncode == 0, done.stderr + done.stdout
         said += done.stdout + done.stderr
-    assert f"next: {ROOT}" in said and f"--run-dir {place.url}" in said
+    assert "next: " in said and f" {ROOT}/" in said and f"--run-dir {place.url}" in said
     finish(tmp_path / "local", *flags)
     fetched = place.fetch(tmp_path / "fetched")
     assert differences(fetched, tmp_path / "local") == []
