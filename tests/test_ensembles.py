@@ -288,7 +288,9 @@ def test_the_single_figures_are_those_of_the_chosen_configuration_and_the_rows_o
 
 def test_a_killed_final_training_of_an_ensemble_ends_in_the_same_bits(finished, tmp_path):
     folder = started(finished, tmp_path / "run", *PHASE_2)
-    trial = f"trial_{artifact(finished, RESULTS)['members'][-1]['trial_number']:04d}"
+    chosen = artifact(finished, "best_config.json")["selection"]["trial_number"]
+    numbers = [member["trial_number"] for member in artifact(finished, RESULTS)["members"]]
+    trial = f"trial_{next(number for number in numbers if number != chosen):04d}"
     arguments = command(FINAL, folder, "--workers", 1, "--ensemble", 3)
     sign = folder / "final_training_results" / "checkpoints" / f"final_holdout_{trial}_seed_0.pt"
     code, errors, _ = start_and_signal(arguments, sign, signal.SIGKILL)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.carrying_on import n_openings
 from scripts.checkpoints import Checkpoints
 from scripts.durable_files import append_line, failure_of_the_machine, file_sha256, replacing, write_bytes
 from scripts.errors import EnvironmentFailed, InputError
+from scripts.judging.openings import n_openings
 from scripts.prediction import check_out
 from scripts.run_dir import RunDir
 from scripts.temporary_files import temporary_file

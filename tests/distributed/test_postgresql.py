@@ -73,7 +73,7 @@ def test_every_call_of_a_study_lives_through_lost_connections(postgres):
         end_connections(postgres)
         assert study.start(Proposal({}, {}, {}), "random") == number
         end_connections(postgres)
-        study.note(f"result_{number}", number)
+        study.note(f"decision_{number}", {"kind": "continue", "trial": number, "split": 0, "epochs": 4})
     end_connections(postgres)
     assert [trial.number for trial in study.trials()] == list(range(10))
     assert len(study.attributes) == 11
@@ -88,13 +88,13 @@ def test_a_server_that_stays_away_is_told_of_and_given_up(postgres):
     postgres.stop("fast")
     try:
         with pytest.raises(EnvironmentFailed, match=r"unreachable for 4 s.*the same command goes on"):
-            study.note("result", 1)
+            study.note("data_fingerprint", "a")
     finally:
         postgres.start()
     assert len(told) == 1
-    assert "waiting for it, 4 s at most" in told[0]
-    study.note("result", 2)
-    assert study.attributes["result"] == 2
+    assert "waiting up to 4 s for it" in told[0]
+    study.note("data_fingerprint", "b")
+    assert study.attributes["data_fingerprint"] == "b"
     study.close()
 
 
