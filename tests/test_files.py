@@ -234,8 +234,12 @@ def test_a_folder_that_cannot_be_flushed_is_no_obstacle(failing, tmp_path):
 
 def test_an_unreadable_study_or_digest_after_a_bad_sector_is_the_machines(failing, finished_run, tmp_path):
     shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
-    for script, file in ((SCRIPTS[2], "study.db"), (SCRIPTS[2], "trials.json"), (SCRIPTS[4], "final_model.pkl")):
+    for script, file in ((SCRIPTS[2], "trials.json"), (SCRIPTS[4], "final_model.pkl")):
         done = run(script, tmp_path, "--fresh", environment=failing("read", "EIO", file))
         assert (done.returncode, len(done.stderr.splitlines())) == (5, 1), (file, done.stderr)
         assert "--fresh" not in done.stderr
     assert artifact(tmp_path, "best_config.json")
+    (tmp_path / "hyperparameter_tuning_results" / "trials.json").unlink()  # an interrupted search reads its study again
+    arguments = (SCRIPTS[0], tmp_path, "--config", finished_run.config, "--workers", 1)
+    done = run(*arguments, environment=failing("read", "EIO", "study.db"))
+    assert done.returncode == 5 and "study.db" in done.stderr and "--fresh" not in done.stderr, done.stderr
