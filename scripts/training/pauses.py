@@ -12,9 +12,8 @@ def outcome_at(run: TrainingRun, epochs: int) -> Outcome:
     spec, history = run.spec, run.history[:epochs]
     stopping = EarlyStopping(spec.patience, spec.min_delta)
     for report in history:
-        score = report.val_accuracy if spec.monitor == "val_accuracy" else report.val_loss
-        if score is not None:
-            stopping.update(report.epoch, -score if spec.monitor == "val_loss" else score)
+        if (score := report.score(spec.monitor)) is not None:
+            stopping.update(report.epoch, score)
     best, latest = history[(stopping.best_epoch or epochs) - 1], run.outcome
     return Outcome(
         state="complete",

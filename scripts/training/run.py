@@ -185,7 +185,7 @@ class TrainingRun:
             self._finish("failed", f"diverged in epoch {report.epoch}", "diverged")
             return
         if evaluated:
-            score = -loss if self.spec.monitor == "val_loss" else report.val_accuracy
+            score = report.score(self.spec.monitor)
             if score is not None and self.stopping.update(report.epoch, score):
                 self.best_weights = self._evaluated_weights()
         if report.epoch >= self.spec.epochs:

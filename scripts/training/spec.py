@@ -93,6 +93,12 @@ class EpochReport:
     duration_s: float
     examples_per_s: float
 
+    def score(self, monitor: Literal["val_accuracy", "val_loss"]) -> float | None:
+        """Return what early stopping compares, higher is better; None where the epoch was not evaluated."""
+        if monitor == "val_accuracy":
+            return self.val_accuracy
+        return None if self.val_loss is None else -self.val_loss
+
     def values(self) -> dict[str, Any]:
         """Plain values by name for people and artifacts; what is not finite, as in a diverged epoch, is None."""
         return {name: v if v is not None and math.isfinite(v) else None for name, v in asdict(self).items()}
