@@ -1,8 +1,8 @@
-"""The README tells what is there: its map of files is fresh, its snippets load and run, its commands exist."""
+"""Documents agree with the code: generated files are current, snippets load and run, commands and links exist."""
 
-import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -15,25 +15,12 @@ from scripts.config_files import load_experiment
 from tests.conftest import ROOT, SCRIPTS
 
 README = (ROOT / "README.md").read_text()
-PARTS = ("data", "leaks", "models", "training", "tuning", "execution", "joining", "object_storage", "evaluation")
-PARTS += ("judging", "reporting")
-FOLDERS = ("scripts", *(f"scripts/{name}" for name in PARTS), "benchmarks")
+GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))["documents"]()
 
 
-def expected_map():
-    """One line per module: its name and the first line of its docstring."""
-    lines = []
-    for folder in FOLDERS:
-        lines.append(f"{folder}/")
-        for path in sorted((ROOT / folder).glob("*.py")):
-            if path.name != "__init__.py":
-                first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].rstrip(".")
-                lines.append(f"    {path.name:<24}{first}")
-    return "\n".join(lines)
-
-
-def test_the_map_of_files_is_fresh():
-    assert expected_map() in README, f"the map in README.md should read:\n{expected_map()}"
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
+def test_generated_files_are_current(path):
+    assert path.read_text() == GENERATED[path], "run .venv/bin/python docs/generate.py"
 
 
 @pytest.mark.parametrize("snippet", re.findall(r"```yaml\n(.*?)```", README, re.S))
