@@ -30,6 +30,4 @@ def run(session: Session) -> None:
 
 
 if __name__ == "__main__":
-    command(
-        __doc__, "./run_extended_training.py --run-dir runs/first --top-n 5 --epochs 100", run, add_flags, joins=True
-    )
+    command(__doc__, "./run_extended_training.py --run-dir runs/first --top-n 5 --epochs 100", run, add_flags)

@@ -37,5 +37,4 @@ if __name__ == "__main__":
         "./run_final_training.py --run-dir runs/first --config runs/first/best_config.json",
         run,
         add_flags,
-        joins=True,
     )

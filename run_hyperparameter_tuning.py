@@ -55,6 +55,4 @@ def run(session: Session) -> None:
 
 
 if __name__ == "__main__":
-    command(
-        __doc__, "./run_hyperparameter_tuning.py --run-dir runs/first --set data.horizon=1", run, add_flags, joins=True
-    )
+    command(__doc__, "./run_hyperparameter_tuning.py --run-dir runs/first --set data.horizon=1", run, add_flags)

@@ -155,11 +155,6 @@ class Session:
         return given if isinstance(given, float) else None
 
     @property
-    def shares_work(self) -> bool:
-        """Whether further starts of the command on this run directory train for the first one."""
-        return self.storage is not None and self.arguments.execution is None
-
-    @property
     def workers(self) -> int:
         """Number of worker processes asked for: one a core, on GPUs a few for each, if nothing was."""
         if self.arguments.workers != "auto":
@@ -191,7 +186,6 @@ def command(
     run: Callable[[Session], None],
     add_flags: AddFlags = lambda flags: None,
     only_reads: Callable[[argparse.Namespace], bool] = lambda arguments: False,
-    joins: bool = False,
 ) -> NoReturn:
     """Parse the shared and own flags, hold the run directory, run, and end the process with the right exit code.
 
@@ -207,8 +201,6 @@ def command(
         Adds the command's own flags.
     only_reads : callable
         Whether a call with these arguments leaves the run directory alone, so that it need not be held, nor exist.
-    joins : bool
-        Whether it trains for another start of it that holds the run directory, where --storage lets them share work.
     """
     environment.enter()
     parser = make_parser(description or "", example, add_flags)
@@ -227,7 +219,7 @@ def command(
         check_folder()
         arguments = parser.parse_args()
         environment.check()
-        _run(arguments, run, arguments.dry_run or only_reads(arguments), answer, joins)
+        _run(arguments, run, arguments.dry_run or only_reads(arguments), answer)
     except BaseException as error:
         interruption.ignore()
         account_for(error, answer)
@@ -239,11 +231,7 @@ def command(
 
 
 def _run(
-    arguments: argparse.Namespace,
-    run: Callable[[Session], None],
-    only_reads: bool,
-    answer: dict[str, Any],
-    joins: bool,
+    arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool, answer: dict[str, Any]
 ) -> None:
     started = time.monotonic()
     if runs := getattr(arguments, "compare", None):
@@ -274,36 +262,17 @@ def _run(
         held.enter_context(remedies_spelled_out(session.run_dir.path, session.next_command))
         if only_reads:
             session.run_dir.check_files()
-            with interruption.work():
-                run(session)
-        elif _hold(session, joins and session.shares_work, held):
+        else:
+            held.enter_context(session.run_dir.locked())
             if note := file_system_note(session.run_dir.path):
                 session.say(f"note: {note}")
-            with interruption.work():
-                run(session)
+        with interruption.work():
+            run(session)
 
 
 def _no_flag(path: Path | str) -> str:
     """A path as an argument that begins with no dash, which a parser would take for a flag."""
     return f"./{path}" if str(path).startswith("-") else str(path)
-
-
-def _hold(session: Session, joins: bool, held: contextlib.ExitStack) -> bool:
-    """Hold the run directory, or join whoever does until it is free; False if that left nothing to do."""
-    from scripts.run_dir import InUse
-
-    while True:
-        try:
-            held.enter_context(session.run_dir.locked())
-        except InUse:
-            if not joins or session.arguments.fresh:
-                raise
-        else:
-            return True
-        from scripts.joining.worker import join
-
-        if join(session):
-            return False
 
 
 def _storage(arguments: argparse.Namespace) -> URL | None:

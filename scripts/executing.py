@@ -15,10 +15,8 @@ from scripts.execution.serial import SerialExecutor
 
 
 def kind(session: Session, most_runs: int) -> str:
-    """serial, processes, ray or sharing; where nothing was asked for, as many processes as are of use."""
+    """serial, processes or ray; where nothing was asked for, as many processes as are of use."""
     asked = session.arguments.execution
-    if session.shares_work:
-        return "sharing"
     if asked is None:
         return "serial" if min(session.workers, most_runs) == 1 else "processes"
     return str(asked)
@@ -61,12 +59,6 @@ def _made(
         from scripts.execution.processes import ProcessExecutor
 
         return ProcessExecutor(dataset, workers, tell=watch.tell)
-    if chosen == "sharing" and session.storage is not None:
-        from scripts.joining.board import new_board
-        from scripts.joining.executor import SharingExecutor
-
-        board = new_board(session.run_dir, session.storage, session.answer["command"], watch.warn)
-        return SharingExecutor(dataset, workers, board, tell=watch.tell)
     from scripts.execution.ray_connection import ray_connection
 
     address, config = session.arguments.ray_address, experiment.execution

@@ -44,8 +44,7 @@ def means(session: Session, most_runs: int) -> str:
     if session.arguments.execution == "ray":
         return f"Ray on {session.arguments.ray_address or 'this machine'}"
     workers = min(session.workers, most_runs)
-    others = ", and by every further start of this command" if session.shares_work else ""
-    return f"{workers} worker{'s' if workers > 1 else ''} on {session.device}{others}"
+    return f"{workers} worker{'s' if workers > 1 else ''} on {session.device}"
 
 
 def show_table(session: Session, table: Table) -> None:

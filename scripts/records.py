@@ -225,10 +225,9 @@ class BestConfig(Made):
 
 
 class StudyName(Record):
-    """study_on_server.json, and board.json with the phase: the name is also that of a folder."""
+    """study_on_server.json."""
 
     study_name: Annotated[str, Field(pattern=NAME_PATTERN)]
-    phase: str = ""
 
 
 RECORDS: Mapping[str, type[Record]] = {
@@ -239,7 +238,6 @@ RECORDS: Mapping[str, type[Record]] = {
     "final_training_results": Final,
     "evaluation_results": Evaluation,
     "study_on_server": StudyName,
-    "board": StudyName,
 }
 
 

@@ -48,7 +48,6 @@ class RunDir:
         self.openings = self.path / "test_openings.jsonl"
         self.events = self.path / "events.jsonl"
         self.placebo = self.path / "placebo"
-        self.joining = self.path / "joining"
         self.tensorboard = self.path / "tensorboard_logs"
 
     @contextmanager
@@ -64,7 +63,7 @@ class RunDir:
         """
         descriptor = self._lock_file()
         try:
-            if not self._try_lock(descriptor, fcntl.LOCK_EX):
+            if not self._try_lock(descriptor):
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
                 raise InUse(f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir")
             with environment_errors(self.path):
@@ -77,23 +76,15 @@ class RunDir:
         finally:
             os.close(descriptor)
 
-    def is_held(self) -> bool:
-        """Whether some process holds the run directory."""
-        descriptor = self._lock_file()
-        try:
-            return not self._try_lock(descriptor, fcntl.LOCK_SH)
-        finally:
-            os.close(descriptor)
-
     def _lock_file(self) -> int:
         with environment_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             return regular_descriptor(self.path / "run.lock", "", os.O_RDWR | os.O_CREAT)
 
-    def _try_lock(self, descriptor: int, kind: int) -> bool:
+    def _try_lock(self, descriptor: int) -> bool:
         """Lock the lock file; False if another process holds it. Without locks two commands would mix their results."""
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -113,7 +104,7 @@ class RunDir:
     def _remove_leftovers(self) -> None:
         """Remove temporary files that a killed command left, but none behind a link; only the lock's holder may."""
         phases = (self.tuning, self.extended, self.final)
-        others = (self.path, self.analysis, self.evaluation, self.joining)
+        others = (self.path, self.analysis, self.evaluation)
         for folder in (*others, *phases, *(phase / "checkpoints" for phase in phases)):
             if folder.resolve() == folder:
                 remove_abandoned(folder)

@@ -6,9 +6,7 @@ import importlib.util
 import multiprocessing
 import os
 import resource
-import shutil
 import signal
-import tempfile
 import time
 from pathlib import Path
 
@@ -29,14 +27,10 @@ from scripts.execution.serial import SerialExecutor
 from scripts.execution.server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
 from scripts.final_training import FinalTraining
-from scripts.joining.board import new_board
-from scripts.joining.executor import SharingExecutor
 from scripts.reporting.monitoring import Progress
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.run_dir import RunDir
 from scripts.training.run import TrainingRun
-from scripts.tuning.storage import server_url
-from tests.distributed.postgres import MISSING, PostgreSQL
 from tests.test_training import DATA, finished, spec
 
 SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
@@ -47,20 +41,16 @@ BEST = {"hyperparameters": {"width": 16, "batch_size": 64, "learning_rate": 5e-3
 EXECUTORS = ["serial", "processes"]
 if importlib.util.find_spec("ray"):
     EXECUTORS.append("ray")
-if importlib.util.find_spec("psycopg") and not MISSING:
-    EXECUTORS.append("sharing")
 
 
 @pytest.fixture(scope="module", params=EXECUTORS)
-def executor(request, tmp_path_factory):
+def executor(request):
     """Every executor must pass every test; two workers where it can have them."""
     with contextlib.ExitStack() as stack:
         if request.param == "serial":
             made = SerialExecutor(DATA)
         elif request.param == "processes":
             made = ProcessExecutor(DATA, 2)
-        elif request.param == "sharing":
-            made = SharingExecutor(DATA, 1, stack.enter_context(board(tmp_path_factory.mktemp("sharing"))))
         else:
             from scripts.execution.ray_connection import ray_connection
 
@@ -72,22 +62,8 @@ def executor(request, tmp_path_factory):
         yield made
 
 
-@contextlib.contextmanager
-def board(folder):
-    """A board on a server of its own; nobody else takes from it."""
-    data = Path(tempfile.mkdtemp(prefix="hyper-postgres-"))
-    server = PostgreSQL(data)
-    try:
-        yield new_board(RunDir(folder), server_url(server.url, from_command_line=False), "phase", print)
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(data)
-
-
 def end_worker_of(executor, name):
     """SIGKILL whoever trains run `name`."""
-    if isinstance(executor, SharingExecutor):
-        executor = executor._local
     if isinstance(executor, ProcessExecutor):
         process = next(w.process.pid for w in executor._workers if name in w.given.tasks)
     else:

@@ -7,8 +7,8 @@ import pytest
 
 from scripts.artifacts import write_json
 from scripts.errors import InputError
-from scripts.joining.board import board_name
 from scripts.run_dir import RunDir
+from scripts.tuning.storage import place_of_study, server_url
 from tests.conftest import ROOT, run
 from tests.signed import edit_json, edit_tensors
 
@@ -128,11 +128,12 @@ def test_a_family_with_another_name_than_a_plain_one_is_not_repeated(received, f
 
 
 @pytest.mark.parametrize("name", ["../../mine", "/tmp", "", ".", "a/b", "x\n", None, 3, ["x"]])
-def test_a_board_whose_name_is_not_a_plain_one_is_refused(tmp_path, name):
-    (tmp_path / "joining").mkdir()
-    write_json(tmp_path / "joining" / "board.json", {"study_name": name, "phase": "x"})
-    with pytest.raises(InputError, match=r"study_name.*board|board.*study_name"):
-        board_name(RunDir(tmp_path), None)
+def test_a_study_whose_name_is_not_a_plain_one_is_refused(tmp_path, name):
+    run_dir = RunDir(tmp_path)
+    run_dir.tuning.mkdir()
+    write_json(run_dir.study_on_server, {"study_name": name})
+    with pytest.raises(InputError, match=r"study_name.*study_on_server|study_on_server.*study_name"):
+        place_of_study(run_dir, server_url("postgresql+psycopg://hyper@127.0.0.1/hyper", from_command_line=True))
 
 
 def test_modules_of_the_current_directory_are_not_imported(tmp_path, tiny_config):

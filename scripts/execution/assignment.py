@@ -54,7 +54,7 @@ class Assignment:
             if update.report:
                 self.epochs[update.name] = update.report.epoch
 
-    def lost(self, why: str, kind: FailureKind = "worker_killed") -> list[Update]:
+    def lost(self, why: str, kind: FailureKind) -> list[Update]:
         """The worker died; the tasks as failed if that happened too often, empty while they go on elsewhere."""
         self.deaths, self.silent_s = self.deaths + 1, 0.0
         if self.deaths <= _RETRIES:

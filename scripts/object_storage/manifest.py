@@ -20,7 +20,7 @@ from scripts.object_storage.bucket import Bucket, Version
 MANIFEST = ".hyper/manifest.json"
 OBJECTS = ".hyper/objects"
 _FORM = 1
-_NOT_BY_NAME = {"checkpoints", "joining", "tensorboard_logs"}
+_NOT_BY_NAME = {"checkpoints", "tensorboard_logs"}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 

@@ -10,13 +10,11 @@ import functools
 import secrets
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import ExceptionContext
@@ -130,16 +128,8 @@ def is_locked(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def open_server(server: Server, heartbeat_s: int | None = None, grace_s: int | None = None) -> RDBStorage:
+def open_server(server: Server) -> RDBStorage:
     """Storage on a PostgreSQL server, with a pool of connections that are tested before they are used.
-
-    Parameters
-    ----------
-    server : Server
-    heartbeat_s : int or None
-        Seconds between two signs of life of whoever works on a trial; None for none.
-    grace_s : int or None
-        Seconds without one after which it is taken for dead.
 
     Raises
     ------
@@ -151,11 +141,7 @@ def open_server(server: Server, heartbeat_s: int | None = None, grace_s: int | N
     options = {"creator": _connector(server), "pool_size": 2, "max_overflow": 2, "pool_pre_ping": True}
     for left in range(4, -1, -1):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
-                storage = RDBStorage(
-                    "postgresql+psycopg://", options, heartbeat_interval=heartbeat_s, grace_period=grace_s
-                )
+            storage = RDBStorage("postgresql+psycopg://", options)
             break
         except (IntegrityError, ProgrammingError):  # another command makes the same tables now
             if not left:

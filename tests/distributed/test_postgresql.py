@@ -66,6 +66,24 @@ def test_a_run_goes_on_through_two_restarts_of_the_server(postgres, environment,
     assert without_times(artifact(tmp_path / "server", TRIALS)) == without_times(artifact(tmp_path / "file", TRIALS))
 
 
+def test_a_second_start_on_a_run_directory_is_refused(environment, tiny_config, tmp_path):
+    arguments = ["--config", tiny_config, "--workers", 1, *LONG]
+    first = subprocess.Popen(
+        command(SCRIPTS[0], tmp_path, *arguments),
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for(tmp_path / "hyperparameter_tuning_results" / "study_on_server.json", 120)
+    second = run(SCRIPTS[0], tmp_path, *arguments, environment=environment)
+    first.terminate()
+    first.communicate()
+    assert first.returncode == 130
+    assert second.returncode == 2
+    assert second.stderr.count("\n") == 1
+    assert f"in use by pid {first.pid}" in second.stderr
+
+
 def test_every_call_of_a_study_lives_through_lost_connections(postgres):
     """Also one after whose commit the answer was lost: the trial is there once."""
     study = TrialStudy(Server("hyper-lost", server_url(postgres.url, from_command_line=False)), {"config_hash": "a"})
