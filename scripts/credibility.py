@@ -76,7 +76,7 @@ def judge_search(
         "n_comparable": rivals.shape[1],
         "scores": scores,
         # Counts, which are exact: rounded shares would break ties at random.
-        "pbo": probability_of_backtest_overfitting(rivals.to_numpy(), _BLOCKS).pbo,
+        "pbo": probability_of_backtest_overfitting(rivals.to_numpy(), _BLOCKS),
         "deflated_sharpe": _deflated_sharpe(ledger),
     }
 

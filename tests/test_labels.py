@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scripts.config import DataConfig
 from scripts.data.features import MAX_HALT, index_bars
-from scripts.data.labels import Labels, find_touches, first_touch, market_labels
+from scripts.data.labels import Labels, find_touches, market_labels
 from scripts.errors import InputError
 from tests.reference_cases import reference_cases
 
@@ -75,7 +75,7 @@ def test_barriers_equal_the_reference() -> None:
     ):
         quotes = {k: np.array(inputs[k], float) for k in ("open", "high", "low", "close")}
         width = np.array([np.nan if w is None else w for w in inputs["width"]])
-        side = first_touch(quotes, width, horizon, index_bars(frame_of(quotes)))
+        side = find_touches(quotes, width, horizon, index_bars(frame_of(quotes))).side
         assert [None if np.isnan(s) else int(s) for s in side][: len(expected)] == expected
 
 
@@ -83,7 +83,7 @@ def test_barriers_of_closes_alone_equal_the_reference() -> None:
     case = vector("triple_barrier_closes_only")
     close = np.array(case["inputs"]["close"])
     quotes = {**dict.fromkeys(("high", "low", "close"), close), "open": np.full(len(close), np.nan)}
-    side = first_touch(quotes, np.full(len(close), 0.02), 3, index_bars(frame_of({"close": close})))
+    side = find_touches(quotes, np.full(len(close), 0.02), 3, index_bars(frame_of({"close": close}))).side
     assert [None if np.isnan(s) else int(s) for s in side] == case["expected"]
 
 
@@ -94,7 +94,7 @@ def test_touching_a_barrier_exactly_counts() -> None:
         "low": np.array([100.0, 100, 50, 100]),
         "close": np.array([100.0, 100, 100, 100]),
     }
-    side = first_touch(quotes, np.full(4, 0.5), 1, index_bars(frame_of(quotes)))
+    side = find_touches(quotes, np.full(4, 0.5), 1, index_bars(frame_of(quotes))).side
     np.testing.assert_array_equal(side, [1.0, -1.0, 0.0, np.nan])
 
 
@@ -107,7 +107,7 @@ def test_barriers_are_as_wide_as_the_trailing_volatility_of_the_horizon() -> Non
         rms = (np.log(close).diff() ** 2).rolling(20).mean() ** 0.5
         quotes = {k: part[k].to_numpy() for k in ("open", "high", "low", "close")}
         width = (scale * rms * np.sqrt(horizon)).to_numpy()
-        side = first_touch(quotes, width, horizon, index_bars(part.reset_index(drop=True)))
+        side = find_touches(quotes, width, horizon, index_bars(part.reset_index(drop=True))).side
         assert with_none(labels.y[part.index]) == [None if np.isnan(s) else int(s) + 1 for s in side]
         move = (close / close.shift(horizon) - 1).to_numpy()
         known = ~np.isnan(width)
@@ -159,24 +159,17 @@ def test_a_regime_does_not_read_the_ticker_before() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(KINDS), row=st.integers(0, 79))
-def test_a_label_depends_on_the_bars_it_names_alone(seed: int, kind: tuple[str, int], row: int) -> None:
+def test_a_label_depends_on_its_look_back_and_horizon_alone(seed: int, kind: tuple[str, int], row: int) -> None:
     frame = random_market(seed)
     labels, bars = label(frame, *kind), index_bars(frame)
     if labels.y[row] < 0:
-        assert (labels.label_start[row], labels.label_end[row]) == (-1, -1)
+        assert labels.label_end[row] == -1
         return
-    assert labels.label_start[row] <= bars.date[row] < labels.label_end[row] == bars.date[row] + kind[1]
-    outside = (bars.date < labels.label_start[row]) | (bars.date > labels.label_end[row])
+    assert bars.date[row] < labels.label_end[row] == bars.date[row] + kind[1]
+    outside = (bars.date <= bars.date[row] - labels.lookback) | (bars.date > labels.label_end[row])
     changed = frame.copy()
     changed.loc[outside, ["open", "high", "low", "close"]] *= 3.0
     assert label(changed, *kind).y[row] == labels.y[row]
-
-
-@pytest.mark.parametrize(("kind", "reads_back"), list(zip(KINDS, [0, 0, 20, 14], strict=True)))
-def test_a_label_names_the_first_bar_it_reads(kind: tuple[str, int], reads_back: int) -> None:
-    labels = label(random_market(6), *kind)
-    defined = np.flatnonzero(labels.y[:80] >= 0)
-    assert np.array_equal(labels.label_start[defined], defined - reads_back)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,9 +13,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from scripts.evaluation.baselines import best_naive, naive_accuracies, naive_predictions
 from scripts.evaluation.metrics import (
-    accuracy,
     auc,
-    auc_by_class,
     auc_by_row,
     average_precision,
     balanced_accuracy,
@@ -29,7 +27,6 @@ from scripts.evaluation.metrics import (
     mcc,
     reliability,
     reliability_bins,
-    skill_score,
 )
 from tests.reference_cases import assert_agrees, reference_cases
 
@@ -44,11 +41,9 @@ def both(p_up: Any) -> np.ndarray:
 def every_metric(y: np.ndarray, p: np.ndarray) -> dict[str, Any]:
     predicted = p.argmax(axis=1)
     return {
-        "accuracy": accuracy(y, p),
         "balanced_accuracy": balanced_accuracy(y, predicted),
         "mcc": mcc(y, predicted),
         "auc": auc(y, p),
-        "auc_by_class": auc_by_class(y, p),
         "auc_macro": auc(y, p),
         "log_loss": log_loss(y, p),
         "brier": brier(y, p),
@@ -80,13 +75,11 @@ def degenerate(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def skill_against_prior(inputs: dict[str, Any]) -> dict[str, Any]:
-    y, p = np.array(inputs["y"]), np.array(inputs["p"])
+    y = np.array(inputs["y"])
     prior = np.tile(inputs["training_shares"], (len(y), 1))
     return {
         "log_loss_of_prior": log_loss(y, prior),
-        "log_loss_skill": skill_score(log_loss(y, p), log_loss(y, prior)),
         "brier_of_prior": brier(y, prior),
-        "brier_skill": skill_score(brier(y, p), brier(y, prior)),
     }
 
 
@@ -112,7 +105,6 @@ def temperature(inputs: dict[str, Any]) -> dict[str, Any]:
         "temperature": fitted,
         "log_loss_before": log_loss(y, softmax(logits, axis=1)),
         "log_loss_after": log_loss(y, scaled),
-        "accuracy": accuracy(y, scaled),
     }
 
 
@@ -182,7 +174,7 @@ def test_metrics_lie_in_their_ranges_and_agree_with_each_other(seed: int, n: int
     predicted = p.argmax(axis=1)
     matrix = confusion(y, predicted, n_classes)
     assert matrix.sum() == n
-    assert accuracy(y, p) == pytest.approx(np.trace(matrix) / n)
+    assert np.mean(predicted == y) == pytest.approx(np.trace(matrix) / n)
     assert (matrix.sum(axis=1) == np.bincount(y, minlength=n_classes)).all()
     assert 0 <= brier(y, p) <= 2
     assert -1 <= mcc(y, predicted) <= 1
@@ -202,7 +194,7 @@ def test_confusion_counts_true_classes_by_row() -> None:
 
 def test_metrics_without_rows_are_undefined() -> None:
     y, p = np.empty(0, dtype=int), np.empty((0, 2))
-    assert [metric(y, p) for metric in (accuracy, log_loss, brier, auc, ece)] == [None] * 5
+    assert [metric(y, p) for metric in (log_loss, brier, auc, ece)] == [None] * 4
     assert [metric(y, y) for metric in (balanced_accuracy, mcc)] == [None] * 2
 
 

@@ -37,18 +37,16 @@ class BarIndex:
         Position of the row's ticker in `tickers`.
     dates : ndarray of datetime64, shape (n_dates,)
         All dates of all tickers, ascending.
-    segment : ndarray of int64, shape (n_rows,)
-        Number of the run of bars of one ticker without more than `MAX_HALT` missing dates between two of them.
-        Features, labels and windows never cross a segment. With a single ticker the calendar has no missing dates.
     first_row, last_row : ndarray of int64, shape (n_rows,)
-        First and last row of the row's segment.
+        First and last row of the row's segment, the run of bars of one ticker without more than `MAX_HALT` missing
+        dates between two of them. Features, labels and windows never cross a segment. With a single ticker the calendar
+        has no missing dates.
     """
 
     date: np.ndarray
     ticker: np.ndarray
     tickers: tuple[str, ...]
     dates: np.ndarray
-    segment: np.ndarray
     first_row: np.ndarray
     last_row: np.ndarray
 
@@ -106,7 +104,6 @@ def index_bars(frame: pd.DataFrame) -> BarIndex:
         ticker=ticker,
         tickers=tuple(map(str, tickers)),
         dates=np.asarray(dates),
-        segment=np.repeat(np.arange(len(starts)), lengths),
         first_row=np.repeat(starts, lengths),
         last_row=np.repeat(starts + lengths - 1, lengths),
     )

@@ -31,9 +31,9 @@ class Labels:
     y : ndarray of int64, shape (n_rows,)
         Position in `classes`, -1 where not defined.
     classes : tuple of str
-    label_start, label_end : ndarray of int64, shape (n_rows,)
-        Calendar positions of the first and the last bar that the label reads, -1 where not defined. A label that takes
-        the last price of its history ends on the date from which that counts as ended.
+    label_end : ndarray of int64, shape (n_rows,)
+        Calendar position of the last bar that the label reads, -1 where not defined. A label that takes the last price
+        of its history ends on the date from which that counts as ended.
     lookback : int
         Bars that the label's definition, its naive rule and its features read backwards, the row's own included.
     forward_return : ndarray of float64, shape (n_rows,)
@@ -53,7 +53,6 @@ class Labels:
 
     y: np.ndarray
     classes: tuple[str, ...]
-    label_start: np.ndarray
     label_end: np.ndarray
     lookback: int
     forward_return: np.ndarray
@@ -66,13 +65,12 @@ class Labels:
 
 @dataclass(frozen=True)
 class _Definition:
-    """One kind of label: classes (-1 unknown) and the bars it reads behind and ahead of a row."""
+    """One kind of label: classes (-1 unknown) and the bars it reads."""
 
     y: np.ndarray
     classes: tuple[str, ...]
     positions: tuple[float, ...]
     persistence: np.ndarray
-    reads_back: int  # bars before the row that the label reads
     lookback: int
     features: dict[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -95,14 +93,12 @@ def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> La
     kinds = {"triple_barrier": _triple_barrier, "volatility_regime": _volatility_regime}
     definition = kinds.get(config.label, _direction)(frame, bars, config)
     row, defined = np.arange(len(frame)), definition.y >= 0
-    start = bars.date[np.maximum(row - definition.reads_back, bars.first_row)]
     last = row + config.horizon + definition.delay
     end = np.where(last > bars.last_row, _date_known_ended(bars), bars.date[np.minimum(last, bars.last_row)])
     forward_return, return_notes = _forward_return(frame, bars, config.fill)
     return Labels(
         y=definition.y,
         classes=definition.classes,
-        label_start=np.where(defined, start, -1),
         label_end=np.where(defined, end, -1),
         lookback=definition.lookback,
         forward_return=forward_return,
@@ -114,28 +110,6 @@ def market_labels(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> La
     )
 
 
-def first_touch(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, bars: BarIndex) -> np.ndarray:
-    """Find the barrier that each row's price touches first; see `_triple_barrier` for the rule.
-
-    Parameters
-    ----------
-    quotes : dict of str to ndarray of float64, shape (n_rows,)
-        "open", "high", "low" and "close"; NaN opens decide nothing.
-    width : ndarray of float64, shape (n_rows,)
-        Distance of both barriers as a fraction of the close, positive; NaN where there is none.
-    horizon : int
-        Bars looked at, at least 1.
-    bars : BarIndex
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows,)
-        -1.0 lower, 0.0 neither, 1.0 upper; NaN without a width or with fewer than `horizon` bars ahead. In a history
-        that ended the last bar takes the place of the missing ones.
-    """
-    return find_touches(quotes, width, horizon, bars).side
-
-
 @dataclass(frozen=True)
 class Touches:
     """Barriers touched first; every array of shape (n_rows,).
@@ -143,7 +117,8 @@ class Touches:
     Attributes
     ----------
     side : ndarray of float64
-        As `first_touch`.
+        -1.0 lower, 0.0 neither, 1.0 upper; NaN without a width or with fewer than `horizon` bars ahead. In a history
+        that ended the last bar takes the place of the missing ones.
     after : ndarray of int64
         Bars from the row to the one of the touch; without one the horizon, or to the last bar of an ended history.
     price : ndarray of float64
@@ -160,7 +135,18 @@ class Touches:
 
 
 def find_touches(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int, bars: BarIndex) -> Touches:
-    """Find the barrier that each row's price touches first, when, and at what price; arguments as `first_touch`."""
+    """Find the barrier that each row's price touches first, when, and at what price, by the rule of `_triple_barrier`.
+
+    Parameters
+    ----------
+    quotes : dict of str to ndarray of float64, shape (n_rows,)
+        "open", "high", "low" and "close"; NaN opens decide nothing.
+    width : ndarray of float64, shape (n_rows,)
+        Distance of both barriers as a fraction of the close, positive; NaN where there is none.
+    horizon : int
+        Bars looked at, at least 1.
+    bars : BarIndex
+    """
     close = quotes["close"]
     upper, lower = close * (1 + width), close * (1 - width)
     left, ended = bars.last_row - np.arange(len(close)), _date_known_ended(bars) >= 0
@@ -208,7 +194,7 @@ def _direction(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Defi
     before = _bars_off(close, -k, bars)
     persistence = np.where(np.isnan(before), -1, close > before)
     notes = _note_of_ties(int(tie.sum()), int(known.sum()), config)
-    return _Definition(y, ("down", "up"), (-1.0, 1.0), persistence, 0, k + 1, notes=notes, delay=delay)
+    return _Definition(y, ("down", "up"), (-1.0, 1.0), persistence, k + 1, notes=notes, delay=delay)
 
 
 def _note_of_ties(n_ties: int, n_known: int, config: DataConfig) -> tuple[str, ...]:
@@ -246,7 +232,6 @@ def _triple_barrier(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> 
         ("down", "timeout", "up"),
         (-1.0, 0.0, 1.0),
         persistence,
-        BARRIER_VOLATILITY_WINDOW,
         lookback,
         notes=notes,
         touches=touches,
@@ -276,7 +261,7 @@ def _volatility_regime(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) 
             f" the value known today; set data.horizon to {REGIME_VOLATILITY_WINDOW} to predict unknown returns alone",
         )
     features = {"volatility_to_median": ratio.astype(np.float32)}
-    return _Definition(y, ("calm", "turbulent"), (1.0, 0.0), persistence, lookback - 1, lookback, features, notes)
+    return _Definition(y, ("calm", "turbulent"), (1.0, 0.0), persistence, lookback, features, notes)
 
 
 def _forward_return(frame: pd.DataFrame, bars: BarIndex, fill: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -21,30 +21,6 @@ def expected_maximum_of_normals(n: float) -> float:
     return float(value) if n > 1 else 0.0
 
 
-def best_of_n_inflation(error_sd: float, n_trials: float, correlation: float = 0.0) -> float:
-    """Expected excess of the best observed score over its true value when all trials are equally good.
-
-    Parameters
-    ----------
-    error_sd : float
-        Standard error of one score: sqrt(p (1 - p) / n) for an accuracy over independent rows; on a panel the date
-        bootstrap's.
-    n_trials : float
-    correlation : float
-        Mean correlation of the trials' errors, in [0, 1]; trials scored on the same rows share much of their error.
-    """
-    return error_sd * math.sqrt(1.0 - correlation) * expected_maximum_of_normals(n_trials)
-
-
-def inflation_of_winner(true_sd: float, error_sd: float, n_trials: float) -> float:
-    """Expected error of the winner when true scores differ with `true_sd`: m_N s^2 / sqrt(tau^2 + s^2).
-
-    `error_sd` is that of the part of the error that differs between trials, sd sqrt(1 - correlation).
-    """
-    spread = math.hypot(true_sd, error_sd)
-    return expected_maximum_of_normals(n_trials) * error_sd**2 / spread if spread > 0.0 else 0.0
-
-
 def winner_shrinkage(scores: np.ndarray, error_sd: float) -> float:
     """Share in [0, 1] of its lead over the mean that the winner keeps: 1 - s^2 / S^2 (James and Stein 1961).
 
@@ -53,7 +29,7 @@ def winner_shrinkage(scores: np.ndarray, error_sd: float) -> float:
     scores : ndarray, shape (n_trials,)
         Observed scores of at least two trials; S^2 is their variance (ddof 1).
     error_sd : float
-        As in `inflation_of_winner`.
+        Standard error of the part of a score that differs between trials.
     """
     variance = float(np.var(scores, ddof=1))
     return max(0.0, 1.0 - error_sd**2 / variance) if variance > 0.0 else 0.0

@@ -1,76 +1,20 @@
 """Block bootstrap over whole dates of a panel, and the block length that the data ask for.
 
-A resample is a vector of multiplicities: how often each date is drawn. All rows of a date are drawn together, so that
-neither the dependence between the tickers of a date nor, through the blocks, that between dates is lost.
-Sources: Politis and Romano 1992 (circular blocks) and 1994 (stationary), Politis and White 2004 with the correction of
-Patton, Politis and White 2009 (block length).
+All rows of a date are drawn together, so that neither the dependence between the tickers of a date nor, through the
+blocks, that between dates is lost. Sources: Politis and Romano 1992 (circular blocks), Politis and White 2004 with the
+correction of Patton, Politis and White 2009 (block length).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-BlockKind = Literal["circular", "stationary"]
 _AT_ONCE = 8  # resamples per product: reads the table less often, and stays small in memory
 
 LEAST_BLOCKS = 10  # of dates that a decision may rest on; fewer show too little of how an estimate varies
-
-
-def circular_indices(starts: np.ndarray, block_length: int, n: int) -> np.ndarray:
-    """Dates of a circular resample: blocks from `starts` on, wrapping at n, the last one cut; int of shape (n,)."""
-    if block_length == 1:
-        return np.asarray(starts)[:n]
-    blocks = np.asarray(starts)[:, None] + np.arange(block_length)
-    return blocks.ravel()[:n] % n
-
-
-def stationary_indices(uniforms: np.ndarray, fresh_starts: np.ndarray, restart_probability: float) -> np.ndarray:
-    """Dates of a stationary resample: a fresh start where u <= p, else the date after the last one, wrapping at n.
-
-    Parameters
-    ----------
-    uniforms : ndarray of float, shape (n,)
-        In [0, 1); the first date is always a fresh start.
-    fresh_starts : ndarray of int, shape (n,)
-        Date taken where a block starts at this place.
-    restart_probability : float
-        1 / mean block length.
-    """
-    n = len(uniforms)
-    place = np.arange(n)
-    starts = np.asarray(uniforms) <= restart_probability
-    starts[:1] = True
-    last = np.maximum.accumulate(np.where(starts, place, 0))
-    return (np.asarray(fresh_starts)[last] + place - last) % n
-
-
-def resample_weights(
-    n: int, block_length: float, n_resamples: int, rng: np.random.Generator, kind: BlockKind = "circular"
-) -> Iterator[np.ndarray]:
-    """How often each of `n` dates is drawn, int of shape (n,) with sum n, one vector per resample.
-
-    Parameters
-    ----------
-    n : int
-        Number of dates.
-    block_length : float
-        Dates per block, at least 1; rounded up for circular blocks, the mean for stationary ones.
-    n_resamples : int
-    rng : numpy.random.Generator
-    kind : {"circular", "stationary"}
-    """
-    whole = math.ceil(block_length)
-    for _ in range(n_resamples):
-        if kind == "circular":
-            indices = circular_indices(rng.integers(n, size=math.ceil(n / whole)), whole, n)
-        else:
-            indices = stationary_indices(rng.random(n), rng.integers(n, size=n), 1.0 / block_length)
-        yield np.bincount(indices, minlength=n)
 
 
 def date_bootstrap(
@@ -81,7 +25,6 @@ def date_bootstrap(
     min_block: float = 1,
     *,
     rng: np.random.Generator,
-    kind: BlockKind = "circular",
 ) -> np.ndarray:
     """Resampled means over rows, from per-date sums; float64 of shape (n_resamples, q).
 
@@ -100,19 +43,16 @@ def date_bootstrap(
     min_block : float
         Least block length, the label horizon in dates.
     rng : numpy.random.Generator
-    kind : {"circular", "stationary"}
     """
     sums, counts = np.asarray(sums, dtype=np.float64).reshape(len(counts), -1), np.asarray(counts, dtype=np.float64)
     if block_length is None:
-        block = max(ratio_block_length(column, counts, min_block, kind) for column in sums.T)
+        block = max(ratio_block_length(column, counts, min_block) for column in sums.T)
     else:
         block = max(block_length, min_block)
     table = np.column_stack([sums, counts])
     totals = _independent_totals(table, n_resamples, rng) if block == 1.0 else None
-    if totals is None and kind == "circular":
+    if totals is None:
         totals = _circular_totals(table, math.ceil(block), n_resamples, rng)
-    elif totals is None:
-        totals = np.array([weights @ table for weights in resample_weights(len(counts), block, n_resamples, rng, kind)])
     return totals[:, :-1] / totals[:, -1:]
 
 
@@ -193,17 +133,14 @@ def optimal_block_lengths(x: np.ndarray) -> BlockLengths:
     return BlockLengths(length(2.0 * spectrum**2), length(4.0 / 3.0 * spectrum**2), bandwidth)
 
 
-def ratio_block_length(
-    sums: np.ndarray, counts: np.ndarray, min_block: float = 1, kind: BlockKind = "circular"
-) -> float:
+def ratio_block_length(sums: np.ndarray, counts: np.ndarray, min_block: float = 1) -> float:
     """Dates per block for the ratio sum(sums) / sum(counts) of per-date values of shape (n_dates,).
 
     The series judged is the date's share in the error of the ratio, sums - ratio x counts; where all dates have the
-    same number of rows it differs from the daily means by a constant and a factor only. At least `min_block` and 1;
-    a circular length is rounded up.
+    same number of rows it differs from the daily means by a constant and a factor only. A whole number, at least
+    `min_block` and 1.
     """
-    lengths = optimal_block_lengths(sums - sums.sum() / counts.sum() * counts)
-    found = float(math.ceil(lengths.circular)) if kind == "circular" else lengths.stationary
+    found = float(math.ceil(optimal_block_lengths(sums - sums.sum() / counts.sum() * counts).circular))
     # A single block would show no variation at all, so that none is longer than half of the dates.
     return max(1.0, min(max(found, float(min_block)), math.ceil(len(counts) / 2)))
 

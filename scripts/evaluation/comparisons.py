@@ -9,9 +9,7 @@ from typing import Literal
 
 import numpy as np
 from arch.bootstrap import MCS
-from scipy.stats import binom, chi2, norm, t
-
-from scripts.evaluation.metrics import placements
+from scipy.stats import binom, t
 
 Kernel = Literal["rectangular", "bartlett"]
 
@@ -65,29 +63,6 @@ def corrected_standard_error(sd: float, n_splits: int, test_over_train: float | 
     return sd * math.sqrt(1.0 / n_splits + float(np.mean(test_over_train)))
 
 
-def one_standard_error_rule(
-    fold_scores: np.ndarray, n_parameters: np.ndarray, test_over_train: float | np.ndarray = 0.0
-) -> int:
-    """Row of the smallest model that cannot be told from the best (Breiman et al. 1984, section 3.4.3).
-
-    Candidates lie within one standard error of the best mean; among them fewest parameters, then highest mean, then
-    first.
-
-    Parameters
-    ----------
-    fold_scores : ndarray, shape (n_models, n_folds)
-        Higher is better; at least two folds.
-    n_parameters : ndarray of int, shape (n_models,)
-    test_over_train : float or ndarray
-        As in `corrected_resampled_ttest`; 0 is the rule as published, 1 / (k - 1) corrects its standard error.
-    """
-    means = fold_scores.mean(axis=1)
-    best = int(means.argmax())
-    se = corrected_standard_error(float(np.std(fold_scores[best], ddof=1)), fold_scores.shape[1], test_over_train)
-    candidates = np.flatnonzero(means >= means[best] - se)
-    return min((int(k) for k in candidates), key=lambda k: (n_parameters[k], -means[k], k))
-
-
 @dataclass(frozen=True)
 class DieboldMariano:
     """Statistic and two-sided p of equal expected loss, the long-run variance and the kernel it was found with."""
@@ -133,81 +108,23 @@ def diebold_mariano(differences: np.ndarray, horizon: int, kernel: Kernel | None
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar statistics on the discordant rows; they take rows as independent, so that on a panel p is too small.
+    """McNemar test on the discordant rows; it takes rows as independent, so that on a panel p is too small.
 
     Attributes
     ----------
-    chi2, chi2_corrected : float
-        (b - c)^2 / (b + c), and with Edwards' continuity correction, which is left out where b = c.
-    p_exact, p_corrected, p_mid : float
-        Two-sided: binomial, from chi2_corrected, and mid-p (Fagerland, Lydersen and Laake 2013).
+    p_exact, p_mid : float
+        Two-sided: binomial, and mid-p (Fagerland, Lydersen and Laake 2013).
     """
 
-    chi2: float
-    chi2_corrected: float
     p_exact: float
-    p_corrected: float
     p_mid: float
 
 
 def mcnemar(only_model_right: int, only_naive_right: int) -> McNemar:
     """Compare two classifiers by the rows on which only one of them is right; without any such row p is 1."""
     least, n = min(only_model_right, only_naive_right), only_model_right + only_naive_right
-    gap = abs(only_model_right - only_naive_right)
-    plain = gap**2 / n if n else 0.0
-    corrected = max(0, gap - 1) ** 2 / n if n else 0.0
     exact = min(1.0, 2.0 * float(binom.cdf(least, n, 0.5)))
-    mid = exact - float(binom.pmf(least, n, 0.5)) if n else 1.0
-    return McNemar(plain, corrected, exact, float(chi2.sf(corrected, 1)), mid)
-
-
-@dataclass(frozen=True)
-class DeLong:
-    """AUCs of two scores on the same rows; rows are taken as independent, so that on a panel the s.e. is too small.
-
-    Attributes
-    ----------
-    auc : ndarray, shape (2,)
-    covariance : ndarray, shape (2, 2)
-        Of the two AUCs.
-    ci95 : ndarray, shape (2, 2)
-        Low and high of each AUC, normal approximation, not cut to [0, 1].
-    difference, se_difference : float
-        First minus second.
-    z, p_two_sided : float or None
-        None if the standard error is 0.
-    """
-
-    auc: np.ndarray
-    covariance: np.ndarray
-    ci95: np.ndarray
-    difference: float
-    se_difference: float
-    z: float | None
-    p_two_sided: float | None
-
-
-def delong(y: np.ndarray, score_a: np.ndarray, score_b: np.ndarray) -> DeLong:
-    """Compare two AUCs by placements, ties counting half (DeLong, DeLong and Clarke-Pearson 1988).
-
-    Parameters
-    ----------
-    y : ndarray of 0 and 1, shape (n,)
-        At least two rows of each class.
-    score_a, score_b : ndarray of float, shape (n,)
-        Higher means class 1.
-    """
-    positive = np.asarray(y) == 1
-    place = np.vstack([placements(positive, score) for score in (score_a, score_b)])
-    auc = place[:, positive].mean(axis=1)
-    covariance = np.cov(place[:, positive]) / positive.sum() + np.cov(place[:, ~positive]) / (~positive).sum()
-    se = np.sqrt(covariance.diagonal())
-    half = float(norm.ppf(0.975)) * se
-    difference = float(auc[0] - auc[1])
-    se_difference = math.sqrt(max(0.0, float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1])))
-    z = difference / se_difference if se_difference > 0.0 else None
-    p = None if z is None else float(2.0 * norm.sf(abs(z)))
-    return DeLong(auc, covariance, np.column_stack([auc - half, auc + half]), difference, se_difference, z, p)
+    return McNemar(exact, exact - float(binom.pmf(least, n, 0.5)) if n else 1.0)
 
 
 @dataclass(frozen=True)

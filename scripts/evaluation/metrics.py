@@ -17,11 +17,6 @@ from scipy.special import logsumexp, softmax
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
-def accuracy(y: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Share of rows whose first largest probability is that of the label, in [0, 1]; None without rows."""
-    return float(np.mean(probabilities.argmax(axis=1) == y)) if len(y) else None
-
-
 def confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
     """Row counts, int64 of shape (n_classes, n_classes): true class by row, predicted class by column."""
     cells = np.asarray(y, dtype=np.int64) * n_classes + np.asarray(predicted, dtype=np.int64)
@@ -71,11 +66,6 @@ def brier(y: np.ndarray, probabilities: np.ndarray) -> float | None:
     return float(np.mean(np.sum(error**2, axis=1))) if len(y) else None
 
 
-def skill_score(score: float, reference: float) -> float | None:
-    """1 - score / reference for scores that are better when lower: 1 is perfect, 0 no better than the reference."""
-    return 1.0 - score / reference if reference else None
-
-
 def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Share of the other side that each row is ordered rightly against, ties half (DeLong et al. 1988).
 
@@ -104,12 +94,6 @@ def _ranks(score: np.ndarray) -> np.ndarray:
     return pd.Series(score).rank().to_numpy()
 
 
-def auc_by_class(y: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
-    """AUC of each class against all others; None for a class that no row or every row has."""
-    areas = [_area(y == k, probabilities[:, k]) for k in range(probabilities.shape[1])]
-    return [None if area is None else area[0] for area in areas]
-
-
 def auc(y: np.ndarray, probabilities: np.ndarray) -> float | None:
     """Area under the ROC curve in [0, 1]; None where it is undefined.
 
@@ -128,18 +112,18 @@ def auc_by_row(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray | None:
     """
     classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
     areas = [_area(y == k, probabilities[:, k]) for k in classes]
-    defined = [rows for area in areas if area is not None for rows in [area[1]]]
+    defined = [area for area in areas if area is not None]
     return np.mean(defined, axis=0) if defined else None
 
 
-def _area(positive: np.ndarray, score: np.ndarray) -> tuple[float, np.ndarray] | None:
-    """AUC of one class and the values of `auc_by_row`; None if a side has no row."""
+def _area(positive: np.ndarray, score: np.ndarray) -> np.ndarray | None:
+    """Values of `auc_by_row` for one class; None if a side has no row."""
     n, n_positive = len(positive), int(positive.sum())
     if n_positive in (0, n):
         return None
     place = placements(positive, score)
     area = float(place[positive].mean())
-    return area, area + n * (place - area) / np.where(positive, n_positive, n - n_positive)
+    return area + n * (place - area) / np.where(positive, n_positive, n - n_positive)
 
 
 def average_precision(y: np.ndarray, probabilities: np.ndarray) -> float | None:

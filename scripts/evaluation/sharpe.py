@@ -143,18 +143,6 @@ def deflated_sharpe_ratio(moments: SharpeMoments, n_trials: float, variance: flo
     return probabilistic_sharpe_ratio(moments, expected_max_sharpe(n_trials, variance))
 
 
-def min_track_record_length(moments: SharpeMoments, benchmark: float = 0.0, confidence: float = 0.95) -> float | None:
-    """Number of returns at which the Sharpe ratio would exceed `benchmark` with this confidence.
-
-    None where the Sharpe ratio does not exceed the benchmark: no length suffices.
-    """
-    lead = moments.sharpe - benchmark
-    if lead <= 0.0:
-        return None
-    factor = _variance_factor(moments.sharpe, moments.skew, moments.kurtosis)
-    return 1.0 + factor * (float(norm.ppf(confidence)) / lead) ** 2
-
-
 def mean_correlation(returns: np.ndarray) -> float | None:
     """Mean correlation over all pairs of columns of (n_periods, n_trials).
 
