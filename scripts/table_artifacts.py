@@ -5,6 +5,7 @@ Text columns are for people; no reader needs them, and a text of a dictionary ca
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.artifacts import read_listed
+from scripts.data.raw_files import check_footer
 from scripts.errors import InputError
 from scripts.run_dir import RunDir
 
@@ -84,6 +86,7 @@ def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
 def _table(content: bytes, columns: Mapping[str, str], path: Any, made_by: str) -> pd.DataFrame:
     """Numbers and dates of a Parquet file that holds at least `columns`."""
     try:
+        check_footer(io.BytesIO(content), str(path))
         file = pq.ParquetFile(pa.BufferReader(content))
         fields = [field for field in file.schema_arrow if _kinds(field.type)]
         kinds = {field.name: _kinds(field.type) for field in fields}

@@ -16,6 +16,7 @@ import torch
 
 from scripts.artifacts import pack_tensors, read_json, unpack_tensors
 from scripts.checkpoints import Checkpoints
+from scripts.data.raw_files import n_structs
 from scripts.durable_files import sha256
 from scripts.errors import InputError
 from scripts.judging.openings import n_openings
@@ -238,3 +239,52 @@ def test_a_table_that_repeats_one_number_for_ever_is_refused_before_it_is_read(t
     extended["files"][run_dir.out_of_fold.name] = sha256(sink.getvalue())
     with pytest.raises(InputError, match="more memory"):
         read_out_of_fold(run_dir, extended)
+
+
+# --- footers of Parquet files ---------------------------------------------------------------------------------------
+
+
+def footer_of_many(n_groups, n_chunks):
+    """A Parquet file of nothing but its footer: row groups of column chunks of three bytes each (Thrift compact)."""
+
+    def length(n):
+        return bytes([n]) if n < 0x80 else bytes([n & 0x7F | 0x80]) + length(n >> 7)
+
+    chunks = b"\xfc" + length(n_chunks) + b"\x26\0\0" * n_chunks
+    group = b"\x19" + chunks + b"\x16\0\x16\2\0"
+    root, column = b"\x48\1r\x15\2\0", b"\x15\2\x25\0\x18\1a\0"
+    groups = b"\xfc" + length(n_groups) + group * n_groups
+    footer = b"\x15\2\x19\x2c" + root + column + b"\x16\2\x19" + groups + b"\0"
+    return b"PAR1" + footer + struct.pack("<I", len(footer)) + b"PAR1"
+
+
+def test_a_footer_that_expands_is_refused_before_it_is_built(tmp_path):
+    path = tmp_path / "bars.parquet"
+    path.write_bytes(footer_of_many(2, 500_100))
+    call = f"read_table(Path({str(path)!r}), DataConfig(), ['close'])"
+    said = refused_within(100, "scripts.data.raw_tables", "DataConfig, read_table", call)
+    assert said.startswith(f"{path}: its footer would take far more memory than its size")
+
+
+def test_a_footer_that_expands_is_refused_in_an_artifact_too(tables):
+    run_dir, extended, _ = tables
+    content = footer_of_many(2, 500_100)
+    run_dir.out_of_fold.write_bytes(content)
+    extended["files"][run_dir.out_of_fold.name] = sha256(content)
+    with pytest.raises(InputError, match=r"out_of_fold_predictions\.parquet: its footer would take far more memory"):
+        read_out_of_fold(run_dir, extended)
+
+
+def test_every_part_of_a_footer_that_a_library_writes_is_counted(tmp_path):
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "bars.parquet"
+    frame = pd.DataFrame({"ticker": ["a", "b"] * 50, "close": np.arange(100.0), "halted": [True, False] * 50})
+    frame.to_parquet(path, row_group_size=10)
+    found = pq.ParquetFile(path).metadata
+    at = len(path.read_bytes()) - 8 - found.serialized_size
+    n = n_structs(path.read_bytes()[at:-8], most=10**6)
+    n_chunks = found.num_row_groups * found.num_columns
+    assert 3 * n_chunks < n < 12 * n_chunks  # a chunk, its metadata, its statistics, and the encodings of its pages
+    assert n_structs(path.read_bytes()[at:-9], most=10**6) == n  # the last byte ends the message
+    assert n_structs(path.read_bytes()[at:-8], most=7) == 8

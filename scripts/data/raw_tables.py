@@ -30,7 +30,7 @@ from scripts.data.arrow_cells import (
     zone,
 )
 from scripts.data.column_names import MAX_COLUMNS, Renamed, as_wanted, check_names, checked_names, missing_column
-from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO, check_text, is_parquet, open_text
+from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO, check_footer, check_text, is_parquet, open_text
 from scripts.data.spelling import spelled
 from scripts.errors import InputError
 
@@ -317,6 +317,8 @@ def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
 
     Columns of text come as dictionaries: a text that the file holds once takes the memory of one.
     """
+    with path.open("rb") as raw:
+        check_footer(raw, str(path))
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BYTES) as file:
         text = [field.name for field in file.schema_arrow if is_text(field.type)]
     return pyarrow.parquet.ParquetFile(path, read_dictionary=text, pre_buffer=False, buffer_size=_PAGE_BYTES)
