@@ -179,9 +179,13 @@ def failure_of_the_machine(error: OSError, place: str = "") -> EnvironmentFailed
     if error.errno is None or error.errno in _DEFECTS:
         return None
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else place
-    remedy = "fix the disk, its permissions or what is in the way, then rerun the same command to resume"
+    remedy = "fix the disk, its permissions or what is in the way"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = "allow more open files (ulimit -n)"
     return EnvironmentFailed(
-        os.strerror(error.errno), os.fsdecode(where) if isinstance(where, bytes) else str(where), remedy
+        os.strerror(error.errno),
+        os.fsdecode(where) if isinstance(where, bytes) else str(where),
+        f"{remedy}, then rerun the same command to resume",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ def remedies_spelled_out(run_dir: Path, command_line: Callable[[str], str]) -> I
     try:
         yield
     except HyperError as error:
-        where = Path(error.where) if error.where.startswith("/") else run_dir
-        if where.is_relative_to(run_dir):
+        where = Path(error.where)
+        is_path = where.is_absolute() or os.path.exists(error.where)
+        if not is_path or where.absolute().is_relative_to(run_dir.absolute()):
             error.remedy = _UNPLACED.sub(lambda found: command_line(found[0]), error.remedy)
         raise

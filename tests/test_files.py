@@ -193,6 +193,11 @@ def test_calls_that_are_wrong_in_themselves_are_defects(error):
     assert failure_of_the_machine(error) is None
 
 
+def test_too_many_open_files_are_answered_with_the_limit():
+    failed = failure_of_the_machine(OSError(errno.EMFILE, "x", "/data/file"))
+    assert str(failed).startswith("/data/file: Too many open files; allow more open files (ulimit -n), then rerun")
+
+
 def test_a_bad_sector_is_the_machines(tmp_path):
     """The memory of a process is a regular file whose beginning cannot be read."""
     with pytest.raises(EnvironmentFailed, match="Input/output error"):

@@ -106,3 +106,13 @@ def test_results_of_a_fresh_phase_1_are_not_mixed_with_an_old_choice(tmp_path, f
     assert done.returncode == 2 and "trials.json, which is gone" in done.stderr
     done = run(FINAL, tmp_path / "elsewhere", "--config", folder / "best_config.json", "--dry-run")
     assert done.returncode == 0, done.stderr  # named, it stands for itself
+
+
+@pytest.mark.parametrize("given", ["theirs.pkl", "elsewhere/theirs.pkl", "run/final_model.pkl"])
+def test_only_a_file_of_the_run_directory_is_made_again_by_a_command_on_it(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / given).parent.mkdir(exist_ok=True)
+    (tmp_path / given).write_bytes(b"damaged")
+    done = run(EVALUATION, "run", "--model", given)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert ("--run-dir run" in done.stderr) == given.startswith("run/")

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,38 @@ def test_workers_find_the_commands_own_modules_from_anywhere(tmp_path, tiny_conf
     ]
     done = run(TUNING, tmp_path / "run", "--config", tiny_config, *few, "--workers", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "$HOME", "~", "a;b&c|d", "*", "#1", "./-z"])
+def test_a_printed_command_names_the_same_directory_to_a_shell(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    done = run("run_extended_training.py", name)
+    assert done.returncode == 3
+    printed = done.stderr.split("make it with ")[1].strip()
+    words = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {printed}"], capture_output=True, text=True
+    ).stdout.splitlines()
+    assert words[-3].endswith(f"/{TUNING}")
+    assert words[-2:] == ["--run-dir", name]
+
+
+def test_a_long_folder_for_temporary_files_is_no_obstacle_to_workers(tmp_path, tiny_config):
+    (long := tmp_path / ("t" * 120)).mkdir()
+    trials = [f"tuning.n_{stage}_trials={n}" for stage, n in (("random", 1), ("bayesian", 0), ("fine_tune", 0))]
+    few = [part for given in (*trials, "search_space.family=mlp") for part in ("--set", given)]
+    environment = {"TMPDIR": str(long)}
+    done = run(TUNING, tmp_path / "run", "--config", tiny_config, *few, "--workers", 2, environment=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(long.iterdir())
+
+
+def test_too_few_open_files_for_workers_are_named_with_what_to_do(tmp_path, tiny_config):
+    def allow_few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+
+    done = run(TUNING, tmp_path, "--config", tiny_config, "--workers", 2, preexec_fn=allow_few)
+    assert (done.returncode, len(done.stderr.splitlines())) == (5, 1), done.stderr
+    assert "ulimit -n" in done.stderr
 
 
 # --- help and hints -------------------------------------------------------------------------------------------------
