@@ -18,6 +18,11 @@ RECORDS_TIME = {
 }
 
 
+SECTIONS = re.split(r"^## ", DOCUMENT, flags=re.M)
+(OF_KINDS,) = (section for section in SECTIONS if section.startswith("Kinds of fault"))
+KINDS = re.findall(r"^\| (\w.+) \| (.+) \| (.+) \| (.+) \|$", OF_KINDS, re.M)
+
+
 def functions(name):
     tree = ast.parse((ROOT / "tests" / name).read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -45,6 +50,14 @@ def test_every_named_test_exists(row):
     assert len(named) == row[3].count("::")
     for file, function in named:
         assert function in functions(file), f"{file} has no {function}"
+
+
+@pytest.mark.parametrize("row", KINDS[1:], ids=lambda row: row[0])
+def test_every_kind_of_fault_names_modules_and_a_test_that_exist(row):
+    modules = {path.name for path in (ROOT / "scripts").rglob("*.py")}
+    assert set(re.findall(r"`(\w+\.py)`", row[1] + row[2])) <= modules
+    ((file, function),) = re.findall(r"`((?:faults/)?test_\w+\.py)::(test_\w+)`", row[3])
+    assert function in functions(file)
 
 
 def test_no_decision_reads_the_clock_on_the_wall():
