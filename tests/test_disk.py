@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from argparse import Namespace
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from scripts.models.registry import build_model
 from scripts.search_space import Choices, Hyperparameters, IntRange
 from scripts.tuning.database_errors import database_errors
 from scripts.tuning.stages import Proposal
+from scripts.tuning.storage import open_file
 from scripts.tuning.study import TrialStudy
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, run, without_times
 
@@ -170,6 +172,26 @@ def test_a_database_is_made_in_one_step(tmp_path, monkeypatch):
     study.close()
     assert seen == [[("config_hash", '"a"')]]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["study.db", "study.db.new"]
+
+
+def test_a_study_is_kept_the_same_with_a_clock_before_1970(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: -18_000_000.0)  # a machine without a battery may start anywhere
+    study = TrialStudy(tmp_path / "study.db", {"config_hash": "a"})
+    assert study.attributes["config_hash"] == "a" and study.trials() == []
+    study.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_damage_that_appears_while_a_study_is_open_is_the_disks(tmp_path):
+    path = tmp_path / "study.db"
+    TrialStudy(path, {}).close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = bytes(len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(EnvironmentFailed, match=r"study\.db: the database cannot be read"), database_errors(path):
+        open_file(path).get_all_studies()
+    with pytest.raises(InputError, match="not a readable study"), database_errors(path):
+        TrialStudy(path, {})
 
 
 def test_only_what_the_disk_did_to_the_database_is_called_its_failure(tmp_path):

@@ -7,6 +7,9 @@ such that it may be repeated: a server that is restarted leaves open whether it 
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import StaticPool
 
-from scripts.durable_files import set_aside, write_bytes
+from scripts.durable_files import file_sha256, set_aside, write_bytes
 from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.patience import LONGEST_WAIT_S, patiently
 from scripts.training.spec import Outcome
@@ -32,7 +35,7 @@ from scripts.tuning.storage import (
     open_file,
     open_server,
 )
-from scripts.tuning.study_file import check_study_file, side_files, unreadable
+from scripts.tuning.study_file import UnreadableStudy, check_study_file, side_files, unreadable
 from scripts.tuning.study_records import check_attributes, check_trials, signed, started
 
 T = TypeVar("T")
@@ -64,6 +67,15 @@ class TrialStudy:
         self._place, self._tell, self._longest_wait_s = place, tell, longest_wait_s
         if isinstance(place, Path) and not place.exists():
             _create_file(place, attributes)
+        try:
+            self._open_or_refuse(place, attributes)
+        except UnreadableStudy:
+            if not isinstance(place, Path):
+                raise
+            file_sha256(place)  # a sector that cannot be read is the disk's failure; SQLite calls it damage
+            self._open_or_refuse(place, attributes)
+
+    def _open_or_refuse(self, place: Place, attributes: Mapping[str, Any]) -> None:
         try:
             self._open(place, attributes)
         except DatabaseAway as error:
@@ -198,14 +210,17 @@ def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
     """Make the database in memory and write it in one step: a kill while SQLite makes its tables would spoil it."""
     for orphan in side_files(path):
         set_aside(orphan)  # of a file that is gone: SQLite would apply it to the new one
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    storage = RDBStorage("sqlite://", {"creator": lambda: connection, "poolclass": StaticPool})
-    study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
-    for name, value in attributes.items():
-        study.set_user_attr(name, value)
-    storage.remove_session()
-    content = connection.serialize()
-    storage.engine.dispose()
+    # SQLAlchemy connects again at each use where the clock is before 1970: a database of one connection would be gone.
+    name = f"file:study-{secrets.token_hex(8)}?mode=memory&cache=shared"
+    connect = functools.partial(sqlite3.connect, name, uri=True, check_same_thread=False)
+    with contextlib.closing(connect()) as connection:
+        storage = RDBStorage("sqlite://", {"creator": connect, "poolclass": StaticPool})
+        study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
+        for key, value in attributes.items():
+            study.set_user_attr(key, value)
+        storage.remove_session()
+        content = connection.serialize()
+        storage.engine.dispose()
     write_bytes(path, content)
 
 

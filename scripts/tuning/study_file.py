@@ -81,13 +81,19 @@ def _check_texts(connection: sqlite3.Connection, path: Path) -> None:
                 raise unreadable(path, f"{of}: {ascii(name)[:80]} is not JSON ({error})") from None
 
 
-def unreadable(place: object, reason: str) -> InputError:
+class UnreadableStudy(InputError):
+    """The study is damaged, or a disk that could not be read makes it look so."""
+
+
+def unreadable(place: object, reason: str) -> UnreadableStudy:
     """Refusal of a study, with two remedies: all is trained again, or taken from the checkpoints."""
     what, fresh = f"is not a readable study: {reason[:300]}", "add --fresh to back it up and start again"
     if not isinstance(place, Path):
-        return InputError(what, str(place), fresh)
+        return UnreadableStudy(what, str(place), fresh)
     moved = shlex.join(["mv", str(place), f"{place}.damaged"])
-    return InputError(what, str(place), f"run: {moved}; the same command then takes the trials from their checkpoints")
+    return UnreadableStudy(
+        what, str(place), f"run: {moved}; the same command then takes the trials from their checkpoints"
+    )
 
 
 def side_files(path: Path) -> list[Path]:

@@ -1,5 +1,5 @@
-/* Lets one kind of system call fail on files whose path contains a text: FAIL_CALL, FAIL_ERRNO, FAIL_PATH.
-   Loaded by LD_PRELOAD, it stands for file systems that this machine does not have. */
+/* Lets one kind of system call fail on files whose path contains a text: FAIL_CALL, FAIL_ERRNO, FAIL_PATH. With
+   FAIL_TIMES only the first calls fail. Loaded by LD_PRELOAD, it stands for file systems that this machine does not have. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,6 +19,8 @@ static int fails(const char *call, int fd) {
     if (n < 0) return 0;
     path[n] = 0;
     if (!strstr(path, getenv("FAIL_PATH"))) return 0;
+    static int failed = 0;
+    if (getenv("FAIL_TIMES") && failed++ >= atoi(getenv("FAIL_TIMES"))) return 0;
     errno = atoi(getenv("FAIL_ERRNO"));
     return 1;
 }
@@ -42,5 +44,5 @@ ssize_t read(int fd, void *buffer, size_t n) {
 
 ssize_t pread64(int fd, void *buffer, size_t n, off64_t at) {
     ssize_t (*real)(int, void *, size_t, off64_t) = (ssize_t (*)(int, void *, size_t, off64_t))dlsym(RTLD_NEXT, "pread64");
-    return fails("read", fd) ? -1 : real(fd, buffer, n, at);
+    return fails("read", fd) || fails("pread64", fd) ? -1 : real(fd, buffer, n, at);
 }
