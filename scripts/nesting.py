@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -9,6 +10,27 @@ import torch
 MAX_DEPTH = 50
 # Memory of a value and of a mapping or list around values, in bytes; what is below the bound is never refused.
 _VALUE, _LIST, _MAPPING, _ALWAYS_FINE = 64, 72, 256, 2**29
+
+
+def parsed_json(content: bytes) -> Any:
+    """Parse JSON from a file or an object that anybody may have written.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON, holds a number that is not finite, or is too large or too deeply nested once parsed.
+    """
+    check_text(content)
+    try:
+        body = json.loads(content, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from error
+    check_nesting(body, len(content))
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def check_text(content: bytes) -> None:

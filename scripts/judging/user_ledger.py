@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import InputError
+from scripts.nesting import parsed_json
 
 NAME = "test_openings.jsonl"
 VARIABLE, NO_LEDGER = "HYPER_STATE_DIR", "none"
@@ -112,8 +113,8 @@ def parsed(content: bytes) -> tuple[list[Entry], int]:
 
 def _entry(line: bytes) -> Entry | None:
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+        entry = parsed_json(line)
+    except ValueError:
         return None
     if not isinstance(entry, dict) or entry.get("event") not in ("opening", "result"):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from scripts.artifacts import MAX_JSON_BYTES
 from scripts.errors import InputError
 from scripts.object_storage.aws_profile import aws_profile
 from scripts.patience import Away
@@ -64,11 +65,19 @@ class Bucket:
     def __str__(self) -> str:
         return self.url
 
-    def read(self, name: str) -> tuple[bytes, Version] | None:
-        """Content and version of an object; None if there is none."""
+    def read(self, name: str, limit: int) -> tuple[bytes, Version] | None:
+        """Return content and version of an object of at most `limit` bytes; None if there is none.
+
+        Raises
+        ------
+        InputError
+            It is larger, of which nothing is fetched.
+        """
 
         def get() -> tuple[bytes, Version]:
             got = self._store.get(name)
+            if got.meta["size"] > limit:
+                raise InputError(f"is larger than {limit} bytes", f"{self.url}/{name}", "choose another --run-dir")
             return bytes(got.bytes()), _version(got.meta)
 
         try:
@@ -109,7 +118,7 @@ class Bucket:
             return _version(self._call(lambda: self._store.put(name, content, mode=mode)))
         except (AlreadyExistsError, PreconditionError):
             # A repeated request whose first answer was lost meets its own content.
-            found = self.read(name)
+            found = self.read(name, MAX_JSON_BYTES)
             return found[1] if found is not None and found[0] == content else None
 
     def _call(self, request: Callable[[], T], missing_is_error: bool = True) -> T:

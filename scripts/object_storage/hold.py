@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scripts.errors import EnvironmentFailed, InputError
+from scripts.nesting import parsed_json
 from scripts.object_storage.bucket import Bucket, Version
 from scripts.patience import Away, patiently
 from scripts.run_dir import InUse
 
 LOCK = ".hyper/lock.json"
 BEAT_S = 5.0
+MAX_LOCK_BYTES = 2**16
 STALE_S = 30.0  # several beats, so that a slow answer is not taken for death
 
 
@@ -88,7 +90,7 @@ class Hold:
                 self._check_conditions()
                 self._version = version
                 return False
-            if (found := self._bucket.read(LOCK)) is None:
+            if (found := self._bucket.read(LOCK, MAX_LOCK_BYTES)) is None:
                 continue  # removed by hand in between
             holder = _parsed(found[0])
             if not holder.get("released") and holder.get("cache") != self._body["cache"]:
@@ -113,7 +115,7 @@ class Hold:
         start = time.monotonic()
         while time.monotonic() - start < STALE_S:
             time.sleep(BEAT_S / 4)
-            found = self._bucket.read(LOCK)
+            found = self._bucket.read(LOCK, MAX_LOCK_BYTES)
             if found is None or _parsed(found[0]).get("released"):
                 return
             if found[1] != version:
@@ -146,7 +148,7 @@ class Hold:
 def _parsed(content: bytes) -> dict[str, Any]:
     """Fields of a lock object; none if it is not one, so that it is watched as any other."""
     try:
-        fields = json.loads(content)
+        fields = parsed_json(content)
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from scripts.artifacts import MAX_JSON_BYTES
 from scripts.errors import InputError
+from scripts.nesting import parsed_json
 from scripts.object_storage.bucket import Bucket, Version
 
 MANIFEST = ".hyper/manifest.json"
@@ -70,11 +72,11 @@ def read_manifest(bucket: Bucket) -> tuple[Manifest, Version] | None:
     InputError
         It is damaged, or of another version of Hyper.
     """
-    if (found := bucket.read(MANIFEST)) is None:
+    if (found := bucket.read(MANIFEST, MAX_JSON_BYTES)) is None:
         return None
     try:
         return _parsed(found[0]), found[1]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         what = f"is no manifest of a run directory: {error!r}"
         raise InputError(what, f"{bucket}/{MANIFEST}", "choose another --run-dir, or restore it") from None
 
@@ -86,7 +88,7 @@ def has_plain_name(name: str) -> bool:
 
 
 def _parsed(content: bytes) -> Manifest:
-    body: dict[str, Any] = json.loads(content)
+    body: dict[str, Any] = parsed_json(content)
     if body["form"] != _FORM:
         raise ValueError(f"form {body['form']}, this is form {_FORM}")
     files = {_inside(name): _entry(entry["sha256"], entry["size"]) for name, entry in body["files"].items()}

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.durable_files import environment_errors, set_aside, sha256, write_bytes
-from scripts.errors import InputError
+from scripts.artifacts import MAX_JSON_BYTES
+from scripts.durable_files import environment_errors, read_regular, set_aside, sha256, write_bytes
+from scripts.errors import HyperError, InputError
+from scripts.nesting import parsed_json
 from scripts.object_storage.bucket import Bucket
 from scripts.object_storage.in_parallel import in_parallel
 from scripts.object_storage.manifest import Entry, Manifest
@@ -61,13 +63,13 @@ class WorkingCopy:
     def load(self) -> None:
         """Read what an earlier command has noted; whatever cannot be read is fetched anew."""
         try:
-            state: dict[str, Any] = json.loads(self._state.read_bytes())
+            state: dict[str, Any] = parsed_json(read_regular(self._state, MAX_JSON_BYTES))
             known = {
                 name: Known((one[0], one[1], one[2]), Entry(one[3], one[4])) for name, one in state["files"].items()
             }
-            self.name, self.nonce, self.tried = state["name"], state["nonce"], state["tried"]
+            self.name, self.nonce, self.tried = state["name"], state["nonce"], list(state["tried"])
             self.known = known
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        except (HyperError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             self.save()
 
     def save(self) -> None:
@@ -156,7 +158,7 @@ def cache_folder() -> Path:
 
 
 def _content(bucket: Bucket, name: str, entry: Entry) -> bytes:
-    found = bucket.read(entry.object_name)
+    found = bucket.read(entry.object_name, entry.size)
     if found is None or len(found[0]) != entry.size or sha256(found[0]) != entry.sha256:
         what = "is absent" if found is None else "has another SHA-256 than the manifest says"
         where = f"{bucket}/{entry.object_name} ({name})"

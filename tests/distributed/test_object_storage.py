@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ import pytest
 from scripts.errors import EnvironmentFailed, InputError, Interrupted
 from scripts.object_storage import hold as hold_module
 from scripts.object_storage import mirror as mirror_module
+from scripts.object_storage.bucket import Bucket
+from scripts.object_storage.hold import LOCK, MAX_LOCK_BYTES
 from scripts.object_storage.mirror import mirrored
 from scripts.object_storage.snapshot import freeze
+from scripts.object_storage.working_copy import WorkingCopy
 from scripts.patience import patiently
 from scripts.run_dir import InUse
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, finish, run, without_times
@@ -356,6 +360,43 @@ def test_a_damaged_object_and_a_manifest_that_leads_elsewhere_are_refused(place,
         with pytest.raises(InputError, match="no manifest"), mirrored(place.url, False, print):
             pass
     assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("bomb", [b"[" * 60_000, b'{"files": [' + b"[]," * 6_000_000 + b"[]]}"], ids=["deep", "wide"])
+def test_what_would_take_far_more_memory_than_its_size_is_not_parsed(place, hurried, tmp_path, bomb):
+    """The state in the cache is not trusted, a lock is watched as any other, a manifest is refused."""
+    with mirrored(place.url, False, print) as (folder, _):
+        (folder / "one").write_text("1")
+    (state,) = (tmp_path / "cache").rglob("state.json")
+    state.write_bytes(bomb)
+    tracemalloc.start()
+    WorkingCopy(Bucket(place.url)).load()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
+    with mirrored(place.url, False, print) as (folder, _):
+        assert (folder / "one").read_text() == "1"
+    place.store.put(LOCK, bomb)
+    if len(bomb) > MAX_LOCK_BYTES:
+        with pytest.raises(InputError, match="larger than"), mirrored(place.url, False, print):
+            pass
+        place.store.delete(LOCK)
+    else:
+        with mirrored(place.url, False, print):
+            pass
+    place.store.put(MANIFEST, bomb)
+    with pytest.raises(InputError, match="nested deeper|far more memory"), mirrored(place.url, True, print):
+        pass
+    place.store.delete(MANIFEST)  # both cases have one prefix
+
+
+def test_an_object_larger_than_the_manifest_says_is_not_fetched(place, hurried, tmp_path, monkeypatch):
+    with mirrored(place.url, False, print) as (folder, _):
+        (folder / "one").write_text("1")
+    another_machine(monkeypatch, tmp_path, "second")
+    place.store.put(f".hyper/objects/{digest(b'1')}", bytes(2**20))
+    with pytest.raises(InputError, match="larger than 1 bytes"), mirrored(place.url, True, print):
+        pass
 
 
 def test_a_database_is_copied_without_what_is_not_committed(tmp_path):
