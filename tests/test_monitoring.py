@@ -232,6 +232,49 @@ def test_hyperparameters_and_final_metrics_are_in_the_folder_of_the_run(tmp_path
     assert steps(tmp_path / "trial_0001", "final/val_accuracy") == [(0, 0.53)]
 
 
+def test_names_from_data_are_escaped_in_event_files(tmp_path):
+    log, hostile = TensorBoardLog(tmp_path), "a\x1b[2J\u202eb"
+    log.epoch("trial_0001", 1, {hostile: 0.5})
+    log.weights("trial_0001", 1, {hostile: torch.ones(3)})
+    log.finished("trial_0001", {"family": hostile, hostile: 1.0}, {hostile: 0.5})
+    for path in tmp_path.rglob("events.*"):
+        content = path.read_bytes()
+        assert b"\x1b[2J" not in content and "\u202e".encode() not in content
+        assert rb"a\x1b[2J\u202eb" in content
+
+
+def test_event_files_behind_a_link_and_foreign_ones_stay(tmp_path):
+    theirs = tmp_path / "theirs"
+    names = ["events.out.tfevents.0000000007.hyper", "events.out.tfevents.mine.hyper", "events.out.tfevents.1.host"]
+    for folder in (theirs / "run", tmp_path / "own" / "run"):
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).write_text("")
+    linked = tmp_path / "linked"
+    linked.symlink_to(theirs)
+    for _ in range(2):
+        TensorBoardLog(linked).start("run", [metrics(1)])
+        TensorBoardLog(tmp_path / "own").start("run", [metrics(1)])
+    assert {path.name for path in (theirs / "run").iterdir()} >= set(names)
+    assert steps(theirs / "run") == [(1, 0.51)]
+    left = {path.name for path in (tmp_path / "own" / "run").iterdir()}
+    assert left == {*names[1:], "events.out.tfevents.0000000009.hyper"}
+
+
+def test_an_event_file_is_a_regular_file(tmp_path):
+    """What came into its place between two epochs is neither followed nor waited for."""
+    log = TensorBoardLog(tmp_path)
+    log.epoch("run", 1, metrics(1))
+    (path,) = (tmp_path / "run").iterdir()
+    (tmp_path / "precious").write_text("")
+    for make in (os.mkfifo, lambda place: place.symlink_to(tmp_path / "precious")):
+        path.unlink()
+        make(path)
+        with pytest.raises(InputError, match=path.name):
+            log.epoch("run", 2, metrics(2))
+    assert (tmp_path / "precious").read_text() == ""
+
+
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\n", "é"])
 def test_a_name_that_is_no_name_is_the_users_error(tmp_path, name):
     log = TensorBoardLog(tmp_path / "logs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.config import NAME_PATTERN
+from scripts.durable_files import regular_descriptor
 from scripts.errors import EnvironmentFailed, InputError
+from scripts.printable import printable, printable_values
 from scripts.search_space import Scalar
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ _TAGS = {
 }
 
 _BINS = 30  # of a histogram of weights
+_OURS = re.compile(r"events\.out\.tfevents\.\d{10}\.hyper")
 
 
 class TensorBoardLog:
@@ -75,11 +79,13 @@ class TensorBoardLog:
         folder = self.folder / run
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            earlier = sorted(folder.glob("events.out.tfevents.*.hyper"))
+            earlier = sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
             # A name that sorts later makes a TensorBoard that is watching go on to the new file.
             number = int(earlier[-1].name.split(".")[3]) + 1 if earlier else 1
-            for old in earlier:
-                old.unlink()
+            if not (folder.is_symlink() or self.folder.is_symlink()):  # the new file voids what stays behind a link
+                for old in earlier:
+                    if old.is_file() and not old.is_symlink():
+                        old.unlink()
         except OSError as error:
             raise _failed(folder, error) from error
         self._files[run] = folder / f"events.out.tfevents.{number:010d}.hyper"
@@ -117,7 +123,7 @@ class TensorBoardLog:
         from torch.utils.tensorboard.summary import histogram
 
         known = {n: t.detach().float().cpu().numpy() for n, t in weights.items() if t.numel() and t.isfinite().all()}
-        events = [_event(step=epoch, summary=histogram(f"weights/{n}", v, _BINS)) for n, v in known.items()]
+        events = [_event(step=epoch, summary=histogram(printable(f"weights/{n}"), v, _BINS)) for n, v in known.items()]
         self._append(f"{run}_weights", events)
 
     def finished(self, run: str, hyperparameters: Mapping[str, Scalar], metrics: Mapping[str, float | None]) -> None:
@@ -128,7 +134,7 @@ class TensorBoardLog:
         final = {f"final/{name}": value for name, value in metrics.items() if value is not None}
         # PyTorch's start summary turns booleans into numbers, and its experiment summary would fix the table's columns
         # by one run; without one TensorBoard takes the columns of all runs.
-        start = hparams_pb(dict(hyperparameters), trial_id=run)
+        start = hparams_pb(printable_values(hyperparameters), trial_id=run)
         _, _, end = hparams({}, {})
         self._append(run, [_event(summary=start), scalars(0, final), _event(summary=end)])
 
@@ -143,7 +149,8 @@ class TensorBoardLog:
 
         path = self._files[run]
         try:
-            with open(path, "ab") as file:
+            descriptor = regular_descriptor(path, "remove it", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with open(descriptor, "ab") as file:
                 writer = RecordWriter(file)
                 for event in events:
                     writer.write(event.SerializeToString())
@@ -173,7 +180,7 @@ def scalars(step: int, values: Mapping[str, float]) -> Event:
     """Event with scalars at a step, by their tag."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+    summary = Summary(value=[Summary.Value(tag=printable(tag), simple_value=value) for tag, value in values.items()])
     return _event(step=step, summary=summary)
 
 
