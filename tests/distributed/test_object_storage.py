@@ -385,7 +385,7 @@ def test_what_would_take_far_more_memory_than_its_size_is_not_parsed(place, hurr
         with mirrored(place.url, False, print):
             pass
     place.store.put(MANIFEST, bomb)
-    with pytest.raises(InputError, match="nested deeper|far more memory"), mirrored(place.url, True, print):
+    with pytest.raises(InputError, match=r"nested deeper|far more memory"), mirrored(place.url, True, print):
         pass
     place.store.delete(MANIFEST)  # both cases have one prefix
 
