@@ -181,18 +181,52 @@ def first_exit(ahead: list[Bar], close: float, width: float) -> tuple[int, float
 
 
 def table_returns(folder: Path, data: DataConfig, reported: Mapping[str, Any], predictions: pd.DataFrame) -> Found:
-    """Yield name, value and number of dates of each figure of a table's returns; arguments as `market_returns`."""
+    """Yield name, value and number of dates of each figure of a table's returns; arguments as `market_returns`.
+
+    Nothing is yielded for a table without time, or with several rows of a group at one time.
+    """
+    if data.time_column is None:
+        return
     span, cost = data.forward_return_rows or 1, reported["cost_bps"] / 1e4
-    rows = predictions[predictions["forward_return"].notna()]
-    time, group = (rows.columns[k] for k in (0, 1))
-    calendar = {date: place for place, date in enumerate(sorted(set(predictions[time])))}
-    ends = {name: (own.min(), own.max()) for name, own in predictions[time].groupby(predictions[group])}
-    listed = {place: sum(low <= date <= high for low, high in ends.values()) for date, place in calendar.items()}
-    periods = {
-        str(name): own_periods([calendar[date] for date in own[time]], own["position"], own["forward_return"], span)
-        for name, own in rows.sort_values(time).groupby(group)
-    }
-    yield from figures("", run_slices(periods, listed, cost), reported["periods_per_year"], span)
+    rows, held = table_rows(data), table_positions(data, predictions)
+    if rows.duplicated(["group", "time"]).any():
+        return
+    calendar = {time: place for place, time in enumerate(sorted(set(rows["time"])))}
+    ends = [(calendar[own.min()], calendar[own.max()]) for _, own in rows.groupby("group")["time"]]
+    listed = {place: sum(low <= place <= high for low, high in ends) for place in calendar.values()}
+    if span == 1:  # the value of a ticker is known between rows with a return alone
+        rows = rows[rows["earned"].notna()]
+    periods, start, stop = dict[str, list[Period]](), len(calendar), 0
+    for name, own in rows.sort_values("time").groupby("group"):
+        dates = [calendar[time] for time in own["time"]]
+        keys = zip([(name, time) for time in own["time"]], own["earned"], strict=True)
+        slices = [None if math.isnan(gain) or key not in held else (held[key], gain) for key, gain in keys]
+        traded = [k for k, one in enumerate(slices) if one is not None]
+        start = min([start, *(dates[k] for k in traded)])
+        stop = max([stop, *([*dates, dates[-1] + 1][min(k + span, len(dates))] for k in traded)])
+        periods[str(name)] = own_periods(dates, [one or (0.0, 0.0) for one in slices], span)
+    inside = {name: within(own, start, stop) for name, own in periods.items()}
+    yield from figures("", run_slices(inside, listed, cost, stop), reported["periods_per_year"], span)
+
+
+def table_rows(data: DataConfig) -> pd.DataFrame:
+    """Return time, group and forward return of all rows of a run's table that have a label."""
+    assert data.path is not None
+    if data.path.endswith(".parquet"):
+        frame = pd.read_parquet(data.path)
+    else:
+        frame = pd.read_csv(data.path, sep=data.delimiter, decimal=data.decimal, dtype={data.group_column or "": str})
+    frame = frame[frame[data.label_column].notna()]
+    time = pd.to_datetime(frame[data.time_column], format=data.date_format)
+    group = "all" if data.group_column is None else frame[data.group_column].astype(str)
+    return pd.DataFrame({"time": time, "earned": frame[data.forward_return_column].astype(float)}).assign(group=group)
+
+
+def table_positions(data: DataConfig, predictions: pd.DataFrame) -> dict[tuple[str, Any], float]:
+    """Return the position by group and time."""
+    times = pd.to_datetime(predictions["date"], format="ISO8601")
+    groups = ["all"] * len(predictions) if data.group_column is None else predictions["ticker"]
+    return dict(zip(zip(groups, times, strict=True), map(float, predictions["position"]), strict=True))
 
 
 class Period(NamedTuple):
@@ -204,9 +238,12 @@ class Period(NamedTuple):
     gain: float
 
 
-def own_periods(dates: list[int], positions: Iterable[float], earned: Iterable[float], span: int) -> list[Period]:
-    """Return the periods of one group; a decision holds a slice of 1 / span for `span` rows, or to the last one."""
-    slices = [(position / span, gain) for position, gain in zip(positions, earned, strict=True)]
+def own_periods(dates: list[int], decisions: Iterable[tuple[float, float]], span: int) -> list[Period]:
+    """Return the periods of one group; a decision holds a slice of 1 / span for `span` rows, or to the last one.
+
+    `decisions` has position and return for each date.
+    """
+    slices = [(position / span, gain) for position, gain in decisions]
     found = []
     for k, date in enumerate(dates):
         last = k + 1 == len(dates)
@@ -217,17 +254,23 @@ def own_periods(dates: list[int], positions: Iterable[float], earned: Iterable[f
     return found
 
 
-def run_slices(periods: Mapping[str, list[Period]], listed: Mapping[int, int], cost: float) -> Book:
-    """Keep a book whose slices are valued at their cost until they end."""
+def within(periods: list[Period], start: int, stop: int) -> list[Period]:
+    """Return the periods of a book that is kept from `start` to `stop`; nothing is held over one that ends later."""
+    own = [one for one in periods if start <= one.start < stop]
+    return [one if one.end <= stop else Period(one.start, one.end, 0.0, 0.0) for one in own]
+
+
+def run_slices(periods: Mapping[str, list[Period]], listed: Mapping[int, int], cost: float, stop: int) -> Book:
+    """Keep a book to `stop` whose slices are valued at their cost until they end."""
     starts = {(name, one.start): one for name, own in periods.items() for one in own}
-    dates = sorted({date for _, date in starts})
+    dates = sorted({date for one in starts.values() for date in (one.start, one.end) if date < stop})
     cash, worth, due, book = (
         1.0,
         dict.fromkeys(periods, 0.0),
         dict[str, tuple[int, float, bool]](),
         Book([], [], [], 1e4 * cost),
     )
-    for date, after in zip(dates, [*dates[1:], dates[-1] + 1], strict=True):
+    for date, after in zip(dates, [*dates[1:], stop], strict=True):
         capital, traded = cash + sum(worth.values()), 0.0
         for name, own in periods.items():
             if (one := starts.get((name, date))) is not None:
@@ -235,7 +278,7 @@ def run_slices(periods: Mapping[str, list[Period]], listed: Mapping[int, int], c
                 traded += abs(target - worth[name])
                 cash, worth[name] = cash - (target - worth[name]), target
                 due[name] = one.end, capital * one.gain / listed[date], one is own[-1]
-        for name in [name for name, order in due.items() if order[0] <= after]:
+        for name in [name for name, order in due.items() if order[0] <= after or after == stop]:
             _, gain, last = due.pop(name)
             worth[name] += gain
             if last:

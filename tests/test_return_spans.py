@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.recompute_returns import table_returns
 from scripts.config import DataConfig
-from scripts.data.loading import load_development
+from scripts.data.loading import load_development, load_sealed
 from scripts.errors import InputError
 from scripts.evaluation.overlap import find_overlap
-from scripts.evaluation.returns import TradingRules, total_return
+from scripts.evaluation.returns import TradingRules, summarise, total_return
 from scripts.evaluation.simulator import Bars, ReturnSimulator
+from scripts.training.simulated_trading import SimulatedTrading
 
 
 def panel(rng, n_groups, n_dates, spans=1, common=0.5):
@@ -97,3 +99,73 @@ def test_books_beside_a_ladder_earn_what_the_rows_earn():
     always = simulator.run(np.ones(26))
     np.testing.assert_allclose(simulator.equal_weight().net, always.net, atol=1e-12)
     assert total_return(always.net) > 0.1
+
+
+def ladder_by_hand(positions, returns, span, cost):
+    """Net return of each row of a book that holds every decision for `span` rows; lists by group, then by row."""
+    n_groups, n_rows = len(returns), len(returns[0])
+    bought = np.where(np.isfinite(returns), positions, 0.0).tolist()
+    cash, value, net = 1.0, [0.0] * n_groups, []
+    for row in range(n_rows):
+        capital, traded = cash + sum(value), 0.0
+        for g in range(n_groups):
+            target = sum(bought[g][max(0, row - span + 1) : row + 1]) / span * capital / n_groups
+            traded += abs(target - value[g])
+            cash, value[g] = cash - (target - value[g]), target
+        for g in range(n_groups):
+            ended = row - span + 1
+            if ended >= 0 and bought[g][ended]:
+                value[g] += bought[g][ended] * returns[g][ended] / span * capital / n_groups
+            if row == n_rows - 1:
+                traded, cash, value[g] = traded + abs(value[g]), cash + value[g], 0.0
+        cash -= cost * traded
+        net.append((cash + sum(value)) / capital - 1)
+    return net
+
+
+@pytest.mark.parametrize("cost_bps", [0.0, 30.0])
+def test_a_decision_is_held_for_its_rows_also_over_those_without_a_known_return(cost_bps):
+    rng, n, span = np.random.default_rng(5), 15, 3
+    returns, positions = rng.normal(0, 0.05, (2, n)), rng.choice([-1.0, 0.0, 1.0], (2, n))
+    returns[:, n - span :] = np.nan  # nobody knows the return over three rows from the last three on
+    returns[0, 6] = np.nan
+    positions[:, [0, n - span - 1]] = 1.0
+    date, ticker = np.tile(np.arange(n), 2), np.repeat([0, 1], n)
+    decided = np.flatnonzero(date < n - span)
+    simulator = ReturnSimulator(
+        Bars.of_returns(date, ticker, returns.ravel(), cost_bps, rows=span), TradingRules(), decided
+    )
+    positions[:, n - span :] = 0.0
+    series = simulator.run(positions.ravel()[decided])
+    # The last decision, in row 11, is sold in row 14, which has no fill after it.
+    by_hand = ladder_by_hand(positions[:, :-1].tolist(), returns[:, :-1].tolist(), span, cost_bps * 1e-4)
+    np.testing.assert_allclose(series.net, by_hand, atol=1e-12)
+    assert len(series.net) == n - 1
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_recomputed_returns_of_a_table_agree_where_rows_are_missing_and_groups_end(tmp_path, rows):
+    values = write_table(tmp_path / "a.csv", rows, n_groups=3) | {"forward_return_rows": rows, "horizon": rows}
+    frame, rng = pd.read_csv(tmp_path / "a.csv"), np.random.default_rng(6)
+    frame.loc[rng.choice(1200, 60, replace=False), "ret"] = np.nan
+    frame = frame[(frame["who"] != 1) | (frame["time"] < "2019-06-20")].drop(index=[390, 391])
+    frame["y"] = frame["y"].astype(object).where(rng.random(len(frame)) > 0.05, "")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    config = DataConfig(source="table", label="column", label_column="y", **values)
+    sealed = load_sealed(config, 1, load_development(config, 1, 0), 0)
+    trading = SimulatedTrading.of(sealed, sealed.rows, config.trading)
+    position = rng.choice([-1.0, 1.0], len(sealed.rows))
+    predictions = pd.DataFrame(
+        {
+            "date": sealed.dates[sealed.date[sealed.rows]],
+            "ticker": [sealed.tickers[k] for k in sealed.ticker[sealed.rows]],
+            "position": position,
+        }
+    )
+    reported = {"cost_bps": config.cost_bps, "periods_per_year": 252.0}
+    found = {name: value for name, value, _ in table_returns(tmp_path, config, reported, predictions)}
+    summary = vars(summarise(trading.simulator.run(position), 252.0))
+    assert {name: summary[name] for name in found if name in summary} == pytest.approx(
+        {name: value for name, value in found.items() if name in summary}, abs=1e-10
+    )
+    assert {"net", "gross", "sharpe", "turnover", "n_dates"} <= found.keys()

@@ -71,26 +71,26 @@ class Bars:
         date, ticker : ndarray of int64, shape (n,)
             In any order; a ticker has at most one row per date.
         forward_return : ndarray of float64, shape (n,)
-            NaN where unknown; such rows are left out.
+            NaN where unknown; nothing is bought on such rows. They still count as rows that a longer return spans.
         cost_bps : float
         rows : int
             Rows of its ticker that each return spans. The path over these rows is unknown: a slice is valued at its
             cost until its end.
         """
         earned = np.asarray(forward_return, dtype=np.float64)
-        known = np.flatnonzero(np.isfinite(earned))
-        order = known[np.lexsort((date[known], ticker[known]))]
+        known, spans = np.isfinite(earned), rows > 1
+        kept = np.flatnonzero(known | spans)
+        order = kept[np.lexsort((date[kept], ticker[kept]))]
         until, n = date + 1, len(earned)
         same = ticker[order][1:] == ticker[order][:-1]
         until[order[:-1][same]] = date[order[1:][same]]
-        spans = rows > 1
         return cls(
             ticker=ticker,
             filled=date,
             until=until,
-            step=np.where(np.isfinite(earned), 0.0, np.nan) if spans else earned,
+            step=np.zeros(n) if spans else earned,
             listed=n_listed(date, ticker, date),
-            bars=np.full(n, rows),
+            bars=np.where(known, rows, 0),
             leave=earned if spans else np.full(n, np.nan),
             cost=np.full(n, cost_bps * 1e-4),
             slices=rows,
@@ -307,11 +307,11 @@ class ReturnSimulator:
     def _chained(self, first: np.ndarray) -> np.ndarray:
         """Return of +1 over each period by returns that follow each other, booked at their end.
 
-        `first` is the place of the first period of its ticker, shape (n,).
+        `first` is the place of the first period of its ticker, shape (n,). A return that is unknown counts as 0.
         """
         span, row = self.bars.slices, np.arange(len(first)) - first
         begun = np.arange(len(first)) - row % span
-        return np.where(row % span == span - 1, self.bars.leave[self._order][begun], 0.0)
+        return np.where(row % span == span - 1, np.nan_to_num(self.bars.leave[self._order][begun]), 0.0)
 
     def _holdings(self, size: np.ndarray) -> Holdings:
         """Slices of the traded decisions, netted by ticker and period."""
