@@ -24,6 +24,7 @@ from scripts.data.unlabelled import Schema, UnlabelledRows, market_rows, table_r
 from scripts.errors import InputError
 from scripts.evaluation.decisions import ABSTAINS, DecisionPolicy, answer_positions
 from scripts.evaluation.metrics import Calibration
+from scripts.evaluation.returns import limited
 from scripts.evaluation.shift import FeatureReference
 from scripts.final_model_record import check_weights, checked_model
 from scripts.models.registry import build_model, check_named, window_offsets
@@ -114,7 +115,9 @@ class FinalModel:
         dropped = self.content.get("dropped_columns")
         dropped = None if dropped is None else tuple(dropped)
         references = {name: (own[0], own[1]) for name, own in self.content.get("references", {}).items()}
-        return Schema(self.config, tuple(self.content["features"]), vocabularies, dropped, self.window, references)
+        tickers = tuple(self.content.get("tickers") or ())
+        features = tuple(self.content["features"])
+        return Schema(self.config, features, vocabularies, dropped, self.window, references, tickers)
 
     @property
     def reference(self) -> FeatureReference | None:
@@ -242,16 +245,12 @@ class FinalModel:
         return pd.DataFrame(columns)
 
     def _positions(self, part: UnlabelledRows, probabilities: np.ndarray, answers: np.ndarray) -> np.ndarray:
-        """Position of each row; `data.max_weight` limits it on a market, where all tickers of a date are known."""
+        """Position of each row; `data.max_weight` limits it on a market, where all listed tickers are known."""
         held = self.content["class_positions"]
         position = answer_positions(answers, held)
         if self.config.position == "proportional":
             position = np.where(answers == ABSTAINS, 0.0, probabilities @ np.array(held))
-        if part.number is None and part.date is not None:
-            _, date, counts = np.unique(part.date, return_inverse=True, return_counts=True)
-            limit = self.config.max_weight * counts[date]
-            position = np.clip(position, -limit, limit)
-        return position
+        return position if part.listed is None else limited(position, part.listed, self.config.max_weight)
 
     def predict_by_seed(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
         """Probabilities with one network of each member alone, with the calibration of the whole model, by seed."""

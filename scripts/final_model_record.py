@@ -100,6 +100,7 @@ class FinalModelContent(Made, Tensors):
     class_positions: list[float] | None
     class_shares: list[float]
     dropped_columns: list[str] | None = None
+    tickers: list[str] | None = None
     reference: ReferenceContent | None = None
     trained_on: Span | None = None
     selection: Selection

@@ -252,6 +252,7 @@ def model_content(
         "class_positions": None if dataset.class_positions is None else list(dataset.class_positions),
         "class_shares": shares.tolist(),
         "dropped_columns": list(dataset.dropped),
+        "tickers": list(dataset.tickers) if dataset.bars is not None else None,
         "references": {name: list(own) for name, own in dataset.references.items()},
         "reference": _reference(dataset),
         "trained_on": _span(dataset),

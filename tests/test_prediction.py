@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 
 from scripts.config import DataConfig, Experiment, SyntheticConfig
 from scripts.data import raw_tables
+from scripts.data.loading import load_development, load_sealed
+from scripts.data.raw_tables import frame_table
 from scripts.data.synthetic import generate
+from scripts.data.unlabelled import market_rows
 from scripts.deployment import load_model
 from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureReference, feature_drift
 from scripts.prediction import drift_in_words, predict_file
+from scripts.training.simulated_trading import SimulatedTrading
 from tests.conftest import ROOT, run
 from tests.final_models import write_model
 
@@ -289,3 +293,57 @@ def test_counts_of_parts_add_up_and_give_the_index_of_the_whole(seed, n_parts, n
     told = reference.drifted(counts, ["a", "b", "c"], 0.0, 2 * n_rows)
     known = {d.feature: d for d in feature_drift(before, after, ["a", "b", "c"], np.array([False, False, True]))}
     assert all(drift.psi == pytest.approx(known[drift.feature].psi, rel=1e-6) for drift in told)
+
+
+def ragged_market(n_days=420, sealed_from=336):
+    """Bars of two tickers with whole histories, one that ends, one listed late, one that halts, all of random walks."""
+    frame = generate(SyntheticConfig(n_tickers=6, n_days=n_days))[0]
+    days, name = np.array(sorted(set(frame["date"]))), np.array(sorted(set(frame["ticker"])))
+    place, ticker = np.searchsorted(days, frame["date"]), np.searchsorted(name, frame["ticker"])
+    gone = (ticker == 2) & (place >= 380) | (ticker == 3) & (place < sealed_from - 60) | (ticker == 4) & (place < 200)
+    gone |= (ticker == 5) & (place >= 240) & (place < 290)
+    # The fourth ticker has 60 bars before the seal, and bars at weekends, which are no dates of the other tickers.
+    weekend = frame[(ticker == 3) & (place >= 350)].assign(
+        date=lambda f: (pd.to_datetime(f["date"]) + pd.Timedelta(days=1)).dt.strftime("%Y-%m-%d")
+    )
+    return pd.concat([frame[~gone], weekend[~weekend["date"].isin(days)]]), name[3]
+
+
+def test_predictions_for_sealed_rows_are_made_from_the_inputs_of_the_evaluation(tmp_path):
+    frame, late = ragged_market()
+    path = tmp_path / "market.csv"
+    frame.to_csv(path, index=False)
+    config = DataConfig(source="market", path=str(path), max_weight=0.22)
+    model = write_model(tmp_path / "final_model.pkl", Experiment(data=config, search_space={"window": 3}), GRU)
+    sealed = load_sealed(config, 3, load_development(config, 3, 0), 0)
+    assert late not in sealed.tickers and "return_rank" in sealed.feature_names
+    asked = market_rows(frame_table(pd.read_csv(path), []), "market", model.schema)
+    place = {key: k for k, key in enumerate(zip(asked.date, asked.ticker, strict=True))}
+    rows = sealed.predictable
+    names = np.array(sealed.tickers)[sealed.ticker[rows]]
+    at = np.array([place[key] for key in zip(sealed.dates[sealed.date[rows]], names, strict=True)])
+    for back in range(3):
+        np.testing.assert_array_equal(asked.x[asked.rows[at] - back], sealed.x[rows - back])
+    judged, said = model.predict_probabilities(sealed, rows), model.predict_raw(asked.x, asked.rows[at])
+    np.testing.assert_array_equal(said, judged)
+    assert (asked.ticker == late).any()
+    trading = SimulatedTrading.of(sealed, rows, config.trading)
+    table = model.predict_rows(asked)
+    np.testing.assert_array_equal(
+        table["position"].to_numpy()[at], trading.simulator.positions(judged, trading.class_positions)
+    )
+    assert len(set(table["position"].abs().to_numpy()[at])) > 1  # the limit depends on the tickers that are listed
+    assert any(f"tickers that the model was not trained on: {late}" in note for note in asked.notes)
+
+
+def test_a_single_known_ticker_among_others_is_answered_with_their_market(tmp_path):
+    model = write_model(tmp_path / "final_model.pkl", Experiment(data=DataConfig(synthetic=TINY_MARKET)), MLP)
+    frame = generate(TINY_MARKET)[0]
+    others = sorted(set(frame["ticker"]))[1:]
+    renamed = frame.assign(ticker=frame["ticker"].replace({name: f"new {name}" for name in others}))
+    whole, said = model.predict(frame), model.predict(renamed)
+    for table in (whole, said):
+        table["ticker"] = table["ticker"].str.removeprefix("new ")
+    both = whole.merge(said, on=["date", "ticker"], suffixes=("", "_said"))
+    assert len(both) == len(whole)
+    assert np.allclose(both["probability_up"], both["probability_up_said"], atol=1e-12)

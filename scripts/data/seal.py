@@ -193,6 +193,8 @@ def _without_short_tickers(table: CutTable, config: DataConfig) -> CutTable:
     shown, place = listed([f"{ticker} ({count})" for ticker, count in short.items()]), config.path or config.source
     before = f"{MIN_BARS} bars before the sealed dates" if table.sealed.any() else f"{MIN_BARS} bars"
     if len(short) == len(counts):
+        kept = ~tickers.isin(short.index[short == 0]).to_numpy()  # what the development rows do not know
+        table = replace(table, frame=table.frame[kept], sealed=table.sealed[kept])
         return replace(table, notes=(*table.notes, f"{place}: all tickers have fewer than {before}: {shown}"))
     kept = ~tickers.isin(short.index).to_numpy()
     note = f"{place}: tickers with fewer than {before} left out: {shown}"

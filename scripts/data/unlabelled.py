@@ -17,10 +17,9 @@ from scripts.data.labels import market_labels
 from scripts.data.located_rows import listed
 from scripts.data.market_files import REQUIRED, bars_of
 from scripts.data.raw_tables import RawTable, read_table, table_chunks
-from scripts.data.seal import uncut
 from scripts.data.single_precision import Reference, as_single
-from scripts.data.sources import RawData
 from scripts.data.table_columns import groups
+from scripts.data.trades import fills_of, market_bars
 from scripts.errors import InputError
 
 
@@ -41,6 +40,8 @@ class Schema:
         Rows that the model reads for one answer.
     references : dict of str to tuple of float
         As in `Dataset`.
+    tickers : tuple of str
+        Tickers of the market that the model was trained on; empty if the model does not tell.
     """
 
     config: DataConfig
@@ -49,6 +50,7 @@ class Schema:
     dropped: tuple[str, ...] | None
     window: int
     references: dict[str, Reference] = field(default_factory=dict)
+    tickers: tuple[str, ...] = ()
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -84,6 +86,8 @@ class UnlabelledRows:
         Number of the record in its table, from 1; None for a market.
     date : ndarray of datetime64, shape (n_usable,), or None
     ticker : ndarray of object, shape (n_usable,), or None
+    listed : ndarray of int64, shape (n_usable,), or None
+        Tickers listed on the date of the row's fill, as in the evaluation; None for a table.
     n_left_out : int
         Rows without enough history.
     notes : tuple of str
@@ -97,6 +101,7 @@ class UnlabelledRows:
     date: np.ndarray | None
     ticker: np.ndarray | None
     n_left_out: int
+    listed: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     unknown: dict[str, UnknownCells] = field(default_factory=dict)
 
@@ -123,25 +128,61 @@ def file_rows(path: Path, schema: Schema) -> Iterator[UnlabelledRows]:
 
 
 def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
-    """Features of all bars, also of the last ones; `name` is the ticker where no column says it."""
+    """Features of all bars, also of the last ones; `name` is the ticker where no column says it.
+
+    The tickers that the model was trained on make a market of their own, as in the evaluation: what else the file holds
+    changes neither their calendar nor their cross section. Other tickers read all of the file.
+    """
     config = schema.config.model_copy(update={"path": table.path})
     frame, notes = bars_of(table, name, config)
+    known = frame["ticker"].isin(schema.tickers).to_numpy(copy=True)
+    if "market_return" in schema.features and frame["ticker"][known].nunique() < 2:
+        known[:] = False  # a single ticker is not a market
+    parts = [(frame[known].reset_index(drop=True), np.ones(int(known.sum()), dtype=bool)), (frame, ~known)]
+    found = [_market_part(bars, wanted, config, schema) for bars, wanted in parts if wanted.any()]
+    if len(found) > 1:
+        others = listed(sorted(set(frame["ticker"][~known])))
+        what = "their market features are those of all tickers of the file, and change nobody else's"
+        notes = (*notes, f"{table.path}: tickers that the model was not trained on: {others}; {what}")
+    starts = np.cumsum([0, *(len(part.x) for part in found)])
+    rows = np.concatenate([part.rows + start for part, start in zip(found, starts, strict=False)])
+    date, ticker, counts = (
+        np.concatenate([getattr(part, name) for part in found]) for name in ("date", "ticker", "listed")
+    )
+    order = np.lexsort((date, pd.Index(frame["ticker"].unique()).get_indexer(pd.Index(ticker))))
+    x = np.concatenate([part.x for part in found])
+    n_left_out = len(frame) - len(rows)
+    return UnlabelledRows(x, rows[order], None, date[order], ticker[order], n_left_out, counts[order], notes)
+
+
+@dataclass(frozen=True)
+class _MarketPart:
+    """Features of some tickers of a market; fields as in `UnlabelledRows`."""
+
+    x: np.ndarray
+    rows: np.ndarray
+    date: np.ndarray
+    ticker: np.ndarray
+    listed: np.ndarray
+
+
+def _market_part(frame: pd.DataFrame, wanted: np.ndarray, config: DataConfig, schema: Schema) -> _MarketPart:
+    """Features of the bars of `frame`, those alone of the tickers whose bars are `wanted`, shape (n_bars,)."""
     # Short histories stay: each bar is judged by its own, and the market's features are those of all tickers.
-    cut = uncut(RawData(frame, notes), config, check_length=False)
-    frame = cut.frame.reset_index(drop=True)
     bars = index_bars(frame)
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
     columns = dict(zip(features.names, features.values.T, strict=True)) | labels.features
     if lacking := [name for name in schema.features if name not in columns]:
         reasons = dict(entry.removesuffix(")").split(" (", 1) for entry in features.left_out)
         what = f"{reasons.get(lacking[0], 'unknown')}: the model reads {listed(lacking)}"
-        raise InputError(what, table.path, "give data with the columns that the model was trained on")
+        raise InputError(what, str(config.path), "give data with the columns that the model was trained on")
     x = np.column_stack([columns[name] for name in schema.features])
     reach = max(features.lookback, labels.lookback if labels.features else 0) + schema.window - 1
-    rows = np.flatnonzero((bars.history >= reach) & np.isfinite(x).all(axis=1))
+    rows = np.flatnonzero(wanted & (bars.history >= reach) & np.isfinite(x).all(axis=1))
+    counts = market_bars(bars, fills_of(frame, config.fill)).listed
     tickers = np.array(bars.tickers, dtype=object)
-    where = bars.dates[bars.date[rows]], tickers[bars.ticker[rows]]
-    return UnlabelledRows(x, rows, None, *where, len(x) - len(rows), cut.notes)
+    place = np.cumsum(wanted) - 1
+    return _MarketPart(x[wanted], place[rows], bars.dates[bars.date[rows]], tickers[bars.ticker[rows]], counts[rows])
 
 
 def table_rows(parts: Iterator[RawTable], schema: Schema) -> Iterator[UnlabelledRows]:

@@ -70,6 +70,20 @@ def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules
     return np.where(decided, wished, 0.0)
 
 
+def limited(position: np.ndarray, n_listed: np.ndarray, max_weight: float) -> np.ndarray:
+    """Positions clipped so that none takes more than `max_weight` of the capital, float64 of shape (n,).
+
+    Parameters
+    ----------
+    position : ndarray, shape (n,)
+    n_listed : ndarray of int64, shape (n,)
+        Tickers listed on the date of the fill, which share the capital equally.
+    max_weight : float
+    """
+    limit = max_weight * n_listed
+    return np.clip(np.asarray(position, dtype=np.float64), -limit, limit)
+
+
 def rule_positions(predicted: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
     """Position of each row by a rule that says a class, such as a naive one, float64 of shape (n,).
 

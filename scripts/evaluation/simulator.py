@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scripts.evaluation.book import Holdings, Steps, settle
-from scripts.evaluation.returns import ReturnSeries, TradingRules, positions
+from scripts.evaluation.returns import ReturnSeries, TradingRules, limited, positions
 
 _ROUNDING = 1e-12  # rest of sums that are 0
 
@@ -151,7 +151,6 @@ class ReturnSimulator:
     def __init__(self, bars: Bars, rules: TradingRules, decided: np.ndarray | None = None) -> None:
         self.rules, self.bars = rules, bars
         self.decided = np.arange(len(bars.step)) if decided is None else np.asarray(decided)
-        self._limit = rules.max_weight * bars.listed[self.decided]
         self._place()
 
     def _place(self) -> None:
@@ -223,7 +222,7 @@ class ReturnSimulator:
 
     def limited(self, position: np.ndarray) -> np.ndarray:
         """`position`, shape (n,), clipped so that no ticker takes more than `max_weight` of the capital."""
-        return np.clip(np.asarray(position, dtype=np.float64), -self._limit, self._limit)
+        return limited(position, self.bars.listed[self.decided], self.rules.max_weight)
 
     def run(self, position: np.ndarray) -> ReturnSeries:
         """Returns of holding `position`, shape (n,), in the order of the decisions, once limited."""

@@ -27,6 +27,11 @@ from scripts.reporting.racing_section import race_state, racing_in_words
 
 Record = Mapping[str, Any]
 
+_LABELLED_ROWS = (
+    "Returns trade rows with a label alone. The evaluation also trades rows without one, such as ties and the last "
+    "bars of a listing, so the two differ where there are many of them."
+)
+
 
 def standard_error(candidate: Record) -> float | None:
     """Standard error of a candidate's accuracy: as recorded, else from the spread over its folds."""
@@ -133,6 +138,8 @@ def _candidate_table(
         "loss. What racing stopped is never chosen, and its figures are of fewer folds; with several networks a fold, "
         "figures are means over single networks."
     )
+    if any(c.get("avg_simulated_return") is not None for c in candidates):
+        caption += f" {_LABELLED_ROWS}"
     return Table(caption, columns, tuple(rows))
 
 
