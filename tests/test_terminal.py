@@ -104,7 +104,7 @@ def test_a_limit_of_the_address_space_costs_pictures_alone(finished_run, tmp_pat
     shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
     for name in ("analysis", "evaluation"):
         shutil.rmtree(tmp_path / name)
-    limit = 16 * 2**30
+    limit = 3_000_000 * 2**10
     for script, page in ((SCRIPTS[2], "analysis/report.html"), (SCRIPTS[4], "evaluation/report.html")):
         done = run(
             script,
@@ -114,5 +114,6 @@ def test_a_limit_of_the_address_space_costs_pictures_alone(finished_run, tmp_pat
         )
         assert done.returncode == 0, done.stderr
         assert (tmp_path / page).exists()
+        assert done.stdout.count("no chart is drawn as a picture") == 1
     assert not list((tmp_path / "analysis").glob("*.svg"))
     assert os.path.exists(tmp_path / "evaluation" / "evaluation_results.json")

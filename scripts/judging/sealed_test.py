@@ -38,7 +38,7 @@ from scripts.judging.trading_scores import TradedRows
 from scripts.phases import check_data, make_fresh, memory_bound
 from scripts.plans import show_plan_table
 from scripts.random_keys import key
-from scripts.reporting.figures import can_draw
+from scripts.reporting.figures import NO_PICTURES, can_draw
 from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
 from scripts.reporting.tensorboard_log import TensorBoardLog
@@ -256,7 +256,9 @@ def _judge(
         making=making,
     )
     figures = write_evaluation_report(run_dir.evaluation / "report.html", report)
-    if run_dir.tensorboard.exists() and can_draw():
+    if not can_draw():
+        session.say(NO_PICTURES)
+    elif run_dir.tensorboard.exists():
         write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(figures))
     write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
     # The results come last: once they are there, the evaluation is finished.
