@@ -184,6 +184,16 @@ def test_a_long_text_that_a_file_repeats_is_refused_before_it_takes_memory(tmp_p
     assert pa.total_allocated_bytes() - before < 2**26
 
 
+def test_one_number_that_a_file_repeats_for_ever_is_refused_before_it_takes_memory(tmp_path):
+    before, part = pa.total_allocated_bytes(), pa.table({"x": pa.nulls(10**7)})
+    with pa.parquet.ParquetWriter(tmp_path / "t.parquet", part.schema) as writer:
+        for _ in range(14):
+            writer.write_table(part)
+    with pytest.raises(InputError, match="unpack to 1120000000"):
+        read_table(tmp_path / "t.parquet", CONFIG, [])
+    assert pa.total_allocated_bytes() - before < 2**26
+
+
 def test_a_type_nested_a_thousand_times_is_refused(tmp_path):
     kind = pa.int8()
     for _ in range(1000):

@@ -310,3 +310,12 @@ def test_a_file_is_read_up_to_its_limit_and_a_missing_one_is_reported_as_missing
         read_regular(tmp_path / "y", 5)
     with pytest.raises(EnvironmentFailed):
         read_regular(path / "y", 5)
+
+
+def test_a_second_generation_left_by_a_kill_is_removed(tmp_path):
+    """Only of a run whose newest one is there, and no file of somebody else."""
+    names = ["trial_0001.pt", "trial_0001.earlier.pt", "trial_0002.earlier.pt", "mine.pt", "mine.earlier.pt"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    Checkpoints(tmp_path).drop_all_earlier()
+    assert {path.name for path in tmp_path.iterdir()} == {*names} - {"trial_0001.earlier.pt"}

@@ -357,6 +357,6 @@ def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:
 def _check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
     size = path.stat().st_size
     inflated = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
-    inflated = max(inflated, metadata.num_rows)
+    inflated = max(inflated, 8 * metadata.num_rows)  # a number that a column repeats takes 8 bytes a row
     if inflated > MAX_INFLATED and inflated > MAX_RATIO * size:
         raise InputError(f"{size} bytes unpack to {inflated}", str(path), "write it again without compression")
