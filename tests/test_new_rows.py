@@ -1,5 +1,7 @@
 """Dates of exchanges, short histories, identifiers and headers of other tools: read right, or named with what to do."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,6 +82,16 @@ def test_a_new_listing_gets_its_answers_and_changes_nobody_elses():
         for date, row, t in zip(fewer.date, fewer.x[fewer.rows], fewer.ticker, strict=True):
             if t == ticker and date >= fewer.date[fewer.ticker == last].min():
                 np.testing.assert_array_equal(row, there[date])
+
+
+def test_a_text_column_with_many_categories_is_named(tmp_path):
+    """Each is an input, so that the column may take more memory than there is."""
+    rng, path = np.random.default_rng(0), tmp_path / "t.csv"
+    frame = pd.DataFrame({"x": rng.standard_normal(2400), "code": [f"c{k % 1100}" for k in range(2400)]})
+    frame.assign(few=[f"c{k % 20}" for k in range(2400)], y=(frame.x > 0).astype(int)).to_csv(path, index=False)
+    config = DataConfig(source="table", label="column", label_column="y", path=str(path))
+    (note,) = [note for note in load_development(config, 1, 0).notes if "many categories" in note]
+    assert re.search(r"each of which is an input: code \(1,0\d\d\)$", note)
 
 
 def test_text_that_never_repeats_is_dropped_with_a_note_and_may_be_absent_later(tmp_path, monkeypatch):

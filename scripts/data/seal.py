@@ -21,7 +21,7 @@ from scripts.errors import InputError
 
 MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
 
-MAX_CATEGORIES = 10_000  # of a column; each takes 4 bytes a row
+MANY_CATEGORIES, MAX_CATEGORIES = 1000, 10_000  # of a column, for a note and at most; each takes 4 bytes a row
 UNIQUE, _ENOUGH_WORDS = 0.9, 50  # share of distinct cells from which text is an identifier; cells that tell
 
 
@@ -207,7 +207,7 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
     Columns that single precision would blur get their references.
     """
     features = feature_columns(table.columns, config)
-    constant, unique, fault = list[str](), list[str](), None
+    constant, unique, many, fault = list[str](), list[str](), list[str](), None
     references: dict[str, Reference] = {}
     for name in features:
         development = table.column(name)[~table.sealed]
@@ -215,8 +215,10 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
             constant.append(name)
         elif (mixed := _fault_of_type(name, development, config)) is not None:
             fault = fault or mixed
-        elif _never_repeats(development, f"{config.path}, column {name}"):
+        elif (n_inputs := _n_inputs(development, f"{config.path}, column {name}")) == 0:
             unique.append(name)
+        elif n_inputs >= MANY_CATEGORIES:
+            many.append(f"{name} ({n_inputs:,})")
         elif pd.api.types.is_numeric_dtype(development) and (own := reference_of(development.to_numpy(np.float64))):
             references[name] = own
     dropped = [name for name in features if name in {*constant, *unique}]
@@ -228,6 +230,8 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
     notes = [f"{config.path}: constant columns dropped: {listed(constant)}"] if constant else []
     if unique:
         notes.append(f"{config.path}: columns dropped whose text differs in nearly every row: {listed(unique)}")
+    if many:
+        notes.append(f"{config.path}: text columns with many categories, each of which is an input: {listed(many)}")
     notes += _references_note(references, str(config.path))
     table = replace(table, references=references, notes=(*table.notes, *notes))
     if not dropped:
@@ -237,8 +241,8 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
     return replace(table, frame=frame, features=kept, dropped=tuple(dropped))
 
 
-def _never_repeats(values: pd.Series, where: str) -> bool:
-    """Return whether a column of text has about as many categories as rows, each of which would be an input.
+def _n_inputs(values: pd.Series, where: str) -> int:
+    """Return how many inputs a column becomes; 0 if it is text with about as many categories as rows.
 
     Raises
     ------
@@ -246,14 +250,14 @@ def _never_repeats(values: pd.Series, where: str) -> bool:
         It has more than `MAX_CATEGORIES` that do repeat.
     """
     if pd.api.types.is_numeric_dtype(values):
-        return False
+        return 1
     n_there, n_words = int(values.notna().sum()), int(values.nunique())
     if n_there >= _ENOUGH_WORDS and n_words > UNIQUE * n_there:
-        return True
+        return 0
     if n_words > MAX_CATEGORIES:
         what = f"has {n_words:,} categories, each of which would be an input, more than {MAX_CATEGORIES:,}"
         raise InputError(what, where, "remove the column, or put its rare values together")
-    return False
+    return n_words
 
 
 def _references_note(references: Mapping[str, Reference], path: str) -> tuple[str, ...]:
