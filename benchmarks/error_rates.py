@@ -1,4 +1,4 @@
-"""Error rates of intervals, verdicts and alarms on arrays whose truth is known."""
+"""Error rates of intervals, verdicts, alarms and choices on arrays whose truth is known."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from scipy.stats import norm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, arguments, show
+from scripts.credibility import stability
 from scripts.evaluation.calibration import calibration_p_value
+from scripts.evaluation.comparisons import model_confidence_set
 from scripts.evaluation.decay import decay_report
+from scripts.evaluation.decisions import coverage_curve
 from scripts.evaluation.metrics import ece
+from scripts.evaluation.policy_choice import choose_policy
 from scripts.evaluation.shift import DRIFT_LEVEL, feature_drift
 from scripts.evaluation.skill import encompassing_test, skill_over, verdict
 from scripts.evaluation.statistics import accuracy_interval
+from scripts.racing import Finished, Race
 
 Rng = np.random.Generator
+_CANDIDATES, _FOLDS = 4, 3  # of a choice
 
 
 def ar1(n: int, phi: float, rng: Rng, columns: int = 1) -> np.ndarray:
@@ -75,6 +81,58 @@ def no_decay(n: int, tickers: int, phi: float, horizon: int, rng: Rng) -> dict[s
     return {"train again": decay_report(hits, naive, date + 1, date, horizon).retrain_after is not None}
 
 
+def raced(n: int, phi: float, rng: Rng) -> dict[str, bool]:
+    """Race equally good configurations over three folds of n dates; the first one is watched."""
+    hits = ar1(n, phi, rng, _CANDIDATES) > 0
+    dates = np.array_split(np.arange(n), _FOLDS)
+    race, done = Race(range(_CANDIDATES), dates, True, 1, 0.05, 1, seed=0), {}
+    while round_ := race.next_round(done):
+        done |= {network: Finished(hits[dates[network.fold], network.trial], 10) for network in round_}
+    return {"best stopped": any(0 in look.behind for look in race.looks)}
+
+
+def policy(n: int, phi: float, rng: Rng) -> dict[str, bool]:
+    """Choose threshold and margin for a model that knows nothing, where trading costs nothing."""
+    up, y, returns = norm.cdf(0.15 * ar1(n, phi, rng)[:, 0]), ar1(n, phi, rng)[:, 0] > 0, ar1(n, phi, rng)[:, 0]
+    net = lambda answers: 0.01 * returns * np.where(answers < 0, 0, 2 * answers - 1)  # noqa: E731
+    found = choose_policy(y.astype(int), np.column_stack([1 - up, up]), np.arange(n), 1, rng, net_returns=net)
+    return {
+        "threshold changed": bool(found.threshold and found.threshold.accepted),
+        "margin changed": bool(found.margin and found.margin.accepted),
+    }
+
+
+def curve(n: int, phi: float, rng: Rng) -> dict[str, bool]:
+    """Accuracy of the surer half of the answers, whose true value is one half."""
+    up, y = norm.cdf(0.15 * ar1(n, phi, rng)[:, 0]), (ar1(n, phi, rng)[:, 0] > 0).astype(int)
+    p = np.column_stack([1 - up, up])
+    point = coverage_curve(y, p, np.arange(n), 1, margins=np.array([np.median(np.abs(2 * up - 1))]))[0]
+    low, high = point.accuracy_ci95 or (0.0, 1.0)
+    return {"covered": low <= 0.5 <= high}
+
+
+def confidence_set(n: int, phi: float, rng: Rng) -> dict[str, bool]:
+    """Exclude the first of equally good models from the 90% model confidence set."""
+    found = model_confidence_set(ar1(n, phi, rng, _CANDIDATES), 0.1, 1, rng)
+    return {"best excluded": 0 not in found.included, "any excluded": len(found.included) < _CANDIDATES}
+
+
+def stable(n: int, phi: float, rng: Rng) -> dict[str, bool]:
+    """Call the best of two equally good configurations stable in at least 95% of resamples."""
+    hits = (ar1(n, phi, rng, 2) > 0).astype(float)
+    hits = hits[:, np.argsort(-hits.mean(axis=0), kind="stable")]
+    return {"stability of 95%": stability(hits, np.arange(n), 1, rng) >= 0.95}
+
+
+CHOICES = {
+    "race": raced,
+    "policy": policy,
+    "coverage curve": curve,
+    "confidence set": confidence_set,
+    "stability": stable,
+}
+
+
 def cases() -> Iterator[tuple[str, Callable[[Rng], dict[str, bool]]]]:
     """Name and draw of each design."""
     for n in (100, 200, 300):
@@ -90,6 +148,10 @@ def cases() -> Iterator[tuple[str, Callable[[Rng], dict[str, bool]]]]:
     for n, tickers, phi, horizon in ((250, 12, 0.0, 1), (250, 12, 0.9, 1), (500, 12, 0.95, 20)):
         name = f"no decay: {tickers} x {n}, phi {phi:g}, horizon {horizon}"
         yield name, lambda rng, a=(n, tickers, phi, horizon): no_decay(*a, rng)
+    for name, choice in CHOICES.items():
+        for n in (100, 300):
+            for phi in (0.0, 0.5, 0.9):
+                yield f"{name}: {n} dates, phi {phi:g}", lambda rng, f=choice, n=n, phi=phi: f(n, phi, rng)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """How much of a good-looking result is luck: corrections for having tried many, from the ledgers of both phases.
 
 Phase 1 chooses among many trials on one split, phase 2 among a few configurations on folds. The first is corrected by
-the number of trials effectively tried and by how differently they really behave, the second by resampling dates.
+the number of trials effectively tried and by how differently they really behave, the second by how much the means over
+dates vary.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from scripts.evaluation.best_of_n import corrected_winner, cross_validation_selection_bias
-from scripts.evaluation.bootstrap import date_bootstrap, optimal_block_lengths, ratio_block_length
 from scripts.evaluation.comparisons import corrected_resampled_ttest, model_confidence_set
+from scripts.evaluation.long_run_variance import joint_errors, mean_variance
 from scripts.evaluation.overfitting import probability_of_backtest_overfitting
 from scripts.evaluation.sharpe import (
     deflated_sharpe_ratio,
@@ -24,7 +25,7 @@ from scripts.evaluation.sharpe import (
     sharpe_moments,
 )
 from scripts.evaluation.statistics import difference_interval
-from scripts.random_keys import key, numpy_generator
+from scripts.random_keys import numpy_generator
 from scripts.selection import complete
 
 _BLOCKS = 16  # of dates, for the probability of backtest overfitting
@@ -47,7 +48,7 @@ def judge_search(
     ledger : DataFrame
         As `tuning.ledger.validation_ledger` makes it.
     horizon : int
-        Dates that a label reads ahead; no block of the bootstrap is shorter.
+        Dates that a label reads ahead.
     trials : mapping, optional
         Content of trials.json, for the epochs of each trial; by default all trials are comparable.
 
@@ -68,7 +69,7 @@ def judge_search(
     for name, (column, sign) in _SCORES.items():
         sums = ledger.pivot(index="date", columns="trial", values=column)
         if not sums.isna().any(axis=None):
-            scores[name] = _winner(sign * sums, counts, horizon, numpy_generator(seed, "search", name), trials or {})
+            scores[name] = _winner(sign * sums, counts, horizon, trials or {})
             for value in ("observed", "expected"):
                 scores[name][value] *= sign
     return {
@@ -103,9 +104,7 @@ def _comparable_columns(sums: pd.DataFrame, trials: Mapping[str, Any]) -> list[i
     return comparable(numbers[int(sums.to_numpy().sum(axis=0).argmax())], numbers, trials)
 
 
-def _winner(
-    sums: pd.DataFrame, counts: np.ndarray, horizon: int, rng: np.random.Generator, trials: Mapping[str, Any]
-) -> dict[str, Any]:
+def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, trials: Mapping[str, Any]) -> dict[str, Any]:
     """The trial with the highest mean score over all rows, and what is to be expected of it.
 
     `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows.
@@ -116,8 +115,8 @@ def _winner(
     score = by_date.sum(axis=0) / counts.sum()
     best = int(score.argmax())
     # The error of a score, as the mean over all trials: that of one trial would be a noisy estimate of it.
-    block = float(np.median([ratio_block_length(column, counts, horizon) for column in by_date.T]))
-    error = float(np.sqrt(date_bootstrap(by_date, counts, block_length=block, rng=rng).var(axis=0).mean()))
+    deviations = (by_date - score * counts[:, None]) * (len(counts) / counts.sum())
+    error = math.sqrt(np.mean([mean_variance(column, horizon).variance for column in deviations.T]))
     correlation = mean_correlation(by_date / counts[:, None]) or 0.0
     # What all trials share of their error cannot make one look better than another.
     independent = error * math.sqrt(max(0.0, 1.0 - correlation))
@@ -152,9 +151,9 @@ def judge_choice(
     -------
     dict
         avg_accuracy, expected_accuracy (less the bias of choosing the best mean), nadeau_bengio_ci95 of the mean over
-        folds (None if `by_spread`), skill against the best constant and skill_ci95 by blocks of dates, confidence_set
-        (trials that may be the best, by log loss), stability (how often the choice has the best accuracy when dates
-        are resampled).
+        folds (None if `by_spread`), skill against the best constant and skill_ci95 by dates, confidence_set
+        (trials that may be the best, by log loss), stability (how often the choice would have the best accuracy on
+        other dates of the same kind).
     """
     configurations = complete(results["configurations"])
     numbers = [c["trial_number"] for c in configurations]
@@ -165,8 +164,7 @@ def judge_choice(
     constant = (label == np.bincount(label).argmax()).astype(np.float64)
     skill = difference_interval(correct[:, 0], constant, date, horizon)
     by_date = pd.DataFrame(losses).groupby(date).mean().to_numpy()
-    block = max(float(horizon), optimal_block_lengths(by_date.mean(axis=1)).stationary)
-    confidence = model_confidence_set(by_date, _CONFIDENCE_SET_SIZE, block, key(seed, "choice", "set") % 2**32)
+    confidence = model_confidence_set(by_date, _CONFIDENCE_SET_SIZE, horizon, numpy_generator(seed, "choice", "set"))
     return {
         "avg_accuracy": float(scores[0].mean()),
         "expected_accuracy": float(scores[0].mean()) - bias,
@@ -174,7 +172,7 @@ def judge_choice(
         "skill": skill.estimate,
         "skill_ci95": [skill.low, skill.high],
         "confidence_set": [numbers[k] for k in confidence.included],
-        "stability": _stability(correct, date, numpy_generator(seed, "choice", "stability")),
+        "stability": stability(correct, date, horizon, numpy_generator(seed, "choice", "stability")),
     }
 
 
@@ -207,13 +205,13 @@ def in_words(search: dict[str, Any] | None, choice: dict[str, Any]) -> list[str]
     skill_low, skill_high = choice["skill_ci95"]
     said.append(
         f"The chosen configuration showed {choice['avg_accuracy']:.4f} over the folds; less the bias of choosing, "
-        f"{choice['expected_accuracy']:.4f} is to be expected. {interval}By blocks of dates it beats the best constant "
+        f"{choice['expected_accuracy']:.4f} is to be expected. {interval}It beats the best constant "
         f"answer by {choice['skill']:+.4f} ({skill_low:+.4f} to {skill_high:+.4f})."
     )
     others = ", ".join(map(str, choice["confidence_set"]))
     said.append(
-        f"By log loss, the best may be any of these trials (90 % model confidence set): {others}. When the dates are "
-        f"resampled, the chosen one has the best accuracy in {choice['stability']:.0%} of the cases."
+        f"By log loss, the best may be any of these trials (90 % model confidence set): {others}. On other dates of "
+        f"the same kind, the chosen one would have the best accuracy in {choice['stability']:.0%} of the cases."
     )
     return said
 
@@ -246,10 +244,16 @@ def _per_row(frame: pd.DataFrame, numbers: list[int]) -> tuple[np.ndarray, np.nd
     return correct, losses, blocks[0]["label"].to_numpy(), pd.factorize(blocks[0]["date"], sort=True)[0]
 
 
-def _stability(correct: np.ndarray, date: np.ndarray, rng: np.random.Generator, n_resamples: int = 1000) -> float:
-    """Share of date resamples in which the first column has the best accuracy."""
-    by_date = pd.DataFrame(correct).groupby(date).sum().to_numpy()
-    n = len(by_date)
-    weights = rng.multinomial(n, np.full(n, 1.0 / n), size=n_resamples)
-    totals = weights @ by_date
-    return float((totals[:, 0] >= totals.max(axis=1)).mean())
+def stability(
+    correct: np.ndarray, date: np.ndarray, horizon: int, rng: np.random.Generator, n_draws: int = 1000
+) -> float:
+    """Probability that the first column of hits (n_rows, m) would have the best accuracy on other dates.
+
+    The leads over the others, less joint draws of their errors (`joint_errors`), are what they may truly be.
+    """
+    by_date = pd.DataFrame(correct).groupby(date)
+    sums, counts = by_date.sum().to_numpy(), by_date.size().to_numpy()
+    leads = sums[:, :1] - sums[:, 1:]
+    lead = leads.sum(axis=0) / counts.sum()
+    errors = joint_errors((leads - lead * counts[:, None]) * (len(counts) / counts.sum()), horizon, n_draws, rng)
+    return float((lead >= errors.draws * errors.se).all(axis=1).mean())

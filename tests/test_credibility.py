@@ -3,11 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.signal import lfilter
+from scipy.stats import binom
 
 from scripts.config import DataConfig, SyntheticConfig
-from scripts.credibility import comparable, in_words, judge_choice, judge_search
+from scripts.credibility import comparable, in_words, judge_choice, judge_search, stability
 from scripts.data.loading import load_development, load_sealed
 from scripts.evaluation.best_of_n import corrected_winner
+from scripts.evaluation.comparisons import model_confidence_set
+from scripts.evaluation.long_run_variance import joint_errors, mean_variance
+from scripts.evaluation.statistics import student_quantile
 from scripts.placebo import summary
 
 
@@ -146,6 +151,43 @@ def test_a_clear_winner_stands_alone_and_equals_stay_together():
     assert len(equal["confidence_set"]) >= 2
     assert equal["expected_accuracy"] <= equal["avg_accuracy"]
     assert all(sentence.endswith(".") for sentence in in_words(None, equal))
+
+
+def persistent(generator, n, columns, phi=0.9):
+    """Stationary AR(1) processes of variance 1, shape (n, columns)."""
+    noise = generator.standard_normal((n + 100, columns)) * (1 - phi**2) ** 0.5
+    return lfilter([1.0], [1.0, -phi], noise, axis=0)[100:]
+
+
+def test_equally_good_models_stay_in_the_set_where_losses_are_autocorrelated():
+    generator, n, excluded = np.random.default_rng(0), 60, 0
+    for _ in range(n):
+        losses = persistent(generator, 100, 4)
+        excluded += len(model_confidence_set(losses, 0.1, 1, generator, n_draws=200).included) < 4
+    assert excluded <= binom.ppf(0.999, n, 0.1)  # with blocks of the length that the mean loss asks for: 71%
+
+
+def test_of_two_equally_good_configurations_none_is_called_stable_more_often_than_by_chance():
+    generator, n, stable = np.random.default_rng(1), 60, 0
+    for _ in range(n):
+        hits = (persistent(generator, 100, 2) > 0).astype(float)
+        hits = hits[:, np.argsort(-hits.mean(axis=0))]
+        stable += stability(hits, np.arange(100), 1, generator, n_draws=200) >= 0.95
+    assert stable <= binom.ppf(0.999, n, 0.1)  # with dates drawn one by one: 69%
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+def test_joint_errors_are_those_of_each_series_by_itself_and_follow_students_law(phi):
+    series = persistent(np.random.default_rng(2), 200, 1, phi)
+    deviations = np.column_stack([series, -2 * series, np.zeros(200)])
+    deviations -= deviations.mean(axis=0)
+    found, alone = joint_errors(deviations, 1, 4000, np.random.default_rng(0)), mean_variance(deviations[:, 0])
+    assert found.se == pytest.approx(alone.variance**0.5 * np.array([1, 2, 0]))
+    assert found.degrees_of_freedom == alone.degrees_of_freedom
+    assert found.draws[:, 1] == pytest.approx(-found.draws[:, 0])
+    assert not found.draws[:, 2].any()
+    expected = student_quantile(alone.degrees_of_freedom, 0.9)
+    assert np.quantile(np.abs(found.draws[:, 0]), 0.9) == pytest.approx(expected, rel=0.07)
 
 
 def test_placebo_labels_are_real_labels_elsewhere_and_never_cross_the_seal():

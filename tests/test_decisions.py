@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.signal import lfilter
 
 from scripts.errors import InputError
 from scripts.evaluation.decisions import (
@@ -17,6 +18,7 @@ from scripts.evaluation.decisions import (
 from scripts.evaluation.policy_choice import choose_policy
 from scripts.evaluation.returns import TradingRules, positions
 from scripts.evaluation.simulator import Bars, ReturnSimulator
+from scripts.evaluation.statistics import difference_interval
 from scripts.random_keys import numpy_generator
 
 
@@ -46,7 +48,7 @@ class Market:
 
     def choose(self, **options):
         net = simulated_net(self.simulator, (-1.0, 1.0))
-        return choose_policy(*self.rows(), **({"net_returns": net, "n_resamples": 300} | options))
+        return choose_policy(*self.rows(), **({"net_returns": net, "n_draws": 300} | options))
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -114,7 +116,6 @@ def test_a_worked_curve():
         probabilities,
         date,
         1,
-        numpy_generator(0, "curve"),
         margins=np.array([0.0, 0.3, 0.5, 0.9]),
         net_returns=simulated_net(simulator, (-1.0, 1.0)),
     )
@@ -123,8 +124,10 @@ def test_a_worked_curve():
     # Date 0 earns (0.02 + 0.01) / 2, date 1 (0.03 - 0.05) / 2; abstentions earn nothing.
     expected = [(0.015 - 0.01) / 2, (0.01 - 0.01) / 2, (0.01 - 0.025) / 2, 0.0]
     assert [point.mean_net for point in curve] == pytest.approx(expected)
-    assert curve[-1].accuracy_se is None
-    assert curve[0].coverage_se == curve[-1].mean_net_se == 0.0
+    assert curve[-1].accuracy_se is curve[-1].accuracy_ci95 is None
+    assert curve[2].accuracy_ci95[0] < 0.5 < curve[2].accuracy_ci95[1]
+    assert curve[-1].mean_net_se == 0.0
+    assert curve[-1].mean_net_ci95 == [0.0, 0.0]
 
 
 @settings(max_examples=30)
@@ -138,10 +141,8 @@ def test_coverage_falls_as_the_margin_rises(seed, threshold, n_margins):
         probabilities,
         None,
         1,
-        generator,
         threshold=threshold,
         margins=margin_grid(lead, n_margins),
-        n_resamples=20,
     )
     margins, coverage = [point.margin for point in curve], [point.coverage for point in curve]
     assert margins[0] == 0.0
@@ -159,7 +160,7 @@ def test_the_grid_answers_even_shares_where_no_leads_are_equal():
 
 def test_standard_errors_are_those_of_independent_rows_where_rows_are_independent():
     market = Market(0, signal=1.0, n_dates=500)
-    for point in coverage_curve(*market.rows(), margins=np.array([0.0, 0.4])):
+    for point in coverage_curve(*market.rows()[:4], margins=np.array([0.0, 0.4])):
         answered = point.coverage * len(market.y)
         independent = (point.accuracy * (1 - point.accuracy) / answered) ** 0.5
         assert point.accuracy_se == pytest.approx(independent, rel=0.2)
@@ -169,8 +170,25 @@ def test_standard_errors_grow_where_the_rows_of_a_date_share_their_fate():
     generator = numpy_generator(0, "shared")
     date = np.repeat(np.arange(200), 25)
     y = np.repeat(generator.integers(0, 2, 200), 25)
-    (point,) = coverage_curve(y, both(np.full(5000, 0.8)), date, 1, generator, margins=np.array([0.0]))
+    (point,) = coverage_curve(y, both(np.full(5000, 0.8)), date, 1, margins=np.array([0.0]))
     assert point.accuracy_se == pytest.approx(0.5 / 200**0.5, rel=0.25)
+
+
+def persistent(generator, n, phi=0.9):
+    """A stationary AR(1) process of variance 1, shape (n,)."""
+    noise = generator.standard_normal(n + 100) * (1 - phi**2) ** 0.5
+    return lfilter([1.0], [1.0, -phi], noise)[100:]
+
+
+def test_the_curve_s_intervals_hold_the_truth_where_hits_are_autocorrelated():
+    generator, n, covered = numpy_generator(0, "persistent"), 100, 0
+    for _ in range(n):
+        up, y = 0.5 + 0.1 * np.tanh(persistent(generator, 200)), (persistent(generator, 200) > 0).astype(np.int64)
+        margin = np.median(np.abs(2 * up - 1))
+        (point,) = coverage_curve(y, both(up), np.arange(200), 1, margins=np.array([margin]))
+        low, high = point.accuracy_ci95
+        covered += low <= 0.5 <= high
+    assert covered >= 88  # with blocks of dates and a normal quantile: 79 to 84
 
 
 # --- the choice -----------------------------------------------------------------------------------------------------
@@ -203,7 +221,7 @@ def test_where_confidence_is_informative_and_trading_costs_a_margin_is_chosen():
         assert choice.policy.threshold == 0.5
         assert choice.policy.margin > 0.1
         assert f"margin {choice.policy.margin:.3g} instead of 0" in choice.reason
-        curve = coverage_curve(*market.rows(), net_returns=simulated_net(market.simulator, (-1.0, 1.0)))
+        curve = coverage_curve(*market.rows()[:4], net_returns=simulated_net(market.simulator, (-1.0, 1.0)))
         every, half, few = curve[0], curve[len(curve) // 2], curve[-3]
         assert every.coverage > half.coverage > few.coverage
         assert every.accuracy < half.accuracy < few.accuracy
@@ -238,6 +256,16 @@ def test_three_classes_have_no_threshold_but_may_have_a_margin():
     assert (choice.policy.threshold, choice.threshold) == (None, None)
     assert choice.policy.margin > 0
     assert choice.reason.startswith("of 3 classes the most probable one is answered; margin 0.")
+
+
+def test_the_gain_of_a_threshold_is_as_unsure_as_any_difference_where_labels_are_autocorrelated():
+    generator, ratios = numpy_generator(1, "persistent"), []
+    for _ in range(10):
+        up, y = 0.5 + 0.1 * np.tanh(persistent(generator, 600)), (persistent(generator, 600) > 0).astype(np.int64)
+        found = choose_policy(y, both(up), np.arange(600), 1, generator, n_draws=50).threshold
+        other, usual = ((up > value).astype(np.int64) == y for value in (found.value, 0.5))
+        ratios.append(found.gain_se / difference_interval(other, usual, np.arange(600), 1).se)
+    assert np.median(ratios) == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("n_dates", [1, 2, 3, 9])

@@ -533,7 +533,7 @@ def test_equal_columns_and_constants_apart_do_not_break_the_model_confidence_set
     losses[:, 4] = losses[:, 0]
     losses[:, 2] += 1
     losses[:, 3] = losses[:, 0] + 0.5
-    found = model_confidence_set(losses, 0.1, 3, seed=0)
+    found = model_confidence_set(losses, 0.1, 1, np.random.default_rng(0))
     assert {0, 4} <= set(found.included)
     assert {2, 3}.isdisjoint(found.included)
     assert found.p_values[0] == found.p_values[4]
@@ -541,8 +541,8 @@ def test_equal_columns_and_constants_apart_do_not_break_the_model_confidence_set
 
 def test_model_confidence_set_keeps_a_single_model_and_repeats_itself() -> None:
     losses = np.random.default_rng(1).normal(size=(100, 4))
-    assert model_confidence_set(losses[:, :1], 0.1, 1, seed=0).included == (0,)
-    one, other = (model_confidence_set(losses, 0.1, 2, seed=3).p_values for _ in range(2))
+    assert model_confidence_set(losses[:, :1], 0.1, 1, np.random.default_rng(0)).included == (0,)
+    one, other = (model_confidence_set(losses, 0.1, 1, np.random.default_rng(3)).p_values for _ in range(2))
     np.testing.assert_array_equal(one, other)
 
 

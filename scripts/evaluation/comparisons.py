@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from arch.bootstrap import MCS
 from scipy.stats import binom, t
+
+from scripts.evaluation.long_run_variance import joint_errors
 
 Kernel = Literal["rectangular", "bartlett"]
 
@@ -136,9 +136,12 @@ class ModelConfidenceSet:
 
 
 def model_confidence_set(
-    losses: np.ndarray, size: float, block_length: float, seed: int, n_resamples: int = 1000
+    losses: np.ndarray, size: float, horizon: int, rng: np.random.Generator, n_draws: int = 1000
 ) -> ModelConfidenceSet:
     """Models among which the best one is with probability 1 - size (Hansen, Lunde and Nason 2011; range statistic).
+
+    The law of the statistic, if all models that are left are equally good, comes from joint draws of the errors of all
+    differences (`joint_errors`). A block bootstrap is too sure of itself where losses are autocorrelated.
 
     Parameters
     ----------
@@ -146,20 +149,30 @@ def model_confidence_set(
         Per date, lower is better. Columns that are equal to an earlier one share its p value.
     size : float
         In (0, 1).
-    block_length : float
-        Mean dates per block of the stationary bootstrap, rounded up.
-    seed : int
-    n_resamples : int
+    horizon : int
+        Dates that a label looks ahead.
+    rng : numpy.random.Generator
+        Of the draws.
+    n_draws : int
     """
     # Two equal columns differ by exactly 0 with variance 0, and the statistic would be 0 / 0.
     distinct, column = np.unique(losses, axis=1, return_inverse=True)
-    p_distinct = np.ones(distinct.shape[1])
-    if distinct.shape[1] > 1:
-        sets = MCS(distinct, size, reps=n_resamples, block_size=math.ceil(block_length), seed=seed)
-        with warnings.catch_warnings():
-            # Columns a constant apart have a range statistic of infinity, which is what it should be.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            sets.compute()
-        p_distinct = sets.pvalues["Pvalue"].sort_index().to_numpy()
-    p_values = p_distinct[column]
+    n_models = distinct.shape[1]
+    first, second = np.triu_indices(n_models, 1)
+    differences = distinct[:, first] - distinct[:, second]
+    mean = differences.mean(axis=0)
+    errors = joint_errors(differences - mean, horizon, n_draws, rng)
+    with np.errstate(divide="ignore"):
+        statistic = mean / errors.se  # infinite for columns a constant apart
+    left, p_values, p = np.ones(n_models, dtype=bool), np.ones(n_models), 0.0
+    while left.sum() > 1:
+        among = left[first] & left[second]
+        widest = np.abs(statistic[among]).max()
+        p = max(p, float((np.abs(errors.draws[:, among]).max(axis=1) >= widest).mean()))
+        worst = np.full(n_models, -np.inf)
+        np.maximum.at(worst, first[among], statistic[among])
+        np.maximum.at(worst, second[among], -statistic[among])
+        out = int(worst.argmax())
+        p_values[out], left[out] = p, False
+    p_values = p_values[column]
     return ModelConfidenceSet(tuple(int(k) for k in np.flatnonzero(p_values > size)), p_values)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.errors import InputError
-from scripts.evaluation.bootstrap import date_bootstrap
 from scripts.evaluation.simulator import ReturnSimulator
+from scripts.evaluation.statistics import Interval, accuracy_interval
 
 ABSTAINS = -1
 # Answers (n,) -> net return of each date (n_dates,), a fraction of capital.
@@ -98,26 +98,28 @@ def simulated_net(simulator: ReturnSimulator, class_positions: Sequence[float]) 
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """What is answered above one margin, and how well; None where undefined. Standard errors by blocks of dates.
+    """What is answered above one margin, and how well; None where undefined, as on fewer than two dates.
 
     Attributes
     ----------
     margin : float
     coverage, coverage_se : float
         Share of the rows that are answered.
-    accuracy, accuracy_se : float or None
-        Share of the answered rows that are right.
-    mean_net, mean_net_se : float or None
+    accuracy, accuracy_se, accuracy_ci95 : float or None, list of float or None
+        Share of the answered rows that are right, and its 95% interval.
+    mean_net, mean_net_se, mean_net_ci95 : float or None, list of float or None
         Net return per date, a fraction of capital.
     """
 
     margin: float
     coverage: float
-    coverage_se: float
+    coverage_se: float | None
     accuracy: float | None
     accuracy_se: float | None
+    accuracy_ci95: list[float] | None
     mean_net: float | None
     mean_net_se: float | None
+    mean_net_ci95: list[float] | None
 
 
 def margin_grid(lead: np.ndarray, n_margins: int = 20) -> np.ndarray:
@@ -139,12 +141,10 @@ def coverage_curve(
     probabilities: np.ndarray,
     date: np.ndarray | None,
     horizon: int,
-    rng: np.random.Generator,
     *,
     threshold: float | None = 0.5,
     margins: np.ndarray | None = None,
     net_returns: NetReturns | None = None,
-    n_resamples: int = 1000,
 ) -> tuple[CoveragePoint, ...]:
     """Coverage, accuracy and return at each margin.
 
@@ -155,38 +155,47 @@ def coverage_curve(
     date : ndarray of int, shape (n,), or None
         None: every row is its own date.
     horizon : int
-        Dates that a label looks ahead: the least block length.
-    rng : numpy.random.Generator
+        Dates that a label looks ahead.
     threshold : float or None
         As in `DecisionPolicy`.
     margins : ndarray, optional
         Ascending; by default `margin_grid` of the leads.
     net_returns : callable, optional
-    n_resamples : int
     """
     predicted, lead = DecisionPolicy(threshold).decide(probabilities)
     grid = margin_grid(lead) if margins is None else np.asarray(margins, dtype=np.float64)
-    answered = lead[:, None] > grid
-    hits, counts = sums_by_date(answered & (predicted == y)[:, None], date)
-    given, _ = sums_by_date(answered, date)
-    # Numerators and denominators of one resample are those of the same dates.
-    resampled = date_bootstrap(np.hstack([hits, given]), counts, n_resamples, min_block=horizon, rng=rng)
-    right, coverage = np.hsplit(resampled, 2)
-    accuracy = np.divide(right, coverage, out=np.full_like(right, np.nan), where=coverage > 0)
     net = None if net_returns is None else net_by_margin(net_returns, predicted, lead, grid)
-    drawn = None if net is None else date_bootstrap(net, np.ones(len(net)), n_resamples, min_block=horizon, rng=rng)
-    return tuple(
-        CoveragePoint(
-            margin=float(margin),
-            coverage=float(given[:, k].sum() / counts.sum()),
-            coverage_se=float(coverage[:, k].std()),
-            accuracy=float(hits[:, k].sum() / given[:, k].sum()) if given[:, k].any() else None,
-            accuracy_se=_spread(accuracy[:, k]),
-            mean_net=None if net is None else float(net[:, k].mean()),
-            mean_net_se=None if drawn is None else float(drawn[:, k].std()),
+    points = []
+    for k, margin in enumerate(grid.tolist()):
+        answered = lead > margin
+        right, own = predicted[answered] == y[answered], None if date is None else date[answered]
+        accuracy = _interval(right, own, horizon)
+        mean_net = None if net is None else _interval(net[:, k], np.arange(len(net)), horizon)
+        points.append(
+            CoveragePoint(
+                margin=margin,
+                coverage=float(answered.mean()),
+                coverage_se=_se(_interval(answered, date, horizon)),
+                accuracy=float(right.mean()) if len(right) else None,
+                accuracy_se=_se(accuracy),
+                accuracy_ci95=None if accuracy is None else accuracy.share_bounds,
+                mean_net=None if net is None else float(net[:, k].mean()),
+                mean_net_se=_se(mean_net),
+                mean_net_ci95=None if mean_net is None else [mean_net.low, mean_net.high],
+            )
         )
-        for k, margin in enumerate(grid)
-    )
+    return tuple(points)
+
+
+def _interval(values: np.ndarray, date: np.ndarray | None, horizon: int) -> Interval | None:
+    """Interval of a mean; None on fewer than two dates."""
+    if len(values if date is None else np.unique(date)) < 2:
+        return None
+    return accuracy_interval(values.astype(np.float64), date, horizon)
+
+
+def _se(interval: Interval | None) -> float | None:
+    return None if interval is None else interval.se
 
 
 def _abstain(predicted: np.ndarray, lead: np.ndarray, margin: float) -> np.ndarray:
@@ -204,9 +213,3 @@ def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarra
         return values.astype(np.float64), np.ones(len(values), dtype=np.int64)
     _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
     return np.column_stack([np.bincount(place, column, len(counts)) for column in values.T]), counts
-
-
-def _spread(resampled: np.ndarray) -> float | None:
-    """Standard deviation of the resamples that are defined; None if most are not."""
-    defined = resampled[~np.isnan(resampled)]
-    return float(defined.std()) if 2 * len(defined) > len(resampled) else None

@@ -9,6 +9,7 @@ stays small. `benchmarks/error_rates.py` measures the coverage of the resulting 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ _SHARE = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # of the variance that the AR(1) proce
 _INDEPENDENCE = 0.8  # prior probability of white noise alone; all other spectra share the rest
 _WIDEST = 0.8  # the most coefficients are this times n_dates^(2/3)
 _MOST_BIAS, _LEAST_COEFFICIENTS = 1.2, 4  # fewer coefficients are taken until the correction is at most this factor
+_ROUNDING = 1e-10  # of a series that never varies
 _CACHED_DATES = 4096  # longer series are rare and their spectra large
 
 
@@ -41,16 +43,78 @@ def mean_variance(deviations: np.ndarray, horizon: int = 1) -> MeanVariance:
     horizon : int
         Dates that a label looks ahead: fewer degrees of freedom than there are stretches of so many dates.
     """
-    n = len(deviations)
-    power = dct(np.asarray(deviations, dtype=np.float64), norm="ortho")[1:] ** 2
-    most = min(n - 1, max(2, int(_WIDEST * n ** (2 / 3))), max(1, n // horizon - 1))
-    if not power.any():
-        return MeanVariance(0.0, most)
-    missed = _weights(power) @ np.array([_missed(spectrum, n, most) for spectrum in _SPECTRA])
-    small = np.flatnonzero(missed <= _MOST_BIAS)
-    n_coefficients = max(min(_LEAST_COEFFICIENTS, most), int(small[-1]) + 1 if len(small) else 1)
+    n, power = len(deviations), _coefficients(deviations) ** 2
+    n_coefficients, missed = _correction(power, _most_coefficients(n, horizon))
     variance = power[:n_coefficients].mean() * missed[n_coefficients - 1] / n
     return MeanVariance(float(variance), n_coefficients)
+
+
+@dataclass(frozen=True)
+class JointErrors:
+    """Errors of the means of several series that are observed on the same dates.
+
+    Attributes
+    ----------
+    se : ndarray of float, shape (q,)
+        Standard errors; 0 for a series that never varies.
+    degrees_of_freedom : int
+        Of all of them: the median of what the series have by themselves.
+    draws : ndarray of float, shape (n_draws, q)
+        Errors in standard errors, drawn from the multivariate Student law with the correlations of the means.
+    """
+
+    se: np.ndarray
+    degrees_of_freedom: int
+    draws: np.ndarray
+
+
+def joint_errors(deviations: np.ndarray, horizon: int, n_draws: int, rng: np.random.Generator) -> JointErrors:
+    """Return the standard errors of the means of several series and joint draws of their errors.
+
+    Each cosine coefficient is an independent draw of the error of all means (Lazarus et al. 2018). Sums of them with
+    normal weights over the root of a chi-squared variable follow Student's law.
+
+    Parameters
+    ----------
+    deviations : ndarray of float, shape (n, q)
+        As in `mean_variance`, a series a column.
+    """
+    n = len(deviations)
+    coefficients, most = _coefficients(deviations), _most_coefficients(n, horizon)
+    # What never changes has a rest of rounding.
+    varies = np.ptp(deviations, axis=0) > _ROUNDING
+    found = [_correction(column, most) for column in coefficients[:, varies].T ** 2]
+    freedom = int(np.median([k for k, _ in found])) if found else most
+    first = coefficients[:freedom, varies]
+    spread = np.sqrt((first**2).mean(axis=0))
+    se, draws = np.zeros(deviations.shape[1]), np.zeros((n_draws, deviations.shape[1]))
+    se[varies] = spread * np.sqrt([missed[freedom - 1] / n for _, missed in found])
+    # Normal coefficients of the same covariance: one of them is the error of the means, `freedom` give its variance.
+    _, size, axes = np.linalg.svd(first / spread / math.sqrt(freedom), full_matrices=False)
+    root = size[:, None] * axes
+    for k in range(n_draws):
+        drawn = rng.standard_normal((freedom + 1, len(root))) @ root
+        draws[k, varies] = drawn[0] / np.sqrt((drawn[1:] ** 2).mean(axis=0))
+    return JointErrors(se, freedom, draws)
+
+
+def _coefficients(deviations: np.ndarray) -> np.ndarray:
+    """Cosine coefficients 1..n-1 along the first axis."""
+    return np.asarray(dct(np.asarray(deviations, dtype=np.float64), axis=0, norm="ortho")[1:])
+
+
+def _most_coefficients(n: int, horizon: int) -> int:
+    return min(n - 1, max(2, int(_WIDEST * n ** (2 / 3))), max(1, n // horizon - 1))
+
+
+def _correction(power: np.ndarray, most: int) -> tuple[int, np.ndarray]:
+    """Number of coefficients to take of a series, and the factor that the mean of the first 1..most of them misses."""
+    if not power.any():
+        return most, np.ones(most)
+    n = len(power) + 1
+    missed = _weights(power) @ np.array([_missed(spectrum, n, most) for spectrum in _SPECTRA])
+    small = np.flatnonzero(missed <= _MOST_BIAS)
+    return max(min(_LEAST_COEFFICIENTS, most), int(small[-1]) + 1 if len(small) else 1), missed
 
 
 _SPECTRA = ((0.0, 0.0), *((persistence, share) for persistence in _PERSISTENCE for share in _SHARE))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtri, stdtrit  # scipy.stats takes long to import
 
-from scripts.evaluation.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
+from scripts.evaluation.bootstrap import LEAST_BLOCKS
 from scripts.evaluation.decisions import DecisionPolicy, NetReturns, margin_grid, net_by_margin, sums_by_date
+from scripts.evaluation.long_run_variance import joint_errors
 
 _LEAST_CHANGED = 0.01  # share of the rows that another threshold must decide otherwise to be worth a test
 _N_THRESHOLDS = 40
@@ -59,7 +59,7 @@ def choose_policy(
     margin: float = 0.0,
     least_coverage: float = 0.1,
     net_returns: NetReturns | None = None,
-    n_resamples: int = 1000,
+    n_draws: int = 1000,
 ) -> ChosenPolicy:
     """Threshold of the best accuracy, then margin of the best net return, on rows that the model has not seen.
 
@@ -70,8 +70,10 @@ def choose_policy(
 
     Parameters
     ----------
-    y, probabilities, date, horizon, rng, net_returns, n_resamples
+    y, probabilities, date, horizon, net_returns
         As in `coverage_curve`, out of fold.
+    rng : numpy.random.Generator
+        Of the draws.
     margin : float
         The configured margin; kept where there are no returns.
     least_coverage : float
@@ -80,11 +82,11 @@ def choose_policy(
     n_classes = probabilities.shape[1]
     policy, threshold, other = DecisionPolicy.default(n_classes, margin), None, None
     if n_classes == 2:
-        threshold = _best_threshold(y, probabilities, date, horizon, rng, n_resamples)
+        threshold = _best_threshold(y, probabilities, date, horizon, rng, n_draws)
         if threshold is not None and threshold.accepted:
             policy = replace(policy, threshold=threshold.value)
     if net_returns is not None:
-        other = _best_margin(policy, probabilities, net_returns, horizon, least_coverage, rng, n_resamples)
+        other = _best_margin(policy, probabilities, net_returns, horizon, least_coverage, rng, n_draws)
         if other is not None and other.accepted:
             policy = replace(policy, margin=other.value)
     why_threshold = (
@@ -106,7 +108,7 @@ def _best_threshold(
     date: np.ndarray | None,
     horizon: int,
     rng: np.random.Generator,
-    n_resamples: int,
+    n_draws: int,
 ) -> Candidate | None:
     """The threshold with the best accuracy if every row is answered, among quantiles of the probability."""
     usual = DecisionPolicy().decide(probabilities)[0] == y
@@ -119,7 +121,7 @@ def _best_threshold(
     if not compared.any():
         return None
     gains = right[compared].astype(np.int8) - usual.astype(np.int8)
-    return _best_candidate(values[compared], *sums_by_date(gains.T, date), horizon, rng, n_resamples)
+    return _best_candidate(values[compared], *sums_by_date(gains.T, date), horizon, rng, n_draws)
 
 
 def _best_margin(
@@ -129,7 +131,7 @@ def _best_margin(
     horizon: int,
     least_coverage: float,
     rng: np.random.Generator,
-    n_resamples: int,
+    n_draws: int,
 ) -> Candidate | None:
     """The margin with the best mean net return among those that answer enough rows."""
     predicted, lead = policy.decide(probabilities)
@@ -138,28 +140,24 @@ def _best_margin(
     if not len(grid):
         return None
     net = net_by_margin(net_returns, predicted, lead, np.append(grid, policy.margin))
-    return _best_candidate(grid, net[:, :-1] - net[:, -1:], np.ones(len(net)), horizon, rng, n_resamples)
+    return _best_candidate(grid, net[:, :-1] - net[:, -1:], np.ones(len(net)), horizon, rng, n_draws)
 
 
 def _best_candidate(
-    values: np.ndarray, gains: np.ndarray, counts: np.ndarray, horizon: int, rng: np.random.Generator, n_resamples: int
+    values: np.ndarray, gains: np.ndarray, counts: np.ndarray, horizon: int, rng: np.random.Generator, n_draws: int
 ) -> Candidate | None:
     """The value of the largest gain, from sums of gains per date (n_dates, n_values) and rows per date."""
     estimates = gains.sum(axis=0) / counts.sum()
     best = int(estimates.argmax())
-    block = ratio_block_length(gains[:, best], counts, horizon)
-    if len(counts) < LEAST_BLOCKS * block:
+    if len(counts) < LEAST_BLOCKS:
         return None
-    resampled = date_bootstrap(gains, counts, n_resamples, block, rng=rng)
-    errors = resampled.std(axis=0)
-    varies = errors > 1e-12 * np.abs(estimates)  # what never changes has a rest of rounding
-    if not varies[best]:
+    deviations = (gains - estimates * counts[:, None]) * (len(counts) / counts.sum())
+    errors = joint_errors(deviations, horizon, n_draws, rng)
+    if errors.degrees_of_freedom + 1 < LEAST_BLOCKS or errors.se[best] == 0.0:
         return None
-    luck = ((resampled[:, varies] - estimates[varies]) / errors[varies]).max(axis=1)
-    # With few blocks the resamples vary less than the gains do.
-    widen = float(stdtrit(max(1.0, len(counts) / block - 1.0), _LUCK) / ndtri(_LUCK))
-    required = max(1.0, widen * float(np.quantile(luck, _LUCK)))
-    return Candidate(float(values[best]), float(estimates[best]), float(errors[best]), required)
+    luck = errors.draws[:, errors.se > 0.0].max(axis=1)
+    required = max(1.0, float(np.quantile(luck, _LUCK)))
+    return Candidate(float(values[best]), float(estimates[best]), float(errors.se[best]), required)
 
 
 def _reason(name: str, given: float, other: Candidate | None, measure: str, needed: str) -> str:

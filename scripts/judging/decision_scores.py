@@ -63,7 +63,6 @@ def policy_fields(
         probabilities,
         judged.date,
         judged.dataset.horizon,
-        judged.generator("coverage"),
         threshold=policy.threshold,
         net_returns=None if trading is None else _net_of_judged(trading, policy.answers(traded.probabilities), place),
     )

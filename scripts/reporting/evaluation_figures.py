@@ -146,17 +146,16 @@ def coverage_figure(curve: Sequence[Row]) -> Figure | None:
     Parameters
     ----------
     curve : sequence of mappings
-        coverage, accuracy, accuracy_se, mean_net, mean_net_se.
+        coverage, accuracy, accuracy_ci95, mean_net, mean_net_ci95.
     """
     measures = {"accuracy": ("accuracy of the answered rows", ".1%"), "mean_net": ("net return per date", ".2%")}
     panels = []
     for name, (title, form) in measures.items():
         rows = [
-            {"coverage": p["coverage"], "value": p[name], "low": p[name] - 1.96 * p[f"{name}_se"],
-             "high": p[name] + 1.96 * p[f"{name}_se"]}
+            {"coverage": p["coverage"], "value": p[name], "low": bounds[0], "high": bounds[1]}
             for p in curve
-            if p.get("coverage") and p.get(name) is not None and p.get(f"{name}_se") is not None
-        ]  # fmt: skip
+            if p.get("coverage") and p.get(name) is not None and (bounds := p.get(f"{name}_ci95"))
+        ]
         if len(rows) > 1:
             panels.append(Panel(title, _band_chart(rows, "coverage:Q", "share of rows answered", title, form)))
     if not panels:
