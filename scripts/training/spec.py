@@ -117,7 +117,7 @@ class Outcome:
     operations_per_row : int or None
         Floating-point operations of the model for one row.
     failure_kind : str or None
-        Kind of the failure; None also in files of earlier revisions.
+        Kind of the failure.
     max_duration_s : float or None
         Limit that ended a run out of time.
     """
@@ -154,8 +154,6 @@ class Outcome:
     @property
     def is_environment(self) -> bool:
         """Whether a failure was the machine's doing: a killed worker or memory, not the configuration."""
-        if self.failure_kind is None:  # of an earlier revision
-            return self.failure is not None and ("killed" in self.failure or "memory" in self.failure)
         return self.failure_kind in ("out_of_memory", "worker_killed")
 
     @property
