@@ -68,14 +68,14 @@ class Features:
     lookback : int
         Bars of its own segment that a row reads at most, itself included. It covers what the features of the cross
         section read of other tickers, too: their bar of the same date and the one before it.
-    left_out : tuple of str
-        Features that need what the frame lacks, each with the reason.
+    left_out : dict of str to str
+        Features that need what the frame lacks, with the reason.
     """
 
     values: np.ndarray
     names: tuple[str, ...]
     lookback: int
-    left_out: tuple[str, ...]
+    left_out: dict[str, str]
 
 
 def index_bars(frame: pd.DataFrame) -> BarIndex:
@@ -127,12 +127,12 @@ def market_features(frame: pd.DataFrame, bars: BarIndex) -> Features:
         panel = _panel({name: column[rows] for name, column in columns.items()}, history[rows])
         for k, column in enumerate(column for f in families for column in f.compute(panel)):
             values[rows, k] = column
-    left_out = tuple(
-        f"{name} ({absent.get(missing[0], f'no {missing[0]}')})"
+    left_out = {
+        name: absent.get(missing[0], f"no {missing[0]}")
         for f in _FAMILIES
         if (missing := [c for c in f.needs if c not in columns])
         for name in f.names
-    )
+    }
     return Features(values, names, LONGEST_WINDOW + 1, left_out)
 
 

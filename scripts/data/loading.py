@@ -236,6 +236,7 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
     row = np.arange(len(frame))
     known = (bars.history >= reach) & np.isfinite(x).all(axis=1)
     usable = known & (labels.y >= 0)
+    left_out = (f"left out: {name} ({reason})" for name, reason in features.left_out.items())
     return {
         "x": x,
         "feature_names": (*features.names, *labels.features),
@@ -258,7 +259,7 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
         "groups": False,
         "ordered": True,
         "truth": truth if config.label_price == "close" else None,
-        "notes": (*table.notes, *labels.notes, *(f"left out: {name}" for name in features.left_out)),
+        "notes": (*table.notes, *labels.notes, *left_out),
     }
 
 

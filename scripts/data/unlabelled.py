@@ -173,8 +173,7 @@ def _market_part(frame: pd.DataFrame, wanted: np.ndarray, config: DataConfig, sc
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
     columns = dict(zip(features.names, features.values.T, strict=True)) | labels.features
     if lacking := [name for name in schema.features if name not in columns]:
-        reasons = dict(entry.removesuffix(")").split(" (", 1) for entry in features.left_out)
-        what = f"{reasons.get(lacking[0], 'unknown')}: the model reads {listed(lacking)}"
+        what = f"{features.left_out.get(lacking[0], 'unknown')}: the model reads {listed(lacking)}"
         raise InputError(what, str(config.path), "give data with the columns that the model was trained on")
     x = np.column_stack([columns[name] for name in schema.features])
     reach = max(features.lookback, labels.lookback if labels.features else 0) + schema.window - 1
