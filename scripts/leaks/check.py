@@ -109,6 +109,11 @@ class LeakReport:
         more = len(said) - MAX_WARNINGS
         return [*said[:MAX_WARNINGS], f"and {more} more in leak_check.json"] if more > 0 else said
 
+    @property
+    def leaks(self) -> list[str]:
+        """The warnings of proven leaks."""
+        return self.warnings[: min(MAX_WARNINGS, sum(finding.proven for finding in self.findings))]
+
     def lines(self) -> list[str]:
         """The report for people."""
         data = [f for f in self.findings if f.kind not in ("column", "model")]
@@ -143,7 +148,7 @@ def check_leaks(session: Session, experiment: Experiment, development: Developme
         session.say(f"WARNING {warning}")
     session.say(f"results in {session.run_dir.leak_check}")
     session.keep(artifacts=[str(session.run_dir.leak_check)], warnings=report.warnings)
-    _stop(report.warnings if session.arguments.strict else [w for w in report.warnings if w.startswith("leak")])
+    _stop(report.warnings if session.arguments.strict else report.leaks)
     session.conclude(session.same_command("--check-leaks"), [session.run_dir.leak_check])
 
 
