@@ -68,7 +68,12 @@ class Interrupted(BaseException):
     exit_code = 130
 
 
+def close_match(name: str, valid: Sequence[str]) -> str:
+    """Hint at the nearest valid name; empty if none is near."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
 def nearest(name: str, valid: Sequence[str]) -> str:
     """Hint at the nearest valid name, or the list of valid names."""
-    close = difflib.get_close_matches(name, valid, n=1)
-    return f"did you mean {close[0]}?" if close else f"valid: {', '.join(sorted(valid)[:20])}"
+    return close_match(name, valid) or f"valid: {', '.join(sorted(valid)[:20])}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from scripts.addresses import parse_run_dir
-from scripts.errors import InputError, nearest
+from scripts.errors import InputError, close_match, nearest
 from scripts.selection import PREFERENCES
 
 AddFlags = Callable[[argparse._ArgumentGroup], None]
@@ -30,8 +30,8 @@ class _Parser(argparse.ArgumentParser):
     def _remedy(self, where: str, what: str) -> str:
         flags = [flag for action in self._actions for flag in action.option_strings]
         if what.startswith("unrecognized arguments: "):
-            close = nearest(what.split(": ", 1)[1].split()[0].partition("=")[0], flags)
-            return close if close.startswith("did") else "--help tells all flags"
+            unknown = what.split(": ", 1)[1].split()[0].partition("=")[0]
+            return close_match(unknown, flags) or "--help tells all flags"
         if found := _INVALID_CHOICE.match(what):
             choices = next(a.choices for a in self._actions if where.split("/")[0] in a.option_strings)
             return nearest(found[1], [str(choice) for choice in choices or ()])

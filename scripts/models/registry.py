@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.errors import InputError, nearest
+from scripts.errors import InputError, close_match
 from scripts.models.gru import GRU
 from scripts.models.mlp import MLP
 from scripts.models.patch_transformer import PatchTransformer
@@ -101,11 +101,11 @@ def check_named(families: Iterable[str], factories: Mapping[str, str], where: st
 
 def _unknown_family(name: str, where: str) -> InputError:
     families = ROW_FAMILIES | WINDOW_FAMILIES
-    close = nearest(name, list(families))
+    close = close_match(name, list(families))
     return InputError(
         f"unknown model family {name!r}",
         where,
-        f"{close + ' ' if close.startswith('did') else ''}built in: {', '.join(families)}; name your own with "
+        f"{close + ' ' if close else ''}built in: {', '.join(families)}; name your own with "
         f"--set models.{name}=package.module:factory",
     )
 
