@@ -68,7 +68,7 @@ def finalise(session: Session) -> None:
         f"phase 3: {what}, at most {most} epochs on the hold-out's split, then on all rows, {means(session, n_runs)}"
     )
     with (
-        watching(session, "phase 3: final training", most) as watch,
+        watching(session, "phase 3", "final training", most) as watch,
         executing(session, experiment, dataset, n_runs, watch) as executor,
     ):
         planned = best | {"selection": selection}

@@ -43,7 +43,9 @@ class FinalTraining:
         self.replaced = [replaced_values(m.hyperparameters, experiment) for m in members]
         self.members = [replace(m, hyperparameters=_as_trained(m.hyperparameters, experiment)) for m in members]
         self.train, self.holdout = dataset.tail_split(config.holdout_fraction, experiment.seed)
-        self._waiting = [self._holdout_spec(m, k, device) for m in self.members for k in range(self.n_seeds)]
+        self._device = device
+        self._seeds = {run_name("holdout", m, k): (m, k) for m in self.members for k in range(self.n_seeds)}
+        self._waiting = [self._holdout_spec(m, k) for m, k in self._seeds.values()]
         self.outcomes: dict[str, Outcome] = {}
         self.histories: dict[str, list[Any]] = {}
         self.states: dict[str, dict[str, Any]] = {}
@@ -58,7 +60,7 @@ class FinalTraining:
         """Most epochs that can be spent."""
         return 2 * self.n_runs * self.experiment.final.epochs
 
-    def _holdout_spec(self, member: PlannedMember, k: int, device: str) -> RunSpec:
+    def _holdout_spec(self, member: PlannedMember, k: int) -> RunSpec:
         experiment, config = self.experiment, self.experiment.final
         return RunSpec(
             name=run_name("holdout", member, k),
@@ -75,7 +77,7 @@ class FinalTraining:
             ema_decay=config.ema_decay,
             trading=experiment.data.trading,
             factories=experiment.models,
-            device=device,
+            device=self._device,
         )
 
     def next_spec(self) -> RunSpec | None:
@@ -90,10 +92,10 @@ class FinalTraining:
         self.outcomes[spec.name] = outcome
         self.histories[spec.name] = list(update.history)
         self.states[spec.name] = unpack_tensors(update.state)
-        if len(spec.validation_rows):
+        if spec.name in self._seeds:
             full = replace(
                 spec,
-                name=spec.name.replace("holdout", "all"),
+                name=run_name("all", *self._seeds[spec.name]),
                 address=(*spec.address[:-1], "all"),
                 train_rows=self.dataset.rows,
                 validation_rows=np.empty(0, dtype=np.int64),

@@ -124,15 +124,15 @@ def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:
 
 
 @contextlib.contextmanager
-def watching(session: Session, title: str, total_epochs: int) -> Iterator[Watch]:
+def watching(session: Session, phase: str, what: str, total_epochs: int) -> Iterator[Watch]:
     """Progress display, TensorBoard logs and event log of a phase."""
     arguments = session.arguments
     shown = not (arguments.no_progress or arguments.quiet)
     log = TensorBoardLog(session.run_dir.tensorboard)
     write_layout(log)
-    with Progress(title, total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
+    with Progress(f"{phase}: {what}", total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
         try:
-            events = EventLog(session.run_dir.events, title.partition(":")[0])
+            events = EventLog(session.run_dir.events, phase)
             warn = progress.note if shown else session.say
             yield Watch(progress, log, warn, events, arguments.histograms, steady=session.steady)
         finally:
@@ -214,7 +214,7 @@ def tune(session: Session) -> None:
     setting = Setting(
         experiment, dataset, space, device(session, experiment), session.arguments.max_trial_time, first.trials
     )
-    with database_errors(place), watching(session, "phase 1: search", total) as watch:
+    with database_errors(place), watching(session, "phase 1", "search", total) as watch:
         study = TrialStudy(place, began, watch.warn)
         with executing(session, experiment, dataset, config.proposal_lag, watch) as executor:
             body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
@@ -277,7 +277,7 @@ def extend(session: Session) -> None:
     size = (work.n_planned, session.workers, work.epochs_planned, n_validated, work.n_planned * n_validated)
     check_room(run_dir.extended, Workload.of(experiment.search_space, dataset, *size))
     with (
-        watching(session, "phase 2: cross-validation", work.epochs_planned) as watch,
+        watching(session, "phase 2", "cross-validation", work.epochs_planned) as watch,
         executing(session, experiment, dataset, work.most_at_once, watch) as executor,
     ):
         results = trainer.run(work, executor, watch, session.deadline, origin)

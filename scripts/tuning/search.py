@@ -32,6 +32,7 @@ class Search:
         self.setting, self.study, self._events = setting, study, events
         config = setting.experiment.tuning
         check_starts(setting, study)
+        self._numbers: dict[str, int] = {}  # trial of each run
         self._split = setting.dataset.tail_split(config.validation_fraction, setting.experiment.seed)
         # Trials that an earlier process left running go on under the same number, from their checkpoints.
         left = [t for t in study.trials() if t.state == TrialState.RUNNING]
@@ -75,7 +76,7 @@ class Search:
         """Store the outcome."""
         if update.outcome is None:
             raise ValueError(f"{spec.name} has no outcome")
-        number = int(spec.name.removeprefix("trial_"))
+        number = self._numbers[spec.name]
         self._again.discard(number)
         self.study.finish(number, update.outcome, update.history)
         stage = stage_of(number, self.setting.experiment.tuning)[0]
@@ -93,7 +94,8 @@ class Search:
         setting = self.setting
         address, values = (setting.experiment.seed, "trial", trial.number), trial.user_attrs["values"]
         epochs = stage_of(trial.number, setting.experiment.tuning)[1]
-        return setting.spec(run_name(trial.number), address, values, self._split, epochs)
+        self._numbers[name := run_name(trial.number)] = trial.number
+        return setting.spec(name, address, values, self._split, epochs)
 
 
 class _Again:
