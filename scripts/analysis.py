@@ -15,14 +15,14 @@ from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
 from scripts.durable_files import file_sha256, write_bytes
 from scripts.errors import InputError
-from scripts.experiments import EXTENDED, FINAL, TUNING, load_later
+from scripts.experiments import load_later
 from scripts.extended_training import write_best_config
 from scripts.out_of_fold import fold_spans
 from scripts.plans import show_plan_table, show_table
 from scripts.reporting.figures import NO_PICTURES, can_draw, write_svg
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.table_artifacts import read_by_date, read_out_of_fold
@@ -34,12 +34,14 @@ GUIDE_EPOCHS = 60 * 50  # what 60 full trials of 50 epochs would cost: the yards
 def analyse(session: Session) -> None:
     """Compare the phases, write the report and best_config.json if it is missing."""
     run_dir = session.run_dir
-    trials = read_json(run_dir.trials, TUNING)
-    extended = read_json(run_dir.extended_results, EXTENDED)
-    experiment = load_later(session, read_json(run_dir.extended / "plan.json", EXTENDED)["experiment"], EXTENDED)
+    trials = read_json(run_dir.trials, Command.TUNING)
+    extended = read_json(run_dir.extended_results, Command.EXTENDED)
+    experiment = load_later(
+        session, read_json(run_dir.extended / "plan.json", Command.EXTENDED)["experiment"], Command.EXTENDED
+    )
     if extended["inputs"] != {run_dir.trials.name: file_sha256(run_dir.trials)}:
         raise InputError(
-            "was made from another trials.json", str(run_dir.extended_results), f"run {EXTENDED} --fresh first"
+            "was made from another trials.json", str(run_dir.extended_results), f"run {Command.EXTENDED} --fresh first"
         )
     if session.arguments.dry_run:
         rows = {"reads": f"{run_dir.trials}\n{run_dir.extended_results}", "trains": "nothing"}
@@ -52,7 +54,7 @@ def analyse(session: Session) -> None:
         origin = {k: extended[k] for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
         write_best_config(run_dir, experiment, extended, origin)
         session.say(f"chosen: {extended['reason']}")
-    best = read_json(run_dir.best_config, EXTENDED)
+    best = read_json(run_dir.best_config, Command.EXTENDED)
     importance = hyperparameter_importance(trials["trials"], experiment.search_space, experiment.seed)
     finished = complete(extended["configurations"])
     agreement = rank_agreement(finished)
@@ -91,7 +93,7 @@ def analyse(session: Session) -> None:
     session.say(f"report in {run_dir.analysis / 'report.html'}")
     chosen = extended["configurations"][0]
     session.conclude(
-        session.next_command(FINAL, models=experiment.models),
+        session.next_command(Command.FINAL, models=experiment.models),
         _artifacts(run_dir),
         epochs=trials["epochs_spent"] + extended["epochs_spent"],
         trial_number=chosen["trial_number"],

@@ -16,16 +16,15 @@ from scripts.config_files import load_experiment
 from scripts.data.dataset import Dataset
 from scripts.errors import MissingInputError
 from scripts.judging.openings import inherit, n_inherited, not_in, openings_of
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 
-_TUNING = "run_hyperparameter_tuning.py"
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
 
 
 def begun_plan(run_dir: RunDir, fresh: bool) -> dict[str, Any] | None:
     """What this run's phase 1 was begun with, and goes on with; None at a first start."""
     plan = run_dir.tuning / "plan.json"
-    return read_json(plan, _TUNING) if plan.exists() and not fresh else None
+    return read_json(plan, Command.TUNING) if plan.exists() and not fresh else None
 
 
 def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
@@ -41,10 +40,10 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     if (plan := begun_plan(own, fresh)) is not None:
         begun: dict[str, Any] = plan["experiment"]
         return begun
-    recorded = read_json(earlier.tuning / "plan.json", _TUNING)["experiment"]
+    recorded = read_json(earlier.tuning / "plan.json", Command.TUNING)["experiment"]
     if not earlier.suggestion.exists():
         raise MissingInputError(
-            "is missing", str(earlier.suggestion), f"make it with analyze_results.py --run-dir {earlier.path}"
+            "is missing", str(earlier.suggestion), f"make it with {Command.ANALYSIS} --run-dir {earlier.path}"
         )
     base = {**recorded, "data": recorded_data(recorded["data"])}
     return load_experiment(earlier.suggestion, [], base=base).recorded()
@@ -78,7 +77,7 @@ def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experi
 
 def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development: Dataset) -> bool:
     """Whether rows that the earlier run opened may be among those that this run seals; if in doubt, they may."""
-    plan = read_json(earlier.tuning / "plan.json", _TUNING)
+    plan = read_json(earlier.tuning / "plan.json", Command.TUNING)
     if plan["sealed_fingerprint"] == development.sealed_fingerprint:
         return True
     data = experiment.recorded()["data"]
@@ -94,5 +93,5 @@ def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development:
 def _last_date_judged(path: Path) -> str | None:
     if not path.exists():
         return None
-    last = read_json(path, "evaluate_model.py").get("last_date")
+    last = read_json(path, Command.EVALUATION).get("last_date")
     return None if last is None else str(last)[:10]

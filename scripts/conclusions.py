@@ -7,6 +7,7 @@ from typing import Any
 
 from scripts.cli import Session
 from scripts.config import Experiment
+from scripts.run_dir import Command
 
 
 def best_trial(trials: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def conclude_tuning(session: Session, experiment: Experiment, trials: dict[str, 
     """The end of phase 1, also of one that was finished before."""
     best, run_dir = best_trial(trials), session.run_dir
     session.conclude(
-        session.next_command("run_extended_training.py", models=experiment.models),
+        session.next_command(Command.EXTENDED, models=experiment.models),
         [run_dir.trials, run_dir.study],
         epochs=trials["epochs_spent"],
         n_trials=len(trials["trials"]),
@@ -64,7 +65,7 @@ def conclude_extended(session: Session, experiment: Experiment, results: dict[st
     if warning := shortfall(best):
         session.say(f"warning: {warning}")
     session.conclude(
-        session.next_command("analyze_results.py", models=experiment.models),
+        session.next_command(Command.ANALYSIS, models=experiment.models),
         [run_dir.extended_results, run_dir.out_of_fold, run_dir.best_config],
         epochs=results["epochs_spent"],
         best_constant_accuracy=results["best_constant_accuracy"],
@@ -76,5 +77,5 @@ def conclude_final(session: Session, experiment: Experiment, body: dict[str, Any
     """The end of phase 3, also of one that was finished before."""
     run_dir = session.run_dir
     figures = {name: body[name] for name in ("holdout_accuracy", "holdout_rows")}
-    next_command = session.next_command("evaluate_model.py", models=experiment.models)
+    next_command = session.next_command(Command.EVALUATION, models=experiment.models)
     session.conclude(next_command, [run_dir.final_model, run_dir.final_results], epochs=body["epochs_spent"], **figures)

@@ -28,6 +28,7 @@ from scripts.evaluation.returns import limited
 from scripts.evaluation.shift import FeatureReference
 from scripts.final_model_record import check_weights, checked_model
 from scripts.models.registry import build_model, check_named, window_offsets
+from scripts.run_dir import Command
 from scripts.search_space import Hyperparameters
 from scripts.training.inputs import Inputs, inputs_of
 
@@ -285,7 +286,7 @@ def load_model(path: str | Path, factories: dict[str, str] | None = None) -> Fin
 
 def read_model(path: Path) -> dict[str, Any]:
     """Content of final_model.pkl, its experiment in today's form; errors as `load_model`."""
-    content = read_tensors(path, "run_final_training.py", kind="final_model")
+    content = read_tensors(path, Command.FINAL, kind="final_model")
     try:
         return checked_model(content)
     except ValueError as error:
@@ -310,7 +311,7 @@ def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str
 
 def _unfit(path: str | Path, error: Exception) -> InputError:
     what = f"does not hold what a final model holds: {[*str(error).splitlines(), type(error).__name__][0]}"
-    return InputError(what, str(path), "make it again with run_final_training.py --fresh")
+    return InputError(what, str(path), f"make it again with {Command.FINAL} --fresh")
 
 
 def _make_member(

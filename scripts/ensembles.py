@@ -21,12 +21,11 @@ from scripts.evaluation.ensemble import fit_ensemble, on_other_folds
 from scripts.evaluation.metrics import log_losses
 from scripts.evaluation.statistics import Interval, mean_intervals
 from scripts.out_of_fold import decision_on, judge
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.search_space import Hyperparameters
 from scripts.selection import complete
 from scripts.table_artifacts import read_out_of_fold
 
-_COMMAND = "run_extended_training.py"
 _LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
@@ -116,7 +115,7 @@ def choose_members(
     """
     if experiment.final.ensemble == 1:
         return chosen_alone(best), best["selection"]
-    results = read_json(run_dir.extended_results, _COMMAND)
+    results = read_json(run_dir.extended_results, Command.EXTENDED)
     table = read_out_of_fold(run_dir, results)
     configurations = complete(results["configurations"])
     places = [k for k, c in enumerate(configurations) if c["config"] == best["hyperparameters"]]

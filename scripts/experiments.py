@@ -12,21 +12,20 @@ from scripts.config_files import given_values, load_experiment
 from scripts.errors import InputError, nearest
 from scripts.inert_keys import inert_keys
 from scripts.models.registry import check_families
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.search_space import Hyperparameters
 
-TUNING, EXTENDED, FINAL = "run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py"
 # Sections that every phase depends on; a later phase must leave them as they were.
 _SHARED = ("seed", "data", "search_space")
 # Keys of `data` that describe a file and not the model: new data may be written otherwise.
 _OF_FILE = ("delimiter", "decimal", "date_format")
 # Sections that decide the results of a phase; a later phase takes over those of the phases before it.
 SECTIONS = {
-    TUNING: (*_SHARED, "tuning"),
-    EXTENDED: (*_SHARED, "tuning", "extended"),
-    FINAL: (*_SHARED, "tuning", "extended", "final"),
+    Command.TUNING: (*_SHARED, "tuning"),
+    Command.EXTENDED: (*_SHARED, "tuning", "extended"),
+    Command.FINAL: (*_SHARED, "tuning", "extended", "final"),
 }
-_OWN = {TUNING: ("extended",), EXTENDED: ("final",)}  # sections that are free after a phase
+_OWN = {Command.TUNING: ("extended",), Command.EXTENDED: ("final",)}  # sections that are free after a phase
 
 
 def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experiment:
@@ -59,7 +58,7 @@ def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experim
 
 
 def load_later(
-    session: Session, recorded: dict[str, Any], earlier: str, begun: dict[str, Any] | None = None
+    session: Session, recorded: dict[str, Any], earlier: Command, begun: dict[str, Any] | None = None
 ) -> Experiment:
     """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
 

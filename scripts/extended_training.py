@@ -16,10 +16,8 @@ from scripts.errors import EnvironmentFailed, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor
 from scripts.out_of_fold import n_duplicates, prediction_table
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.selection import complete, rank
-
-COMMAND = "run_extended_training.py"
 
 
 class ExtendedTrainer:
@@ -43,7 +41,7 @@ class ExtendedTrainer:
         MissingInputError, InputError
             There are none, or they are damaged.
         """
-        self._results = read_json(self.run_dir.extended_results, COMMAND)
+        self._results = read_json(self.run_dir.extended_results, Command.EXTENDED)
         return self._results
 
     def get_best_configuration(self) -> dict[str, Any]:
@@ -126,7 +124,7 @@ def write_best_config(
             "decision": best["decision"],
         },
         "epochs_spent": {
-            "tuning": read_json(run_dir.trials, "run_hyperparameter_tuning.py")["epochs_spent"],
+            "tuning": read_json(run_dir.trials, Command.TUNING)["epochs_spent"],
             "extended": results["epochs_spent"],
         },
     }

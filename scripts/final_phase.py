@@ -12,7 +12,7 @@ from scripts.data.dataset import Dataset
 from scripts.disk_room import Workload, check_room
 from scripts.ensembles import choose_members
 from scripts.executing import device, executing
-from scripts.experiments import EXTENDED, FINAL, load_later
+from scripts.experiments import load_later
 from scripts.final_training import FinalTraining, run_final_training
 from scripts.models.registry import check_named
 from scripts.phases import (
@@ -27,7 +27,7 @@ from scripts.phases import (
 from scripts.placement import choose_device
 from scripts.plans import means, show_plan, time_of_final
 from scripts.recovery import begun, check_descent, finished
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 
 
 def finalise(session: Session) -> None:
@@ -35,12 +35,12 @@ def finalise(session: Session) -> None:
     run_dir = session.run_dir
     given = [path for path in session.arguments.config if path.suffix == ".json"]
     source = given[0] if given else run_dir.best_config
-    best = read_json(source, EXTENDED, kind="best_config")
+    best = read_json(source, Command.EXTENDED, kind="best_config")
     if source.resolve() == run_dir.best_config.resolve():
         check_descent(run_dir, best)
-    experiment = load_later(session, best["experiment"], EXTENDED, begun(session, run_dir.final, FINAL))
+    experiment = load_later(session, best["experiment"], Command.EXTENDED, begun(session, run_dir.final, Command.FINAL))
     dataset = load_data(session, experiment)
-    check_data(dataset, best, EXTENDED)
+    check_data(dataset, best, Command.EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)
     check_named((member.hyperparameters.family for member in members), experiment.models, str(source))
     values = [member.hyperparameters.model_dump() for member in members]
@@ -52,9 +52,9 @@ def finalise(session: Session) -> None:
         return
     make_fresh(session, run_dir.final, run_dir.final_model)
     chosen_from = [] if experiment.final.ensemble == 1 else [run_dir.extended_results]
-    origin = provenance(FINAL, experiment, dataset, [source, *chosen_from])
-    claim(session, run_dir.final, FINAL, experiment, origin)
-    if (results := finished(session, run_dir.final, FINAL, run_dir.final_model)) is not None:
+    origin = provenance(Command.FINAL, experiment, dataset, [source, *chosen_from])
+    claim(session, run_dir.final, Command.FINAL, experiment, origin)
+    if (results := finished(session, run_dir.final, Command.FINAL, run_dir.final_model)) is not None:
         keep_checkpoints(session, run_dir.final, "final_all_*")
         session.say(f"phase 3 is finished: {run_dir.final_model}")
         conclude_final(session, experiment, results)

@@ -29,7 +29,7 @@ from scripts.evaluation.metrics import Calibration, fit_calibration, log_loss
 from scripts.evaluation.shift import FeatureReference
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.search_space import Hyperparameters
 from scripts.training.spec import Outcome, RunSpec
 
@@ -141,7 +141,7 @@ def _failure(name: str, outcome: Outcome | None) -> HyperError:
     reason = outcome.failure if outcome and outcome.failure else "no outcome"
     if outcome is not None and outcome.is_environment:
         return EnvironmentFailed(reason, name, "free memory or use fewer --workers; the same command goes on")
-    remedy = "choose among more configurations: run_extended_training.py --fresh --top-n 10"
+    remedy = f"choose among more configurations: {Command.EXTENDED} --fresh --top-n 10"
     return InputError(reason, name, remedy)
 
 

@@ -24,7 +24,7 @@ from scripts.errors import InputError
 from scripts.event_log import EventLog
 from scripts.executing import device, executing
 from scripts.execution.driver import Watch
-from scripts.experiments import EXTENDED, SECTIONS, TUNING, comparable, load_first, load_later
+from scripts.experiments import SECTIONS, comparable, load_first, load_later
 from scripts.models.registry import applicable_space, check_named
 from scripts.placement import choose_device
 from scripts.plans import in_epochs, likely_search, means, measured_search, show_plan, time_of_folds, time_of_search
@@ -33,6 +33,7 @@ from scripts.reporting.monitoring import Progress
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.reporting.tensorboard_pages import write_fold_bands, write_layout
+from scripts.run_dir import Command
 from scripts.search_space import longest_window
 
 
@@ -67,7 +68,7 @@ def check_data(dataset: Dataset, artifact: dict[str, Any], made_by: str) -> None
             )
 
 
-def provenance(phase: str, experiment: Experiment, dataset: Dataset, inputs: list[Path]) -> dict[str, Any]:
+def provenance(phase: Command, experiment: Experiment, dataset: Dataset, inputs: list[Path]) -> dict[str, Any]:
     """What every artifact of a phase says about where it came from."""
     return {
         "config_hash": config_hash(comparable(experiment.recorded(), SECTIONS[phase])),
@@ -77,7 +78,7 @@ def provenance(phase: str, experiment: Experiment, dataset: Dataset, inputs: lis
     }
 
 
-def claim(session: Session, folder: Path, phase: str, experiment: Experiment, origin: dict[str, Any]) -> None:
+def claim(session: Session, folder: Path, phase: Command, experiment: Experiment, origin: dict[str, Any]) -> None:
     """Record what a phase was started with, or check that it goes on with the same.
 
     Raises
@@ -151,7 +152,7 @@ def tune(session: Session) -> None:
     from scripts.tuning.study import TrialStudy
 
     run_dir = session.run_dir
-    experiment = load_first(session, begun(session, run_dir.tuning, TUNING))
+    experiment = load_first(session, begun(session, run_dir.tuning, Command.TUNING))
     development = read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
@@ -166,7 +167,7 @@ def tune(session: Session) -> None:
     config, total = experiment.tuning, experiment.search_epochs
     # Data that phase 2 could not split are refused before anything is trained.
     dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
-    origin = provenance(TUNING, experiment, dataset, [])
+    origin = provenance(Command.TUNING, experiment, dataset, [])
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
     if session.arguments.dry_run:
         say_all(session, notes)
@@ -187,8 +188,8 @@ def tune(session: Session) -> None:
     if not (run_dir.tuning / "plan.json").exists() and run_dir.study.exists():
         # The plan is lost: before another one is written, the study must agree.
         TrialStudy(run_dir.study, began, session.say).close()
-    claim(session, run_dir.tuning, TUNING, experiment, origin)
-    trials = finished(session, run_dir.tuning, TUNING, run_dir.ledger)
+    claim(session, run_dir.tuning, Command.TUNING, experiment, origin)
+    trials = finished(session, run_dir.tuning, Command.TUNING, run_dir.ledger)
     if trials is not None and (short := short_of_time(trials["trials"], session.arguments.max_trial_time)):
         session.say(
             f"{len(short)} trials ran out of time and are trained again; backed up: {set_aside(run_dir.trials)}"
@@ -236,11 +237,11 @@ def extend(session: Session) -> None:
     from scripts.extended_training import ExtendedTrainer, write_best_config
 
     run_dir = session.run_dir
-    trials = read_json(run_dir.trials, TUNING)
-    recorded = read_json(run_dir.tuning / "plan.json", TUNING)["experiment"]
-    experiment = load_later(session, recorded, TUNING, begun(session, run_dir.extended, EXTENDED))
+    trials = read_json(run_dir.trials, Command.TUNING)
+    recorded = read_json(run_dir.tuning / "plan.json", Command.TUNING)["experiment"]
+    experiment = load_later(session, recorded, Command.TUNING, begun(session, run_dir.extended, Command.EXTENDED))
     dataset = load_data(session, experiment)
-    check_data(dataset, trials, TUNING)
+    check_data(dataset, trials, Command.TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
     families = (trial["hyperparameters"].get("family", "mlp") for trial in chosen)
     check_named(families, experiment.models, str(run_dir.trials))
@@ -256,11 +257,11 @@ def extend(session: Session) -> None:
         show_plan(session, experiment, dataset, what, work.epochs_planned, files, work.most_at_once, likely)
         return
     make_fresh(session, run_dir.extended, run_dir.best_config)
-    origin = provenance(EXTENDED, experiment, dataset, [run_dir.trials])
-    claim(session, run_dir.extended, EXTENDED, experiment, origin)
+    origin = provenance(Command.EXTENDED, experiment, dataset, [run_dir.trials])
+    claim(session, run_dir.extended, Command.EXTENDED, experiment, origin)
     trainer = ExtendedTrainer(run_dir.path)
-    if (results := finished(session, run_dir.extended, EXTENDED, run_dir.out_of_fold)) is not None:
-        if whole(session, run_dir.best_config, EXTENDED) is None:
+    if (results := finished(session, run_dir.extended, Command.EXTENDED, run_dir.out_of_fold)) is not None:
+        if whole(session, run_dir.best_config, Command.EXTENDED) is None:
             write_best_config(run_dir, experiment, results, origin)
             session.say(f"{run_dir.best_config} is written again: {results['reason']}")
         keep_checkpoints(session, run_dir.extended, f"extended_{results['configurations'][0]['trial_number']:04d}_*")

@@ -20,13 +20,13 @@ from scripts.config import Experiment
 from scripts.config_files import dump_yaml
 from scripts.durable_files import file_sha256, write_bytes
 from scripts.errors import BudgetEnded, HyperError, InputError
-from scripts.experiments import FINAL, load_later
+from scripts.experiments import load_later
 from scripts.phases import check_data, load_data
 from scripts.plans import show_plan_table
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
-PHASES = ("run_hyperparameter_tuning.py", "run_extended_training.py", "run_final_training.py", "evaluate_model.py")
+_PHASES = (Command.TUNING, Command.EXTENDED, Command.FINAL, Command.EVALUATION)
 _POLL_S = 0.2
 
 
@@ -35,14 +35,14 @@ def run_placebos(session: Session) -> None:
     run_dir, count = session.run_dir, session.arguments.n
     if session.arguments.execution == "ray" and session.arguments.ray_address is None:
         raise InputError("placebos share one cluster", "--execution ray", "start it and name it by --ray-address")
-    real = read_json(run_dir.evaluation_results, "evaluate_model.py")
+    real = read_json(run_dir.evaluation_results, Command.EVALUATION)
     experiment = _experiment_of_run(session, real)
     if session.arguments.dry_run:
         epochs = f"{count} x about {real['epochs_spent_total']}"
         rows = {"placebos": str(count), "epochs": epochs, "at a time": str(min(count, session.workers))}
         show_plan_table(session, rows, [run_dir.placebo / "placebo_results.json"])
         return
-    check_data(load_data(session, experiment), real, "evaluate_model.py")
+    check_data(load_data(session, experiment), real, Command.EVALUATION)
     config = run_dir.placebo / "config.yaml"
     recorded = experiment.recorded() | {"execution": experiment.execution.model_dump(mode="json")}
     write_bytes(config, dump_yaml(recorded).encode())
@@ -99,14 +99,14 @@ def _experiment_of_run(session: Session, real: dict[str, Any]) -> Experiment:
         The evaluation is not of this run's model on its sealed rows, or the call names another experiment.
     """
     run_dir = session.run_dir
-    plan = read_json(run_dir.final / "plan.json", FINAL)
+    plan = read_json(run_dir.final / "plan.json", Command.FINAL)
     where = str(run_dir.evaluation_results)
     if real["opened"]["data"] != "sealed":
-        raise InputError("is of another data file", where, "evaluate the sealed rows: evaluate_model.py")
+        raise InputError("is of another data file", where, f"evaluate the sealed rows: {Command.EVALUATION}")
     is_own = run_dir.final_model.exists() and real["opened"]["model_sha256"] == file_sha256(run_dir.final_model)
     if not is_own or real["config_hash"] != plan["config_hash"]:
-        raise InputError("is of another model than final_model.pkl", where, "evaluate this one: evaluate_model.py")
-    return load_later(session, plan["experiment"], FINAL)
+        raise InputError("is of another model than final_model.pkl", where, f"evaluate this one: {Command.EVALUATION}")
+    return load_later(session, plan["experiment"], Command.FINAL)
 
 
 def _commands(session: Session, experiment: Experiment, config: Path, k: int) -> list[list[str]]:
@@ -120,7 +120,7 @@ def _commands(session: Session, experiment: Experiment, config: Path, k: int) ->
     flags += [f"--set=models.{name}={factory}" for name, factory in experiment.models.items()]
     flags += [f"--set=data.placebo={k}"]
     with_parent = [sys.executable, "-IS", str(ROOT / "scripts" / "execution" / "with_parent.py"), str(os.getpid())]
-    return [[*with_parent, sys.executable, str(ROOT / script), *flags] for script in PHASES]
+    return [[*with_parent, sys.executable, str(ROOT / script), *flags] for script in _PHASES]
 
 
 def _begin(session: Session, command: list[str]) -> subprocess.Popen[bytes]:
@@ -158,7 +158,7 @@ class PlaceboFailed(HyperError):
 
 def _result(run_dir: RunDir, k: int) -> dict[str, Any]:
     path = RunDir(run_dir.placebo / str(k)).evaluation_results
-    result = read_json(path, f"run_placebo.py --n {k}")
+    result = read_json(path, f"{Command.PLACEBO} --n {k}")
     if not {"skill", "verdict"} <= result.keys():
         raise InputError("holds no skill", str(path), "move the placebo's folder away and run again")
     return result

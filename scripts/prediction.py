@@ -23,8 +23,9 @@ from scripts.deployment import FinalModel, make_model, read_model
 from scripts.durable_files import check_replaceable, replacing
 from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureDrift, FeatureReference
-from scripts.experiments import FINAL, load_later, new_file_config
+from scripts.experiments import load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
+from scripts.run_dir import Command
 
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file
@@ -62,7 +63,7 @@ def load_for_use(session: Session) -> FinalModel:
     """The model that --model names, or that of the run directory, with the user's own families of this call."""
     path = session.arguments.model or session.run_dir.final_model
     content = read_model(path)
-    model = make_model(content, path, load_later(session, content["experiment"], FINAL).models)
+    model = make_model(content, path, load_later(session, content["experiment"], Command.FINAL).models)
     if session.arguments.predict is None:
         return model
     return replace(model, config=new_file_config(session, content["experiment"]))
@@ -153,8 +154,8 @@ def drift_in_words(summary: Summary) -> list[str]:
     """What to tell of drift, if anything."""
     if summary.drifted is None:
         return [
-            f"note: the model holds no distribution of its training data, so drift cannot be judged; {FINAL} --fresh "
-            "makes one that does"
+            "note: the model holds no distribution of its training data, so drift cannot be judged; "
+            f"{Command.FINAL} --fresh makes one that does"
         ]
     if not summary.drifted:
         return []

@@ -17,19 +17,19 @@ from scripts.config import config_hash, differing_keys
 from scripts.config_files import load_experiment
 from scripts.durable_files import file_sha256, set_aside
 from scripts.errors import HyperError, InputError, MissingInputError
-from scripts.experiments import EXTENDED, FINAL, SECTIONS, TUNING, comparable
-from scripts.run_dir import RunDir
+from scripts.experiments import SECTIONS, comparable
+from scripts.run_dir import Command, RunDir
 
 _RESULTS = {
-    TUNING: "trials.json",
-    EXTENDED: "extended_training_results.json",
-    FINAL: "final_training_results.json",
+    Command.TUNING: "trials.json",
+    Command.EXTENDED: "extended_training_results.json",
+    Command.FINAL: "final_training_results.json",
 }
 _ORIGIN = ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs", "warm_start", "starting", "warnings")
 _COMPARED = ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs", "warm_start")
 
 
-def whole(session: Session, path: Path, phase: str) -> dict[str, Any] | None:
+def whole(session: Session, path: Path, phase: Command) -> dict[str, Any] | None:
     """Return the content of a JSON artifact, None if it is missing, or was damaged and is backed up now.
 
     Raises
@@ -48,7 +48,7 @@ def whole(session: Session, path: Path, phase: str) -> dict[str, Any] | None:
         return None
 
 
-def finished(session: Session, folder: Path, phase: str, listed: Path) -> dict[str, Any] | None:
+def finished(session: Session, folder: Path, phase: Command, listed: Path) -> dict[str, Any] | None:
     """Return the results of a phase if they and the file that they list by its digest are whole, else None."""
     body = whole(session, folder / _RESULTS[phase], phase)
     if body is None:
@@ -61,7 +61,7 @@ def finished(session: Session, folder: Path, phase: str, listed: Path) -> dict[s
     return None
 
 
-def begun(session: Session, folder: Path, phase: str) -> dict[str, Any] | None:
+def begun(session: Session, folder: Path, phase: Command) -> dict[str, Any] | None:
     """Return the plan that a phase was begun with, None if it was not begun or begins again.
 
     A damaged plan is backed up. One that is lost is written again from config.yaml, if that is the config which the
@@ -87,7 +87,7 @@ def begun(session: Session, folder: Path, phase: str) -> dict[str, Any] | None:
     return read_json(plan, phase)
 
 
-def check_unclaimed(folder: Path, phase: str, origin: Mapping[str, Any]) -> None:
+def check_unclaimed(folder: Path, phase: Command, origin: Mapping[str, Any]) -> None:
     """Raise InputError if a folder without a plan holds results of another config, other data or other inputs."""
     path = folder / _RESULTS[phase]
     try:
@@ -118,7 +118,7 @@ def check_descent(run_dir: RunDir, best: Mapping[str, Any]) -> None:
             raise InputError(
                 f"was made from {name}, which {state}",
                 str(run_dir.best_config),
-                f"make it again with {EXTENDED} --fresh",
+                f"make it again with {Command.EXTENDED} --fresh",
             )
 
 

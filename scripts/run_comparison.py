@@ -18,10 +18,9 @@ from scripts.config import differing_keys
 from scripts.errors import InputError
 from scripts.evaluation.comparisons import diebold_mariano
 from scripts.evaluation.statistics import Interval, mean_intervals, minimum_detectable_skill
-from scripts.experiments import EXTENDED
 from scripts.judging.openings import n_openings
 from scripts.plans import show_plan_table, show_table
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.table_artifacts import read_out_of_fold
 
 Verdict = Literal["better", "worse", "cannot be told apart", "not comparable"]
@@ -66,8 +65,8 @@ class ComparedRun:
             Phase 2 is not finished, or an artifact is damaged.
         """
         run_dir = RunDir(path)
-        results = read_json(run_dir.extended_results, EXTENDED)
-        experiment = read_json(run_dir.extended / "plan.json", EXTENDED)["experiment"]
+        results = read_json(run_dir.extended_results, Command.EXTENDED)
+        experiment = read_json(run_dir.extended / "plan.json", Command.EXTENDED)["experiment"]
         table = read_out_of_fold(run_dir, results)
         chosen = table[table["trial_number"] == results["configurations"][0]["trial_number"]]
         columns = [name for name in table.columns if name.startswith("probability_")]
@@ -102,7 +101,7 @@ def compare(session: Session) -> None:
     best = max(comparisons, key=lambda found: found["accuracy"]["difference"] if found["verdict"] == "better" else 0)
     improved = best["verdict"] == "better"
     session.conclude(
-        session.next_run(best["run"]) if improved else session.next_command("evaluate_model.py"),
+        session.next_run(best["run"]) if improved else session.next_command(Command.EVALUATION),
         [run_dir.comparison],
         improved=improved,
         comparisons=comparisons,

@@ -1,4 +1,4 @@
-"""Where each artifact of a run lies, and the lock of its directory."""
+"""Where each artifact of a run lies, which command makes it, and the lock of its directory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 from scripts.durable_files import check_replaceable, environment_errors, regular_descriptor
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.temporary_files import remove_abandoned
+
+
+class Command(StrEnum):
+    """The commands by the names of their scripts, which messages print; each artifact is made by one of them."""
+
+    TUNING = "run_hyperparameter_tuning.py"
+    EXTENDED = "run_extended_training.py"
+    ANALYSIS = "analyze_results.py"
+    FINAL = "run_final_training.py"
+    EVALUATION = "evaluate_model.py"
+    PLACEBO = "run_placebo.py"
 
 
 class InUse(InputError):

@@ -17,10 +17,9 @@ import pyarrow.parquet as pq
 from scripts.artifacts import read_listed
 from scripts.data.raw_files import check_footer
 from scripts.errors import InputError
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 
 _ALWAYS_FINE = 2**29  # bytes
-_TUNING, _EXTENDED = "run_hyperparameter_tuning.py", "run_extended_training.py"
 _WHOLE, _NUMBER, _DATE = "a whole number", "a number", "a date or a whole number"
 _OUT_OF_FOLD = {"trial_number": _WHOLE, "fold": _WHOLE, "seed": _WHOLE, "row": _WHOLE, "label": _WHOLE, "date": _DATE}
 _BY_DATE = {"trial": _WHOLE, "date": _DATE, "n_rows": _WHOLE}
@@ -41,7 +40,7 @@ def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFra
         There are none, they are damaged, or do not hold every tested row of each configuration on all folds.
     """
     path = run_dir.out_of_fold
-    table = _table(read_listed(path, extended["files"], _EXTENDED), _OUT_OF_FOLD, path, _EXTENDED)
+    table = _table(read_listed(path, extended["files"], Command.EXTENDED), _OUT_OF_FOLD, path, Command.EXTENDED)
     shares = table[[name for name in table.columns if name.startswith("probability_")]].to_numpy(dtype=np.float64)
     label, numbers = table["label"], [c["trial_number"] for c in extended["configurations"] if c["state"] != "stopped"]
     of_all = table[table["trial_number"].isin(numbers)][["trial_number", "fold", "row"]].drop_duplicates()
@@ -55,7 +54,7 @@ def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFra
         "the tested rows of the configurations differ": set(n_tested.index) != set(numbers)
         or bool((n_tested != n_distinct).any()),
     }
-    _refuse(wrong, path, _EXTENDED)
+    _refuse(wrong, path, Command.EXTENDED)
     return table
 
 
@@ -68,7 +67,7 @@ def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
         There are none, they are damaged, or do not hold every date of each trial once.
     """
     path = run_dir.ledger
-    table = _table(read_listed(path, trials["files"], _TUNING), _BY_DATE, path, _TUNING)
+    table = _table(read_listed(path, trials["files"], Command.TUNING), _BY_DATE, path, Command.TUNING)
     usable = {trial["number"] for trial in trials["trials"] if trial["state"] != "failed"}
     counts = table.groupby("trial").size()
     rows = table.groupby("date")["n_rows"]
@@ -79,7 +78,7 @@ def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
         "the number of rows is not one": not bool((table["n_rows"] > 0).all()) or bool((rows.nunique() > 1).any()),
         "hits or log loss are not numbers": not bool(np.isfinite(table[["hits", "log_loss"]]).all(axis=None)),
     }
-    _refuse(wrong, path, _TUNING)
+    _refuse(wrong, path, Command.TUNING)
     return table
 
 

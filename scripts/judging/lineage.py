@@ -11,8 +11,8 @@ from scripts.cli import Session
 from scripts.config import differing_keys
 from scripts.durable_files import file_sha256
 from scripts.errors import HyperError, InputError
-from scripts.experiments import EXTENDED, FINAL, SECTIONS, TUNING, comparable
-from scripts.run_dir import RunDir
+from scripts.experiments import SECTIONS, comparable
+from scripts.run_dir import Command, RunDir
 
 
 def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list[str]:
@@ -41,7 +41,7 @@ def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list
     if found is None:
         return []
     what, again = found
-    old = ["evaluate_model.py", "--run-dir", f"{session.arguments.run_dir}_old", "--model", str(path)]
+    old = [Command.EVALUATION, "--run-dir", f"{session.arguments.run_dir}_old", "--model", str(path)]
     raise InputError(
         f"is older than this run directory's results: {what}",
         str(path),
@@ -52,21 +52,21 @@ def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list
 
 def _newer_phase(run_dir: RunDir, content: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
     """What the model does not come from, and the command to start with; None if it comes from all that is there."""
-    best = read_json(run_dir.best_config, EXTENDED) if run_dir.best_config.exists() else None
+    best = read_json(run_dir.best_config, Command.EXTENDED) if run_dir.best_config.exists() else None
     source = content if best is None else best
-    if differ := _differences(run_dir.tuning / "plan.json", TUNING, source):
-        return f"phase 1 was started with other settings ({differ})", (EXTENDED, "--fresh")
+    if differ := _differences(run_dir.tuning / "plan.json", Command.TUNING, source):
+        return f"phase 1 was started with other settings ({differ})", (Command.EXTENDED, "--fresh")
     if best is not None and _searched_again(run_dir, best):
-        return "phase 1 was run again since best_config.json was chosen", (EXTENDED, "--fresh")
-    if differ := _differences(run_dir.extended / "plan.json", EXTENDED, source):
-        again = (EXTENDED,) if best is None else (EXTENDED, "--fresh")
+        return "phase 1 was run again since best_config.json was chosen", (Command.EXTENDED, "--fresh")
+    if differ := _differences(run_dir.extended / "plan.json", Command.EXTENDED, source):
+        again = (Command.EXTENDED,) if best is None else (Command.EXTENDED, "--fresh")
         return f"phase 2 was started with other settings ({differ})", again
     if best is not None and _chosen_otherwise(run_dir, best, content):
-        return "it was trained from another best_config.json", (FINAL, "--fresh")
+        return "it was trained from another best_config.json", (Command.FINAL, "--fresh")
     return None
 
 
-def _differences(plan: Path, phase: str, source: dict[str, Any]) -> str:
+def _differences(plan: Path, phase: Command, source: dict[str, Any]) -> str:
     """Keys in which a phase's plan differs from the experiment of a later artifact; empty without a plan."""
     if not plan.exists():
         return ""
@@ -80,7 +80,7 @@ def _searched_again(run_dir: RunDir, best: dict[str, Any]) -> bool:
     if not run_dir.trials.exists() or best["inputs"].get(run_dir.trials.name) == file_sha256(run_dir.trials):
         return False
     number, chosen = best["selection"]["trial_number"], best["hyperparameters"]
-    trials = read_json(run_dir.trials, TUNING)["trials"]
+    trials = read_json(run_dir.trials, Command.TUNING)["trials"]
     return not any(t["number"] == number and t["hyperparameters"] == chosen for t in trials)
 
 
@@ -89,6 +89,6 @@ def _chosen_otherwise(run_dir: RunDir, best: dict[str, Any], content: dict[str, 
     recorded = content["inputs"].get(run_dir.best_config.name)
     if recorded is None or recorded == file_sha256(run_dir.best_config):
         return False  # None: trained from a file of another name
-    sections = SECTIONS[EXTENDED]
+    sections = SECTIONS[Command.EXTENDED]
     same = comparable(best["experiment"], sections) == comparable(content["experiment"], sections)
     return not (same and best["selection"] == content["selection"])

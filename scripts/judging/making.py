@@ -8,8 +8,7 @@ from typing import Any
 from scripts.artifacts import read_json
 from scripts.durable_files import file_sha256
 from scripts.errors import HyperError
-from scripts.experiments import EXTENDED, FINAL, TUNING
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 
 
 def known_making(run_dir: RunDir, model_sha256: str) -> dict[str, Any]:
@@ -23,7 +22,7 @@ def known_making(run_dir: RunDir, model_sha256: str) -> dict[str, Any]:
         leaks in the data. `note`: why something is missing.
     """
     try:
-        final = _read(run_dir.final_results, FINAL)
+        final = _read(run_dir.final_results, Command.FINAL)
         if final is None or final["files"].get(run_dir.final_model.name) != model_sha256:
             return {}
         seeds = [seed for member in final["members"] for seed in member["seeds"]]
@@ -39,7 +38,7 @@ def _earlier(run_dir: RunDir, final: dict[str, Any]) -> tuple[dict[str, float], 
     if not best.exists() or final["inputs"].get(best.name) != file_sha256(best):
         return {}, []
     searched = {run_dir.trials.name: file_sha256(run_dir.trials)} if run_dir.trials.exists() else {}
-    trials, extended = _read(run_dir.trials, TUNING), _read(run_dir.extended_results, EXTENDED)
+    trials, extended = _read(run_dir.trials, Command.TUNING), _read(run_dir.extended_results, Command.EXTENDED)
     if trials is None or extended is None or extended["inputs"] != searched:
         return {}, []
     long = sum(configuration["duration_s"] for configuration in extended["configurations"])

@@ -25,7 +25,7 @@ from scripts.deployment import FinalModel, make_model, read_model
 from scripts.durable_files import file_sha256, read_regular, sha256, write_bytes
 from scripts.errors import InputError
 from scripts.evaluation.references import Fold, ReferenceModel, reference_models
-from scripts.experiments import FINAL, load_later, new_file_config
+from scripts.experiments import load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
 from scripts.judging.caveats import fill_caveat, openings_caveat
 from scripts.judging.latency import measure_latency, measure_members
@@ -43,10 +43,9 @@ from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.reporting.tensorboard_pages import write_figures_as_images
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.search_space import longest_window
 
-COMMAND = "evaluate_model.py"
 # Fields of a result in the ledger of openings
 _RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")
 _MOST_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
@@ -86,7 +85,7 @@ def evaluate(session: Session) -> None:
     path, other = session.arguments.model or run_dir.final_model, session.arguments.data
     content = read_model(path)
     # Refuses flags that would have no effect; what is left is the model's own experiment, its data perhaps moved.
-    experiment = load_later(session, content["experiment"], FINAL)
+    experiment = load_later(session, content["experiment"], Command.FINAL)
     model = make_model(content, path, experiment.models)
     older = check_lineage(session, path, content)
     if session.arguments.dry_run:
@@ -109,7 +108,7 @@ def evaluate(session: Session) -> None:
     judged = replace(judged, warnings=(*older, *judged.warnings))
     make_fresh(session, run_dir.evaluation)
     plan = run_dir.tuning / "plan.json"
-    earlier = read_json(plan, "run_hyperparameter_tuning.py").get("warm_start", []) if plan.exists() else []
+    earlier = read_json(plan, Command.TUNING).get("warm_start", []) if plan.exists() else []
     looks = inherit_openings(run_dir, earlier, experiment, judged.development)
     for note in (*judged.warnings, *([looks] if looks else [])):
         session.say(f"note: {note}")
@@ -143,7 +142,7 @@ def _finished(session: Session, opened: dict[str, str]) -> dict[str, Any] | None
     if session.arguments.fresh or not path.exists():
         return None
     try:
-        before = read_json(path, COMMAND)
+        before = read_json(path, Command.EVALUATION)
     except InputError as error:
         if path.is_symlink() or not path.is_file():
             raise
@@ -181,7 +180,7 @@ def _looks_since(run_dir: RunDir, look: Look, results: dict[str, Any]) -> list[s
 def _conclude(session: Session, experiment: Experiment, results: dict[str, Any]) -> None:
     """What comes next: a success is doubted, anything else is carried on."""
     run_dir, found = session.run_dir, results["verdict"] == "skill"
-    doubt = session.next_command("run_placebo.py", "--n", "20", models=experiment.models)
+    doubt = session.next_command(Command.PLACEBO, "--n", "20", models=experiment.models)
     figures = (
         *("n_rows", "accuracy", "accuracy_ci95", "skill", "skill_ci95", "skill_p_value", "verdict", "test_openings"),
         *(
@@ -289,7 +288,7 @@ def _load(
     """The sealed rows, or those rows of another file, in the notation `written`, that the model was not trained on."""
     window = longest_window(experiment.search_space)
     development = load_development(experiment.data, window, experiment.seed, bound)
-    check_data(development, model.content, FINAL)
+    check_data(development, model.content, Command.FINAL)
     if other is None:
         sealed = load_sealed(experiment.data, window, development, experiment.seed, bound)
         return Judged(development, sealed, True, development.notes, _new_notes(sealed, development))

@@ -25,9 +25,9 @@ from scripts.leaks.changed_future import Finding, cut_dates, moment, moved_past,
 from scripts.leaks.peeking_models import families, peeking_models
 from scripts.models.registry import applicable_space
 from scripts.random_keys import numpy_generator
+from scripts.run_dir import Command
 from scripts.search_space import longest_window
 
-COMMAND = "run_hyperparameter_tuning.py --check-leaks"
 MAX_WARNINGS = 10
 _MORE = 50  # times as many rows, of a table that memory has no room for
 COMPARED_ROWS = 20_000  # of the quick models that compare folds
@@ -164,7 +164,7 @@ def leak_warnings(
     """
     plan = session.run_dir.tuning / "plan.json"
     if plan.exists():
-        warnings: list[str] = read_json(plan, "run_hyperparameter_tuning.py").get("warnings", [])
+        warnings: list[str] = read_json(plan, Command.TUNING).get("warnings", [])
     elif experiment.data.placebo is not None:  # its labels are other rows' on purpose
         return []
     else:
@@ -273,4 +273,4 @@ def _stop(warnings: Sequence[str]) -> None:
     """End with one line if there is anything to stop for."""
     if warnings:
         more = f" ({len(warnings) - 1} more)" if len(warnings) > 1 else ""
-        raise InputError(warnings[0] + more, "leak check", f"mend it, then see {COMMAND}")
+        raise InputError(warnings[0] + more, "leak check", f"mend it, then see {Command.TUNING} --check-leaks")

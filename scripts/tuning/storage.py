@@ -24,7 +24,7 @@ from sqlalchemy.pool import QueuePool
 from scripts.artifacts import read_json, write_json
 from scripts.errors import InputError
 from scripts.patience import Away
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 
 ENVIRONMENT = "HYPER_STORAGE"
 FILE_STUDY_NAME = "hyper"
@@ -104,7 +104,7 @@ def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
         if url is None:
             return run_dir.study
         write_json(run_dir.study_on_server, {"study_name": f"{FILE_STUDY_NAME}-{secrets.token_hex(8)}"})
-    name = read_json(run_dir.study_on_server, "run_hyperparameter_tuning.py")["study_name"]
+    name = read_json(run_dir.study_on_server, Command.TUNING)["study_name"]
     if url is None:
         raise InputError(
             "the study lies on a server", str(run_dir.study_on_server), f"name it by --storage or {ENVIRONMENT}"

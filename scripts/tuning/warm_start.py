@@ -9,11 +9,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from scripts.artifacts import read_json
 from scripts.durable_files import file_sha256
 from scripts.errors import InputError
-from scripts.run_dir import RunDir
+from scripts.run_dir import Command, RunDir
 from scripts.search_space import Model, Scalar
 
 MOST_OF_A_RUN = 5
-_TUNING, _EXTENDED = "run_hyperparameter_tuning.py", "run_extended_training.py"
 
 
 class _Trial(Model):
@@ -53,7 +52,7 @@ def best_of_run(run_dir: RunDir, most: int = MOST_OF_A_RUN) -> tuple[list[tuple[
     InputError
         An artifact is damaged, or no trial is usable.
     """
-    body = read_json(run_dir.trials, _TUNING)
+    body = read_json(run_dir.trials, Command.TUNING)
     trials = [t for t in _parsed(_TRIALS, body, "trials", run_dir.trials) if t.state != "failed"]
     means = _means_of_phase_2(run_dir)
 
@@ -76,7 +75,7 @@ def _means_of_phase_2(run_dir: RunDir) -> dict[int, float]:
     """Mean accuracy over the folds by trial number; empty if phase 2 is not finished or was made from other trials."""
     if not run_dir.extended_results.exists():
         return {}
-    body = read_json(run_dir.extended_results, _EXTENDED)
+    body = read_json(run_dir.extended_results, Command.EXTENDED)
     if body.get("inputs") != {run_dir.trials.name: file_sha256(run_dir.trials)}:
         return {}
     found = _parsed(_CONFIGURATIONS, body, "configurations", run_dir.extended_results)
