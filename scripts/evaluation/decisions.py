@@ -205,11 +205,3 @@ def _abstain(predicted: np.ndarray, lead: np.ndarray, margin: float) -> np.ndarr
 def net_by_margin(net_returns: NetReturns, predicted: np.ndarray, lead: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """Net return of each date at each margin, float64 of shape (n_dates, n_margins)."""
     return np.column_stack([net_returns(_abstain(predicted, lead, margin)) for margin in margins.tolist()])
-
-
-def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sums per date of row values (n, q), float64 of shape (n_dates, q), and rows per date; ascending by date."""
-    if date is None:
-        return values.astype(np.float64), np.ones(len(values), dtype=np.int64)
-    _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
-    return np.column_stack([np.bincount(place, column, len(counts)) for column in values.T]), counts

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scripts.evaluation.bootstrap import LEAST_BLOCKS
-from scripts.evaluation.decisions import DecisionPolicy, NetReturns, margin_grid, net_by_margin, sums_by_date
+from scripts.evaluation.decisions import DecisionPolicy, NetReturns, margin_grid, net_by_margin
 from scripts.evaluation.long_run_variance import joint_errors
+from scripts.evaluation.statistics import sums_by_date
 
 _LEAST_CHANGED = 0.01  # share of the rows that another threshold must decide otherwise to be worth a test
 _N_THRESHOLDS = 40

@@ -136,6 +136,7 @@ def mean_intervals(values: Mapping[str, np.ndarray], date: np.ndarray | None, ho
     """
     columns = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
     sums, counts = sums_by_date(np.column_stack(list(columns.values())), date)
+    _require_dates(len(counts))
     return {
         name: _interval(column, own, counts, date is None, horizon)
         for (name, column), own in zip(columns.items(), sums.T, strict=True)
@@ -154,15 +155,13 @@ def minimum_detectable_skill(
 
 
 def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the columns of (n, q) values, shape (n_dates, q), and numbers of rows per date, ascending by date.
+    """Sums of the columns of (n, q) values, float64 of shape (n_dates, q), and rows per date; ascending by date.
 
-    Without dates each row stands for itself. InputError if there are fewer than two dates.
+    Without dates each row stands for itself.
     """
     if date is None:
-        _require_dates(len(values))
-        return values, np.ones(len(values))
+        return values.astype(np.float64), np.ones(len(values), dtype=np.int64)
     _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
-    _require_dates(len(counts))
     return np.column_stack([np.bincount(place, column) for column in values.T]), counts
 
 
