@@ -25,11 +25,11 @@ from scripts.errors import InputError
 from scripts.evaluation.shift import FeatureDrift, FeatureReference
 from scripts.experiments import load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
+from scripts.printable import listed
 from scripts.run_dir import Command
 
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file
-_SHOWN = 5
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _ENOUGH_DATES = 10_000  # to tell any drift; beyond them no more are kept
 
@@ -159,9 +159,8 @@ def drift_in_words(summary: Summary) -> list[str]:
         ]
     if not summary.drifted:
         return []
-    shown = ", ".join(f"{f.feature} (index {f.psi:.2f}, distance {f.ks:.2f})" for f in summary.drifted[:_SHOWN])
-    more = f" and {len(summary.drifted) - _SHOWN} more" if len(summary.drifted) > _SHOWN else ""
-    return [f"warning: drift since training, population stability index above {DRIFTED}: {shown}{more}"]
+    shown = listed([f"{f.feature} (index {f.psi:.2f}, distance {f.ks:.2f})" for f in summary.drifted])
+    return [f"warning: drift since training, population stability index above {DRIFTED}: {shown}"]
 
 
 class _Drift:

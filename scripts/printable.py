@@ -24,6 +24,11 @@ def printable(text: str, lines: bool = False) -> str:
     return (_UNSAFE_IN_LINES if lines else _UNSAFE).sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+def listed(items: Sequence[str], most: int = 5) -> str:
+    """The first few items and how many more there are."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
 def printable_values(value: Any) -> Any:
     """Mappings and sequences with every text in them, keys included, as `printable` shows it."""
     if isinstance(value, str):

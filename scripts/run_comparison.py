@@ -20,6 +20,7 @@ from scripts.evaluation.comparisons import diebold_mariano
 from scripts.evaluation.statistics import Interval, mean_intervals, minimum_detectable_skill
 from scripts.judging.openings import n_openings
 from scripts.plans import show_plan_table, show_table
+from scripts.printable import listed
 from scripts.run_dir import Command, RunDir
 from scripts.table_artifacts import read_out_of_fold
 
@@ -232,8 +233,7 @@ def _cells(found: dict[str, Any]) -> list[str]:
 def _sentences(first: str, found: dict[str, Any]) -> list[str]:
     """What the table cannot say: what differs, why no test was made, what the test can tell and what it cannot."""
     name, config = found["run"], found["config"]
-    more = f" and {len(config) - _MOST_KEYS} more" if len(config) > _MOST_KEYS else ""
-    said = [f"{name}: config differs in {', '.join(config[:_MOST_KEYS])}{more}" if config else f"{name}: same config"]
+    said = [f"{name}: config differs in {listed(config, _MOST_KEYS)}" if config else f"{name}: same config"]
     said.append(
         f"{name}: data differ ({', '.join(found['fingerprints'])})" if found["fingerprints"] else f"{name}: same data"
     )

@@ -18,7 +18,6 @@ from scripts.data.dataset import Dataset
 from scripts.data.features import BarIndex, index_bars, market_features
 from scripts.data.known_categories import class_codes, lost_categories
 from scripts.data.labels import Labels, market_labels
-from scripts.data.located_rows import listed
 from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
 from scripts.data.raw_columns import table_columns
@@ -31,6 +30,7 @@ from scripts.data.usable_rows import check_classes, check_sealed_bars, constant_
 from scripts.durable_files import file_sha256
 from scripts.errors import InputError
 from scripts.evaluation.periods import PeriodsPerYear, contradicts, infer_periods_per_year
+from scripts.printable import listed
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,6 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def listed(items: Sequence[str], most: int = 5) -> str:
-    """The first few items and how many more there are."""
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
 def drop_copies(rows: LocatedRows, key: Sequence[str]) -> tuple[LocatedRows, list[str]]:
     """Leave out rows that are exact copies of an earlier one; the note shows the columns `key` of the first."""
     # Copies agree in the key, too, and to look for those that do is cheap beside looking at all columns.

@@ -12,9 +12,10 @@ from scripts.config import DataConfig
 from scripts.data.bar_series import series_notes
 from scripts.data.cells import checked_numbers, column_numbers, read_dates
 from scripts.data.column_names import Renamed, missing_column, nearest_name
-from scripts.data.located_rows import LocatedRows, drop_copies, listed, refuse_conflicts, sort_rows
+from scripts.data.located_rows import LocatedRows, drop_copies, refuse_conflicts, sort_rows
 from scripts.data.raw_tables import RawTable, read_table
 from scripts.errors import InputError
+from scripts.printable import listed
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("date", "ticker", *PRICES, "volume")

@@ -14,13 +14,13 @@ from scripts.data.cells import read_dates
 from scripts.data.features import index_bars, market_features
 from scripts.data.known_categories import UnknownCells, category_codes, known_numbers, lost_categories
 from scripts.data.labels import market_labels
-from scripts.data.located_rows import listed
 from scripts.data.market_files import REQUIRED, bars_of
 from scripts.data.raw_tables import RawTable, read_table, table_chunks
 from scripts.data.single_precision import Reference, as_single
 from scripts.data.table_columns import groups
 from scripts.data.trades import fills_of, market_bars
 from scripts.errors import InputError
+from scripts.printable import listed
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from scripts.config import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.features import LONGEST_WINDOW
 from scripts.data.labels import REGIME_VOLATILITY_WINDOW
-from scripts.data.located_rows import listed
 from scripts.errors import InputError
+from scripts.printable import listed
 
 _KEPT = 0.1  # share of the bars below which the settings are named as the cause
 

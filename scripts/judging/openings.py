@@ -18,9 +18,8 @@ from pathlib import Path, PurePosixPath
 from scripts.data.row_sketch import share_rows
 from scripts.durable_files import append_line, read_regular, sha256
 from scripts.judging.user_ledger import MOST_BYTES, NAME, Entry, UserLedger, damage, parsed
+from scripts.printable import listed
 from scripts.run_dir import RunDir
-
-_SHOWN = 5  # names of other runs
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,8 @@ class Openings:
         """The count as it is reported."""
         text = "once" if self.number == 1 else f"{self.number} times"
         if self.by_others:
-            counts = Counter(self.by_others)
-            names = [name if n == 1 else f"{name} ({n})" for name, n in list(counts.items())[:_SHOWN]]
-            more = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
-            text += f", {len(self.by_others)} of them by other runs: {', '.join(names)}{more}"
+            names = [name if n == 1 else f"{name} ({n})" for name, n in Counter(self.by_others).items()]
+            text += f", {len(self.by_others)} of them by other runs: {listed(names)}"
         return text + (f"; {self.on_parts} of them on overlapping rows" if self.on_parts else "")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
+from scripts.printable import listed
 from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange, Range, Scalar, SearchSpace, Values
 
 Kind = Literal["ignored", "fixed", "default", "middle", "clipped", "replaced"]
@@ -74,8 +75,7 @@ def in_words(changes: Iterable[Change]) -> list[str]:
     lines = []
     for kind, said in by_kind.items():
         if said:
-            more = f" and {len(said) - _MOST_SHOWN} more" if len(said) > _MOST_SHOWN else ""
-            lines.append(f"{_IN_WORDS[kind]}: {', '.join(list(said)[:_MOST_SHOWN])}{more}")
+            lines.append(f"{_IN_WORDS[kind]}: {listed(list(said), _MOST_SHOWN)}")
     return lines
 
 
