@@ -18,7 +18,7 @@ from scripts.durable_files import failure_of_the_machine
 from scripts.errors import EnvironmentFailed, HyperError, Interrupted
 from scripts.printable import printable
 
-_INTERRUPTED = HyperError("interrupted", "", "the same command goes on where it was")
+_INTERRUPTED = HyperError(Interrupted.what, "", Interrupted.remedy)
 
 
 def account_for(error: BaseException, answer: dict[str, Any]) -> None:

@@ -66,6 +66,7 @@ class Interrupted(BaseException):
     """
 
     exit_code = 130
+    what, remedy = "interrupted", "the same command goes on where it was"
 
 
 def close_match(name: str, valid: Sequence[str]) -> str:

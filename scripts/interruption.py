@@ -31,14 +31,14 @@ def _tell_early() -> None:
     program = os.path.basename(sys.argv[0])
     tell(program)
     if "--json" in sys.argv[1:]:
-        error = '{"what": "interrupted", "where": "", "remedy": "the same command goes on where it was"}'
+        error = f'{{"what": "{Interrupted.what}", "where": "", "remedy": "{Interrupted.remedy}"}}'
         os.write(1, f'{{"command": "{program}", "exit_code": 130, "error": {error}}}\n'.encode())
 
 
 def tell(program: str) -> None:
     """Print the line of an interruption past all buffers, and give a terminal its cursor back."""
     cursor = "\x1b[?25h" if os.isatty(2) else ""
-    os.write(2, f"{cursor}{program}: interrupted; the same command goes on where it was\n".encode())
+    os.write(2, f"{cursor}{program}: {Interrupted.what}; {Interrupted.remedy}\n".encode())
 
 
 class _Ending:
