@@ -147,7 +147,7 @@ def test_bars_within_the_day_have_no_weekday() -> None:
     frame["date"] += pd.to_timedelta(np.tile(np.arange(100) % 7, 2), unit="h")
     features = market_features(frame, index_bars(frame))
     assert set(daily.names) - set(features.names) == {"weekday_sin", "weekday_cos"}
-    assert "weekday_sin (bars within the day)" in features.left_out
+    assert features.left_out["weekday_sin"] == "bars within the day"
 
 
 def test_prices_that_stand_still_and_bars_without_volume_stay_finite() -> None:
