@@ -1,5 +1,5 @@
 /* Lets one kind of system call fail on files whose path contains a text: FAIL_CALL, FAIL_ERRNO, FAIL_PATH. With
-   FAIL_TIMES only the first calls fail. Loaded by LD_PRELOAD, it stands for file systems that this machine does not have. */
+   FAIL_ONLY=N only the Nth call fails. Loaded by LD_PRELOAD, it stands for file systems that this machine does not have. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,8 +19,8 @@ static int fails(const char *call, int fd) {
     if (n < 0) return 0;
     path[n] = 0;
     if (!strstr(path, getenv("FAIL_PATH"))) return 0;
-    static int failed = 0;
-    if (getenv("FAIL_TIMES") && failed++ >= atoi(getenv("FAIL_TIMES"))) return 0;
+    static int calls = 0;
+    if (getenv("FAIL_ONLY") && ++calls != atoi(getenv("FAIL_ONLY"))) return 0;
     errno = atoi(getenv("FAIL_ERRNO"));
     return 1;
 }
