@@ -1,1 +1,1 @@
-"""One script for each claim of the README."""
+"""One script for each claim of the documents."""

@@ -1,7 +1,7 @@
 """How long a phase is likely to take: measured epochs of configurations like those it trains, times likely epochs.
 
 Most trainings stop early, so that the epochs planned are far more than those spent; where nothing is known of a
-configuration yet, its best epoch is taken for the tenth, as in the runs that the README shows (5th to 23rd).
+configuration yet, its best epoch is taken for the tenth, as in measured runs (5th to 23rd).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -146,6 +147,21 @@ class FinishedRun:
     folder: Path
     config: Path
     guard: Path
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """The scripts beside the environment that the tests run in, as its installation left it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for path in (*ROOT.glob("*.py"), *ROOT.glob("*.sh")):
+        shutil.copy(path, folder)
+    for name in ("configs", "scripts"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    for lock in ("requirements.lock", "requirements-torch.lock"):
+        installed = Path(sys.prefix) / f"installed-{lock}"
+        shutil.copy(installed if installed.exists() else ROOT / lock, folder / lock)
+    return folder
 
 
 @pytest.fixture(scope="session")

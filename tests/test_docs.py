@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,10 +12,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from scripts import __version__
+from scripts.config import SyntheticConfig
 from scripts.config_files import load_experiment
+from scripts.data.synthetic import generate
 from tests.conftest import ROOT, SCRIPTS
 
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))["documents"]()
 
 
@@ -30,13 +34,81 @@ def test_yaml_in_the_readme_is_a_config(tmp_path, snippet):
     load_experiment(path, [])
 
 
-def test_python_in_the_readme_runs_in_a_run_directory(finished_run):
-    for snippet in re.findall(r"```python\n(.*?)```", README, re.S):
+@pytest.mark.parametrize("name", ["README.md", "docs/inference.md"])
+def test_python_in_the_documents_runs_in_a_run_directory(finished_run, name):
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [sys.executable, "-c", snippet], cwd=finished_run.folder, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len(README.splitlines()) <= 150
+    assert len(README.split()) <= 1800
+
+
+# Commands of the README as they are typed; start_tensorboard.sh runs in test_servers.py, run_tests.sh is running now.
+TYPED = [
+    line.partition("#")[0].split()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+]
+TYPED += [code.split() for code in re.findall(r"`(\./[^`]+)`", README)]
+TYPED = [words for words in TYPED if words[0] not in ("./start_tensorboard.sh", "./run_tests.sh")]
+
+
+@pytest.fixture(scope="module")
+def workplace(finished_run, tmp_path_factory):
+    """A directory with the files that the README's commands name, and a finished run in runs/mine."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(finished_run.folder, folder / "runs" / "mine")
+    bars = generate(SyntheticConfig(n_tickers=4, n_days=500))[0]
+    for name in ("prices.csv", "new.csv"):
+        bars.to_csv(folder / name, index=False)
+    (folder / "my.yaml").write_text(re.search(r"```yaml\n(# my.yaml\n.*?)```", README, re.S)[1])
+    return folder
+
+
+@pytest.mark.parametrize("words", TYPED, ids=" ".join)
+def test_every_command_in_the_readme_starts_as_it_is_typed(words, checkout, workplace):
+    """All of them show their plan; a bare command does so in the directory of a finished run."""
+    cwd = workplace if len(words) > 1 else workplace / "runs" / "mine"
+    done = subprocess.run([checkout / words[0], *words[1:], "--dry-run"], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+LINKS = [
+    (path.relative_to(ROOT), target)
+    for path in DOCUMENTS
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+    if "://" not in target
+]
+
+
+def anchors(path):
+    """Names of the headings of a document, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_between_documents_leads_somewhere():
+    assert len(LINKS) > 50
+    for source, target in LINKS:
+        name, _, anchor = target.partition("#")
+        path = ROOT / source.parent / name if name else ROOT / source
+        assert path.exists(), (source, target)
+        assert not anchor or anchor in anchors(path), (source, target)
+
+
+def test_the_index_lists_every_document():
+    index = (ROOT / "docs" / "README.md").read_text()
+    missing = [
+        path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md" and path.name not in index
+    ]
+    assert not missing
 
 
 ADDING = (ROOT / "docs" / "adding.md").read_text()
@@ -58,7 +130,7 @@ def test_what_is_said_about_adding_runs_as_it_stands(tmp_path):
 
 COMMAND_LINES = [
     (path.name, script, re.findall(r"(?<= )--[\w-]+", rest))
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in DOCUMENTS
     for script, rest in re.findall(
         r"((?:run_hyper\w+|run_ext\w+|run_final\w+|run_placebo|analyze_results|evaluate_model)\.py)([^`|\n]*)",
         path.read_text(),

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,20 +23,6 @@ FEW = [
     *("tuning.n_fine_tune_trials=1", "extended.top_n=2", "extended.extended_epochs=10", "final.epochs=10"),
 ]
 TABLE = ["--config", ROOT / "configs" / "table_breast_cancer.yaml", *(p for key in FEW for p in ("--set", key))]
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """The scripts beside the environment that the tests run in, as its installation left it."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for path in (*ROOT.glob("*.py"), *ROOT.glob("*.sh")):
-        shutil.copy(path, folder)
-    (folder / "scripts").symlink_to(ROOT / "scripts")
-    (folder / ".venv").symlink_to(sys.prefix)
-    for lock in ("requirements.lock", "requirements-torch.lock"):
-        installed = Path(sys.prefix) / f"installed-{lock}"
-        shutil.copy(installed if installed.exists() else ROOT / lock, folder / lock)
-    return folder
 
 
 def carry_on(checkout, folder, *arguments):
