@@ -1,6 +1,6 @@
-"""What the typed config says of itself: configs/schema.json for editors and shells, docs/configuration.md for people.
+"""JSON schema of the config for editors and shells, and its reference for people.
 
-`python -m scripts.config_schema` writes both; a test fails where they are not what it would write.
+`docs/generate.py` writes both; a test fails where a file differs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from scripts.config import Experiment
-from scripts.durable_files import write_bytes
 from scripts.search_space import Hyperparameters, Range
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,9 +21,9 @@ _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusive
 _LENGTHS = {"minLength": "at least", "maxLength": "at most", "minItems": "at least", "maxItems": "at most"}
 _INTRODUCTION = """# Every key of the configuration
 
-Made from the typed config by `python -m scripts.config_schema`. A key is set in YAML (`--config FILE`) or on the
-command line (`--set data.horizon=5`); what is not set has its default. Editors that know `configs/schema.json`, by a
-first line `# yaml-language-server: $schema=schema.json`, complete keys and values and mark mistakes.
+Generated from the typed config by `docs/generate.py`. Set a key in YAML (`--config FILE`) or on the command line
+(`--set data.horizon=5`). A key that is not set has its default. With the first line
+`# yaml-language-server: $schema=schema.json`, editors complete keys and values and mark mistakes.
 """
 _SPACE = """
 ## search_space
@@ -102,12 +101,6 @@ def reference() -> str:
     return "".join(text)
 
 
-def main() -> None:
-    """Write both files."""
-    write_bytes(SCHEMA, (json.dumps(schema(), indent=1) + "\n").encode())
-    write_bytes(REFERENCE, reference().encode())
-
-
 def _changes_of(name: str, definitions: Schema) -> list[Schema]:
     """Form of an entry without a `type`, which changes parts of the default entry, if there is one."""
     default = Experiment().search_space.get(name)
@@ -147,7 +140,3 @@ def _table(keys: list[Key]) -> str:
         cells = (f"`{key.name}`", key.type, f"`{key.default}`", key.bounds or "-", key.description)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    main()

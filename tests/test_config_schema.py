@@ -32,8 +32,8 @@ def problems(path):
 
 
 def test_the_schema_and_the_reference_are_what_the_command_writes():
-    assert json.loads(SCHEMA.read_text()) == schema(), "run python -m scripts.config_schema"
-    assert REFERENCE.read_text() == reference(), "run python -m scripts.config_schema"
+    assert json.loads(SCHEMA.read_text()) == schema(), "run .venv/bin/python docs/generate.py"
+    assert REFERENCE.read_text() == reference(), "run .venv/bin/python docs/generate.py"
 
 
 def test_every_key_has_a_description():
