@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scripts.data.loading import Development, read_development
 from scripts.data.mapped_rows import MemoryBound
 from scripts.disk_room import Workload, check_room
 from scripts.durable_files import file_sha256, set_aside, write_bytes
+from scripts.durations import Measured
 from scripts.errors import InputError
 from scripts.event_log import EventLog
 from scripts.executing import device, executing
@@ -34,7 +36,8 @@ from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.reporting.tensorboard_pages import write_fold_bands, write_layout
 from scripts.run_dir import Command
-from scripts.search_space import longest_window
+from scripts.search_space import SearchSpace, longest_window
+from scripts.tuning.first_trials import FirstTrials, first_trials
 
 
 def load_data(session: Session, experiment: Experiment, development: Development | None = None) -> Dataset:
@@ -140,17 +143,44 @@ def watching(session: Session, phase: str, what: str, total_epochs: int) -> Iter
             log.close()
 
 
+@dataclass(frozen=True)
+class _PlannedSearch:
+    """What phase 1 will do: its data, its space, the trials that it starts with, and where all of it comes from."""
+
+    experiment: Experiment
+    development: Development
+    dataset: Dataset
+    space: SearchSpace
+    first: FirstTrials
+    origin: dict[str, Any]
+    notes: list[str]
+    measure: Callable[[], Measured]
+
+    @property
+    def began(self) -> dict[str, Any]:
+        """What the study records of its beginning."""
+        return {name: self.origin[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
+
+
 def tune(session: Session) -> None:
     """Phase 1."""
-    from scripts.leaks.check import check_leaks, leak_warnings
-    from scripts.tuning.database_errors import database_errors
-    from scripts.tuning.failures import short_of_time
-    from scripts.tuning.first_trials import first_trials
-    from scripts.tuning.search import run_search
-    from scripts.tuning.setting import Setting, run_name
-    from scripts.tuning.storage import place_of_study
-    from scripts.tuning.study import TrialStudy
+    from scripts.leaks.check import check_leaks
 
+    search = _planned_search(session)
+    if session.arguments.dry_run:
+        _show_search(session, search)
+    elif session.arguments.check_leaks:
+        check_leaks(session, search.experiment, search.development, search.origin)
+    else:
+        _begin_search(session, search)
+        trials = _finished_search(session)
+        if trials is None:
+            trials = _searched(session, search)
+        conclude_tuning(session, search.experiment, trials)
+
+
+def _planned_search(session: Session) -> _PlannedSearch:
+    """Read experiment and data; choose the device and, where a time is given, how many epochs it allows."""
     run_dir = session.run_dir
     experiment = load_first(session, begun(session, run_dir.tuning, Command.TUNING))
     development = read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
@@ -164,43 +194,70 @@ def tune(session: Session) -> None:
     choose_device(session, experiment, dataset, run_dir.tuning / "plan.json", likely, experiment.tuning.proposal_lag)
     measure = functools.cache(functools.partial(measured_search, session, experiment, dataset, space, starting))
     experiment = in_epochs(session, experiment, dataset, measure)
-    config, total = experiment.tuning, experiment.search_epochs
     # Data that phase 2 could not split are refused before anything is trained.
     dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
     origin = provenance(Command.TUNING, experiment, dataset, [])
     notes = [f"note: {note}" for note in (note, *first.notes) if note]
-    if session.arguments.dry_run:
-        say_all(session, notes)
-        files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
-        what, took = f"{config.n_trials} trials", time_of_search(session, experiment, dataset, measure)
-        show_plan(session, experiment, dataset, what, total, files, config.proposal_lag, took)
-        return
-    if session.arguments.check_leaks:
-        check_leaks(session, experiment, development, origin)
-        return
+    return _PlannedSearch(experiment, development, dataset, space, first, origin, notes, measure)
+
+
+def _show_search(session: Session, search: _PlannedSearch) -> None:
+    run_dir, config = session.run_dir, search.experiment.tuning
+    say_all(session, search.notes)
+    files = [run_dir.trials, run_dir.study if session.storage is None else run_dir.study_on_server]
+    took = time_of_search(session, search.experiment, search.dataset, search.measure)
+    what, total = f"{config.n_trials} trials", search.experiment.search_epochs
+    show_plan(session, search.experiment, search.dataset, what, total, files, config.proposal_lag, took)
+
+
+def _begin_search(session: Session, search: _PlannedSearch) -> None:
+    """Claim the folder of the phase, with what the leak check found and what the search starts with."""
+    from scripts.leaks.check import leak_warnings
+    from scripts.tuning.study import TrialStudy
+
+    run_dir, experiment, origin = session.run_dir, search.experiment, search.origin
     make_fresh(session, run_dir.tuning, run_dir.tensorboard)
     # Before the claim: once a run is claimed, its plan holds what the check found.
-    origin["warnings"] = leak_warnings(session, experiment, development, origin)
-    origin |= first.recorded()
-    if looks := inherit_openings(run_dir, first.warm_start, experiment, dataset):
+    origin["warnings"] = leak_warnings(session, experiment, search.development, origin)
+    origin |= search.first.recorded()
+    if looks := inherit_openings(run_dir, search.first.warm_start, experiment, search.dataset):
         session.say(f"note: {looks}")
-    began = {name: origin[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
     if not (run_dir.tuning / "plan.json").exists() and run_dir.study.exists():
         # The plan is lost: before another one is written, the study must agree.
-        TrialStudy(run_dir.study, began, session.say).close()
+        TrialStudy(run_dir.study, search.began, session.say).close()
     claim(session, run_dir.tuning, Command.TUNING, experiment, origin)
+
+
+def _finished_search(session: Session) -> dict[str, Any] | None:
+    """Content of trials.json where the phase is finished; trials that ran out of time may have more of it now."""
+    from scripts.tuning.failures import short_of_time
+    from scripts.tuning.setting import run_name
+
+    run_dir = session.run_dir
     trials = finished(session, run_dir.tuning, Command.TUNING, run_dir.ledger)
-    if trials is not None and (short := short_of_time(trials["trials"], session.arguments.max_trial_time)):
+    if trials is None:
+        return None
+    if short := short_of_time(trials["trials"], session.arguments.max_trial_time):
         session.say(
             f"{len(short)} trials ran out of time and are trained again; backed up: {set_aside(run_dir.trials)}"
         )
-        trials = None
-    if trials is not None:
-        keep_checkpoints(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
-        session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
-        conclude_tuning(session, experiment, trials)
-        return
-    say_all(session, notes)
+        return None
+    keep_checkpoints(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
+    session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
+    return trials
+
+
+def _searched(session: Session, search: _PlannedSearch) -> dict[str, Any]:
+    """Run what is left of the search; content of trials.json."""
+    from scripts.tuning.database_errors import database_errors
+    from scripts.tuning.search import run_search
+    from scripts.tuning.setting import Setting, run_name
+    from scripts.tuning.storage import place_of_study
+    from scripts.tuning.study import TrialStudy
+
+    run_dir, experiment, dataset = session.run_dir, search.experiment, search.dataset
+    config, total = experiment.tuning, experiment.search_epochs
+    say_all(session, search.notes)
     up_to = "up to " if config.scheduler == "rungs" else ""
     session.say(
         f"phase 1: {up_to}{config.n_trials} trials, at most {total} epochs, {means(session, config.proposal_lag)}"
@@ -212,17 +269,16 @@ def tune(session: Session) -> None:
     size = (n_runs, session.workers, total, n_validated, table_rows)
     check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
     place = place_of_study(run_dir, session.storage)
-    setting = Setting(
-        experiment, dataset, space, device(session, experiment), session.arguments.max_trial_time, first.trials
-    )
+    limit, first = session.arguments.max_trial_time, search.first.trials
+    setting = Setting(experiment, dataset, search.space, device(session, experiment), limit, first)
     with database_errors(place), watching(session, "phase 1", "search", total) as watch:
-        study = TrialStudy(place, began, watch.warn)
+        study = TrialStudy(place, search.began, watch.warn)
         with executing(session, experiment, dataset, config.proposal_lag, watch) as executor:
-            body = run_search(setting, study, executor, run_dir, watch, session.deadline, origin)
+            body = run_search(setting, study, executor, run_dir, watch, session.deadline, search.origin)
     study.close()
     keep_checkpoints(session, run_dir.tuning, run_name(best_trial(body)["number"]))
     say_tuned(session, body)
-    conclude_tuning(session, experiment, body)
+    return body
 
 
 def say_all(session: Session, lines: Sequence[str]) -> None:
