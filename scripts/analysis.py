@@ -18,6 +18,7 @@ from scripts.errors import InputError
 from scripts.experiments import load_later
 from scripts.extended_training import write_best_config
 from scripts.out_of_fold import fold_spans
+from scripts.phases import say_all
 from scripts.plans import show_plan_table, show_table
 from scripts.reporting.figures import NO_PICTURES, can_draw, write_svg
 from scripts.reporting.racing_section import racing_in_words
@@ -47,34 +48,23 @@ def analyse(session: Session) -> None:
         rows = {"reads": f"{run_dir.trials}\n{run_dir.extended_results}", "trains": "nothing"}
         show_plan_table(session, rows, _artifacts(run_dir))
         return
-    preference = session.arguments.select
-    if preference is not None:
-        extended = _chosen_again(extended, preference)
-    if preference is not None or not run_dir.best_config.exists():
-        origin = {k: extended[k] for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
-        write_best_config(run_dir, experiment, extended, origin)
-        session.say(f"chosen: {extended['reason']}")
+    extended = _with_choice(session, experiment, extended)
     best = read_json(run_dir.best_config, Command.EXTENDED)
     importance = hyperparameter_importance(trials["trials"], experiment.search_space, experiment.seed)
     finished = complete(extended["configurations"])
     agreement = rank_agreement(finished)
     _print_table(session, extended)
-    for sentence in (*racing_in_words(extended), *_costs(trials, extended)):
-        session.say(sentence)
+    say_all(session, (*racing_in_words(extended), *_costs(trials, extended)))
     if agreement is not None:
         session.say(f"rank correlation of the phases over {len(finished)} configurations: {agreement:.2f}")
     if importance:
         shown = ", ".join(f"{name} {share:.0%}" for name, share in list(importance.items())[:5])
         session.say(f"what mattered in phase 1: {shown}")
-    ordered = sorted((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: -t["val_accuracy"])
-    values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
-    suggestions = suggested_space(experiment.search_space, values, importance)
-    write_bytes(run_dir.suggestion, to_yaml(suggestions).encode())
+    _write_suggestion(run_dir, experiment, trials, extended, importance)
     out_of_fold = read_out_of_fold(run_dir, extended)
     search, choice = _credibility(session, experiment, trials, extended, out_of_fold)
     words = [*in_words(search, choice), _tradeoff(extended["configurations"])]
-    for sentence in words:
-        session.say(sentence)
+    say_all(session, words)
     content = AnalysisReport(
         trials=trials,
         extended=extended,
@@ -108,10 +98,31 @@ def _artifacts(run_dir: RunDir) -> list[Path]:
     return [run_dir.analysis / "report.html", run_dir.suggestion, run_dir.credibility, run_dir.best_config]
 
 
-def _chosen_again(extended: dict[str, Any], preference: str) -> dict[str, Any]:
-    """The results of phase 2 with another configuration first."""
-    ranked, reason = rank(extended["configurations"], PREFERENCES[preference])
-    return extended | {"configurations": [c | {"rank": k} for k, c in enumerate(ranked, 1)], "reason": reason}
+def _with_choice(session: Session, experiment: Experiment, extended: dict[str, Any]) -> dict[str, Any]:
+    """The results of phase 2, by --select with another configuration first; writes best_config.json if it is due."""
+    run_dir, preference = session.run_dir, session.arguments.select
+    if preference is not None:
+        ranked, reason = rank(extended["configurations"], PREFERENCES[preference])
+        extended = extended | {"configurations": [c | {"rank": k} for k, c in enumerate(ranked, 1)], "reason": reason}
+    if preference is not None or not run_dir.best_config.exists():
+        origin = {k: extended[k] for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
+        write_best_config(run_dir, experiment, extended, origin)
+        session.say(f"chosen: {extended['reason']}")
+    return extended
+
+
+def _write_suggestion(
+    run_dir: RunDir,
+    experiment: Experiment,
+    trials: dict[str, Any],
+    extended: dict[str, Any],
+    importance: dict[str, float],
+) -> None:
+    """Write the search space that the configurations of phase 2 and the best five trials suggest."""
+    ordered = sorted((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: -t["val_accuracy"])
+    values = [c["config"] for c in extended["configurations"]] + [t["hyperparameters"] for t in ordered[:5]]
+    suggestions = suggested_space(experiment.search_space, values, importance)
+    write_bytes(run_dir.suggestion, to_yaml(suggestions).encode())
 
 
 def _costs(trials: dict[str, Any], extended: dict[str, Any]) -> tuple[str, str]:
