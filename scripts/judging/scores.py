@@ -116,24 +116,20 @@ def score(
         **_span(dataset),
         **_accuracy_fields(judged, predictions.model),
         "naive": judged.naive,
-        "references": {
-            name: float((p.argmax(axis=1) == judged.y).mean()) for name, p in predictions.references.items()
-        },
+        "references": {name: _accuracy(judged, p) for name, p in predictions.references.items()},
         "ceiling": _ceiling(dataset),
         "expected_accuracy": _expected_accuracy(judged),
         **_probability_fields(judged, predictions.model, shares),
         "tests": _tests(judged),
         **_versus_references(judged, predictions.references),
         "promised": {name: promised.get(name) for name in ("skill", "skill_se")},
-        "by_seed": [float((p.argmax(axis=1) == judged.y).mean()) for p in predictions.by_seed],
+        "by_seed": [_accuracy(judged, p) for p in predictions.by_seed],
         "by_group": _parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
         "by_year": {} if judged.year is None else _parts(judged, *_numbered(judged.year)),
         "by_volatility": _by_volatility(judged, development),
         "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
         **_shift_fields(development, dataset),
-        "class_positions": None
-        if trading is None
-        else dict(zip(dataset.classes, trading.class_positions, strict=True)),
+        "class_positions": trading and dict(zip(dataset.classes, trading.class_positions, strict=True)),
         "returns": traded.fields,
         "costs": cost_fields(judged, predictions.model, experiment.data),
         "decision": policy_fields(judged, trading, rows, promised["decision"]),
@@ -148,6 +144,10 @@ def score(
         traded.dates,
         traded.curves,
     )
+
+
+def _accuracy(judged: JudgedRows, probabilities: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == judged.y).mean())
 
 
 def _span(dataset: Dataset) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from scripts.judging.latency import measure_latency, measure_members
 from scripts.judging.lineage import check_lineage
 from scripts.judging.making import known_making
 from scripts.judging.openings import Look, count_opening, known_openings, record_result
-from scripts.judging.scores import Predictions, score
+from scripts.judging.scores import Predictions, Scores, score
 from scripts.judging.summary import summarise
 from scripts.judging.trading_scores import TradedRows
 from scripts.phases import check_data, make_fresh, memory_bound
@@ -210,14 +210,7 @@ def _judge(
     openings = count_opening(run_dir, look, again) if judged.opens_seal else known_openings(run_dir, look)
     session.steady(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
     references = _references(development, dataset, experiment)
-    rows = dataset.rows if dataset.predictable is None else dataset.predictable
-    traded = TradedRows(rows, model.predict_probabilities(dataset, rows))
-    predictions = Predictions(
-        model=traded.probabilities[traded.judged(dataset)],
-        traded=traded,
-        by_seed=model.predict_by_seed(dataset, dataset.rows),
-        references={name: reference.probabilities for name, reference in references.items()},
-    )
+    predictions = _predicted(model, dataset, references)
     looks = openings.number if judged.opens_seal else 1
     scores = score(development, dataset, predictions, model.content["selection"], experiment, looks)
     table = _prediction_table(dataset, predictions.model, scores.position)
@@ -243,14 +236,40 @@ def _judge(
         **_ensemble_fields(model, dataset, latency),
         "opened": opened,
     }
+    _write_pages(session, model, scores, body, making)
+    # The results come last: once they are there, the evaluation is finished.
+    body["files"] = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
+    write_json(run_dir.evaluation_results, body)
+    if judged.opens_seal:
+        record_result(run_dir, look, openings.id, {name: fields[name] for name in _RECORDED})
+    return body
+
+
+def _predicted(model: FinalModel, dataset: Dataset, references: dict[str, ReferenceModel]) -> Predictions:
+    """Probabilities of the model and of the reference models; those of all rows that can be traded, labelled or not."""
+    rows = dataset.rows if dataset.predictable is None else dataset.predictable
+    traded = TradedRows(rows, model.predict_probabilities(dataset, rows))
+    return Predictions(
+        model=traded.probabilities[traded.judged(dataset)],
+        traded=traded,
+        by_seed=model.predict_by_seed(dataset, dataset.rows),
+        references={name: reference.probabilities for name, reference in references.items()},
+    )
+
+
+def _write_pages(
+    session: Session, model: FinalModel, scores: Scores, body: dict[str, Any], making: dict[str, Any]
+) -> None:
+    """Write the report, its figures for TensorBoard and the model card."""
+    run_dir = session.run_dir
     report = EvaluationReport(
         evaluation=body,
         dates=scores.dates,
         curves=scores.curves,
         reliability=scores.reliability,
         confusion=scores.confusion,
-        class_names=dataset.classes,
-        warnings=warnings,
+        class_names=model.classes,
+        warnings=body["warnings"],
         model=model.description,
         making=making,
     )
@@ -260,12 +279,6 @@ def _judge(
     elif run_dir.tensorboard.exists():
         write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(figures))
     write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
-    # The results come last: once they are there, the evaluation is finished.
-    body["files"] = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
-    write_json(run_dir.evaluation_results, body)
-    if judged.opens_seal:
-        record_result(run_dir, look, openings.id, {name: fields[name] for name in _RECORDED})
-    return body
 
 
 def _ensemble_fields(model: FinalModel, dataset: Dataset, latency: dict[str, Any]) -> dict[str, Any]:
