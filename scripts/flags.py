@@ -57,7 +57,14 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
     )
     parser.set_defaults(epochs_key="")
     add_flags(parser.add_argument_group("this command"))
-    add = parser.add_argument_group("the experiment").add_argument
+    _add_experiment(parser.add_argument_group("the experiment"))
+    _add_running(parser.add_argument_group("where and how it runs"))
+    _add_output(parser.add_argument_group("what is said"))
+    return parser
+
+
+def _add_experiment(flags: argparse._ArgumentGroup) -> None:
+    add = flags.add_argument
     add(
         "--config",
         type=Path,
@@ -75,7 +82,10 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
         metavar="N|2h30m",
         help="epochs of phases 1 and 2 together, at most, or the time that they are likely to take (default: no limit)",
     )
-    add = parser.add_argument_group("where and how it runs").add_argument
+
+
+def _add_running(flags: argparse._ArgumentGroup) -> None:
+    add = flags.add_argument
     run_dir_help = "where all results lie, also s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: here)"
     add("--run-dir", type=parse_run_dir, default=Path("."), metavar="DIR|URL", help=run_dir_help)
     add(
@@ -93,13 +103,15 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
     add("--dry-run", action="store_true", help="show what would be done, as a table, and do nothing")
     add("--fresh", action="store_true", help="move earlier results of this phase aside and start anew")
     add("--keep-checkpoints", choices=("all", "best"), default="all", help="of a finished phase (default: all)")
-    add = parser.add_argument_group("what is said").add_argument
+
+
+def _add_output(flags: argparse._ArgumentGroup) -> None:
+    add = flags.add_argument
     add("--json", action="store_true", help="one JSON object on standard output, everything else on standard error")
     add("-v", "--verbose", action="store_true", help="say more")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     add("--no-progress", action="store_true", help="no progress display")
     add("--histograms", action="store_true", help="TensorBoard logs also hold the weights after each epoch")
-    return parser
 
 
 def add_select(flags: argparse._ArgumentGroup) -> None:
