@@ -16,7 +16,6 @@ from scripts.errors import InputError
 from scripts.evaluation.best_of_n import (
     corrected_winner,
     cross_validation_selection_bias,
-    expected_maximum_of_normals,
     shrunken_winner,
     winner_shrinkage,
 )
@@ -83,7 +82,6 @@ def dsr_published(inputs: dict[str, Any]) -> dict[str, Any]:
 def max_sharpe(inputs: dict[str, Any]) -> dict[str, Any]:
     return {
         "approximation": [expected_max_sharpe(n, inputs["variance"]) for n in inputs["n_trials"]],
-        "exact": [expected_maximum_of_normals(n) for n in inputs["n_trials"]],
     }
 
 
@@ -229,10 +227,6 @@ def diebold_mariano_harvey(inputs: dict[str, Any]) -> dict[str, Any]:
 # --- best of n ------------------------------------------------------------------------------------------------------
 
 
-def maximum_of_normals(inputs: dict[str, Any]) -> list[float]:
-    return [expected_maximum_of_normals(n) for n in inputs["n"]]
-
-
 def shrinkage(inputs: dict[str, Any]) -> dict[str, Any]:
     scores, error = np.array(inputs["observed_accuracy"]), inputs["error_sd_of_observed"]
     return {
@@ -265,7 +259,6 @@ CHECKS = {
     "auc_delong": auc_delong,
     "mcnemar": mcnemar_tables,
     "diebold_mariano_harvey": diebold_mariano_harvey,
-    "expected_maximum_of_normals": maximum_of_normals,
     "winner_shrinkage": shrinkage,
     "cross_validation_selection_bias": selection_bias,
 }

@@ -8,17 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.integrate import quad
 from scipy.stats import norm
 
 _GRID, _ROUNDS = 60, 300  # of the distribution of true scores
 _CLEARLY = 2.0  # lead in log-likelihood
-
-
-def expected_maximum_of_normals(n: float) -> float:
-    """Expected maximum of `n` >= 1 independent standard normals, the integral of n x phi(x) Phi(x)^(n - 1)."""
-    value, _ = quad(lambda x: n * x * norm.pdf(x) * norm.cdf(x) ** (n - 1.0), -10.0, 10.0, epsabs=1e-13, limit=200)
-    return float(value) if n > 1 else 0.0
 
 
 def winner_shrinkage(scores: np.ndarray, error_sd: float) -> float:
