@@ -25,6 +25,7 @@ from scripts.evaluation.sharpe import (
     sharpe_moments,
 )
 from scripts.evaluation.statistics import difference_interval
+from scripts.out_of_fold import scored_rows
 from scripts.random_keys import numpy_generator
 from scripts.selection import complete
 
@@ -229,16 +230,7 @@ def _deflated_sharpe(ledger: pd.DataFrame) -> float | None:
 
 def _per_row(frame: pd.DataFrame, numbers: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Hits and log losses, shape (n_rows, n_configurations), labels and date positions of the same rows."""
-    columns = [c for c in frame.columns if c.startswith("probability_")]
-    probabilities, label = frame[columns].to_numpy(dtype=np.float64), frame["label"].to_numpy()
-    said = probabilities[np.arange(len(label)), label]
-    scored = frame[["trial_number", "row", "fold", "date", "label"]].assign(
-        hit=(probabilities.argmax(axis=1) == label).astype(np.float64), loss=-np.log(np.maximum(said, 2.2e-16))
-    )
-    # The mean over the networks of a configuration, each scored alone.
-    mean = scored.groupby(["trial_number", "row", "fold"]).agg(
-        hit=("hit", "mean"), loss=("loss", "mean"), date=("date", "first"), label=("label", "first")
-    )
+    mean = scored_rows(frame, ["trial_number", "row", "fold"])
     blocks = [mean.loc[number] for number in numbers]
     correct, losses = (np.column_stack([block[name] for block in blocks]) for name in ("hit", "loss"))
     return correct, losses, blocks[0]["label"].to_numpy(), pd.factorize(blocks[0]["date"], sort=True)[0]

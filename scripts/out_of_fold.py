@@ -20,6 +20,8 @@ from scripts.evaluation.statistics import mean_intervals
 from scripts.random_keys import numpy_generator
 from scripts.training.simulated_trading import SimulatedTrading
 
+_LEAST_PROBABILITY = 2.2e-16  # that a logarithm is taken of
+
 
 def prediction_table(
     dataset: Dataset, folds: Sequence[Split], probabilities: Mapping[int, Sequence[Sequence[np.ndarray]]]
@@ -50,6 +52,31 @@ def prediction_table(
             columns |= {f"probability_{name}": shares[:, k] for k, name in enumerate(dataset.classes)}
             frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def scored_rows(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Hit and log loss of each row of out-of-fold predictions: means over networks that are scored alone.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `prediction_table` makes it.
+    keys : sequence of str
+        Columns that name a row; they are the index of the result.
+
+    Returns
+    -------
+    DataFrame
+        Columns hit, loss (nats), label and date.
+    """
+    columns = [name for name in table.columns if name.startswith("probability_")]
+    probabilities, label = table[columns].to_numpy(dtype=np.float64), table["label"].to_numpy()
+    said = np.maximum(probabilities[np.arange(len(label)), label], _LEAST_PROBABILITY)
+    hit = (probabilities.argmax(axis=1) == label).astype(np.float64)
+    scored = table[[*keys, "date", "label"]].assign(hit=hit, loss=-np.log(said))
+    return scored.groupby(list(keys)).agg(
+        hit=("hit", "mean"), loss=("loss", "mean"), label=("label", "first"), date=("date", "first")
+    )
 
 
 def fold_spans(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from scripts.errors import InputError
 from scripts.evaluation.comparisons import diebold_mariano
 from scripts.evaluation.statistics import Interval, mean_intervals, minimum_detectable_skill
 from scripts.judging.openings import n_openings
+from scripts.out_of_fold import scored_rows
 from scripts.plans import show_plan_table, show_table
 from scripts.printable import listed
 from scripts.run_dir import Command, RunDir
@@ -26,7 +27,6 @@ from scripts.table_artifacts import read_out_of_fold
 
 Verdict = Literal["better", "worse", "cannot be told apart", "not comparable"]
 _FINGERPRINTS = ("data_fingerprint", "sealed_fingerprint")
-_LEAST_PROBABILITY = 2.2e-16
 _MOST_KEYS = 12  # differing keys that are shown; the artifact has all
 
 
@@ -71,7 +71,7 @@ class ComparedRun:
         table = read_out_of_fold(run_dir, results)
         chosen = table[table["trial_number"] == results["configurations"][0]["trial_number"]]
         columns = [name for name in table.columns if name.startswith("probability_")]
-        return cls(str(path), experiment, results, _by_row(chosen, columns), tuple(columns), n_openings(run_dir))
+        return cls(str(path), experiment, results, scored_rows(chosen, ["row"]), tuple(columns), n_openings(run_dir))
 
     @property
     def has_time(self) -> bool:
@@ -187,19 +187,6 @@ def _diebold_mariano(gains: np.ndarray, date: np.ndarray, horizon: int) -> float
     """P-value of equal expected log loss by date; None with no more dates than the horizon."""
     by_date = pd.Series(gains).groupby(date).mean().to_numpy()
     return diebold_mariano(by_date, horizon).p_two_sided if len(by_date) > horizon else None
-
-
-def _by_row(chosen: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Hit and log loss of each row, each network scored alone; a row that several folds test counts once."""
-    probabilities, label = chosen[list(columns)].to_numpy(dtype=np.float64), chosen["label"].to_numpy()
-    said = np.maximum(probabilities[np.arange(len(label)), label], _LEAST_PROBABILITY)
-    hit = (probabilities.argmax(axis=1) == label).astype(np.float64)
-    scored = pd.DataFrame(
-        {"row": chosen["row"], "date": chosen["date"], "label": label, "hit": hit, "loss": -np.log(said)}
-    )
-    return scored.groupby("row").agg(
-        hit=("hit", "mean"), loss=("loss", "mean"), label=("label", "first"), date=("date", "first")
-    )
 
 
 def _say(session: Session, first: ComparedRun, comparisons: Sequence[dict[str, Any]]) -> None:
