@@ -20,6 +20,7 @@ from scripts.extended_training import write_best_config
 from scripts.out_of_fold import fold_spans
 from scripts.phases import say_all
 from scripts.plans import show_plan_table, show_table
+from scripts.reporting.cost_section import YARDSTICK
 from scripts.reporting.figures import NO_PICTURES, can_draw, write_svg
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report
@@ -28,8 +29,6 @@ from scripts.selection import PREFERENCES, complete, pareto_set, rank
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.table_artifacts import read_by_date, read_out_of_fold
 from scripts.tuning.importance import hyperparameter_importance
-
-GUIDE_EPOCHS = 60 * 50  # what 60 full trials of 50 epochs would cost: the yardstick of every epoch count
 
 
 def analyse(session: Session) -> None:
@@ -130,7 +129,7 @@ def _costs(trials: dict[str, Any], extended: dict[str, Any]) -> tuple[str, str]:
     spent, passes = (trials[name] + extended[name] for name in ("epochs_spent", "data_passes"))
     return (
         f"best constant answer in the same folds: {extended['best_constant_accuracy']:.4f}",
-        f"epochs so far: {spent} against 60 x 50 = {GUIDE_EPOCHS}, as {passes:.0f} passes over all development rows",
+        f"epochs so far: {spent} against 60 x 50 = {YARDSTICK}, as {passes:.0f} passes over all development rows",
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from scripts.analysis import GUIDE_EPOCHS
 from scripts.cli import Session
 from scripts.deployment import FinalModel
+from scripts.reporting.cost_section import YARDSTICK
 from scripts.reporting.ensemble_section import ensemble_in_words
 from scripts.reporting.evaluation_page import sure_of_return
 
@@ -20,7 +20,7 @@ def summarise(session: Session, results: dict[str, Any], model: FinalModel) -> N
     naive = ", ".join(f"{name} {value:.4f}" for name, value in results["naive"].items())
     references = ", ".join(f"{name} {value:.4f}" for name, value in results["references"].items())
     session.say()
-    session.say(f"epochs        {spent} against 60 x 50 = {GUIDE_EPOCHS}, every fold counted")
+    session.say(f"epochs        {spent} against 60 x 50 = {YARDSTICK}, every fold counted")
     session.say(f"chosen        {selection['reason']}")
     session.say(
         f"test          accuracy {results['accuracy']:.4f} (s.e. {results['accuracy_se']:.4f}, 95 % {low:.4f} to "
