@@ -392,8 +392,8 @@ MUTANTS = (
     Mutant(
         "rows counted as independent instead of dates",
         "evaluation/statistics.py",
-        "    if date is None:\n        _require",
-        "    if len(values):\n        _require",
+        "    if date is None:\n        return values",
+        "    if len(values):\n        return values",
         "test_statistics.py::test_rows_of_one_date_count_as_one_where_they_are_copies",
     ),
     Mutant(
