@@ -82,6 +82,9 @@ class DataConfig(Model):
     ticker_cost_bps: TickerCosts | None = Field(
         None, description="other cost of some tickers (groups of a table), in basis points; `cost_bps` for the rest"
     )
+    cost_bps_column: str | None = Field(
+        None, min_length=1, description="column with the cost of each row in basis points, in place of `cost_bps`"
+    )
     fill: Literal["next_open", "close_to_close"] = Field("next_open", description="price a decision is filled at")
     holding: Literal["horizon", "bar"] = Field(
         "horizon", description="markets: a decision is held for the label's horizon, or until the next bar"

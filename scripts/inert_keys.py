@@ -64,10 +64,19 @@ RULES = (
     ),
     Rule(_data("fill", "holding"), lambda e: e.data.source == "table", "it is for markets"),
     Rule(
-        _data("cost_bps", "ticker_cost_bps", "borrow_bps", "position", "max_weight", "periods_per_year"),
+        _data(
+            *("cost_bps", "ticker_cost_bps", "cost_bps_column"),
+            *("borrow_bps", "position", "max_weight", "periods_per_year"),
+        ),
         lambda e: e.data.source == "table" and e.data.forward_return_column is None,
         "a table has returns only with data.forward_return_column",
     ),
+    Rule(
+        _data("cost_bps", "ticker_cost_bps"),
+        lambda e: e.data.cost_bps_column is not None,
+        "data.cost_bps_column takes its place",
+    ),
+    Rule(_data("cost_bps_column"), lambda e: e.data.source == "synthetic", "it is for data.source: market and table"),
     Rule(
         _data("horizon", "embargo"),
         lambda e: e.data.source == "table" and e.data.time_column is None,

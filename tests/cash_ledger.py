@@ -26,12 +26,17 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Bar:
-    """A fill: the day and the price, and the day and price of the ticker's next one."""
+    """A fill: the day and the price, and the day and price of the ticker's next one.
+
+    `cost` is that of a traded value of 1 from this fill to before the next one, `next_cost` that of a sale at the end.
+    """
 
     day: int
     price: float
     next_day: int
     next_price: float
+    cost: float = 0.0
+    next_cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Decision:
     leave_price: float | None = None
 
 
-def capital_by_day(bars, decisions, n_listed, slices, cost, fee=0.0):
+def capital_by_day(bars, decisions, n_listed, slices, fee=0.0):
     """Capital on each day before that day's trades, and traded value from that day to the next.
 
     Parameters
@@ -54,16 +59,14 @@ def capital_by_day(bars, decisions, n_listed, slices, cost, fee=0.0):
         Ticker -> a Decision for each bar.
     n_listed : callable
         Day -> tickers that share the capital.
-    cost : dict
-        Ticker -> cost of a traded value of 1.
     fee : float
         Of a short value of 1, each day.
     """
     days = sorted({day for own in bars.values() for bar in own for day in (bar.day, bar.next_day)})
     book, capital, traded, orders, short = Ledger(), [], [], [], {}
     for day in days:
-        for name, count, price in [order[1:] for order in orders if order[0] == day]:
-            book.buy(name, -count, price, cost[name])
+        for name, count, price, cost in [order[1:] for order in orders if order[0] == day]:
+            book.buy(name, -count, price, cost)
         orders = [order for order in orders if order[0] > day]
         for name, own in bars.items():
             for bar in own:
@@ -71,7 +74,7 @@ def capital_by_day(bars, decisions, n_listed, slices, cost, fee=0.0):
                     book.cash -= fee * (bar.next_day - bar.day) * short.get((name, bar.day), 0.0)
                     book.prices[name] = bar.next_price
                     if bar is own[-1] and book.shares.get(name):
-                        book.buy(name, -book.shares[name], bar.next_price, cost[name])
+                        book.buy(name, -book.shares[name], bar.next_price, bar.next_cost)
         capital.append(book.capital())
         traded.append(book.traded)
         if capital[-1] <= 0.0:
@@ -89,7 +92,7 @@ def capital_by_day(bars, decisions, n_listed, slices, cost, fee=0.0):
                     value = worth * decision.position / slices / n_listed(day)
                     target += value
                     if decision.leave_price is not None and k == min(j + decision.n_bars, len(own)) - 1:
-                        orders.append((bar.next_day, name, value / bar.price, decision.leave_price))
-                book.buy(name, target / bar.price - book.shares.get(name, 0.0), bar.price, cost[name])
+                        orders.append((bar.next_day, name, value / bar.price, decision.leave_price, bar.cost))
+                book.buy(name, target / bar.price - book.shares.get(name, 0.0), bar.price, bar.cost)
                 short[name, day] = max(0.0, -target)
     return days, capital, [after - before for before, after in pairwise(traded)]

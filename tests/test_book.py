@@ -18,7 +18,7 @@ class RandomMarket:
     def __init__(self, seed, calm=False):
         rng = np.random.default_rng(seed)
         self.slices = int(rng.integers(1, 4))
-        self.bars, self.decisions, self.cost, self.listing = {}, {}, {}, {}
+        self.bars, self.decisions, self.listing = {}, {}, {}
         for name in range(int(rng.integers(1, 5))):
             begin = int(rng.integers(0, 12)) if rng.random() < 0.5 else 0
             end = int(rng.integers(begin + 2, N_DAYS + 1)) if rng.random() < 0.5 else N_DAYS
@@ -26,9 +26,13 @@ class RandomMarket:
             if len(days) < 2:
                 days = [begin, begin + 1]
             prices = 100 * np.exp(np.cumsum(rng.normal(0, 0.02 if calm else 0.3, len(days))))
-            own = [Bar(days[k], prices[k], days[k + 1], prices[k + 1]) for k in range(len(days) - 1)]
+            cost = rng.choice([0.0, 0.0005, 0.03, 0.4], len(days) if rng.random() < 0.5 else 1)
+            cost = np.resize(cost, len(days) - 1).tolist()
+            own = [
+                Bar(days[k], prices[k], days[k + 1], prices[k + 1], *np.append(cost, cost[-1])[k : k + 2].tolist())
+                for k in range(len(cost))
+            ]
             self.bars[name], self.listing[name] = own, (days[0], days[-1])
-            self.cost[name] = float(rng.choice([0.0, 0.0005, 0.03, 0.4]))
             self.decisions[name] = [
                 Decision(
                     float(rng.choice([-1.0, 0.0, 0.37, 1.0])),
@@ -60,7 +64,7 @@ class RandomMarket:
             listed=np.array([self.n_listed(bar.day) for bar in bars]),
             bars=np.array([d.n_bars for d in decisions]),
             leave=np.array(leave),
-            cost=np.array([self.cost[name] for name, _ in rows]),
+            cost=np.array([bar.cost for bar in bars]),
             slices=self.slices,
             fee=self.fee,
         )
@@ -71,9 +75,7 @@ class RandomMarket:
 @given(seed=st.integers(0, 10**6), calm=st.booleans())
 def test_capital_equals_that_of_a_ledger_of_cash_and_shares(seed, calm):
     market = RandomMarket(seed, calm)
-    days, capital, traded = capital_by_day(
-        market.bars, market.decisions, market.n_listed, market.slices, market.cost, market.fee
-    )
+    days, capital, traded = capital_by_day(market.bars, market.decisions, market.n_listed, market.slices, market.fee)
     simulator, position = market.simulator()
     series = simulator.run(position)
     if not len(series.dates):
@@ -110,8 +112,8 @@ def test_buying_and_holding_equals_a_ledger_that_buys_once(seed):
     bought = [n for n, bars in own.items() if bars and market.bars[n][0].day <= first]
     book = Ledger()
     for name in bought:
-        book.buy(name, 1 / len(bought) / own[name][0].price, own[name][0].price, market.cost[name])
-        book.buy(name, -book.shares[name], own[name][-1].next_price, market.cost[name])
+        book.buy(name, 1 / len(bought) / own[name][0].price, own[name][0].price, own[name][0].cost)
+        book.buy(name, -book.shares[name], own[name][-1].next_price, own[name][-1].next_cost)
     assert equity_curve(series.net)[-1] == pytest.approx(book.cash, rel=1e-9)
 
 
@@ -126,6 +128,6 @@ def test_the_equal_weight_book_pays_for_keeping_its_weights(seed):
     own = {n: [b for b in bars if first <= b.day < last] for n, bars in market.bars.items()}
     own = {n: bars for n, bars in own.items() if bars}
     always = {n: [Decision(float(b.next_day <= last), 1) for b in bars] for n, bars in own.items()}
-    _, capital, _ = capital_by_day(own, always, market.n_listed, 1, market.cost)
+    _, capital, _ = capital_by_day(own, always, market.n_listed, 1)
     found = equity_curve(simulator.equal_weight().net)[-1]
     assert found == pytest.approx(max(0.0, capital[-1]), rel=1e-9)

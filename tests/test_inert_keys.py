@@ -26,6 +26,7 @@ CASES = {
         for name, value in (
             ("cost_bps", 1.0),
             ("ticker_cost_bps.A", 1.0),
+            ("cost_bps_column", "c"),
             ("borrow_bps", 1.0),
             ("position", "proportional"),
             ("max_weight", 0.5),

@@ -6,6 +6,8 @@ import pytest
 
 from scripts.config import DataConfig, recorded_data
 from scripts.data.loading import load_development, load_sealed
+from scripts.data.raw_tables import frame_table
+from scripts.data.unlabelled import Schema, table_rows
 from scripts.errors import InputError
 from scripts.evaluation.periods import infer_periods_per_year
 from scripts.evaluation.returns import TradingRules, total_return
@@ -212,3 +214,71 @@ def test_groups_of_a_table_pay_their_own_cost(tmp_path):
     assert development.feature_names == ("x",)
     bars = SimulatedTrading.of(development, development.rows, config.trading).simulator.bars
     np.testing.assert_allclose(bars.cost, np.where(development.ticker == 1, 30e-4, 5e-4))
+
+
+@pytest.mark.parametrize("fill", ["next_open", "close_to_close"])
+def test_a_trade_costs_what_a_column_says_of_the_bar_that_fills_it(tmp_path, fill):
+    frame = market_file(tmp_path / "a.csv", ending=620)
+    frame["Spread"] = np.random.default_rng(3).uniform(0, 80, len(frame))
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    sealed = sealed_of(tmp_path / "a.csv", cost_bps_column="spread", fill=fill)
+    assert "spread" not in {name.lower() for name in sealed.feature_names}
+    trading = SimulatedTrading.of(sealed, sealed.predictable, DataConfig().trading)
+    position = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], len(sealed.predictable))
+    decided = dict(zip(sealed.predictable.tolist(), position, strict=True))
+    alone = trading.simulator.run_each_ticker(position)
+    for code, name in enumerate(sealed.tickers):
+        own, rows = frame[frame["ticker"] == name], np.flatnonzero(sealed.ticker == code)
+        held = [decided.get(int(row), 0.0) for row in rows]
+        cash, shares, delay = 1.0, 0.0, int(fill == "next_open")
+        price, cost = own["open" if delay else "close"].tolist(), (own["Spread"] * 1e-4).tolist()
+        for k in range(delay, len(rows)):
+            target = held[k - delay] * (cash + shares * price[k]) / price[k]
+            if k == len(rows) - 1 and not delay:
+                target = 0.0
+            cash -= (target - shares) * price[k] + cost[k] * abs(target - shares) * price[k]
+            shares = target
+        if delay:
+            last = own["close"].iloc[-1]
+            cash += shares * last - cost[-1] * abs(shares) * last
+        assert np.prod(1 + alone[code].net) == pytest.approx(cash, rel=1e-12)
+
+
+@pytest.mark.parametrize("source", ["market", "table"])
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("", "the cost is missing"),
+        ("-1", "the cost -1 is out of range"),
+        ("inf", "inf"),
+        ("2e4", "2000"),
+        ("x", "'x'"),
+    ],
+)
+def test_a_cost_that_is_missing_or_impossible_is_refused_with_its_line(tmp_path, source, cell, says):
+    frame = market_file(tmp_path / "a.csv").assign(c="2.5", y=np.resize([0, 1, 1], 3 * N_BARS))
+    frame.iloc[7, frame.columns.get_loc("c")] = cell
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    table = {"label": "column", "label_column": "y", "time_column": "date", "group_column": "ticker"}
+    keys = (table | {"forward_return_column": "low"}) if source == "table" else {}
+    config = DataConfig(source=source, path=str(tmp_path / "a.csv"), cost_bps_column="c", **keys)
+    with pytest.raises(InputError, match=says) as caught:
+        load_development(config, 1, 0)
+    assert "line 9" in str(caught.value)
+
+
+def test_rows_of_a_table_pay_what_its_column_says_and_new_rows_need_no_costs(tmp_path):
+    rng, n = np.random.default_rng(0), 400
+    frame = pd.DataFrame({"x": rng.normal(size=n), "y": rng.integers(0, 2, n), "r": rng.normal(0, 0.01, n)})
+    frame = frame.assign(t=pd.bdate_range("2020-01-01", periods=n), c=rng.uniform(0, 50, n))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    named = {"label_column": "y", "time_column": "t", "forward_return_column": "r", "cost_bps_column": "c"}
+    config = DataConfig(source="table", path=str(tmp_path / "t.csv"), label="column", **named)
+    development = load_development(config, 1, 0)
+    assert development.feature_names == ("x",)
+    trading = SimulatedTrading.of(development, development.rows, config.trading)
+    np.testing.assert_allclose(trading.simulator.bars.cost, frame["c"][: len(development.y)] * 1e-4)
+    schema = Schema(config, development.feature_names, {}, (), 1)
+    for columns in (["x", "t"], ["x", "t", "c"]):
+        (part,) = table_rows(iter([frame_table(frame[columns], schema.required)]), schema)
+        assert len(part.rows) == n

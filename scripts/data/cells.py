@@ -13,6 +13,7 @@ from scripts.data.raw_tables import RawTable
 from scripts.errors import InputError
 
 MISSING = frozenset({"", "NA", "NaN", "nan", "null"})
+MAX_COST_BPS = 10_000
 MAX_NUMBER = 1e12  # float32 overflows at 3e38 and a variance squares
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -93,6 +94,25 @@ def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarra
         cell = _shown(table.cell(column, first))
         raise InputError(f"{cell} {what}{_others(huge)}", table.place(first, column), remedy)
     return numbers.values
+
+
+def checked_costs(table: RawTable, column: str) -> np.ndarray:
+    """Costs in basis points, float64 of shape (n_rows,).
+
+    Raises
+    ------
+    InputError
+        As `checked_numbers`; or a cell is missing, below 0 or above `MAX_COST_BPS`.
+    """
+    numbers = column_numbers(table, column)
+    values = checked_numbers(table, column, numbers)
+    bad = numbers.missing | (values < 0) | (values > MAX_COST_BPS)
+    if bad.any():
+        first = int(bad.argmax())
+        shown = "the cost is missing" if numbers.missing[first] else f"the cost {values[first]:g} is out of range"
+        remedy = f"give the cost of each row in basis points, 0 to {MAX_COST_BPS:,}"
+        raise InputError(f"{shown}{_others(bad)}", table.place(first, column), remedy)
+    return values
 
 
 def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -36,6 +36,8 @@ class Dataset:
         Return of a position of +1 decided at the row, a fraction; NaN where unknown.
     bars : Bars or None
         What positions earn between the fills of a market; None: `forward_return` is what a position earns.
+    cost_bps : ndarray of float64, shape (n,), or None
+        Cost of one unit of turnover at the fill of a decision of the row, in basis points; None: that of its ticker.
     forward_return_rows : int
         Rows of its ticker that the forward return of a table spans.
     fill : str or None
@@ -96,6 +98,7 @@ class Dataset:
     sealed_sketch: str = ""
     references: dict[str, Reference] = field(default_factory=dict)
     bars: Bars | None = None
+    cost_bps: np.ndarray | None = None
     forward_return_rows: int = 1
     periods: PeriodsPerYear | None = None
     fill: str | None = None

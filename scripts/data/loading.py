@@ -264,12 +264,16 @@ def _build_market(table: CutTable, config: DataConfig, longest_window: int, like
 
 
 def _fills(frame: pd.DataFrame, index: BarIndex, labels: Labels, config: DataConfig) -> dict[str, Any]:
-    """What positions earn, and the price at which decisions are filled."""
+    """What positions earn, and the price and cost at which decisions are filled."""
     fills = fills_of(frame, config.fill)
     bars = market_bars(index, fills)
     if config.holding == "horizon":
         bars = held_for(bars, fills, config.horizon, labels.touches)
-    return {"bars": bars, "fill": "next_open" if fills.delay else "close_to_close"}
+    cost = None
+    if config.cost_bps_column is not None:
+        last = np.searchsorted(index.ticker, index.ticker, side="right") - 1
+        cost = frame[config.cost_bps_column].to_numpy(np.float64)[np.minimum(np.arange(len(last)) + fills.delay, last)]
+    return {"bars": bars, "cost_bps": cost, "fill": "next_open" if fills.delay else "close_to_close"}
 
 
 def _order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:
@@ -318,6 +322,7 @@ def _build_table(table: CutTable, config: DataConfig, longest_window: int, like:
         "label_end": label_end.astype(np.int64),
         "forward_return": np.asarray(returns, dtype=np.float64),
         "forward_return_rows": config.forward_return_rows or 1,
+        "cost_bps": frame[config.cost_bps_column].to_numpy(np.float64) if config.cost_bps_column else None,
         "class_positions": positions,
         "naive": {},
         "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),

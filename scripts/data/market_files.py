@@ -10,7 +10,7 @@ import pandas as pd
 
 from scripts.config import DataConfig
 from scripts.data.bar_series import series_notes
-from scripts.data.cells import checked_numbers, column_numbers, read_dates
+from scripts.data.cells import checked_costs, checked_numbers, column_numbers, read_dates
 from scripts.data.column_names import Renamed, missing_column, nearest_name
 from scripts.data.located_rows import LocatedRows, drop_copies, refuse_conflicts, sort_rows
 from scripts.data.raw_tables import RawTable, read_table
@@ -37,7 +37,8 @@ def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str
     Returns
     -------
     frame : DataFrame
-        date (datetime64[ns]), ticker (text), prices and volume (float64), sorted by ticker, then date.
+        date (datetime64[ns]), ticker (text), prices, volume and the costs that `config` names (float64), sorted by
+        ticker, then date.
     notes : tuple of str
         What was mended or left out, and what looks odd.
 
@@ -46,7 +47,8 @@ def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str
     InputError
         If a problem cannot be mended without guessing.
     """
-    return bars_of(read_table(path, config, REQUIRED), path.name.split(".")[0] or path.name, config)
+    required = REQUIRED if config.cost_bps_column is None else (*REQUIRED, config.cost_bps_column)
+    return bars_of(read_table(path, config, required), path.name.split(".")[0] or path.name, config)
 
 
 def bars_of(table: RawTable, name: str, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -54,12 +56,14 @@ def bars_of(table: RawTable, name: str, config: DataConfig) -> tuple[pd.DataFram
 
     `name` is the ticker of a table without a column for it.
     """
-    table = replace(table, columns=Renamed(table.columns, COLUMNS))
-    notes = [*table.notes, *_column_notes(table)]
+    cost = config.cost_bps_column
+    table = replace(table, columns=Renamed(table.columns, COLUMNS if cost is None else (*COLUMNS, cost)))
+    notes = [*table.notes, *_column_notes(table, cost)]
     tickers, ticker_notes = _tickers(table, name)
     dates, date_notes = read_dates(table, "date", config.date_format)
     columns = {"date": dates, "ticker": pd.array(tickers, dtype="str")}
     columns |= {name: _numbers(table, name) for name in COLUMNS[2:] if name in table.columns}
+    columns |= {} if cost is None else {cost: checked_costs(table, cost)}
     bars = LocatedRows(pd.DataFrame(columns, copy=False), table)
     _check_signs(bars)
     bars, range_notes = _mend_ranges(bars)
@@ -70,8 +74,8 @@ def bars_of(table: RawTable, name: str, config: DataConfig) -> tuple[pd.DataFram
     return bars.frame, (*notes, *series_notes(bars.frame, lambda row: bars.place(row, KEY), table.path))
 
 
-def _column_notes(table: RawTable) -> list[str]:
-    extra = [name for name in table.columns if name not in COLUMNS]
+def _column_notes(table: RawTable, cost: str | None) -> list[str]:
+    extra = [name for name in table.columns if name not in (*COLUMNS, cost)]
     if not extra:
         return []
     absent = [name for name in COLUMNS if name not in table.columns and name != "ticker"]

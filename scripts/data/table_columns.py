@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.config import DataConfig
-from scripts.data.cells import MISSING, Numbers, checked_numbers, column_numbers, read_numbers
+from scripts.data.cells import MISSING, Numbers, checked_costs, checked_numbers, column_numbers, read_numbers
 from scripts.data.raw_tables import RawTable
 from scripts.errors import InputError
 
@@ -20,13 +20,16 @@ _PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)([.,]\d+)?", re.ASCII)
 
 def named_columns(config: DataConfig) -> tuple[str | None, ...]:
     """Columns of a table that the config gives another purpose than that of a feature."""
-    return config.label_column, config.time_column, config.group_column, config.forward_return_column
+    traded = config.forward_return_column, config.cost_bps_column
+    return config.label_column, config.time_column, config.group_column, *traded
 
 
 def read_column(table: RawTable, name: str, config: DataConfig) -> np.ndarray | pd.Series:
     """A column as numbers if all of its cells are numbers, else as text; errors as `read_features`."""
     if name == config.group_column:
         return groups(table, name)
+    if name == config.cost_bps_column:
+        return checked_costs(table, name)
     if name in config.text_columns:
         return _text(table, name, {""})
     numbers = column_numbers(table, name)

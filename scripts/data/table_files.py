@@ -102,6 +102,8 @@ def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
     place = f"sklearn:{name}"
     if config.text_columns:
         raise InputError(f"{place} holds numbers alone", "data.text_columns", "remove the key")
+    if config.cost_bps_column is not None:
+        raise InputError(f"{place} holds no costs", "data.cost_bps_column", "remove the key")
     for column in named_columns(config):
         if column is not None and column not in frame:
             raise missing_column(column, list(frame.columns)[::-1], place, "the label column is 'target'")

@@ -17,7 +17,7 @@ from scripts.data.labels import market_labels
 from scripts.data.market_files import REQUIRED, bars_of
 from scripts.data.raw_tables import RawTable, read_table, table_chunks
 from scripts.data.single_precision import Reference, as_single
-from scripts.data.table_columns import groups
+from scripts.data.table_columns import groups, named_columns
 from scripts.data.trades import fills_of, market_bars
 from scripts.errors import InputError
 from scripts.printable import listed
@@ -65,7 +65,7 @@ class Schema:
         config = self.config
         if config.source != "table" or self.dropped is None:
             return
-        known = {*self.required, *self.dropped, config.label_column, config.forward_return_column}
+        known = {*self.required, *self.dropped, *named_columns(config)}
         if unknown := [name for name in names if name not in known]:
             more = f" ({len(unknown) - 1} more like it)" if len(unknown) > 1 else ""
             remedy = "remove it, or rename it to what it was called in training"
@@ -133,7 +133,7 @@ def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
     The tickers that the model was trained on make a market of their own, as in the evaluation: what else the file holds
     changes neither their calendar nor their cross section. Other tickers read all of the file.
     """
-    config = schema.config.model_copy(update={"path": table.path})
+    config = schema.config.model_copy(update={"path": table.path, "cost_bps_column": None})
     frame, notes = bars_of(table, name, config)
     known = frame["ticker"].isin(schema.tickers).to_numpy(copy=True)
     if "market_return" in schema.features and frame["ticker"][known].nunique() < 2:

@@ -42,7 +42,7 @@ class Steps:
     ends : ndarray of bool
         Everything is sold at the end of the period: the ticker has no further period, or the book is closed.
     cost, fee : ndarray of float64
-        Cost of a traded value, and of a short position over the period, both as fractions.
+        Cost of a value traded at the beginning, and of a short position over the period, both as fractions.
     n_marks : int
         Number of marks with a return.
     """
@@ -68,14 +68,15 @@ class Holdings:
         What it gains over the period.
     kept : ndarray of float64
         Value of what is still held at the end.
-    sold : ndarray of float64
-        Absolute value sold before the end of the period, or at it where the ticker ends.
+    sold, sold_costs : ndarray of float64
+        Absolute value sold before the end of the period, or at it where the ticker ends, and what the sale costs.
     """
 
     weight: np.ndarray
     gain: np.ndarray
     kept: np.ndarray
     sold: np.ndarray
+    sold_costs: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def settle(steps: Steps, held: Holdings) -> Account:
     """
     n, wide = steps.n_marks, np.flatnonzero(steps.last - steps.first > 1)
     fee = steps.fee * np.maximum(0.0, -held.weight)
-    earned = held.gain - fee - steps.cost * held.sold
+    earned = held.gain - fee - held.sold_costs
     before = np.concatenate([[0.0], held.kept[:-1]])
     before[steps.opens] = 0.0
     origin = np.concatenate([[0], steps.first[:-1]])  # mark at which the position before was made
@@ -125,7 +126,7 @@ def settle(steps: Steps, held: Holdings) -> Account:
     booked = steps.last - 1
     gross = _at(booked, held.gain * share, n)
     turnover = _at(steps.first, traded, n) + _at(booked, held.sold * share, n)
-    costs = _at(steps.first, steps.cost * traded, n) + _at(booked, steps.cost * held.sold * share, n)
+    costs = _at(steps.first, steps.cost * traded, n) + _at(booked, held.sold_costs * share, n)
     fees, net = _at(booked, fee * share, n), growth - 1.0
     if (alive := _alive(growth)) < n or (n and growth[-1] <= 0.0):
         net[alive - 1] = -1.0

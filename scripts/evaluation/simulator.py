@@ -39,7 +39,7 @@ class Bars:
     leave : ndarray of float64
         Return over the last of these periods, where it differs from that of the period; else NaN.
     cost : ndarray of float64
-        Cost of one unit of turnover, a fraction.
+        Cost of one unit of turnover at the fill and before the next one, a fraction.
     slices : int
         Decisions of a ticker that are held at the same time.
     fee : float
@@ -180,6 +180,7 @@ class ReturnSimulator:
 
     def _set_steps(self) -> None:
         bars, order = self.bars, self._order
+        self._end_cost = self._cost_of_next()[order]
         filled, until = bars.filled[order], bars.until[order]
         marks = np.unique(np.concatenate([filled, until[until < self._span[1]]])) if len(order) else filled
         self.dates = marks.astype(np.int64)
@@ -199,6 +200,14 @@ class ReturnSimulator:
         self._step, self._listed = bars.step[order], bars.listed[order].astype(np.float64)
         # Before a period that goes on when the book is closed, everything is sold.
         self._open = until <= self._span[1] if len(order) else opens
+
+    def _cost_of_next(self) -> np.ndarray:
+        """Cost at the end of each period, that of the ticker's next fill; of its last one, the same again."""
+        bars, cost = self.bars, self.bars.cost.copy()
+        order = np.lexsort((bars.filled, bars.ticker))
+        now, after = order[:-1], order[1:]
+        cost[now] = np.where(bars.ticker[now] == bars.ticker[after], bars.cost[after], bars.cost[now])
+        return cost
 
     def _set_outcomes(self) -> None:
         """Return of +1 for each traded decision, and the mark of its fill."""
@@ -291,7 +300,7 @@ class ReturnSimulator:
         gain, held = value * step * self._open, value * (1.0 + step * self._open)
         sold, bought = np.where(steps.ends, held, 0.0), np.where(steps.opens, value, 0.0)
         traded = np.bincount(steps.first, bought, n) + np.bincount(steps.last - 1, sold, n)
-        costs = np.bincount(steps.first, steps.cost * bought, n) + np.bincount(steps.last - 1, steps.cost * sold, n)
+        costs = np.bincount(steps.first, steps.cost * bought, n) + np.bincount(steps.last - 1, self._end_cost * sold, n)
         gains = np.bincount(steps.last - 1, gain, n)
         before = np.concatenate([[1.0], 1.0 + np.cumsum(gains - costs)[:-1]])
         rows = np.bincount(steps.first, minlength=n)
@@ -331,7 +340,9 @@ class ReturnSimulator:
                 kept += value
         weight, gain, kept, sold = (part / self._listed * self._open for part in (held, gain, kept, sold))
         ends = self._steps.ends
-        return Holdings(weight, gain, np.where(ends, 0.0, kept), np.where(ends, sold + np.abs(kept), sold))
+        last = np.where(ends, np.abs(kept), 0.0)
+        costs = self._steps.cost * sold + self._end_cost * last
+        return Holdings(weight, gain, np.where(ends, 0.0, kept), sold + last, costs)
 
     def _count(self, chosen: np.ndarray) -> np.ndarray:
         return np.bincount(self._mark[chosen], minlength=len(self.dates))

@@ -66,6 +66,7 @@ def trading_scores(
         return TradingScores(None)
     simulator, held, dataset = trading.simulator, trading.class_positions, judged.dataset
     year = dataset.periods.value if dataset.periods else config.periods_per_year
+    usual = config.cost_bps if dataset.cost_bps is None else 1e4 * float(simulator.bars.cost.mean())
     position = simulator.positions(traded.probabilities, held)
     series = simulator.run(position)
     books = {
@@ -79,8 +80,9 @@ def trading_scores(
         "probabilistic_sharpe": _probability_above_zero(whole.sharpe, whole.sharpe_se),
         **{name: figures["net"] for name, figures in beside.items()},
         "foresight_hit_rate": foresight_hit_rate(judged, simulator, held, traded),
-        "cost_bps": _mean_cost(series, config.cost_bps),
+        "cost_bps": _mean_cost(series, usual),
         **({} if config.ticker_cost_bps is None else {"ticker_cost_bps": config.ticker_cost_bps}),
+        **({} if config.cost_bps_column is None else {"cost_bps_column": config.cost_bps_column}),
         "borrow_bps": config.borrow_bps,
         "fill": dataset.fill,
         "holding": config.holding if dataset.bars is not None else None,
@@ -89,7 +91,7 @@ def trading_scores(
         "periods_per_year_from": dataset.periods.how if dataset.periods else "data.periods_per_year",
         **_return_intervals(judged, series, books["buy_and_hold"]),
         "beside": {name: {key: figures[key] for key in _BESIDE} for name, figures in beside.items()},
-        "by_cost": _by_cost(trading, position, series, config.cost_bps),
+        "by_cost": _by_cost(trading, position, series, usual),
         "by_group": _by_ticker(simulator, position, dataset, year),
     }
     shown = position[traded.judged(dataset)]

@@ -31,9 +31,12 @@ class SimulatedTrading:
         """Trading on `rows`; None where no return is known, or the classes of the data set have no positions."""
         if dataset.class_positions is None or not np.isfinite(dataset.forward_return[rows]).any():
             return None
-        bars, decided, ticker = _bars(dataset, rows)
+        bars, decided, source = _bars(dataset, rows)
         fee = 0.0 if dataset.periods is None else rules.borrow_bps * 1e-4 / dataset.periods.value
-        bars = replace(bars.at_cost(rules.costs_bps(dataset.tickers)[ticker]), fee=fee)
+        costs = dataset.cost_bps
+        if costs is None:
+            costs = rules.costs_bps(dataset.tickers)[dataset.ticker]
+        bars = replace(bars.at_cost(costs[source]), fee=fee)
         simulator = ReturnSimulator(bars, rules, decided)
         return cls(simulator, dataset.class_positions)
 
@@ -44,7 +47,7 @@ class SimulatedTrading:
         ----------
         cost_bps : float
         paid_bps : float
-            Present mean cost. Costs that differ between tickers keep their ratios.
+            Present mean cost. Costs that differ between tickers or rows keep their ratios.
         """
         own, cost = self.simulator, self.simulator.bars.cost
         scaled = cost * 1e4 * (cost_bps / paid_bps) if paid_bps > 0 and np.ptp(cost) > 0 else cost_bps
@@ -57,19 +60,19 @@ class SimulatedTrading:
 
 
 def _bars(dataset: Dataset, rows: np.ndarray) -> tuple[Bars, np.ndarray, np.ndarray]:
-    """What positions earn, where among it the decisions of `rows` are, and of which ticker each of it is.
+    """What positions earn, where among it the decisions of `rows` are, and of which row of the data set each of it is.
 
     Rows of a table that do not follow each other in time are positions of their own: one after the other without time,
     and with time those of one date side by side, each bought and sold.
     """
     if dataset.bars is not None:
-        return dataset.bars, rows, dataset.ticker
+        return dataset.bars, rows, np.arange(len(dataset.y))
     earned, span = dataset.forward_return, dataset.forward_return_rows
     if dataset.has_time and dataset.ordered:
-        return Bars.of_returns(dataset.date, dataset.ticker, earned, rows=span), rows, dataset.ticker
+        return Bars.of_returns(dataset.date, dataset.ticker, earned, rows=span), rows, np.arange(len(earned))
     ticker = rows if dataset.has_time else np.zeros(len(rows), dtype=np.int64)
     return (
         Bars.of_returns(dataset.date[rows], ticker, earned[rows], rows=span),
         np.arange(len(rows)),
-        dataset.ticker[rows],
+        rows,
     )
