@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 
 class Bar(NamedTuple):
-    """A bar: place of its date in the calendar, and its prices."""
+    """A bar: place of its date in the calendar, its prices, and the cost of a traded value of 1."""
 
     date: int
     open: float
     high: float
     low: float
     close: float
+    cost: float = 0.0
 
 
 class Slice(NamedTuple):
@@ -30,53 +31,60 @@ class Slice(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """A fill of a ticker: price, slices held from it on, date of the next one, and the close of a last bar."""
+    """A fill of a ticker: price, slices held from it on, date of the next one, and the close of a last bar.
+
+    `cost` is that of a traded value of 1 at the fill and before the next one, `last_cost` that of a sale at the end.
+    """
 
     price: float
     held: tuple[float, ...]
     left: tuple[tuple[float, float], ...]  # weight and price of what is left before the next fill
     until: int
     last_close: float | None
+    cost: float
+    last_cost: float
 
 
 @dataclass
 class Account:
     """Cash, shares of each ticker, and the price at which each was last filled."""
 
-    cost: float
     cash: float = 1.0
     shares: dict[str, float] = field(default_factory=dict)
     prices: dict[str, float] = field(default_factory=dict)
     traded: float = 0.0
+    costs: float = 0.0
 
     def capital(self) -> float:
         """Return cash plus the value of all shares."""
         return self.cash + sum(count * self.prices[name] for name, count in self.shares.items())
 
-    def trade(self, name: str, count: float, price: float) -> None:
+    def trade(self, name: str, count: float, price: float, cost: float) -> None:
         """Buy so many shares, or sell if negative, and pay the cost of it."""
-        self.cash -= count * price + self.cost * abs(count * price)
+        self.costs += cost * abs(count * price)
+        self.cash -= count * price + cost * abs(count * price)
         self.shares[name] = self.shares.get(name, 0.0) + count
         self.traded += abs(count * price)
 
 
 class Order(NamedTuple):
-    """What happens before the next fill of a ticker: shares that are left at a price, and a borrowing fee."""
+    """What happens before the next fill of a ticker: shares that are left at a price and cost, and a borrowing fee."""
 
     due: int
     name: str
     shares: float
     price: float
+    cost: float
     fee: float
 
 
 class Book(NamedTuple):
-    """Returns by date of fills after and before costs and fees, and traded value as a share of the capital."""
+    """Returns by date of fills after and before costs and fees, and traded value and costs as shares of the capital."""
 
     net: list[float]
     gross: list[float]
     turnover: list[float]
-    cost_bps: float
+    costs: list[float]
 
 
 Fills = Mapping[int, Mapping[str, Fill]]
@@ -104,11 +112,15 @@ def fills_of(bars: Sequence[Bar], slices: Sequence[Slice], at_open: bool) -> dic
             left=tuple((s.weight, s.leave_price) for s in held if s.last == k and s.leave_price is not None),
             until=bars[k].date + 1 if k + 1 == len(bars) else bars[k + 1].date,
             last_close=bars[-1].close if last else None,
+            cost=bars[k].cost,
+            last_cost=bars[-1].cost,
         )
     return found
 
 
-def run_book(fills: Fills, n_listed: Mapping[int, int], cost: float, fee: float = 0.0, hold: bool = False) -> Book:
+def run_book(
+    fills: Fills, n_listed: Mapping[int, int], fee: float = 0.0, hold: bool = False, free: bool = False
+) -> Book:
     """Trade all fills, date by date.
 
     Parameters
@@ -117,37 +129,41 @@ def run_book(fills: Fills, n_listed: Mapping[int, int], cost: float, fee: float 
         Date -> ticker -> fill.
     n_listed : mapping
         Date -> number of tickers that share the capital.
-    cost : float
-        Of a traded value of 1.
     fee : float
         Of a short value of 1, each date of the calendar.
     hold : bool
         Buy at the first fill of each ticker for a share of the starting capital and hold; otherwise trade at all fills.
+    free : bool
+        Trade without costs.
     """
-    account, book, dates = Account(cost), Book([], [], [], 1e4 * cost), sorted(fills)
+    account, book, dates = Account(), Book([], [], [], []), sorted(fills)
     orders: list[Order] = []
-    sales: dict[str, tuple[int, float]] = {}
+    sales: dict[str, tuple[int, float, float]] = {}
     for place, date in enumerate(dates):
         after = dates[place + 1] if place + 1 < len(dates) else date + 1
         for name, fill in fills[date].items():
             account.prices[name] = fill.price
-        capital, account.traded = account.capital(), 0.0
-        for name, fill in fills[date].items():
+        capital, account.traded, account.costs = account.capital(), 0.0, 0.0
+        today = {name: fill._replace(cost=0.0, last_cost=0.0) if free else fill for name, fill in fills[date].items()}
+        for name, fill in today.items():
             worth = (1.0 if hold else capital) / n_listed[dates[0] if hold else date]
             orders += _trade(account, date, name, fill, worth, fee, hold)
         fees = 0.0
         for order in [order for order in orders if order.due <= after]:
-            account.trade(order.name, -order.shares, order.price)
+            account.trade(order.name, -order.shares, order.price, order.cost)
             account.cash, fees = account.cash - order.fee, fees + order.fee
         orders = [order for order in orders if order.due > after]
-        sales |= {name: (fill.until, fill.last_close) for name, fill in fills[date].items() if fill.last_close}
-        for name in [name for name, (due, _) in sales.items() if due <= after]:
-            account.trade(name, -account.shares[name], sales.pop(name)[1])
+        sales |= {
+            name: (fill.until, fill.last_close, fill.last_cost) for name, fill in today.items() if fill.last_close
+        }
+        for name in [name for name, sale in sales.items() if sale[0] <= after]:
+            account.trade(name, -account.shares[name], *sales.pop(name)[1:])
         account.prices |= {name: fill.price for name, fill in fills.get(after, {}).items()}
         net = account.capital() / capital - 1
         book.net.append(max(net, -1.0))
         book.turnover.append(account.traded / capital)
-        book.gross.append(net + (cost * account.traded + fees) / capital)
+        book.costs.append(account.costs / capital)
+        book.gross.append(net + (account.costs + fees) / capital)
         if net <= -1.0:
             break
     return book
@@ -158,11 +174,11 @@ def _trade(account: Account, date: int, name: str, fill: Fill, worth: float, fee
     target = sum(fill.held) * worth / fill.price
     if hold and before and fill.held:
         target = before
-    account.trade(name, target - before, fill.price)
+    account.trade(name, target - before, fill.price, fill.cost)
     for weight, price in fill.left:
-        yield Order(fill.until, name, weight * worth / fill.price, price, 0.0)
+        yield Order(fill.until, name, weight * worth / fill.price, price, fill.cost, 0.0)
     if fee and target < 0.0:
-        yield Order(fill.until, name, 0.0, fill.price, -target * fill.price * fee * (fill.until - date))
+        yield Order(fill.until, name, 0.0, fill.price, 0.0, -target * fill.price * fee * (fill.until - date))
 
 
 def total(returns: Sequence[float]) -> float:

@@ -50,15 +50,15 @@ def market_returns(folder: Path, data: DataConfig, reported: Mapping[str, Any], 
     listed = {
         date: sum(own[0].date <= date <= own[-1].date for own in bars.values()) for date in range(first, len(calendar))
     }
-    cost, year = reported["cost_bps"] / 1e4, reported["periods_per_year"]
+    year = reported["periods_per_year"]
     fee = reported["borrow_bps"] / 1e4 / year
     strategy = fills(positions, horizon, exits)
     everything = fills({(ticker, bar.date): 1.0 for ticker, own in bars.items() for bar in own}, 1, {})
     long = {date: own for date, own in everything.items() if date >= min(strategy)}
-    yield from figures("", run_book(strategy, listed, cost, fee), year)
-    yield "by_cost.0", total(run_book(strategy, listed, 0.0, fee).net), len(strategy)
-    yield from figures("beside.equal_weight_rebalanced.", run_book(long, listed, cost, fee), year)
-    yield from figures("beside.buy_and_hold.", run_book(at_start(long, bars), listed, cost, fee, True), year)
+    yield from figures("", run_book(strategy, listed, fee), year)
+    yield "by_cost.0", total(run_book(strategy, listed, fee, free=True).net), len(strategy)
+    yield from figures("beside.equal_weight_rebalanced.", run_book(long, listed, fee), year)
+    yield from figures("beside.buy_and_hold.", run_book(at_start(long, bars), listed, fee, True), year)
 
 
 def at_start(fills: Fills, bars: Mapping[str, list[Bar]]) -> Fills:
@@ -86,7 +86,8 @@ def figures(prefix: str, book: Book, periods: float, overlap: int = 1) -> Found:
             "n_dates": n,
             "mean_net": fmean(book.net),
             "probabilistic_sharpe": NormalDist().cdf(ratio / error),
-            "break_even_cost_bps": book.cost_bps + 1e4 * fmean(book.net) / fmean(book.turnover),
+            "cost_bps": 1e4 * sum(book.costs) / sum(book.turnover),
+            "break_even_cost_bps": 1e4 * (sum(book.net) + sum(book.costs)) / sum(book.turnover),
         }
     yield from ((prefix + name, value, n) for name, value in found.items())
 
@@ -107,11 +108,19 @@ def market(data: DataConfig, tickers: set[str]) -> tuple[dict[str, list[Bar]], d
     frame = frame[frame["ticker"].isin(tickers)].sort_values(["ticker", "date"])
     calendar = {date: place for place, date in enumerate(sorted(set(frame["date"])))}
     columns = [frame[name] if name in frame else frame["close"] for name in ("open", "high", "low", "close")]
+    columns.append(costs(data, frame["ticker"], frame[data.cost_bps_column.lower()] if data.cost_bps_column else None))
     rows = zip(frame["ticker"], frame["date"], *columns, strict=True)
     return {
         ticker: [Bar(calendar[date], *map(float, prices)) for _, date, *prices in own]
         for ticker, own in groupby(rows, key=lambda row: row[0])
     }, calendar
+
+
+def costs(data: DataConfig, tickers: pd.Series, column: pd.Series | None) -> pd.Series:
+    """Return the cost of a traded value of 1 of each row: what a column says, else what the tickers cost."""
+    stated = data.ticker_cost_bps or {}
+    bps = [stated.get(ticker, data.cost_bps) for ticker in tickers] if column is None else column.astype(float)
+    return pd.Series(bps, index=tickers.index) / 1e4
 
 
 def all_decisions(folder: Path, bars: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -187,7 +196,7 @@ def table_returns(folder: Path, data: DataConfig, reported: Mapping[str, Any], p
     """
     if data.time_column is None:
         return
-    span, cost = data.forward_return_rows or 1, reported["cost_bps"] / 1e4
+    span = data.forward_return_rows or 1
     rows, held = table_rows(data), table_positions(data, predictions)
     if rows.duplicated(["group", "time"]).any():
         return
@@ -204,13 +213,13 @@ def table_returns(folder: Path, data: DataConfig, reported: Mapping[str, Any], p
         traded = [k for k, one in enumerate(slices) if one is not None]
         start = min([start, *(dates[k] for k in traded)])
         stop = max([stop, *([*dates, dates[-1] + 1][min(k + span, len(dates))] for k in traded)])
-        periods[str(name)] = own_periods(dates, [one or (0.0, 0.0) for one in slices], span)
+        periods[str(name)] = own_periods(dates, [one or (0.0, 0.0) for one in slices], own["cost"].tolist(), span)
     inside = {name: within(own, start, stop) for name, own in periods.items()}
-    yield from figures("", run_slices(inside, listed, cost, stop), reported["periods_per_year"], span)
+    yield from figures("", run_slices(inside, listed, stop), reported["periods_per_year"], span)
 
 
 def table_rows(data: DataConfig) -> pd.DataFrame:
-    """Return time, group and forward return of all rows of a run's table that have a label."""
+    """Return time, group, forward return and cost of all rows of a run's table that have a label."""
     assert data.path is not None
     if data.path.endswith(".parquet"):
         frame = pd.read_parquet(data.path)
@@ -219,7 +228,8 @@ def table_rows(data: DataConfig) -> pd.DataFrame:
     frame = frame[frame[data.label_column].notna()]
     time = pd.to_datetime(frame[data.time_column], format=data.date_format)
     group = "all" if data.group_column is None else frame[data.group_column].astype(str)
-    return pd.DataFrame({"time": time, "earned": frame[data.forward_return_column].astype(float)}).assign(group=group)
+    rows = pd.DataFrame({"time": time, "earned": frame[data.forward_return_column].astype(float)}).assign(group=group)
+    return rows.assign(cost=costs(data, rows["group"], frame[data.cost_bps_column] if data.cost_bps_column else None))
 
 
 def table_positions(data: DataConfig, predictions: pd.DataFrame) -> dict[tuple[str, Any], float]:
@@ -230,15 +240,19 @@ def table_positions(data: DataConfig, predictions: pd.DataFrame) -> dict[tuple[s
 
 
 class Period(NamedTuple):
-    """Time between two rows of a group: dates, slices held, and what those that end in it gain."""
+    """Time between two rows of a group: dates, slices held, what those that end in it gain, and costs of a trade."""
 
     start: int
     end: int
     held: float
     gain: float
+    cost: float
+    end_cost: float
 
 
-def own_periods(dates: list[int], decisions: Iterable[tuple[float, float]], span: int) -> list[Period]:
+def own_periods(
+    dates: list[int], decisions: Iterable[tuple[float, float]], costs: list[float], span: int
+) -> list[Period]:
     """Return the periods of one group; a decision holds a slice of 1 / span for `span` rows, or to the last one.
 
     `decisions` has position and return for each date.
@@ -250,42 +264,53 @@ def own_periods(dates: list[int], decisions: Iterable[tuple[float, float]], span
         held = slices[max(0, k - span + 1) : k + 1]
         ended = held if last else held[:1] if k + 1 >= span else []
         gain = sum(size * own for size, own in ended)
-        found.append(Period(date, date + 1 if last else dates[k + 1], sum(size for size, _ in held), gain))
+        found.append(
+            Period(
+                date,
+                date + 1 if last else dates[k + 1],
+                sum(size for size, _ in held),
+                gain,
+                costs[k],
+                costs[k if last else k + 1],
+            )
+        )
     return found
 
 
 def within(periods: list[Period], start: int, stop: int) -> list[Period]:
     """Return the periods of a book that is kept from `start` to `stop`; nothing is held over one that ends later."""
     own = [one for one in periods if start <= one.start < stop]
-    return [one if one.end <= stop else Period(one.start, one.end, 0.0, 0.0) for one in own]
+    return [one if one.end <= stop else one._replace(held=0.0, gain=0.0) for one in own]
 
 
-def run_slices(periods: Mapping[str, list[Period]], listed: Mapping[int, int], cost: float, stop: int) -> Book:
+def run_slices(periods: Mapping[str, list[Period]], listed: Mapping[int, int], stop: int) -> Book:
     """Keep a book to `stop` whose slices are valued at their cost until they end."""
     starts = {(name, one.start): one for name, own in periods.items() for one in own}
     dates = sorted({date for one in starts.values() for date in (one.start, one.end) if date < stop})
     cash, worth, due, book = (
         1.0,
         dict.fromkeys(periods, 0.0),
-        dict[str, tuple[int, float, bool]](),
-        Book([], [], [], 1e4 * cost),
+        dict[str, tuple[Period, float, bool]](),
+        Book([], [], [], []),
     )
     for date, after in zip(dates, [*dates[1:], stop], strict=True):
-        capital, traded = cash + sum(worth.values()), 0.0
+        capital, traded, paid = cash + sum(worth.values()), 0.0, 0.0
         for name, own in periods.items():
             if (one := starts.get((name, date))) is not None:
                 target = capital * one.held / listed[date]
-                traded += abs(target - worth[name])
+                traded, paid = traded + abs(target - worth[name]), paid + one.cost * abs(target - worth[name])
                 cash, worth[name] = cash - (target - worth[name]), target
-                due[name] = one.end, capital * one.gain / listed[date], one is own[-1]
-        for name in [name for name, order in due.items() if order[0] <= after or after == stop]:
-            _, gain, last = due.pop(name)
+                due[name] = one, capital * one.gain / listed[date], one is own[-1]
+        for name in [name for name, order in due.items() if order[0].end <= after or after == stop]:
+            one, gain, last = due.pop(name)
             worth[name] += gain
             if last:
+                paid += one.end_cost * abs(worth[name])
                 traded, cash, worth[name] = traded + abs(worth[name]), cash + worth[name], 0.0
-        cash -= cost * traded
+        cash -= paid
         net = (cash + sum(worth.values())) / capital - 1
         book.net.append(net)
-        book.gross.append(net + cost * traded / capital)
+        book.gross.append(net + paid / capital)
+        book.costs.append(paid / capital)
         book.turnover.append(traded / capital)
     return book

@@ -47,9 +47,9 @@ def test_a_changed_number_is_noticed(run, artifact, place, name):
 
 
 def test_the_book_gives_the_returns_of_a_calculation_by_hand():
-    bars = [Bar(day, price, price, price, price) for day, price in enumerate((100.0, 110.0, 99.0))]
+    bars = [Bar(day, price, price, price, price, 0.01) for day, price in enumerate((100.0, 110.0, 99.0))]
     fills = {day: {"a": fill} for day, fill in fills_of(bars, [Slice(1.0, 0, 0), Slice(-1.0, 1, 1)], True).items()}
-    book = run_book(fills, {0: 1, 1: 1, 2: 1}, 0.01)
+    book = run_book(fills, {0: 1, 1: 1, 2: 1})
     # 1 is bought for 0.01; 1.09 are left, of which 1.1 are sold and as many shares as 1.09 are worth are sold short.
     first, second = 1.1 - 0.01 - 1.0, 0.1 - 0.01 * (1.1 + 1.09) / 1.09
     third = -0.01 * 0.9 * 1.09 / (1.09 * (1 + second))

@@ -145,9 +145,14 @@ def test_a_decision_is_held_for_its_rows_also_over_those_without_a_known_return(
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_recomputed_returns_of_a_table_agree_where_rows_are_missing_and_groups_end(tmp_path, rows):
-    values = write_table(tmp_path / "a.csv", rows, n_groups=3) | {"forward_return_rows": rows, "horizon": rows}
+    values = write_table(tmp_path / "a.csv", rows, n_groups=3) | {
+        "forward_return_rows": rows,
+        "horizon": rows,
+        "cost_bps_column": "c",
+    }
     frame, rng = pd.read_csv(tmp_path / "a.csv"), np.random.default_rng(6)
     frame.loc[rng.choice(1200, 60, replace=False), "ret"] = np.nan
+    frame["c"] = rng.uniform(0, 90, len(frame))
     frame = frame[(frame["who"] != 1) | (frame["time"] < "2019-06-20")].drop(index=[390, 391])
     frame["y"] = frame["y"].astype(object).where(rng.random(len(frame)) > 0.05, "")
     frame.to_csv(tmp_path / "a.csv", index=False)
@@ -162,7 +167,7 @@ def test_recomputed_returns_of_a_table_agree_where_rows_are_missing_and_groups_e
             "position": position,
         }
     )
-    reported = {"cost_bps": config.cost_bps, "periods_per_year": 252.0}
+    reported = {"periods_per_year": 252.0}
     found = {name: value for name, value, _ in table_returns(tmp_path, config, reported, predictions)}
     summary = vars(summarise(trading.simulator.run(position), 252.0))
     assert {name: summary[name] for name in found if name in summary} == pytest.approx(
