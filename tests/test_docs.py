@@ -153,6 +153,17 @@ def test_the_citation_names_this_version_and_licence():
     assert "Apache License" in (ROOT / "LICENSE").read_text()
 
 
+def test_the_readme_lists_every_room_of_the_package():
+    rooms = {path.parent.relative_to(ROOT / "scripts").parts[0] for path in (ROOT / "scripts").glob("*/**/*.py")}
+    assert set(re.findall(r"`(\w+)/`", README.partition("| room |")[2].partition("\n\n")[0])) == rooms
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/adding.md", "docs/tuning.md", "docs/inference.md"])
+def test_code_named_in_a_document_exists(name):
+    paths = re.findall(r"`((?:scripts|tests|benchmarks|docs|configs|\.ci)/[\w./]*)`", (ROOT / name).read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_scripts_and_configs_named_in_the_readme_exist():
     for name in re.findall(r"(?:\./|`)((?:configs/|docs/|benchmarks/)?[\w/]+\.(?:py|sh|yaml|md))", README):
         candidates = [ROOT / name, ROOT / "tests" / name]
