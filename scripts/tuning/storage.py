@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import Pool, QueuePool, StaticPool
 
 from scripts.artifacts import read_json, write_json
 from scripts.errors import InputError
@@ -116,9 +116,25 @@ def open_file(path: Path) -> RDBStorage:
     """Storage in a SQLite file; its calls raise DatabaseAway while another program holds the file."""
     # A creator and no URL: in a URL, a `?`, `%` or `{` of the path would silently name another file.
     connect = functools.partial(sqlite3.connect, path, timeout=_LOCKED_S, check_same_thread=False)
-    storage = RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
+    storage = _on_sqlite(connect, QueuePool)
     event.listen(storage.engine, "handle_error", _raise_if_locked)
     return storage
+
+
+def storage_in_memory() -> tuple[RDBStorage, sqlite3.Connection]:
+    """Storage in memory, and the connection that holds it."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    return _on_sqlite(lambda: connection, StaticPool), connection
+
+
+def _on_sqlite(connect: Callable[[], sqlite3.Connection], pool: type[Pool]) -> RDBStorage:
+    events = [(_keep, "connect")]
+    return RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": pool, "pool_events": events})
+
+
+def _keep(_: sqlite3.Connection, record: Any) -> None:
+    """Date a connection after 1970: SQLAlchemy drops earlier ones at each use, even within a transaction."""
+    record.starttime = max(record.starttime, 1.0)
 
 
 def is_locked(error: BaseException) -> bool:

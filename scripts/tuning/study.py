@@ -7,10 +7,6 @@ such that it may be repeated: a server that is restarted leaves open whether it 
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import secrets
-import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +15,6 @@ from typing import Any, TypeVar
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.pool import StaticPool
 
 from scripts.durable_files import file_sha256, set_aside, write_bytes
 from scripts.errors import EnvironmentFailed, HyperError, InputError
@@ -34,6 +29,7 @@ from scripts.tuning.storage import (
     Server,
     open_file,
     open_server,
+    storage_in_memory,
 )
 from scripts.tuning.study_file import UnreadableStudy, check_study_file, side_files, unreadable
 from scripts.tuning.study_records import check_attributes, check_trials, signed, started
@@ -210,17 +206,13 @@ def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
     """Make the database in memory and write it in one step: a kill while SQLite makes its tables would spoil it."""
     for orphan in side_files(path):
         set_aside(orphan)  # of a file that is gone: SQLite would apply it to the new one
-    # SQLAlchemy connects again at each use where the clock is before 1970: a database of one connection would be gone.
-    name = f"file:study-{secrets.token_hex(8)}?mode=memory&cache=shared"
-    connect = functools.partial(sqlite3.connect, name, uri=True, check_same_thread=False)
-    with contextlib.closing(connect()) as connection:
-        storage = RDBStorage("sqlite://", {"creator": connect, "poolclass": StaticPool})
-        study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
-        for key, value in attributes.items():
-            study.set_user_attr(key, value)
-        storage.remove_session()
-        content = connection.serialize()
-        storage.engine.dispose()
+    storage, connection = storage_in_memory()
+    study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
+    for name, value in attributes.items():
+        study.set_user_attr(name, value)
+    storage.remove_session()
+    content = connection.serialize()
+    storage.engine.dispose()
     write_bytes(path, content)
 
 

@@ -14,13 +14,12 @@ import sqlite3
 import stat
 from pathlib import Path
 
-from optuna.storages import RDBStorage
 from sqlalchemy import text
 
 from scripts.durable_files import opened_regular
 from scripts.errors import InputError
 from scripts.tuning.database_errors import failure_of_the_disk
-from scripts.tuning.storage import DatabaseAway, is_locked
+from scripts.tuning.storage import DatabaseAway, is_locked, storage_in_memory
 
 _MAX_BYTES = 2**30
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -135,7 +134,7 @@ def _check_header(path: Path) -> None:
 @functools.cache
 def _as_optuna_makes_it() -> tuple[tuple[_Table, ...], str]:
     """Rows of sqlite_master of a new database, and the version of its schema."""
-    storage = RDBStorage("sqlite://")
+    storage, _ = storage_in_memory()
     with storage.engine.connect() as connection:
         tables = connection.execute(text("SELECT type, name, tbl_name, sql FROM sqlite_master")).fetchall()
         version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
