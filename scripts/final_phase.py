@@ -111,6 +111,7 @@ def _say_trained(session: Session, body: dict[str, Any]) -> None:
         name = f"trial {member['trial_number']} ({member['family']})"
         session.say(f"  {name}: {member['holdout_accuracy']:.4f}, by seed {seeds}")
     for member in members:
-        for name, (before, now) in member.get("replaced", {}).items():
-            session.say(f"note: trial {member['trial_number']} was trained with {name} {now} (searched: {before})")
+        told = [f"{name} {now} (searched: {before})" for name, (before, now) in member.get("replaced", {}).items()]
+        if told:
+            session.say(f"note: trial {member['trial_number']} was trained with {', '.join(told)}")
     session.say(f"model in {session.run_dir.final_model}")

@@ -127,12 +127,22 @@ def _as_trained(hyperparameters: Hyperparameters, experiment: Experiment) -> Hyp
 
 
 def replaced_values(searched: Hyperparameters, experiment: Experiment) -> dict[str, list[Any]]:
-    """Hyperparameters that phase 3 does not take as they were searched: name -> searched and trained value.
+    """Hyperparameters and settings of training that phase 3 replaces: name -> searched and trained value.
 
-    Besides, it averages the weights (`final.ema_decay`) and lets the learning rate rise (`final.warmup_epochs`), which
-    the search does not.
+    The searched settings are those of phase 2, which does not average weights and has no warm-up.
     """
     before, after = searched.model_dump(), _as_trained(searched, experiment).model_dump()
+    settings = (
+        "epochs",
+        "early_stopping_patience",
+        "early_stopping_min_delta",
+        "monitor",
+        "warmup_epochs",
+        "ema_decay",
+    )
+    without = {"epochs": experiment.extended.extended_epochs, "warmup_epochs": 0, "ema_decay": 0.0}
+    before |= {name: without.get(name, getattr(experiment.extended, name, None)) for name in settings}
+    after |= {name: getattr(experiment.final, name) for name in settings}
     return {name: [before[name], value] for name, value in after.items() if before[name] != value}
 
 

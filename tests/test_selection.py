@@ -160,5 +160,11 @@ def test_phase_3_names_what_it_does_not_train_as_it_was_searched():
     assert replaced_values(searched, experiment) == {
         "schedule": ["constant", "cosine"],
         "label_smoothing": [0.0, experiment.final.label_smoothing],
+        "epochs": [100, 200],
+        "early_stopping_patience": [10, 15],
+        "warmup_epochs": [0, 2],
+        "ema_decay": [0.0, 0.99],
     }
-    assert replaced_values(Hyperparameters(schedule="cosine", label_smoothing=0.1), experiment) == {}
+    final = {"epochs": 100, "early_stopping_patience": 10, "warmup_epochs": 0, "ema_decay": 0.0}
+    as_searched = Experiment.model_validate({"final": final})
+    assert replaced_values(Hyperparameters(schedule="cosine", label_smoothing=0.1), as_searched) == {}
