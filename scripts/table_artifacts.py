@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.artifacts import read_listed
+from scripts.data.parquet_pages import unpacked_sizes
 from scripts.data.raw_files import check_footer
 from scripts.errors import InputError
 from scripts.run_dir import Command, RunDir
@@ -92,7 +93,8 @@ def _table(content: bytes, columns: Mapping[str, str], path: Any, made_by: str) 
         missing = [name for name, kind in columns.items() if kind not in kinds.get(name, ())]
         if missing or len(kinds) < len(fields):
             raise ValueError(f"column {missing[0]} is not {columns[missing[0]]}" if missing else "a column twice")
-        if 8 * file.metadata.num_rows * len(fields) > max(_ALWAYS_FINE, 10 * len(content)):
+        unpacked = unpacked_sizes(io.BytesIO(content), file.metadata)[1]
+        if max(unpacked, 8 * file.metadata.num_rows * len(fields)) > max(_ALWAYS_FINE, 10 * len(content)):
             raise ValueError("it would take far more memory than its size")
         read = file.read(columns=list(kinds))
         if any(read.column(name).null_count for name, kind in columns.items() if kind != _NUMBER):

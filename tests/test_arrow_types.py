@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import io
 import re
 import uuid
 
@@ -13,8 +14,10 @@ import pyarrow.parquet
 import pytest
 
 from scripts.config import DataConfig
+from scripts.data import parquet_pages
 from scripts.data.arrow_cells import MAX_CELL, MAX_TEXT
 from scripts.data.known_categories import known_numbers
+from scripts.data.parquet_pages import unpacked_sizes
 from scripts.data.raw_tables import frame_table, read_table
 from scripts.data.table_columns import read_column
 from scripts.data.table_files import read_features
@@ -182,6 +185,52 @@ def test_a_long_text_that_a_file_repeats_is_refused_before_it_takes_memory(tmp_p
     with pytest.raises(InputError, match="column x: has more than 2,000,000,000 bytes of text"):
         read_features(bomb(tmp_path, MAX_CELL, MAX_TEXT // MAX_CELL + 1), CONFIG)
     assert pa.total_allocated_bytes() - before < 2**26
+
+
+def varint(value, length=0):
+    """A number as footers hold it, in at least `length` bytes."""
+    value, parts = value << 1, []
+    while value or not parts or len(parts) < length:
+        parts, value = [*parts, value & 127 | 128], value >> 7
+    return bytes([*parts[:-1], parts[-1] & 127])
+
+
+def lying(path, texts):
+    """Write each text into a page of its own, and a footer by which they take one byte."""
+    settings = {"use_dictionary": False, "write_statistics": False, "data_page_size": 1, "write_batch_size": 1}
+    pa.parquet.write_table(pa.table({"x": texts}), path, compression="zstd", **settings)
+    size = pa.parquet.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    content, true = path.read_bytes(), varint(size)
+    path.write_bytes(content.replace(true, varint(1, len(true))))
+    metadata = pa.parquet.read_metadata(path)
+    assert (metadata.row_group(0).column(0).total_uncompressed_size, metadata.row_group(0).total_byte_size) == (1, 1)
+
+
+def test_pages_are_measured_by_their_own_headers(tmp_path, monkeypatch):
+    """The footer may say anything; memory is allocated by the header of each page."""
+    path = tmp_path / "t.parquet"
+    lying(path, ["a" * 10**5] * 30)
+    assert len(read_table(path, CONFIG, []).lines) == 30
+    monkeypatch.setattr(parquet_pages, "MAX_INFLATED", 10**6)
+    with pytest.raises(InputError, match="bytes unpack to 30"):
+        read_table(path, CONFIG, [])
+    lying(path, ["a" * 2 * 10**8])
+    with pytest.raises(InputError, match="unpack to a page of 2000"):
+        read_table(path, CONFIG, [])
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "zstd"])
+def test_headers_of_pages_agree_with_an_honest_footer(version, codec):
+    n = 30_000
+    table = pa.table({"x": np.arange(n) / 7, "s": [f"t{k % 9}" for k in range(n)], "b": np.arange(n) % 2 == 0})
+    for settings in ({}, {"use_dictionary": False, "write_page_index": True, "write_page_checksum": True}):
+        buffer = io.BytesIO()
+        size = {"row_group_size": 10_000, "data_page_size": 5_000}
+        pa.parquet.write_table(table, buffer, data_page_version=version, compression=codec, **size, **settings)
+        metadata = pa.parquet.read_metadata(buffer)
+        footer = sum(metadata.row_group(k).total_byte_size for k in range(3))
+        assert 0.95 * footer < unpacked_sizes(buffer, metadata)[1] <= footer  # which counts the headers, too
 
 
 def test_one_number_that_a_file_repeats_for_ever_is_refused_before_it_takes_memory(tmp_path):

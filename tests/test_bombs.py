@@ -11,9 +11,12 @@ import zlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from scripts import table_artifacts
 from scripts.artifacts import pack_tensors, read_json, unpack_tensors
 from scripts.checkpoints import Checkpoints
 from scripts.data.raw_files import n_structs
@@ -224,9 +227,6 @@ def test_results_by_date_of_another_shape_are_refused(tables, name):
 
 
 def test_a_table_that_repeats_one_number_for_ever_is_refused_before_it_is_read(tables):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     run_dir, extended, _ = tables
     names = {name: pa.int64() for name in ("trial_number", "fold", "seed", "row", "label", "date")}
     schema = pa.schema(names | {"probability_a": pa.float64(), "probability_b": pa.float64()})
@@ -237,6 +237,21 @@ def test_a_table_that_repeats_one_number_for_ever_is_refused_before_it_is_read(t
             writer.write_table(block)
     run_dir.out_of_fold.write_bytes(sink.getvalue())
     extended["files"][run_dir.out_of_fold.name] = sha256(sink.getvalue())
+    with pytest.raises(InputError, match="more memory"):
+        read_out_of_fold(run_dir, extended)
+
+
+def test_a_table_whose_pages_unpack_to_far_more_than_its_size_is_refused_before_it_is_read(tables, monkeypatch):
+    """Also pages of text, which are not read: a footer may call them numbers."""
+    run_dir, extended, _ = tables
+    frame = pd.read_parquet(run_dir.out_of_fold).assign(text="a" * 1000)
+    frame.to_parquet(run_dir.out_of_fold, compression="zstd")
+    extended["files"][run_dir.out_of_fold.name] = sha256(run_dir.out_of_fold.read_bytes())
+    read_out_of_fold(run_dir, extended)
+    long = pa.table(frame).set_column(frame.columns.get_loc("text"), "text", pa.array(["a" * 2**16] * len(frame)))
+    pq.write_table(long, run_dir.out_of_fold, compression="zstd", use_dictionary=False)
+    extended["files"][run_dir.out_of_fold.name] = sha256(run_dir.out_of_fold.read_bytes())
+    monkeypatch.setattr(table_artifacts, "_ALWAYS_FINE", 2**20)
     with pytest.raises(InputError, match="more memory"):
         read_out_of_fold(run_dir, extended)
 

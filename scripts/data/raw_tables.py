@@ -30,7 +30,8 @@ from scripts.data.arrow_cells import (
     zone,
 )
 from scripts.data.column_names import MAX_COLUMNS, Renamed, as_wanted, check_names, checked_names, missing_column
-from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO, check_footer, check_text, is_parquet, open_text
+from scripts.data.parquet_pages import check_inflation
+from scripts.data.raw_files import check_footer, check_text, is_parquet, open_text
 from scripts.data.spelling import spelled
 from scripts.errors import InputError
 
@@ -329,7 +330,7 @@ def _parquet_faults(path: Path) -> Iterator[None]:
     """Damage that is found in a Parquet file is the user's matter."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None
 
@@ -338,7 +339,7 @@ def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[
     """What the columns of a Parquet file are called here, by their own names, once they and their types are good."""
     names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
     called = checked_names(names, required, str(path))
-    _check_inflation(file.metadata, path)
+    check_inflation(file.metadata, path)
     check_types(file.schema_arrow, names, str(path))
     return dict(zip(names, called, strict=True))
 
@@ -352,11 +353,3 @@ def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:
     temporal = frozenset(name for name in names if is_dated(table.schema.field(name).type))
     columns = dict(zip(names, table.columns, strict=True))
     return RawTable(where, columns, np.arange(first, first + table.num_rows), "row", temporal=temporal)
-
-
-def _check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
-    size = path.stat().st_size
-    inflated = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
-    inflated = max(inflated, 8 * metadata.num_rows)  # a number that a column repeats takes 8 bytes a row
-    if inflated > MAX_INFLATED and inflated > MAX_RATIO * size:
-        raise InputError(f"{size} bytes unpack to {inflated}", str(path), "write it again without compression")

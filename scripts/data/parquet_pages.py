@@ -1,0 +1,93 @@
+"""Sizes of the pages of a Parquet file by their own headers, which memory is allocated by; the footer may differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow.parquet
+
+from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO
+from scripts.errors import InputError
+
+_UNPACKED_SIZE, _PACKED_SIZE = 2, 3  # fields of PageHeader (parquet.thrift of apache/parquet-format)
+# Types of the compact protocol of Apache Thrift, in which headers are written.
+_BOOLEANS, _BYTE, _NUMBERS, _DOUBLE, _BINARY, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, 12
+_DEPTH = 4
+MAX_PAGE = 2**27  # bytes of a page of a file smaller than a tenth of it
+
+
+def check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
+    """Raise InputError if a file of data, or one of its pages, unpacks to far more than its size."""
+    size = path.stat().st_size
+    inflated = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+    with path.open("rb") as file:
+        largest, unpacked = unpacked_sizes(file, metadata)
+    # A number that a column repeats takes 8 bytes a row.
+    inflated = max(inflated, unpacked, 8 * metadata.num_rows)
+    if largest > max(MAX_PAGE, 10 * size):
+        raise InputError(f"{size} bytes unpack to a page of {largest}", str(path), "write it again in smaller pages")
+    if inflated > MAX_INFLATED and inflated > MAX_RATIO * size:
+        raise InputError(f"{size} bytes unpack to {inflated}", str(path), "write it again without compression")
+
+
+def unpacked_sizes(file: BinaryIO, metadata: pyarrow.parquet.FileMetaData) -> tuple[int, int]:
+    """Return what the largest compressed page of a file unpacks to, and all its columns together, in bytes.
+
+    Raises
+    ------
+    ValueError
+        The header of a page is damaged.
+    """
+    largest, total = 0, 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.compression == "UNCOMPRESSED":  # its pages are taken as they are
+                total += column.total_compressed_size
+                continue
+            offset = column.data_page_offset
+            if column.has_dictionary_page and 0 < column.dictionary_page_offset < offset:
+                offset = column.dictionary_page_offset
+            end = offset + column.total_compressed_size
+            while offset < end:
+                file.seek(offset)
+                header = _struct(file, _DEPTH)
+                unpacked, packed = header.get(_UNPACKED_SIZE, -1), header.get(_PACKED_SIZE, -1)
+                if min(unpacked, packed) < 0:
+                    raise ValueError("a page has no size")
+                largest, total = max(largest, unpacked), total + unpacked
+                offset = file.tell() + packed
+    return largest, total
+
+
+def _struct(file: BinaryIO, depth: int) -> dict[int, int]:
+    """Read a struct; return its fields that are whole numbers."""
+    fields, field = dict[int, int](), 0
+    while (kind := (head := _byte(file)) & 15) and depth:
+        field = field + (head >> 4) if head >> 4 else _signed(_varint(file))
+        if kind in _NUMBERS:
+            fields[field] = _signed(_varint(file))
+        elif kind == _STRUCT:
+            _struct(file, depth - 1)
+        elif kind in (_BYTE, _DOUBLE, _BINARY):
+            file.seek({_BYTE: 1, _DOUBLE: 8}.get(kind) or _varint(file), 1)
+        elif kind not in _BOOLEANS:  # which are their type alone; no header has a list
+            raise ValueError("the header of a page has a field of another type")
+    return fields
+
+
+def _varint(file: BinaryIO) -> int:
+    value = shift = 0
+    while (part := _byte(file)) & 128 and shift < 63:
+        value, shift = value | (part & 127) << shift, shift + 7
+    return value | part << shift
+
+
+def _signed(value: int) -> int:
+    return value >> 1 ^ -(value & 1)
+
+
+def _byte(file: BinaryIO) -> int:
+    if not (read := file.read(1)):
+        raise ValueError("the header of a page is cut off")
+    return read[0]
