@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import Session, command
+from scripts.cli import command
 from scripts.flags import add_select
+from scripts.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:

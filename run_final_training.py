@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import Session, command
-from scripts.execution.server import begin_workers
+from scripts.cli import command
+from scripts.early_start import begin_workers
+from scripts.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:

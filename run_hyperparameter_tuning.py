@@ -11,9 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import Session, command
-from scripts.execution.server import begin_workers
+from scripts.cli import command
+from scripts.early_start import begin_workers
 from scripts.flags import parse_duration
+from scripts.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -49,7 +50,7 @@ def run(session: Session) -> None:
     """Search."""
     if not session.arguments.check_leaks:  # which trains nothing
         begin_workers(session, session.run_dir.trials)
-    from scripts.phases import tune
+    from scripts.tune_phase import tune
 
     tune(session)
 

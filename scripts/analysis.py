@@ -10,7 +10,6 @@ from rich.table import Table
 from scipy import stats
 
 from scripts.artifacts import read_json, write_json
-from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.credibility import in_words, judge_choice, judge_search
 from scripts.durable_files import file_sha256, write_bytes
@@ -25,7 +24,9 @@ from scripts.reporting.figures import NO_PICTURES, can_draw, write_svg
 from scripts.reporting.racing_section import racing_in_words
 from scripts.reporting.report import AnalysisReport, write_analysis_report
 from scripts.run_dir import Command, RunDir
-from scripts.selection import PREFERENCES, complete, pareto_set, rank
+from scripts.selection import complete, pareto_set, rank
+from scripts.selection_order import PREFERENCES
+from scripts.session import Session
 from scripts.suggestion import suggested_space, to_yaml
 from scripts.table_artifacts import read_by_date, read_out_of_fold
 from scripts.tuning.importance import hyperparameter_importance

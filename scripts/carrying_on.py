@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.artifacts import read_json
+from scripts.begun_plan import begun_plan
 from scripts.config import Experiment, recorded_data
 from scripts.config_files import load_experiment
 from scripts.data.dataset import Dataset
@@ -19,12 +20,6 @@ from scripts.judging.openings import inherit, n_inherited, not_in, openings_of
 from scripts.run_dir import Command, RunDir
 
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
-
-
-def begun_plan(run_dir: RunDir, fresh: bool) -> dict[str, Any] | None:
-    """What this run's phase 1 was begun with, and goes on with; None at a first start."""
-    plan = run_dir.tuning / "plan.json"
-    return read_json(plan, Command.TUNING) if plan.exists() and not fresh else None
 
 
 def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:

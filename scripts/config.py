@@ -24,7 +24,7 @@ from scripts.search_space import (
     SearchSpace,
     default_search_space,
 )
-from scripts.selection import DEFAULT_ORDER, Criterion
+from scripts.selection_order import DEFAULT_ORDER, Criterion
 
 Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatility_regime", "column"]
 TickerCosts = Annotated[

@@ -6,12 +6,12 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
+from scripts.session import Session
 
 
 def kind(session: Session, most_runs: int) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from scripts.carrying_on import carried_on
-from scripts.cli import Session
 from scripts.config import DataConfig, Experiment, differing_keys, recorded_data
 from scripts.config_files import given_values, load_experiment
 from scripts.errors import InputError, nearest
@@ -14,6 +13,7 @@ from scripts.inert_keys import inert_keys
 from scripts.models.registry import check_families
 from scripts.run_dir import Command, RunDir
 from scripts.search_space import Hyperparameters
+from scripts.session import Session
 
 # Sections that every phase depends on; a later phase must leave them as they were.
 _SHARED = ("seed", "data", "search_space")

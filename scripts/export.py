@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from scripts.cli import Session
 from scripts.data.preprocessing import CLIP
 from scripts.deployment import FinalModel, Member
 from scripts.durable_files import write_bytes
@@ -25,6 +24,7 @@ from scripts.errors import InputError
 from scripts.models.registry import window_offsets
 from scripts.prediction import check_out, load_for_use
 from scripts.random_keys import numpy_generator
+from scripts.session import Session
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-5  # largest difference of a probability

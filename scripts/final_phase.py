@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from scripts.artifacts import read_json
-from scripts.cli import Session
-from scripts.conclusions import conclude_final
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.disk_room import Workload, check_room
@@ -28,6 +26,7 @@ from scripts.placement import choose_device
 from scripts.plans import means, show_plan, time_of_final
 from scripts.recovery import begun, check_descent, finished
 from scripts.run_dir import Command, RunDir
+from scripts.session import Session
 
 
 def finalise(session: Session) -> None:
@@ -57,7 +56,7 @@ def finalise(session: Session) -> None:
     if (results := finished(session, run_dir.final, Command.FINAL, run_dir.final_model)) is not None:
         keep_checkpoints(session, run_dir.final, "final_all_*")
         session.say(f"phase 3 is finished: {run_dir.final_model}")
-        conclude_final(session, experiment, results)
+        _conclude(session, experiment, results)
         return
     if "ensemble" in selection:
         session.say(f"phase 3: {selection['reason']}")
@@ -75,7 +74,7 @@ def finalise(session: Session) -> None:
         body = run_final_training(work, planned, executor, run_dir, watch, session.deadline, origin)
     keep_checkpoints(session, run_dir.final, "final_all_*")
     _say_trained(session, body)
-    conclude_final(session, experiment, body)
+    _conclude(session, experiment, body)
 
 
 def _show_plan(session: Session, experiment: Experiment, work: FinalTraining, selection: dict[str, Any]) -> None:
@@ -115,3 +114,11 @@ def _say_trained(session: Session, body: dict[str, Any]) -> None:
         if told:
             session.say(f"note: trial {member['trial_number']} was trained with {', '.join(told)}")
     session.say(f"model in {session.run_dir.final_model}")
+
+
+def _conclude(session: Session, experiment: Experiment, body: dict[str, Any]) -> None:
+    """The end of phase 3, also of one that was finished before."""
+    run_dir = session.run_dir
+    figures = {name: body[name] for name in ("holdout_accuracy", "holdout_rows")}
+    next_command = session.next_command(Command.EVALUATION, models=experiment.models)
+    session.conclude(next_command, [run_dir.final_model, run_dir.final_results], epochs=body["epochs_spent"], **figures)

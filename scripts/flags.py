@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from scripts.addresses import parse_run_dir
 from scripts.errors import InputError, close_match, nearest
-from scripts.selection import PREFERENCES
+from scripts.selection_order import PREFERENCES
 
 AddFlags = Callable[[argparse._ArgumentGroup], None]
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?\Z")

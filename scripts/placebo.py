@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from scripts.artifacts import read_json, write_json
-from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.config_files import dump_yaml
 from scripts.durable_files import file_sha256, write_bytes
@@ -24,6 +23,7 @@ from scripts.experiments import load_later
 from scripts.phases import check_data, load_data
 from scripts.plans import show_plan_table
 from scripts.run_dir import Command, RunDir
+from scripts.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 _PHASES = (Command.TUNING, Command.EXTENDED, Command.FINAL, Command.EVALUATION)

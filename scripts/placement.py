@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from scripts.artifacts import read_json
-from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.durations import measure_epochs, one_of_each_family
 from scripts.executing import device as device_of
 from scripts.search_space import Values
+from scripts.session import Session
 
 
 def choose_device(

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts.carrying_on import begun_plan
-from scripts.cli import Session
+from scripts.begun_plan import begun_plan
 from scripts.config import Experiment
 from scripts.data.class_positions import in_words
 from scripts.data.dataset import Dataset
@@ -33,6 +32,7 @@ from scripts.errors import InputError
 from scripts.printable import printable
 from scripts.reporting.monitoring import duration_in_words
 from scripts.search_space import Range, SearchSpace, Values
+from scripts.session import Session
 from scripts.tuning.stages import draw
 
 _DRAWN = 64  # random configurations, among which every family is found

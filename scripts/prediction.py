@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from scripts.cli import Session
 from scripts.data.known_categories import UnknownCells, unknown_in_words
 from scripts.data.raw_files import check_readable, is_parquet
 from scripts.data.unlabelled import UnlabelledRows, file_rows
@@ -27,6 +26,7 @@ from scripts.experiments import load_later, new_file_config
 from scripts.inert_cells import class_cells, inert
 from scripts.printable import listed
 from scripts.run_dir import Command
+from scripts.session import Session
 
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file

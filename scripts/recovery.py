@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from scripts.artifacts import read_json, write_json
-from scripts.cli import Session
 from scripts.config import config_hash, differing_keys
 from scripts.config_files import load_experiment
 from scripts.durable_files import file_sha256, set_aside
 from scripts.errors import HyperError, InputError, MissingInputError
 from scripts.experiments import SECTIONS, comparable
 from scripts.run_dir import Command, RunDir
+from scripts.session import Session
 
 _RESULTS = {
     Command.TUNING: "trials.json",

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.artifacts import read_json, write_json
-from scripts.cli import Session
 from scripts.config import differing_keys
 from scripts.errors import InputError
 from scripts.evaluation.comparisons import diebold_mariano
@@ -23,6 +22,7 @@ from scripts.out_of_fold import scored_rows
 from scripts.plans import show_plan_table, show_table
 from scripts.printable import listed
 from scripts.run_dir import Command, RunDir
+from scripts.session import Session
 from scripts.table_artifacts import read_out_of_fold
 
 Verdict = Literal["better", "worse", "cannot be told apart", "not comparable"]

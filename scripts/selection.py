@@ -10,29 +10,11 @@ part unless the order names it. What racing stopped before the last fold takes n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
+
+from scripts.selection_order import DEFAULT_ORDER, Criterion
 
 Record = Mapping[str, Any]
-Criterion = Literal[
-    "std_accuracy",
-    "avg_simulated_return",
-    "n_parameters",
-    "operations_per_row",
-    "avg_accuracy",
-    "avg_val_loss",
-    "inference_us_per_row",
-    "duration_s",
-]
-DEFAULT_ORDER: tuple[Criterion, ...] = ("avg_accuracy", "n_parameters", "operations_per_row")
-# What a user may ask for by one word; each decides among configurations that tie with the best mean accuracy.
-PREFERENCES: dict[str, tuple[Criterion, ...]] = {
-    "rule": DEFAULT_ORDER,
-    "accuracy": ("avg_accuracy",),
-    "spread": ("std_accuracy", "avg_simulated_return", "n_parameters", "operations_per_row"),
-    "return": ("avg_simulated_return",),
-    "size": ("n_parameters", "operations_per_row"),
-    "latency": ("inference_us_per_row",),
-}
 _OBJECTIVES = ("avg_accuracy", "avg_simulated_return", "n_parameters", "inference_us_per_row")
 # After the order: a configuration that another beats in one of these, and matches in the others, is never chosen.
 _FURTHER = (

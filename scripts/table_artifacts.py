@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.artifacts import read_listed
-from scripts.data.parquet_pages import unpacked_sizes
-from scripts.data.raw_files import check_footer
 from scripts.errors import InputError
+from scripts.parquet_bounds import check_footer, unpacked_sizes
 from scripts.run_dir import Command, RunDir
 
 _ALWAYS_FINE = 2**29  # bytes

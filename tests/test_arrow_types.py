@@ -13,15 +13,15 @@ import pyarrow.compute
 import pyarrow.parquet
 import pytest
 
+from scripts import parquet_bounds
 from scripts.config import DataConfig
-from scripts.data import parquet_pages
 from scripts.data.arrow_cells import MAX_CELL, MAX_TEXT
 from scripts.data.known_categories import known_numbers
-from scripts.data.parquet_pages import unpacked_sizes
 from scripts.data.raw_tables import frame_table, read_table
 from scripts.data.table_columns import read_column
 from scripts.data.table_files import read_features
 from scripts.errors import InputError
+from scripts.parquet_bounds import unpacked_sizes
 from tests.conftest import ROOT
 
 CONFIG = DataConfig(source="table", label="column", path="t.parquet", label_column="y")
@@ -211,7 +211,7 @@ def test_pages_are_measured_by_their_own_headers(tmp_path, monkeypatch):
     path = tmp_path / "t.parquet"
     lying(path, ["a" * 10**5] * 30)
     assert len(read_table(path, CONFIG, []).lines) == 30
-    monkeypatch.setattr(parquet_pages, "MAX_INFLATED", 10**6)
+    monkeypatch.setattr(parquet_bounds, "MAX_INFLATED", 10**6)
     with pytest.raises(InputError, match="bytes unpack to 30"):
         read_table(path, CONFIG, [])
     lying(path, ["a" * 2 * 10**8])

@@ -19,10 +19,10 @@ import torch
 from scripts import table_artifacts
 from scripts.artifacts import pack_tensors, read_json, unpack_tensors
 from scripts.checkpoints import Checkpoints
-from scripts.data.raw_files import n_structs
 from scripts.durable_files import sha256
 from scripts.errors import InputError
 from scripts.judging.openings import n_openings
+from scripts.parquet_bounds import n_structs
 from scripts.run_dir import RunDir
 from scripts.table_artifacts import read_by_date, read_out_of_fold
 from tests.conftest import ROOT

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from scripts.artifacts import read_tensors, write_tensors
-from scripts.conclusions import shortfall
+from scripts.judging.shortfall import shortfall
 from tests.conftest import SCRIPTS, artifact, run
 
 TUNING, EXTENDED, ANALYSIS, FINAL, EVALUATION = SCRIPTS

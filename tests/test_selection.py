@@ -10,7 +10,8 @@ from scripts.data.loading import load_development
 from scripts.final_training import replaced_values
 from scripts.out_of_fold import judge, n_duplicates
 from scripts.search_space import Hyperparameters
-from scripts.selection import DEFAULT_ORDER, PREFERENCES, pareto_set, rank
+from scripts.selection import pareto_set, rank
+from scripts.selection_order import DEFAULT_ORDER, PREFERENCES
 from tests.conftest import EXTENDED, artifact, run
 
 

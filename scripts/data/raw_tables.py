@@ -30,10 +30,10 @@ from scripts.data.arrow_cells import (
     zone,
 )
 from scripts.data.column_names import MAX_COLUMNS, Renamed, as_wanted, check_names, checked_names, missing_column
-from scripts.data.parquet_pages import check_inflation
-from scripts.data.raw_files import check_footer, check_text, is_parquet, open_text
+from scripts.data.raw_files import check_text, is_parquet, open_text
 from scripts.data.spelling import spelled
 from scripts.errors import InputError
+from scripts.parquet_bounds import check_footer, check_inflation
 
 CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is held
 DELIMITERS = ",;\t|"

@@ -12,12 +12,8 @@ from collections.abc import Iterator
 from multiprocessing import forkserver, process, resource_tracker, util
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scripts import interruption
-
-if TYPE_CHECKING:
-    from scripts.cli import Session
 
 # PyTorch imports its compiler, which nothing here uses, when the first optimiser is made: most of a worker's start.
 _PRELOADED = ["scripts.execution.forked_server", "scripts.execution.processes", "torch._dynamo"]
@@ -79,10 +75,3 @@ def _paths() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def begin_workers(session: Session, results: Path) -> None:
-    """Begin the server of a phase that is likely to need it; called before anything heavy is imported."""
-    local = session.arguments.execution in (None, "processes") and session.workers > 1
-    if local and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
-        begin_server()

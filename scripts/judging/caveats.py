@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from scripts.conclusions import shortfall
 from scripts.evaluation.shift import DRIFT_LEVEL
+from scripts.judging.shortfall import shortfall
 
 _FEW_DATES = 60  # below this many dates an interval by blocks of dates says little
 _FEW_BLOCKS = 10

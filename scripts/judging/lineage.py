@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts.artifacts import read_json
-from scripts.cli import Session
 from scripts.config import differing_keys
 from scripts.durable_files import file_sha256
 from scripts.errors import HyperError, InputError
 from scripts.experiments import SECTIONS, comparable
 from scripts.run_dir import Command, RunDir
+from scripts.session import Session
 
 
 def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list[str]:

@@ -13,8 +13,6 @@ import pandas as pd
 
 from scripts.artifacts import read_json, write_json
 from scripts.carrying_on import inherit_openings
-from scripts.cli import Session
-from scripts.conclusions import shortfall
 from scripts.config import DataConfig, Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.labels import FILLED_AT_CLOSE
@@ -33,6 +31,7 @@ from scripts.judging.lineage import check_lineage
 from scripts.judging.making import known_making
 from scripts.judging.openings import Look, count_opening, known_openings, record_result
 from scripts.judging.scores import Predictions, Scores, score
+from scripts.judging.shortfall import shortfall
 from scripts.judging.summary import summarise
 from scripts.judging.trading_scores import TradedRows
 from scripts.phases import check_data, make_fresh, memory_bound
@@ -45,6 +44,7 @@ from scripts.reporting.tensorboard_log import TensorBoardLog
 from scripts.reporting.tensorboard_pages import write_figures_as_images
 from scripts.run_dir import Command, RunDir
 from scripts.search_space import longest_window
+from scripts.session import Session
 
 # Fields of a result in the ledger of openings
 _RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")

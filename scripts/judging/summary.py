@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from scripts.cli import Session
 from scripts.deployment import FinalModel
 from scripts.reporting.cost_section import YARDSTICK
 from scripts.reporting.ensemble_section import ensemble_in_words
 from scripts.reporting.evaluation_page import sure_of_return
+from scripts.session import Session
 
 
 def summarise(session: Session, results: dict[str, Any], model: FinalModel) -> None:

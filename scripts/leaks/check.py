@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from scripts.artifacts import read_json, write_json
-from scripts.cli import Session
 from scripts.config import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import Development
@@ -27,6 +26,7 @@ from scripts.models.registry import applicable_space
 from scripts.random_keys import numpy_generator
 from scripts.run_dir import Command
 from scripts.search_space import longest_window
+from scripts.session import Session
 
 MAX_WARNINGS = 10
 _MORE = 50  # times as many rows, of a table that memory has no room for

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.carrying_on import begun_plan
+from scripts.begun_plan import begun_plan
 from scripts.config import Experiment
 from scripts.run_dir import RunDir
 from scripts.search_space import Scalar, SearchSpace

@@ -1,14 +1,86 @@
-"""Sizes of the pages of a Parquet file by their own headers, which memory is allocated by; the footer may differ."""
+"""Bounds of Parquet files: what the footer and the pages take is counted before memory is allocated.
+
+A footer may state other sizes than the headers of the pages, by which readers allocate.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import struct
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow.parquet
 
-from scripts.data.raw_files import MAX_INFLATED, MAX_RATIO
 from scripts.errors import InputError
+
+MAX_RATIO, MAX_INFLATED = 200, 10**9  # a file beyond both is taken for a bomb
+_STRUCT_BYTES = 1_000  # of memory for the smallest part of a Parquet footer, which takes three bytes of the file
+PARQUET_MAGIC = b"PAR1"
+
+
+def check_footer(file: BinaryIO, where: str) -> None:
+    """Raise InputError if the footer of a Parquet file would take over 1 GB and ten times the file's size in memory.
+
+    A reader builds the whole footer before it can say how many columns there are. Its parts are counted here by the
+    rules of the Thrift compact protocol, without building any. A damaged footer is left to the reader.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))
+    n_bytes, magic = struct.unpack("<I4s", file.read(8).rjust(8, b"\0"))
+    most = max(MAX_INFLATED, 10 * size) // _STRUCT_BYTES
+    if magic != PARQUET_MAGIC or n_bytes > size - 8 or n_bytes // 3 <= most:
+        return
+    file.seek(size - 8 - n_bytes)
+    if n_structs(file.read(n_bytes), most) > most:
+        raise InputError("its footer would take far more memory than its size", where, "write the file again")
+
+
+def n_structs(footer: bytes, most: int) -> int:
+    """Count the structs of a message in Thrift's compact protocol, until there are more than `most`.
+
+    A message that breaks off is counted as far as it goes.
+    """
+    at = n_structs = 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = footer[at]
+            at, value, shift = at + 1, value | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return value
+
+    def skip(kind: int) -> None:
+        nonlocal at, n_structs
+        if kind == 3 or kind == 7:
+            at += 1 if kind == 3 else 8
+        elif kind in (4, 5, 6):
+            number()
+        elif kind == 8:
+            at += number()
+        elif kind in (9, 10):
+            head, at = footer[at], at + 1
+            n_elements = head >> 4 if head < 0xF0 else number()
+            for _ in range(n_elements):
+                if at >= len(footer) or n_structs > most:
+                    break
+                skip(head & 15 if head & 15 > 2 else 3)  # in a list, a boolean takes a byte
+        elif kind == 12:
+            n_structs += 1
+            while n_structs <= most and (head := footer[at]):
+                at += 1
+                if head < 16:
+                    number()
+                skip(head & 15)
+            at += 1
+
+    with contextlib.suppress(IndexError, RecursionError):  # a reader, too, has built what is before the damage
+        skip(12)
+    return n_structs
+
 
 _UNPACKED_SIZE, _PACKED_SIZE = 2, 3  # fields of PageHeader (parquet.thrift of apache/parquet-format)
 # Types of the compact protocol of Apache Thrift, in which headers are written.

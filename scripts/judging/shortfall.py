@@ -1,0 +1,25 @@
+"""Warning that a model does not lead the best naive rule before its test set is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def shortfall(selection: Mapping[str, Any]) -> str:
+    """Warning that a chosen configuration does not lead the best naive rule out of fold; empty where it does.
+
+    Parameters
+    ----------
+    selection : mapping
+        `skill` and `skill_se` out of fold, of best_config.json or of a configuration of phase 2.
+    """
+    skill, error = selection.get("skill"), selection.get("skill_se")
+    if skill is None or skill > 0:
+        return ""
+    behind = f"{-100 * skill:.1f} pp behind" if skill < 0 else "level with"
+    sure = "" if error is None else f" (s.e. {100 * error:.1f} pp)"
+    return (
+        f"out of fold the model is {behind} the best naive rule{sure}: opening the sealed test set for it uses up a "
+        "look; a further search may be the better next step"
+    )
