@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import command
-from scripts.flags import add_select
-from scripts.session import Session
+from scripts.commands.flags import add_select
+from scripts.commands.main import command
+from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -31,11 +31,11 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 def run(session: Session) -> None:
     """Analyse a run, or compare several."""
     if session.arguments.compare is not None:
-        from scripts.run_comparison import compare
+        from scripts.commands.compare_runs import compare
 
         compare(session)
     else:
-        from scripts.analysis import analyse
+        from scripts.commands.analyze import analyse
 
         analyse(session)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import command
+from scripts.commands.main import command
+from scripts.commands.session import Session
 from scripts.errors import InputError
-from scripts.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -51,17 +51,17 @@ def only_reads(arguments: argparse.Namespace) -> bool:
 def run(session: Session) -> None:
     """Evaluate, predict or export."""
     if session.arguments.predict is not None:
-        from scripts.prediction import predict
+        from scripts.commands.predict import predict
 
         predict(session)
     elif session.arguments.export is not None:
-        from scripts.export import export
+        from scripts.commands.export import export
 
         export(session)
     elif session.arguments.out is not None:
         raise InputError("has no effect without --predict or --export", "--out", "add one of them")
     else:
-        from scripts.judging.sealed_test import evaluate
+        from scripts.commands.evaluate import evaluate
 
         evaluate(session)
 

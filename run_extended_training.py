@@ -8,10 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import command
-from scripts.early_start import begin_workers
-from scripts.flags import add_select
-from scripts.session import Session
+from scripts.commands.early_start import begin_workers
+from scripts.commands.flags import add_select
+from scripts.commands.main import command
+from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -25,7 +25,7 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 def run(session: Session) -> None:
     """Cross-validate."""
     begin_workers(session, session.run_dir.extended_results)
-    from scripts.extend_phase import extend
+    from scripts.commands.extend import extend
 
     extend(session)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import command
-from scripts.early_start import begin_workers
-from scripts.session import Session
+from scripts.commands.early_start import begin_workers
+from scripts.commands.main import command
+from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -27,7 +27,7 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 def run(session: Session) -> None:
     """Train the final model."""
     begin_workers(session, session.run_dir.final_results)
-    from scripts.final_phase import finalise
+    from scripts.commands.train_final import finalise
 
     finalise(session)
 

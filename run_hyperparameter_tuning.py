@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import command
-from scripts.early_start import begin_workers
-from scripts.flags import parse_duration
-from scripts.session import Session
+from scripts.commands.early_start import begin_workers
+from scripts.commands.flags import parse_duration
+from scripts.commands.main import command
+from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -50,7 +50,7 @@ def run(session: Session) -> None:
     """Search."""
     if not session.arguments.check_leaks:  # which trains nothing
         begin_workers(session, session.run_dir.trials)
-    from scripts.tune_phase import tune
+    from scripts.commands.tune import tune
 
     tune(session)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH keeps it out
 
-from scripts.cli import command
-from scripts.session import Session
+from scripts.commands.main import command
+from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
@@ -22,7 +22,7 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
 
 def run(session: Session) -> None:
     """Run the placebos."""
-    from scripts.placebo import run_placebos
+    from scripts.commands.placebo import run_placebos
 
     run_placebos(session)
 

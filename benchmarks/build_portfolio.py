@@ -28,11 +28,11 @@ import torch
 
 from benchmarks.common import Result, show
 from benchmarks.portfolio_data import MARKETS, TABLES, Market, Table
+from scripts.config.search_space import Hyperparameters, Scalar, default_search_space
 from scripts.data.dataset import Dataset, Split
-from scripts.durable_files import write_bytes
-from scripts.models.registry import WINDOW_FAMILIES
 from scripts.random_keys import key
-from scripts.search_space import Hyperparameters, Scalar, default_search_space
+from scripts.storage.durable_files import write_bytes
+from scripts.training.models.registry import WINDOW_FAMILIES
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 from scripts.tuning.portfolio import PATH as PORTFOLIO

@@ -27,11 +27,11 @@ from benchmarks.common import Result as Figure
 from benchmarks.common import arguments, show
 from benchmarks.scheduler_cost import SPACE, Curves
 from scripts.random_keys import numpy_generator
+from scripts.storage.database import Place, Server, server_url
 from scripts.training.spec import Outcome
-from scripts.tuning.journal import Result, Start, Stop
+from scripts.tuning.decisions import Result, Start, Stop
 from scripts.tuning.scheduler import RungConfig, Scheduler
 from scripts.tuning.stages import draw, proposal_of
-from scripts.tuning.storage import Place, Server, server_url
 from scripts.tuning.study import TrialStudy
 
 _OPERATIONS = 2  # of the study for each decision: the decision itself, or its trial, and its result

@@ -19,14 +19,14 @@ from sklearn.neural_network import MLPClassifier
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from scripts.config.search_space import Hyperparameters, Scalar
 from scripts.data.dataset import Dataset
-from scripts.models.layers import PooledDropout
-from scripts.models.mlp import MLP
-from scripts.models.registry import build_model
-from scripts.models.resnet import ResNet
-from scripts.models.tabm import TabM
-from scripts.search_space import Hyperparameters, Scalar
-from scripts.training.population import Population
+from scripts.training.engines.population import Population
+from scripts.training.models.layers import PooledDropout
+from scripts.training.models.mlp import MLP
+from scripts.training.models.registry import build_model
+from scripts.training.models.resnet import ResNet
+from scripts.training.models.tabm import TabM
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 

@@ -14,17 +14,17 @@ from scipy.stats import norm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, arguments, show
-from scripts.credibility import stability
-from scripts.evaluation.calibration import calibration_p_value
-from scripts.evaluation.comparisons import model_confidence_set
-from scripts.evaluation.decay import decay_report
-from scripts.evaluation.decisions import coverage_curve
-from scripts.evaluation.metrics import ece
-from scripts.evaluation.policy_choice import choose_policy
-from scripts.evaluation.shift import DRIFT_LEVEL, feature_drift
-from scripts.evaluation.skill import encompassing_test, skill_over, verdict
-from scripts.evaluation.statistics import accuracy_interval
-from scripts.racing import Finished, Race
+from scripts.evaluation.selection_bias import stability
+from scripts.extended_training.race import Finished, Race
+from scripts.statistics.calibration import calibration_p_value
+from scripts.statistics.decision_tuning import choose_policy
+from scripts.statistics.decisions import coverage_curve
+from scripts.statistics.drift import DRIFT_LEVEL, feature_drift
+from scripts.statistics.intervals import accuracy_interval
+from scripts.statistics.metrics import ece
+from scripts.statistics.model_tests import model_confidence_set
+from scripts.statistics.skill import encompassing_test, skill_over, verdict
+from scripts.statistics.skill_decay import decay_report
 
 Rng = np.random.Generator
 _CANDIDATES, _FOLDS = 4, 3  # of a choice

@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import PHASES, arguments, run_commands, show, summarised
-from scripts.run_dir import RunDir
+from scripts.storage.run_dir import RunDir
 
 
 def measured(flags: list[str]) -> tuple[float, float, Any]:

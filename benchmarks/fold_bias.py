@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, arguments, show
-from scripts.config import DataConfig, SyntheticConfig
+from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.dataset import Dataset, FoldKind
 from scripts.data.loading import load_development, load_sealed
 

@@ -24,7 +24,7 @@ from benchmarks.common import Result, arguments, show, summarised
 from benchmarks.contenders import Contender, HyperPopulation, HyperRun, PlainLoop, hyper_run
 from benchmarks.training_throughput import EXPLICIT, SEED_EPOCHS, SEED_ROWS, less_the_first, make_data
 from scripts.data.dataset import Dataset
-from scripts.training.captured import CapturedStep
+from scripts.training.engines.cuda_graphs import CapturedStep
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 WARM_UP = 2  # epochs

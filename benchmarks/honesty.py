@@ -29,15 +29,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # The phases import these themselves; here they are loaded once, before the forks.
-import scripts.extended_training
-import scripts.final_training
-import scripts.judging.sealed_test
+import scripts.commands.evaluate
+import scripts.extended_training.trainer
+import scripts.final_training.training
 import scripts.tuning.search  # noqa: F401
 from benchmarks.common import EVALUATION, PHASES, Result, show
-from scripts.config import DataConfig, SyntheticConfig
+from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development
-from scripts.evaluation.best_of_n import cross_validation_selection_bias
-from scripts.selection import complete
+from scripts.extended_training.selection import complete
+from scripts.statistics.winners_curse import cross_validation_selection_bias
 
 MARKET = {"n_tickers": 12, "n_days": 1500}
 RHOS = (0.0, 0.1, 0.2, 0.3)  # strength of the signal

@@ -11,8 +11,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, arguments, show
-from scripts.evaluation.metrics import auc_by_row, log_losses
-from scripts.evaluation.statistics import Interval, mean_intervals
+from scripts.statistics.intervals import Interval, mean_intervals
+from scripts.statistics.metrics import auc_by_row, log_losses
 
 ROWS_PER_DATE = {"200 tickers x 5,000 dates": 200, "1 ticker x 1,000,000 bars": 1, "rows without dates": 0}
 

@@ -26,10 +26,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, arguments, show
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
+from scripts.config.search_space import Hyperparameters
+from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.loading import load_development
-from scripts.data.mapped_rows import NO_BOUND, MemoryBound
-from scripts.search_space import Hyperparameters
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from scripts.config.search_space import FloatRange, IntRange, Scalar, SearchSpace, Values
 from scripts.errors import InputError
 from scripts.random_keys import key, numpy_generator
-from scripts.search_space import FloatRange, IntRange, Scalar, SearchSpace, Values
 from scripts.tuning.stages import draw
 
 MODEL_SHA256 = "b45c0d85ae39abf8820c8bea5ac82f415763afcbaf3b725e36af452b09cb6dcd"

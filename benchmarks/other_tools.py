@@ -43,11 +43,11 @@ from benchmarks.pipeline_opponents import (
 )
 from benchmarks.pipeline_wall import EPOCHS, TRIALS
 from benchmarks.pipeline_wall import hyper as run_hyper
-from scripts.config import Experiment
-from scripts.config_files import load_experiment
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import longest_window
+from scripts.config.yaml_files import load_experiment
 from scripts.data.dataset import Dataset
 from scripts.data.loading import load_development, load_sealed
-from scripts.search_space import longest_window
 
 Figures = dict[str, float]
 

@@ -29,12 +29,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.contenders import with_own_dropout
-from scripts.config import Experiment
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, Scalar, longest_window
 from scripts.data.dataset import Dataset
 from scripts.data.loading import load_development, load_sealed
 from scripts.data.preprocessing import Preprocessor
-from scripts.models.registry import build_model, window_offsets
-from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange, Scalar, longest_window
+from scripts.training.models.registry import build_model, window_offsets
 
 _STUDY = "search"
 

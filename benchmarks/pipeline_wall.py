@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import EVALUATION, PHASES, Result, arguments, run_commands, show
 from benchmarks.pipeline_opponents import Job, sealed_accuracy, search
-from scripts.config import Experiment
-from scripts.config_files import load_experiment
+from scripts.config.experiment import Experiment
+from scripts.config.yaml_files import load_experiment
 
 TRIALS, EPOCHS = 60, 50
 MEASURED, WHOLE = "seconds", f"seconds for {TRIALS} x {EPOCHS}, extrapolated"

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn import datasets as generators
 
-from scripts.config import DataConfig, Label, SyntheticConfig
+from scripts.config.experiment import DataConfig, Label, SyntheticConfig
 from scripts.data.dataset import Dataset
 from scripts.data.loading import load_development
 from scripts.random_keys import numpy_generator

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Result, machine
 from benchmarks.recompute_returns import market_returns, table_returns
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 
 TOLERANCE = 1e-9
 ECE_BINS = 15

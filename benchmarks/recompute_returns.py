@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.cash_book import Bar, Book, Fills, Slice, deviation, fills_of, max_drawdown, run_book, sharpe, total
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.synthetic import generate
-from scripts.deployment import load_model
+from scripts.final_training.model import load_model
 
 VOLATILITY_BARS = 20
 

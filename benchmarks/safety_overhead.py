@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # The phase imports these itself; here they are loaded once, before the forks.
-import scripts.leaks.check
+import scripts.commands.leak_check
 import scripts.tuning.search  # noqa: F401
 from benchmarks.common import PHASES, arguments, show, summarised
-from scripts.artifacts import pack_tensors
-from scripts.checkpoints import Checkpoints
 from scripts.execution import executor
+from scripts.storage.artifacts import pack_tensors
+from scripts.storage.checkpoints import Checkpoints
 from scripts.training.run import TrainingRun
 
 

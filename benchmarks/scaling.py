@@ -31,12 +31,12 @@ from benchmarks.common import Result, arguments, show
 from benchmarks.contenders import settings
 from benchmarks.scheduler_cost import measure as drive_scheduler
 from benchmarks.training_throughput import make_data
-from scripts.config import DataConfig, SyntheticConfig
+from scripts.config.experiment import DataConfig, SyntheticConfig
+from scripts.config.search_space import Hyperparameters
 from scripts.data.dataset import Dataset
 from scripts.data.features import index_bars, market_features
 from scripts.data.loading import load_development
 from scripts.data.synthetic import generate
-from scripts.search_space import Hyperparameters
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 

@@ -20,9 +20,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Result as Figure
 from benchmarks.common import arguments, show
+from scripts.config.search_space import FloatRange, IntRange, SearchSpace, Values
 from scripts.random_keys import numpy_generator
-from scripts.search_space import FloatRange, IntRange, SearchSpace, Values
-from scripts.tuning.journal import Action, Result, Start, Stop
+from scripts.tuning.decisions import Action, Result, Start, Stop
 from scripts.tuning.scheduler import RungConfig, Scheduler
 
 _N_LAST = 1000  # decisions that a figure is the mean of

@@ -27,8 +27,8 @@ from benchmarks.common import Result, show
 from benchmarks.lcbench import LCBench, Problem
 from benchmarks.search_hyper import hyper
 from benchmarks.search_opponents import BUDGET, OPPONENTS, Contender, Steps, regret_at
-from scripts.durable_files import write_bytes
 from scripts.errors import InputError
+from scripts.storage.durable_files import write_bytes
 
 MILESTONES = (150, 300, 600, 1000, 1500, BUDGET)
 CONTENDERS: dict[str, Contender] = {"hyper": hyper, **OPPONENTS}

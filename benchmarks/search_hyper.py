@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from benchmarks.lcbench import Problem, RecordedRun
 from benchmarks.search_opponents import Trace
-from scripts.search_space import Values
-from scripts.tuning.journal import Result, Start, Stop
+from scripts.config.search_space import Values
+from scripts.tuning.decisions import Result, Start, Stop
 from scripts.tuning.scheduler import RungConfig, Scheduler
 
 BUDGET = 1500  # epochs: half of 60 trials of 50

@@ -14,8 +14,8 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.lcbench import EPOCHS, Problem, RecordedRun
-from scripts.config import ExtendedConfig, TuningConfig
-from scripts.search_space import FloatRange, IntRange, Scalar, SearchSpace, Values
+from scripts.config.experiment import ExtendedConfig, TuningConfig
+from scripts.config.search_space import FloatRange, IntRange, Scalar, SearchSpace, Values
 from scripts.training.early_stopping import EarlyStopping
 from scripts.tuning.stages import Proposal, propose, stage_of
 

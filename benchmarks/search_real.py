@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import EVALUATION, PHASES, Result, run_commands, show
-from scripts.evaluation.statistics import mean_intervals
+from scripts.statistics.intervals import mean_intervals
 
 _US_DAILY = ROOT.parent / "shared" / "data" / "us_daily.csv.gz"
 DATA: dict[str, list[str]] = {

@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Result, arguments, show
+from scripts.config.search_space import Hyperparameters
+from scripts.execution.tensorboard import TensorBoardLog
 from scripts.random_keys import numpy_generator
-from scripts.reporting.tensorboard_log import TensorBoardLog
-from scripts.search_space import Hyperparameters
 
 _PATIENCE_S = 500
 

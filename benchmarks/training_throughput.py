@@ -43,7 +43,7 @@ from benchmarks.contenders import (
     hyper_run,
 )
 from scripts.data.dataset import Dataset
-from scripts.training.population import MOST_TOGETHER
+from scripts.training.engines.population import MOST_TOGETHER
 
 EXPLICIT = ("mlp", "resnet", "tabm")  # families whose backward pass is written out
 FLOOR = "matrix products alone"

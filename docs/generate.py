@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.config_schema import REFERENCE, SCHEMA, reference, schema
+from scripts.config.reference import REFERENCE, SCHEMA, reference, schema
 
 COMMANDS = (
     "run_hyperparameter_tuning.py",

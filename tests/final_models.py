@@ -2,16 +2,16 @@
 
 import torch
 
-from scripts.artifacts import write_tensors
-from scripts.config import Experiment
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Hyperparameters, longest_window
 from scripts.data.loading import load_development
 from scripts.data.preprocessing import Preprocessor
-from scripts.deployment import load_model
-from scripts.ensembles import PlannedMember, chosen_alone
-from scripts.evaluation.metrics import Calibration
-from scripts.final_training import FinalTraining, model_content, run_name
-from scripts.models.registry import build_model
-from scripts.search_space import Hyperparameters, longest_window
+from scripts.final_training.members import PlannedMember, chosen_alone
+from scripts.final_training.model import load_model
+from scripts.final_training.training import FinalTraining, model_content, run_name
+from scripts.statistics.metrics import Calibration
+from scripts.storage.artifacts import write_tensors
+from scripts.training.models.registry import build_model
 from scripts.training.spec import Outcome
 
 DECISION = {"threshold": 0.5, "margin": 0.0, "reason": "none"}

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 # Loaded once, before the forks.
-import scripts.analysis
-import scripts.extended_training
-import scripts.final_training
-import scripts.judging.sealed_test
-import scripts.leaks.check
+import scripts.commands.analyze
+import scripts.commands.evaluate
+import scripts.commands.leak_check
+import scripts.extended_training.trainer
+import scripts.final_training.training
 import scripts.tuning.search  # noqa: F401
 from tests.conftest import ROOT, command
 

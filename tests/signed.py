@@ -4,8 +4,8 @@ import json
 
 import torch
 
-from scripts.artifacts import pack_tensors
-from scripts.durable_files import sha256
+from scripts.storage.artifacts import pack_tensors
+from scripts.storage.durable_files import sha256
 
 
 def edit_json(path, change):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from scripts.evaluation.calibration import calibration_p_value
-from scripts.evaluation.metrics import ece
-from scripts.evaluation.shift import DRIFT_LEVEL, feature_drift
 from scripts.random_keys import numpy_generator
+from scripts.statistics.calibration import calibration_p_value
+from scripts.statistics.drift import DRIFT_LEVEL, feature_drift
+from scripts.statistics.metrics import ece
 
 
 def slow_feature(name, n_dates=1250, phi=0.98):

@@ -13,15 +13,15 @@ import pyarrow.compute
 import pyarrow.parquet
 import pytest
 
-from scripts import parquet_bounds
-from scripts.config import DataConfig
-from scripts.data.arrow_cells import MAX_CELL, MAX_TEXT
+from scripts.config.experiment import DataConfig
+from scripts.data.files.arrow_cells import MAX_CELL, MAX_TEXT
+from scripts.data.files.columns import read_column
+from scripts.data.files.raw_tables import frame_table, read_table
+from scripts.data.files.table import read_features
 from scripts.data.known_categories import known_numbers
-from scripts.data.raw_tables import frame_table, read_table
-from scripts.data.table_columns import read_column
-from scripts.data.table_files import read_features
 from scripts.errors import InputError
-from scripts.parquet_bounds import unpacked_sizes
+from scripts.storage import parquet_bounds
+from scripts.storage.parquet_bounds import unpacked_sizes
 from tests.conftest import ROOT
 
 CONFIG = DataConfig(source="table", label="column", path="t.parquet", label_column="y")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.artifact_head import SCHEMA_VERSIONS
-from scripts.artifacts import pack_tensors, read_json, read_tensors, unpack_tensors, write_json, write_tensors
-from scripts.checkpoints import Checkpoints
-from scripts.durable_files import read_regular, set_aside, sha256, write_bytes
 from scripts.errors import EnvironmentFailed, InputError, MissingInputError
-from scripts.run_dir import RunDir
+from scripts.storage.artifact_head import SCHEMA_VERSIONS
+from scripts.storage.artifacts import pack_tensors, read_json, read_tensors, unpack_tensors, write_json, write_tensors
+from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.durable_files import read_regular, set_aside, sha256, write_bytes
+from scripts.storage.run_dir import RunDir
 
 
 def state(seed=0):
@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path):
     path = tmp_path / "a.bin"
     write_bytes(path, b"old")
     script = (
-        "import resource, signal; from pathlib import Path; from scripts.artifacts import write_bytes;"
+        "import resource, signal; from pathlib import Path; from scripts.storage.artifacts import write_bytes;"
         "from scripts.errors import EnvironmentFailed;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         f"try:\n    write_bytes(Path({str(path)!r}), b'x' * 5000)\n"

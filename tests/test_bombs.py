@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from scripts import table_artifacts
-from scripts.artifacts import pack_tensors, read_json, unpack_tensors
-from scripts.checkpoints import Checkpoints
-from scripts.durable_files import sha256
 from scripts.errors import InputError
-from scripts.judging.openings import n_openings
-from scripts.parquet_bounds import n_structs
-from scripts.run_dir import RunDir
-from scripts.table_artifacts import read_by_date, read_out_of_fold
+from scripts.evaluation.seal_openings import n_openings
+from scripts.storage import table_artifacts
+from scripts.storage.artifacts import pack_tensors, read_json, unpack_tensors
+from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.durable_files import sha256
+from scripts.storage.parquet_bounds import n_structs
+from scripts.storage.run_dir import RunDir
+from scripts.storage.table_artifacts import read_by_date, read_out_of_fold
 from tests.conftest import ROOT
 from tests.signed import edit_tensors, signed_json, signed_tensors
 
@@ -32,7 +32,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from scripts.errors import InputError
-from scripts.judging.openings import n_openings
+from scripts.evaluation.seal_openings import n_openings
 from {module} import {function}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -116,7 +116,7 @@ ARCHIVES = {
 def test_an_archive_that_torch_save_did_not_write_is_refused_unread(tmp_path, name):
     path = tmp_path / "final_model.pkl"
     path.write_bytes(signed_tensors(ARCHIVES[name]()))
-    said = refused_within(150, "scripts.deployment", "load_model", f"load_model({str(path)!r})")
+    said = refused_within(150, "scripts.final_training.model", "load_model", f"load_model({str(path)!r})")
     assert str(path) in said
 
 
@@ -138,14 +138,14 @@ def test_a_model_is_compared_with_its_weights_before_it_is_built(finished_run, t
             member["hyperparameters"] |= {"family": "mlp", "window": 1} | change
 
     edit_tensors(path, widen)
-    said = refused_within(150, "scripts.deployment", "load_model", f"load_model({str(path)!r})")
+    said = refused_within(150, "scripts.final_training.model", "load_model", f"load_model({str(path)!r})")
     assert "weights do not fit" in said and str(path) in said
 
 
 def test_json_of_empty_lists_is_refused_before_it_is_parsed(tmp_path):
     path = tmp_path / "trials.json"
     path.write_bytes(signed_json('{\n "artifact": "trials", "x": [' + "[]," * 6_000_000 + "[]]\n}"))
-    said = refused_within(100, "scripts.artifacts", "read_json", f"read_json(Path({str(path)!r}), 'phase.py')")
+    said = refused_within(100, "scripts.storage.artifacts", "read_json", f"read_json(Path({str(path)!r}), 'phase.py')")
     assert "more memory" in said and str(path) in said
 
 
@@ -277,7 +277,7 @@ def test_a_footer_that_expands_is_refused_before_it_is_built(tmp_path):
     path = tmp_path / "bars.parquet"
     path.write_bytes(footer_of_many(2, 500_100))
     call = f"read_table(Path({str(path)!r}), DataConfig(), ['close'])"
-    said = refused_within(100, "scripts.data.raw_tables", "DataConfig, read_table", call)
+    said = refused_within(100, "scripts.data.files.raw_tables", "DataConfig, read_table", call)
     assert said.startswith(f"{path}: its footer would take far more memory than its size")
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.evaluation.returns import TradingRules, equity_curve
-from scripts.evaluation.simulator import Bars, ReturnSimulator
+from scripts.statistics.returns import TradingRules, equity_curve
+from scripts.statistics.trading_simulator import Bars, ReturnSimulator
 from tests.cash_ledger import Bar, Decision, Ledger, capital_by_day
 
 N_DAYS = 24

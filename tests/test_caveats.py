@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.judging.caveats import caveats, fill_caveat, is_imbalanced, openings_caveat
+from scripts.evaluation.warnings import caveats, fill_caveat, is_imbalanced, openings_caveat
 
 SOUND = {
     "n_rows": 5000, "n_dates": 500, "block_length_dates": 2.0, "n_effective": 4000.0,

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from scripts.config import Experiment
-from scripts.config_files import load_experiment, parse_assignment
-from scripts.data.class_positions import pasted, positions_of
+from scripts.config.class_positions import pasted, positions_of
+from scripts.config.experiment import Experiment
+from scripts.config.yaml_files import load_experiment, parse_assignment
 from scripts.data.loading import load_development, load_other, load_sealed
 from scripts.errors import InputError
 from tests.conftest import run

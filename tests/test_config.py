@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.config import Experiment, differing_keys
-from scripts.config_files import dump_yaml, load_experiment, parse_assignment, read_yaml
+from scripts.config.experiment import Experiment, differing_keys
+from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, longest_window, narrow
+from scripts.config.yaml_files import dump_yaml, load_experiment, parse_assignment, read_yaml
 from scripts.errors import InputError
-from scripts.search_space import Choices, FloatRange, Hyperparameters, IntRange, longest_window, narrow
 
 
 def experiment_of(tmp_path, text, assignments=()):

@@ -10,11 +10,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from scripts.config import Experiment
-from scripts.config_files import load_experiment, read_yaml
-from scripts.config_schema import REFERENCE, SCHEMA, reference, schema, sections
+from scripts.config.experiment import Experiment
+from scripts.config.reference import REFERENCE, SCHEMA, reference, schema, sections
+from scripts.config.search_space import Hyperparameters
+from scripts.config.yaml_files import load_experiment, read_yaml
 from scripts.errors import InputError
-from scripts.search_space import Hyperparameters
 from tests.conftest import ROOT, TINY
 
 SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))

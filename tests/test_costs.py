@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.loading import load_development
 from scripts.errors import InputError
-from scripts.evaluation.costs import best_constant_decision, cheapest_decisions, decision_costs
-from scripts.evaluation.statistics import difference_interval
+from scripts.statistics.decision_costs import best_constant_decision, cheapest_decisions, decision_costs
+from scripts.statistics.intervals import difference_interval
 
 # A missed positive costs five times a false alarm, so that the cheapest decision is positive from p = 1/6 on.
 COSTS = np.array([[0.0, 1.0], [5.0, 0.0]])

@@ -6,14 +6,14 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import binom
 
-from scripts.config import DataConfig, SyntheticConfig
-from scripts.credibility import comparable, in_words, judge_choice, judge_search, stability
+from scripts.commands.placebo import summary
+from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development, load_sealed
-from scripts.evaluation.best_of_n import corrected_winner
-from scripts.evaluation.comparisons import model_confidence_set
-from scripts.evaluation.long_run_variance import joint_errors, mean_variance
-from scripts.evaluation.statistics import student_quantile
-from scripts.placebo import summary
+from scripts.evaluation.selection_bias import comparable, in_words, judge_choice, judge_search, stability
+from scripts.statistics.intervals import student_quantile
+from scripts.statistics.long_run_variance import joint_errors, mean_variance
+from scripts.statistics.model_tests import model_confidence_set
+from scripts.statistics.winners_curse import corrected_winner
 
 
 def ledger(skills, n_dates=300, n_rows=20, seed=0):

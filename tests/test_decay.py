@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.errors import InputError
-from scripts.evaluation.decay import decay_report
 from scripts.random_keys import numpy_generator
+from scripts.statistics.skill_decay import decay_report
 
 FIRST_AGE = 6  # an embargo lies between training and the first tested date
 

@@ -8,18 +8,18 @@ from hypothesis.extra.numpy import arrays
 from scipy.signal import lfilter
 
 from scripts.errors import InputError
-from scripts.evaluation.decisions import (
+from scripts.random_keys import numpy_generator
+from scripts.statistics.decision_tuning import choose_policy
+from scripts.statistics.decisions import (
     DecisionPolicy,
     answer_positions,
     coverage_curve,
     margin_grid,
     simulated_net,
 )
-from scripts.evaluation.policy_choice import choose_policy
-from scripts.evaluation.returns import TradingRules, positions
-from scripts.evaluation.simulator import Bars, ReturnSimulator
-from scripts.evaluation.statistics import difference_interval
-from scripts.random_keys import numpy_generator
+from scripts.statistics.intervals import difference_interval
+from scripts.statistics.returns import TradingRules, positions
+from scripts.statistics.trading_simulator import Bars, ReturnSimulator
 
 
 def both(p):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.loading import load_development, load_other, load_sealed
 from scripts.data.seal import cut
 from scripts.data.sources import read_data

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from scripts.cli import _run
-from scripts.config_files import load_experiment
+from scripts.commands.main import _run
+from scripts.config.search_space import Choices, Hyperparameters, IntRange
+from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import load_development
-from scripts.disk_room import Workload, check_room, largest_model
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.file_systems import file_system, file_system_note
-from scripts.models.registry import build_model
-from scripts.search_space import Choices, Hyperparameters, IntRange
-from scripts.tuning.database_errors import database_errors
+from scripts.execution.disk_space import Workload, check_room, largest_model
+from scripts.storage.database import open_file
+from scripts.storage.database_errors import database_errors
+from scripts.storage.file_systems import file_system, file_system_note
+from scripts.training.models.registry import build_model
 from scripts.tuning.stages import Proposal
-from scripts.tuning.storage import open_file
 from scripts.tuning.study import TrialStudy
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, run, without_times
 
@@ -219,7 +219,7 @@ MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 def mounts(tmp_path, monkeypatch):
     table = tmp_path / "mountinfo"
     table.write_text(MOUNTS)
-    monkeypatch.setattr("scripts.file_systems.MOUNTS", table)
+    monkeypatch.setattr("scripts.storage.file_systems.MOUNTS", table)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_the_file_system_found_is_the_one_that_the_system_names(tmp_path):
 def test_a_command_on_a_network_file_system_says_so_and_runs(tmp_path, monkeypatch, capsys):
     table = tmp_path / "mountinfo"
     table.write_text(f"1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / {tmp_path.resolve()} rw - nfs server:/ rw\n")
-    monkeypatch.setattr("scripts.file_systems.MOUNTS", table)
+    monkeypatch.setattr("scripts.storage.file_systems.MOUNTS", table)
     arguments = Namespace(
         run_dir=tmp_path / "run", time_budget=None, dry_run=False, quiet=False, storage=None, execution=None
     )

@@ -12,8 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from scripts import __version__
-from scripts.config import SyntheticConfig
-from scripts.config_files import load_experiment
+from scripts.config.experiment import SyntheticConfig
+from scripts.config.yaml_files import load_experiment
 from scripts.data.synthetic import generate
 from tests.conftest import ROOT, SCRIPTS
 

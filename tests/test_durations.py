@@ -2,10 +2,18 @@
 
 import pytest
 
-from scripts.config import Experiment
-from scripts.durations import Measured, epochs_in, extended_s, final_s, likely_configurations, measure_epochs, search_s
-from scripts.placement import fastest
-from scripts.search_space import Choices
+from scripts.commands.device_choice import fastest
+from scripts.commands.time_estimates import (
+    Measured,
+    epochs_in,
+    extended_s,
+    final_s,
+    likely_configurations,
+    measure_epochs,
+    search_s,
+)
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Choices
 from tests.test_training import DATA
 
 EXPERIMENT = Experiment()

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.artifacts import write_json
-from scripts.config import DataConfig, Experiment
-from scripts.deployment import load_model
-from scripts.ensembles import OutOfFold
-from scripts.evaluation.ensemble import fit_ensemble, greedy_draws, on_other_folds
-from scripts.export import TOLERANCE, example_rows, export_model, own_probabilities
-from scripts.reporting.ensemble_section import ensemble_in_words, ensemble_section
+from scripts.commands.export import TOLERANCE, example_rows, export_model, own_probabilities
+from scripts.config.experiment import DataConfig, Experiment
+from scripts.final_training.members import OutOfFold
+from scripts.final_training.model import load_model
+from scripts.reporting.sections.ensemble import ensemble_in_words, ensemble_section
+from scripts.statistics.greedy_ensemble import fit_ensemble, greedy_draws, on_other_folds
+from scripts.storage.artifacts import write_json
 from tests.conftest import EXTENDED, SCRIPTS, artifact, command, finish, run, without_times
 from tests.final_models import differing_parts, write_model
 from tests.test_interruption import start_and_signal

@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.artifacts import pack_tensors, unpack_tensors
-from scripts.checkpoints import Checkpoints
-from scripts.config import ExecutionConfig, Experiment, FinalConfig
-from scripts.ensembles import chosen_alone
+from scripts.config.experiment import ExecutionConfig, Experiment, FinalConfig
 from scripts.errors import BudgetEnded, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Carrier, Task
+from scripts.execution.fork_server import begin_server
 from scripts.execution.pace import Pace
 from scripts.execution.processes import ProcessExecutor
+from scripts.execution.progress import Progress
 from scripts.execution.serial import SerialExecutor
-from scripts.execution.server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
-from scripts.final_training import FinalTraining
-from scripts.reporting.monitoring import Progress
-from scripts.reporting.tensorboard_log import TensorBoardLog
-from scripts.run_dir import RunDir
+from scripts.execution.tensorboard import TensorBoardLog
+from scripts.final_training.members import chosen_alone
+from scripts.final_training.training import FinalTraining
+from scripts.storage.artifacts import pack_tensors, unpack_tensors
+from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.run_dir import RunDir
 from scripts.training.run import TrainingRun
 from tests.test_training import DATA, finished, spec
 
@@ -55,7 +55,7 @@ def executor(request):
             from scripts.execution.ray_connection import ray_connection
 
             stack.enter_context(ray_connection(None, 2))
-            from scripts.execution.ray_cluster import RayExecutor
+            from scripts.execution.ray_executor import RayExecutor
 
             made = RayExecutor(DATA, ExecutionConfig(), 2)
         stack.callback(made.close)

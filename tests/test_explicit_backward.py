@@ -6,16 +6,16 @@ import dataclasses
 import pytest
 import torch
 
-from scripts.artifacts import pack_tensors, unpack_tensors
-from scripts.models.layers import dropout_layers
-from scripts.models.mlp import MLP
-from scripts.models.registry import build_model
-from scripts.search_space import Hyperparameters
-from scripts.training.by_autograd import ByAutograd
-from scripts.training.explicit_backward import ExplicitBackward
-from scripts.training.flat_parameters import FlatParameters
-from scripts.training.joint_step import JointStep
-from scripts.training.lockstep import Lockstep
+from scripts.config.search_space import Hyperparameters
+from scripts.storage.artifacts import pack_tensors, unpack_tensors
+from scripts.training.engines.autograd import ByAutograd
+from scripts.training.engines.explicit import Lockstep
+from scripts.training.engines.explicit_backward import ExplicitBackward
+from scripts.training.engines.flat_parameters import FlatParameters
+from scripts.training.engines.joint_optimiser import JointStep
+from scripts.training.models.layers import dropout_layers
+from scripts.training.models.mlp import MLP
+from scripts.training.models.registry import build_model
 from scripts.training.optimisation import clipped_step, loss_factors, loss_sum, make_optimiser
 from scripts.training.run import TrainingRun
 from tests.test_training import DATA, finished, spec

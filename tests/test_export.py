@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from scripts.config import DataConfig, Experiment
+from scripts.commands.export import TOLERANCE, example_rows, export_model, own_probabilities
+from scripts.config.experiment import DataConfig, Experiment
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError
-from scripts.export import TOLERANCE, example_rows, export_model, own_probabilities
 from tests.final_models import write_model
 from tests.test_prediction import evaluate, table
 

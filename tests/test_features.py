@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.config import SyntheticConfig
+from scripts.config.experiment import SyntheticConfig
 from scripts.data import features as features_module
 from scripts.data.features import MAX_HALT, index_bars, market_features
 from scripts.data.ranks import rank_by_date

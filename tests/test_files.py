@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.checkpoints import Checkpoints
-from scripts.durable_files import append_line, failure_of_the_machine, file_sha256, replacing, write_bytes
+from scripts.commands.predict import check_out
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.judging.openings import n_openings
-from scripts.prediction import check_out
-from scripts.run_dir import RunDir
-from scripts.temporary_files import temporary_file
+from scripts.evaluation.seal_openings import n_openings
+from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.durable_files import append_line, failure_of_the_machine, file_sha256, replacing, write_bytes
+from scripts.storage.run_dir import RunDir
+from scripts.storage.temporary_files import temporary_file
 from tests.conftest import ROOT, SCRIPTS, artifact, run
 
 ABANDONED = ".hyper-0123456789abcdef.tmp"
@@ -229,7 +229,7 @@ def test_a_file_system_without_locks_is_named(failing, tmp_path, name):
 
 def test_a_folder_that_cannot_be_flushed_is_no_obstacle(failing, tmp_path):
     (tmp_path / "results").mkdir()
-    script = "import sys, pathlib, scripts.durable_files as d; d.write_bytes(pathlib.Path(sys.argv[1]), b'')"
+    script = "import sys, pathlib, scripts.storage.durable_files as d; d.write_bytes(pathlib.Path(sys.argv[1]), b'')"
     for name, code in (("EINVAL", 0), ("EOPNOTSUPP", 0), ("EIO", 1)):
         environment = os.environ | failing("fsync of a folder", name, "results") | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", script, str(tmp_path / "results" / "a")]

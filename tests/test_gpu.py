@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.execution.executor import Carrier, Task
-from scripts.training.captured import CapturedStep
-from scripts.training.population import Population
+from scripts.storage.artifacts import pack_tensors, unpack_tensors
+from scripts.training.engines.cuda_graphs import CapturedStep
+from scripts.training.engines.population import Population
 from scripts.training.run import TrainingRun
 from tests.conftest import SCRIPTS, artifact, run
 from tests.test_training import DATA, finished, spec

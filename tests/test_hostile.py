@@ -14,10 +14,10 @@ import sys
 import pytest
 import torch
 
-from scripts.artifacts import pack_tensors
-from scripts.checkpoints import Checkpoints
-from scripts.config import SyntheticConfig
+from scripts.config.experiment import SyntheticConfig
 from scripts.data.synthetic import generate
+from scripts.storage.artifacts import pack_tensors
+from scripts.storage.checkpoints import Checkpoints
 from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, run, without_times
 from tests.faults.fuzz import Trap
 
@@ -310,12 +310,12 @@ SAVERS = {"save", "savez", "copy", "copyfile", "copytree", "move", "NamedTempora
 # by event, what is fetched from object storage into a folder that takes the place of another once it is whole, and
 # cli.py into nowhere.
 MAY_WRITE = {
-    "scripts/artifacts.py",
-    "scripts/durable_files.py",
-    "scripts/temporary_files.py",
-    "scripts/judging/user_ledger.py",
-    "scripts/object_storage/working_copy.py",
-    "scripts/reporting/tensorboard_log.py",
+    "scripts/storage/artifacts.py",
+    "scripts/storage/durable_files.py",
+    "scripts/storage/temporary_files.py",
+    "scripts/evaluation/user_ledger.py",
+    "scripts/storage/remote/working_copy.py",
+    "scripts/execution/tensorboard.py",
 }
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.artifacts import unpack_tensors
-from scripts.config import DataConfig, SyntheticConfig
+from scripts.config.experiment import DataConfig, SyntheticConfig
+from scripts.config.search_space import Hyperparameters
 from scripts.data.loading import load_development
 from scripts.execution.executor import Task
 from scripts.execution.processes import ProcessExecutor
 from scripts.execution.serial import SerialExecutor
-from scripts.search_space import Hyperparameters
+from scripts.storage.artifacts import unpack_tensors
 from scripts.training.spec import RunSpec
 
 OWN_MODELS = {name: f"tests.test_hung_workers:{name}" for name in ("endless", "endless_once", "hungry")}

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.config import Experiment
-from scripts.config_files import load_experiment, parse_assignment
+from scripts.config.experiment import Experiment
+from scripts.config.unused_keys import RULES, inert_keys
+from scripts.config.yaml_files import load_experiment, parse_assignment
 from scripts.errors import InputError
-from scripts.inert_keys import RULES, inert_keys
 from tests.conftest import run
 from tests.final_models import write_model
 

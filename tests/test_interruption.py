@@ -231,7 +231,7 @@ def test_placebos_end_with_their_parent(finished_run, tmp_path):
 
 
 def test_a_command_whose_parent_is_gone_already_does_not_start(tmp_path):
-    launcher = ROOT / "scripts" / "execution" / "with_parent.py"
+    launcher = ROOT / "scripts" / "execution" / "die_with_parent.py"
     arguments = [sys.executable, "-c", "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()", tmp_path / "ran"]
     for parent, code in ((os.getpid(), 0), (2**22 + 1, 1)):
         (tmp_path / "ran").unlink(missing_ok=True)

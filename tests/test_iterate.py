@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.carrying_on import inherit_openings
-from scripts.config import Experiment
-from scripts.config_files import load_experiment
+from scripts.commands.compare_runs import ComparedRun, compared
+from scripts.commands.next_experiment import inherit_openings
+from scripts.config.experiment import Experiment
+from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import load_development
-from scripts.judging.openings import n_inherited, n_openings
-from scripts.run_comparison import ComparedRun, compared
-from scripts.run_dir import RunDir
+from scripts.evaluation.seal_openings import n_inherited, n_openings
+from scripts.storage.run_dir import RunDir
 from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, finish, run
 
 FEW = [

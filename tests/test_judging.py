@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scripts.config import DataConfig, Experiment, SyntheticConfig
+from scripts.config.experiment import DataConfig, Experiment, SyntheticConfig
 from scripts.data.loading import load_development, load_sealed
-from scripts.judging.judged_rows import JudgedRows
-from scripts.judging.scores import Predictions, _accuracy_fields, score
+from scripts.evaluation.scores import Predictions, _accuracy_fields, score
+from scripts.evaluation.tested_rows import JudgedRows
 from scripts.reporting.evaluation_page import verdict_sentence
 from tests.conftest import artifact
 

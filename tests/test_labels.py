@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.features import MAX_HALT, index_bars
 from scripts.data.labels import Labels, find_touches, market_labels
 from scripts.errors import InputError

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
+from scripts.config.search_space import Hyperparameters
+from scripts.data.files.mapped_rows import NO_BOUND, MappedRows, MemoryBound
+from scripts.data.files.streamed_features import combined_hashes
 from scripts.data.loading import load_development, load_sealed
-from scripts.data.mapped_rows import NO_BOUND, MappedRows, MemoryBound
-from scripts.data.streamed_features import combined_hashes
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.evaluation.shift import n_rows_in_both, n_shared_rows
-from scripts.search_space import Hyperparameters
+from scripts.statistics.drift import n_rows_in_both, n_shared_rows
 from scripts.training.order import shuffled
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
@@ -149,10 +149,10 @@ def test_mapped_rows_have_no_name_and_need_room(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data import streamed_features
 from scripts.data.loading import load_development
-from scripts.data.mapped_rows import MemoryBound
+from scripts.data.files.mapped_rows import MemoryBound
 path, folder = map(Path, sys.argv[1:])
 parts = streamed_features.table_chunks
 def slow(*arguments):

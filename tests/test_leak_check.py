@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.config import DataConfig, Experiment, SyntheticConfig
+from scripts.commands.leak_check import FULL, QUICK, compare_folds, leak_report, part_of
+from scripts.config.experiment import DataConfig, Experiment, SyntheticConfig
+from scripts.data.files.market import PRICES
 from scripts.data.loading import read_development
-from scripts.data.market_files import PRICES
 from scripts.data.synthetic import generate
-from scripts.leaks.changed_future import cut_dates, moved_past, other_bars, separation
-from scripts.leaks.check import FULL, QUICK, compare_folds, leak_report, part_of
-from scripts.leaks.peeking_models import peeking_models
+from scripts.evaluation.leaks.changed_future import cut_dates, moved_past, other_bars, separation
+from scripts.evaluation.leaks.peeking_models import peeking_models
 from tests.conftest import TRIALS, artifact, run
 
 REPORT = "hyperparameter_tuning_results/leak_check.json"

@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.artifacts import read_tensors
-from scripts.config import Experiment
-from scripts.cross_validation import CrossValidation
+from scripts.commands.evaluate import _references
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Hyperparameters
 from scripts.data.loading import load_development, load_sealed
-from scripts.ensembles import chosen_alone
-from scripts.evaluation.metrics import fit_calibration
-from scripts.evaluation.statistics import accuracy_interval, difference_interval
-from scripts.event_log import EventLog
+from scripts.evaluation.scores import Predictions, score
 from scripts.execution.driver import Watch
+from scripts.execution.progress import Progress
 from scripts.execution.serial import SerialExecutor
-from scripts.final_training import FinalTraining, run_final_training
-from scripts.judging.scores import Predictions, score
-from scripts.judging.sealed_test import _references
-from scripts.reporting.monitoring import Progress
-from scripts.reporting.tensorboard_log import TensorBoardLog
-from scripts.run_dir import RunDir
-from scripts.search_space import Hyperparameters
+from scripts.execution.tensorboard import TensorBoardLog
+from scripts.extended_training.cross_validation import CrossValidation
+from scripts.final_training.members import chosen_alone
+from scripts.final_training.training import FinalTraining, run_final_training
+from scripts.statistics.intervals import accuracy_interval, difference_interval
+from scripts.statistics.metrics import fit_calibration
+from scripts.storage.artifacts import read_tensors
+from scripts.storage.event_log import EventLog
+from scripts.storage.run_dir import RunDir
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 from scripts.tuning.search import Search
-from scripts.tuning.setting import Setting
+from scripts.tuning.search_setting import Setting
 from scripts.tuning.study import TrialStudy
 
 HYPERPARAMETERS = {"width": 8, "depth": 1, "batch_size": 64, "class_weights": "balanced"}

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from scripts.artifacts import read_tensors, write_tensors
-from scripts.judging.shortfall import shortfall
+from scripts.evaluation.shortfall import shortfall
+from scripts.storage.artifacts import read_tensors, write_tensors
 from tests.conftest import SCRIPTS, artifact, run
 
 TUNING, EXTENDED, ANALYSIS, FINAL, EVALUATION = SCRIPTS

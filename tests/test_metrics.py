@@ -11,8 +11,7 @@ from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from scripts.evaluation.baselines import best_naive, naive_accuracies, naive_predictions
-from scripts.evaluation.metrics import (
+from scripts.statistics.metrics import (
     auc,
     auc_by_row,
     average_precision,
@@ -28,6 +27,7 @@ from scripts.evaluation.metrics import (
     reliability,
     reliability_bins,
 )
+from scripts.statistics.naive_rules import best_naive, naive_accuracies, naive_predictions
 from tests.reference_cases import assert_agrees, reference_cases
 
 CASES = reference_cases("metrics", "temperature")

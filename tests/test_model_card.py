@@ -5,8 +5,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig, Experiment
-from scripts.deployment import load_model
+from scripts.config.experiment import DataConfig, Experiment
+from scripts.final_training.model import load_model
 from scripts.reporting.model_card import escaped, model_card
 from scripts.reporting.page import percent
 from tests.conftest import artifact

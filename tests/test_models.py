@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from scripts.models.registry import ROW_FAMILIES, WINDOW_FAMILIES, build_model
-from scripts.search_space import Hyperparameters
+from scripts.config.search_space import Hyperparameters
+from scripts.training.models.registry import ROW_FAMILIES, WINDOW_FAMILIES, build_model
 from scripts.training.optimisation import loss_sum
 
 

@@ -15,16 +15,16 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from scripts.errors import EnvironmentFailed, InputError
+from scripts.execution.progress import Progress
+from scripts.execution.tensorboard import TensorBoardLog
 from scripts.reporting.evaluation_page import evaluation_page
-from scripts.reporting.monitoring import Progress
 from scripts.reporting.report import figures_for_tensorboard
-from scripts.reporting.tensorboard_log import TensorBoardLog
-from scripts.reporting.tensorboard_pages import write_figures_as_images, write_fold_bands, write_layout
+from scripts.reporting.tensorboard_images import write_figures_as_images, write_fold_bands, write_layout
 from tests.sample_reports import sample_evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
-from scripts.reporting.monitoring import Progress
+from scripts.execution.progress import Progress
 with Progress("tuning", 20, enabled=True, verbose=True) as progress:
     progress.note("na\\u00efve \\u2192 [red]")
     for trial in range(2):
@@ -165,7 +165,7 @@ def test_a_terminal_closed_from_the_start_changes_nothing():
 
 
 def test_monitoring_is_imported_without_tensorboard():
-    modules = "sys, scripts.reporting.monitoring, scripts.reporting.tensorboard_pages"
+    modules = "sys, scripts.execution.progress, scripts.reporting.tensorboard_images"
     code = f"import {modules}; print(any(m.split('.')[0] == 'tensorboard' for m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

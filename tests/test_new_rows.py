@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.config import DataConfig, Experiment, SyntheticConfig
-from scripts.data import raw_tables, seal
+from scripts.commands.predict import predict_file
+from scripts.config.experiment import DataConfig, Experiment, SyntheticConfig
+from scripts.data import seal
+from scripts.data.files import raw_tables
+from scripts.data.files.market import read_market
+from scripts.data.files.raw_tables import frame_table
+from scripts.data.inference_rows import Schema, market_rows
 from scripts.data.loading import load_development
-from scripts.data.market_files import read_market
-from scripts.data.raw_tables import frame_table
 from scripts.data.synthetic import generate
-from scripts.data.unlabelled import Schema, market_rows
 from scripts.errors import InputError
-from scripts.prediction import predict_file
 from tests.final_models import write_model
 
 ZONES = ("America/New_York", "Asia/Tokyo", "Europe/Berlin")

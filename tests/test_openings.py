@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.loading import load_development, load_sealed
 from scripts.data.row_sketch import share_rows
 from scripts.errors import InputError
-from scripts.judging.openings import Look, count_opening, known_openings, record_result
-from scripts.judging.user_ledger import user_ledger
-from scripts.run_dir import RunDir
+from scripts.evaluation.seal_openings import Look, count_opening, known_openings, record_result
+from scripts.evaluation.user_ledger import user_ledger
+from scripts.storage.run_dir import RunDir
 from tests.conftest import artifact, run
 
 LOOK = Look("model a", "sealed", "rows 1", "", "/runs/first")

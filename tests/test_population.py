@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.artifacts import pack_tensors, unpack_tensors
-from scripts.training.population import Population
+from scripts.storage.artifacts import pack_tensors, unpack_tensors
+from scripts.training.engines.population import Population
 from scripts.training.run import TrainingRun
 from tests.test_training import DATA, finished, spec
 

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from scripts.config import DataConfig, Experiment
+from scripts.commands.export import _schema, export_model
+from scripts.config.experiment import DataConfig, Experiment
+from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.loading import load_development, load_other
-from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.preprocessing import Preprocessor
 from scripts.data.single_precision import reference_of
-from scripts.export import _schema, export_model
 from tests.final_models import write_model
 
 N = 400

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig, Experiment, SyntheticConfig
-from scripts.data import raw_tables
+from scripts.commands.predict import drift_in_words, predict_file
+from scripts.config.experiment import DataConfig, Experiment, SyntheticConfig
+from scripts.data.files import raw_tables
+from scripts.data.files.raw_tables import frame_table
+from scripts.data.inference_rows import market_rows
 from scripts.data.loading import load_development, load_sealed
-from scripts.data.raw_tables import frame_table
 from scripts.data.synthetic import generate
-from scripts.data.unlabelled import market_rows
-from scripts.deployment import load_model
 from scripts.errors import InputError
-from scripts.evaluation.shift import FeatureReference, feature_drift
-from scripts.prediction import drift_in_words, predict_file
-from scripts.training.simulated_trading import SimulatedTrading
+from scripts.final_training.model import load_model
+from scripts.statistics.drift import FeatureReference, feature_drift
+from scripts.training.trading import SimulatedTrading
 from tests.conftest import ROOT, run
 from tests.final_models import write_model
 

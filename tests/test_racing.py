@@ -9,25 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from scripts.artifacts import write_json
-from scripts.checkpoints import Checkpoints
-from scripts.config import Experiment
-from scripts.credibility import judge_choice
-from scripts.cross_validation import CrossValidation
+from scripts.config.experiment import Experiment
 from scripts.data.loading import load_development
-from scripts.evaluation.racing import p_values_of_being_best, run_noise, spent_level
+from scripts.evaluation.selection_bias import judge_choice
 from scripts.execution.driver import Watch
 from scripts.execution.executor import Carrier, Load
+from scripts.execution.progress import Progress
 from scripts.execution.serial import SerialExecutor
+from scripts.execution.tensorboard import TensorBoardLog
 from scripts.extended_training import ExtendedTrainer
-from scripts.fold_records import spread_of_single_networks
-from scripts.racing import Finished, Network, Race
+from scripts.extended_training.cross_validation import CrossValidation
+from scripts.extended_training.race import Finished, Network, Race
+from scripts.extended_training.records import spread_of_single_networks
+from scripts.extended_training.selection import pareto_set, rank
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
-from scripts.reporting.monitoring import Progress
-from scripts.reporting.racing_section import race_state, racing_in_words
-from scripts.reporting.tensorboard_log import TensorBoardLog
-from scripts.run_dir import RunDir
-from scripts.selection import pareto_set, rank
+from scripts.reporting.sections.racing import race_state, racing_in_words
+from scripts.statistics.sequential_tests import p_values_of_being_best, run_noise, spent_level
+from scripts.storage.artifacts import write_json
+from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.run_dir import RunDir
 from tests.conftest import without_times
 from tests.test_selection import candidate
 

@@ -5,17 +5,17 @@ import shutil
 
 import pytest
 
-from scripts.artifacts import write_json
 from scripts.errors import InputError
-from scripts.run_dir import RunDir
-from scripts.tuning.storage import place_of_study, server_url
+from scripts.storage.artifacts import write_json
+from scripts.storage.database import place_of_study, server_url
+from scripts.storage.run_dir import RunDir
 from tests.conftest import ROOT, run
 from tests.signed import edit_json, edit_tensors
 
 PLANTED = """
 import pathlib
 pathlib.Path(__file__).with_name("PLANTED").touch()
-from scripts.models.mlp import MLP
+from scripts.training.models.mlp import MLP
 def make(hyperparameters, n_features, n_classes, window):
     return MLP(hyperparameters, n_features, n_classes)
 """

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from scripts.artifacts import unpack_tensors
+from scripts.storage.artifacts import unpack_tensors
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, run, without_times
 
 TUNING, SECOND, ANALYSIS, FINAL, EVALUATION = SCRIPTS

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from scripts.evaluation.metrics import log_loss
-from scripts.evaluation.references import Fold, ReferenceModel, reference_models
+from scripts.evaluation.reference_models import Fold, ReferenceModel, reference_models
+from scripts.statistics.metrics import log_loss
 
 Problem = tuple[np.ndarray, np.ndarray]
 

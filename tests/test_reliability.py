@@ -13,8 +13,11 @@ DOCUMENT = (ROOT / "docs" / "reliability.md").read_text()
 ROWS = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", DOCUMENT, re.M)
 # Where the time of day is written down for people to read; nothing is decided by it.
 RECORDS_TIME = {
-    f"scripts/{name}.py"
-    for name in ("run_dir", "event_log", "judging/openings", "object_storage/hold", "reporting/tensorboard_log")
+    "scripts/storage/run_dir.py",
+    "scripts/storage/event_log.py",
+    "scripts/storage/remote/lease.py",
+    "scripts/evaluation/seal_openings.py",
+    "scripts/execution/tensorboard.py",
 }
 
 

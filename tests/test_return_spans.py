@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from benchmarks.recompute_returns import table_returns
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.loading import load_development, load_sealed
 from scripts.errors import InputError
-from scripts.evaluation.overlap import find_overlap
-from scripts.evaluation.returns import TradingRules, summarise, total_return
-from scripts.evaluation.simulator import Bars, ReturnSimulator
-from scripts.training.simulated_trading import SimulatedTrading
+from scripts.statistics.overlapping_returns import find_overlap
+from scripts.statistics.returns import TradingRules, summarise, total_return
+from scripts.statistics.trading_simulator import Bars, ReturnSimulator
+from scripts.training.trading import SimulatedTrading
 
 
 def panel(rng, n_groups, n_dates, spans=1, common=0.5):

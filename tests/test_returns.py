@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.features import index_bars
 from scripts.data.labels import market_labels
-from scripts.evaluation.returns import (
+from scripts.statistics.returns import (
     ReturnSeries,
     ReturnSummary,
     TradingRules,
@@ -27,8 +27,8 @@ from scripts.evaluation.returns import (
     summarise,
     total_return,
 )
-from scripts.evaluation.sharpe import sharpe_with_error
-from scripts.evaluation.simulator import Bars, ReturnSimulator
+from scripts.statistics.sharpe import sharpe_with_error
+from scripts.statistics.trading_simulator import Bars, ReturnSimulator
 from tests.reference_cases import assert_agrees, reference_cases
 
 CASES = reference_cases("returns")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from scripts.reporting.search_figures import pieces
+from scripts.reporting.charts.search import pieces
 from tests.conftest import EXTENDED, SCRIPTS, TINY, TRIALS, artifact, finish, run
 from tests.faults import accidents
 from tests.faults.commands import differences

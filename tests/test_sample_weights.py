@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.artifacts import pack_tensors, unpack_tensors
-from scripts.config_files import load_experiment
+from scripts.config.search_space import Hyperparameters
+from scripts.config.yaml_files import load_experiment
 from scripts.data.sample_weights import average_uniqueness, effective_labels, recency_weights, training_weights
 from scripts.errors import InputError
-from scripts.search_space import Hyperparameters
+from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.training.run import TrainingRun
 from tests.conftest import ROOT
 from tests.test_training import DATA, finished, spec

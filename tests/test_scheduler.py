@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from scipy.optimize import check_grad
 
-from scripts.search_space import Choices, FloatRange, IntRange
+from scripts.config.search_space import Choices, FloatRange, IntRange
+from scripts.tuning.acquisition import Knowledge, log_expected_improvement
 from scripts.tuning.curve_model import CurveModel, Observations, _Objective, default_parameters, fit_parameters
-from scripts.tuning.journal import Continue, Entry, Replicate, Result, Start, Stop
-from scripts.tuning.proposals import Knowledge, log_expected_improvement
+from scripts.tuning.decisions import Continue, Entry, Replicate, Result, Start, Stop
+from scripts.tuning.encoding import UnitCube
 from scripts.tuning.scheduler import RungConfig, Scheduler, next_action
-from scripts.tuning.unit_cube import UnitCube
 
 SPACE = {
     "family": Choices(choices=("mlp", "gru")),

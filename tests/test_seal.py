@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.loading import load_development, load_sealed
 from scripts.data.preprocessing import Preprocessor
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, finish, without_times

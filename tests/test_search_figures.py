@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.reporting.search_figures import pieces, rung_figure, rung_tables, search_figure
+from scripts.reporting.charts.search import pieces, rung_figure, rung_tables, search_figure
 
 
 def trial(number, accuracies, **fields):

@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from scripts.config import DataConfig, Experiment, SyntheticConfig
+from scripts.config.experiment import DataConfig, Experiment, SyntheticConfig
+from scripts.config.search_space import Hyperparameters
+from scripts.config.selection_order import DEFAULT_ORDER, PREFERENCES
 from scripts.data.loading import load_development
-from scripts.final_training import replaced_values
-from scripts.out_of_fold import judge, n_duplicates
-from scripts.search_space import Hyperparameters
-from scripts.selection import pareto_set, rank
-from scripts.selection_order import DEFAULT_ORDER, PREFERENCES
+from scripts.extended_training.out_of_fold import judge, n_duplicates
+from scripts.extended_training.selection import pareto_set, rank
+from scripts.final_training.training import replaced_values
 from tests.conftest import EXTENDED, artifact, run
 
 

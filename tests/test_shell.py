@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from scripts.config import Experiment
+from scripts.config.experiment import Experiment
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, command, run
 
 TUNING = "run_hyperparameter_tuning.py"
@@ -248,7 +248,7 @@ def on_a_terminal(arguments, **environment):
 
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)(?:;\d+)*m")
 PROGRESS = """
-from scripts.reporting.monitoring import Progress
+from scripts.execution.progress import Progress
 with Progress("tuning", 20, enabled=True) as progress:
     progress.finished("trial 0", "stopped", 0.5, 2)
 """

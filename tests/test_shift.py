@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from scripts.evaluation.shift import FeatureReference, feature_drift, n_rows_in_both
+from scripts.statistics.drift import FeatureReference, feature_drift, n_rows_in_both
 
 
 def test_a_feature_that_moved_is_named_first_and_the_others_have_hardly_drifted():

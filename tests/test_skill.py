@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from scripts.evaluation.baselines import helps
-from scripts.evaluation.skill import (
+from scripts.random_keys import numpy_generator
+from scripts.statistics.intervals import Interval
+from scripts.statistics.naive_rules import helps
+from scripts.statistics.skill import (
     LEAST_DATES,
     EncompassingTest,
     Skill,
@@ -13,8 +15,6 @@ from scripts.evaluation.skill import (
     skill_over,
     verdict,
 )
-from scripts.evaluation.statistics import Interval
-from scripts.random_keys import numpy_generator
 
 NOTHING = EncompassingTest(0.3, 50, 0.76)
 PASSED = EncompassingTest(3.0, 50, 0.004)

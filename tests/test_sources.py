@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.sources import read_data
 from scripts.errors import InputError
 

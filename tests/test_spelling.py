@@ -6,14 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig, Experiment
+from scripts.commands.predict import predict_file
+from scripts.config.experiment import DataConfig, Experiment
+from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
+from scripts.data.files.raw_tables import frame_table, read_table
+from scripts.data.files.spelling import positions_of, spelled
+from scripts.data.inference_rows import Schema, table_rows
 from scripts.data.loading import load_development, load_other
-from scripts.data.mapped_rows import NO_BOUND, MemoryBound
-from scripts.data.raw_tables import frame_table, read_table
-from scripts.data.spelling import positions_of, spelled
-from scripts.data.unlabelled import Schema, table_rows
 from scripts.errors import InputError
-from scripts.prediction import predict_file
 from tests.final_models import write_model
 
 N_ROWS = 30

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig, SyntheticConfig
+from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development
 from scripts.data.splits import (
     CombinatorialPurged,

@@ -13,27 +13,27 @@ from scipy.signal import lfilter
 from scipy.stats import t as student
 
 from scripts.errors import InputError
-from scripts.evaluation.best_of_n import (
-    corrected_winner,
-    cross_validation_selection_bias,
-    shrunken_winner,
-    winner_shrinkage,
-)
-from scripts.evaluation.bootstrap import (
+from scripts.statistics.backtest_overfitting import probability_of_backtest_overfitting
+from scripts.statistics.bootstrap import (
     date_bootstrap,
     optimal_block_lengths,
     ratio_block_length,
 )
-from scripts.evaluation.comparisons import (
+from scripts.statistics.intervals import (
+    accuracy_interval,
+    difference_interval,
+    mean_intervals,
+    minimum_detectable_skill,
+)
+from scripts.statistics.metrics import auc_by_row, placements
+from scripts.statistics.model_tests import (
     corrected_resampled_ttest,
     corrected_standard_error,
     diebold_mariano,
     mcnemar,
     model_confidence_set,
 )
-from scripts.evaluation.metrics import auc_by_row, placements
-from scripts.evaluation.overfitting import probability_of_backtest_overfitting
-from scripts.evaluation.sharpe import (
+from scripts.statistics.sharpe import (
     SharpeMoments,
     deflated_sharpe_ratio,
     effective_trials,
@@ -42,11 +42,11 @@ from scripts.evaluation.sharpe import (
     probabilistic_sharpe_ratio,
     sharpe_moments,
 )
-from scripts.evaluation.statistics import (
-    accuracy_interval,
-    difference_interval,
-    mean_intervals,
-    minimum_detectable_skill,
+from scripts.statistics.winners_curse import (
+    corrected_winner,
+    cross_validation_selection_bias,
+    shrunken_winner,
+    winner_shrinkage,
 )
 from tests.reference_cases import reference_cases
 

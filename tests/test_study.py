@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import optuna
 import pytest
 
-from scripts.artifacts import unpack_tensors
-from scripts.config import Experiment
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Choices, FloatRange
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.search_space import Choices, FloatRange
+from scripts.storage.artifacts import unpack_tensors
 from scripts.training.spec import Outcome
 from scripts.tuning.importance import hyperparameter_importance
 from scripts.tuning.stages import proposal_of

@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.config_files import load_experiment
-from scripts.search_space import Choices, FloatRange, IntRange, Range, default_search_space
-from scripts.suggestion import suggested_space, to_yaml
+from scripts.config.search_space import Choices, FloatRange, IntRange, Range, default_search_space
+from scripts.config.yaml_files import load_experiment
+from scripts.tuning.next_search_space import suggested_space, to_yaml
 
 SPACE = {
     "family": Choices(choices=("mlp", "resnet", "gru")),

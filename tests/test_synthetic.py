@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.config import DataConfig, SyntheticConfig
+from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.sources import read_data
 from scripts.data.synthetic import generate
 from scripts.errors import InputError

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from scripts.addresses import without_secret
+from scripts.commands.addresses import without_secret
+from scripts.commands.machine_limits import check_study_path
 from scripts.errors import InputError
-from scripts.limits import check_study_path
-from scripts.printable import printable, printable_values
+from scripts.execution.progress import Progress
 from scripts.reporting.figures import Panel
 from scripts.reporting.model_card import escaped
-from scripts.reporting.monitoring import Progress
 from scripts.reporting.page import Page, render
+from scripts.storage.printable import printable, printable_values
 from tests.conftest import SCRIPTS, command, run
 
 # A title of the window, a cleared screen, an overwritten line, text in reverse, nothing at all, C1's own escape.

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.config import DataConfig, recorded_data
+from scripts.config.experiment import DataConfig, recorded_data
+from scripts.data.files.raw_tables import frame_table
+from scripts.data.inference_rows import Schema, table_rows
 from scripts.data.loading import load_development, load_sealed
-from scripts.data.raw_tables import frame_table
-from scripts.data.unlabelled import Schema, table_rows
 from scripts.errors import InputError
-from scripts.evaluation.periods import infer_periods_per_year
-from scripts.evaluation.returns import TradingRules, total_return
-from scripts.training.simulated_trading import SimulatedTrading
+from scripts.statistics.periods_per_year import infer_periods_per_year
+from scripts.statistics.returns import TradingRules, total_return
+from scripts.training.trading import SimulatedTrading
 
 N_BARS = 700
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.artifacts import pack_tensors, unpack_tensors
+from scripts.config.search_space import Hyperparameters
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
-from scripts.evaluation.returns import TradingRules, total_return
-from scripts.models.layers import PooledDropout
-from scripts.models.registry import build_model
-from scripts.search_space import Hyperparameters
+from scripts.statistics.returns import TradingRules, total_return
+from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.training.early_stopping import EarlyStopping
+from scripts.training.models.layers import PooledDropout
+from scripts.training.models.registry import build_model
 from scripts.training.optimisation import learning_rate_share
 from scripts.training.order import batch_bounds
 from scripts.training.run import TrainingRun
-from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import RunSpec
+from scripts.training.trading import SimulatedTrading
 
 N, F = 600, 6
 

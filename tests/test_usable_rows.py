@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.config_files import load_experiment
+from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import read_development
 from scripts.errors import InputError
 

@@ -13,14 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import build_portfolio
-from scripts.artifacts import write_json
-from scripts.config import Experiment, TuningConfig
-from scripts.config_files import load_experiment
-from scripts.durable_files import file_sha256
-from scripts.errors import InputError, MissingInputError
-from scripts.models.registry import applicable_space
-from scripts.run_dir import RunDir
-from scripts.search_space import (
+from scripts.config.experiment import Experiment, TuningConfig
+from scripts.config.search_space import (
     Choices,
     FloatRange,
     Hyperparameters,
@@ -28,10 +22,16 @@ from scripts.search_space import (
     Range,
     default_search_space,
 )
-from scripts.tuning.first_trials import first_trials, origin_of
+from scripts.config.yaml_files import load_experiment
+from scripts.errors import InputError, MissingInputError
+from scripts.storage.artifacts import write_json
+from scripts.storage.durable_files import file_sha256
+from scripts.storage.run_dir import RunDir
+from scripts.training.models.registry import applicable_space
+from scripts.tuning.initial_trials import first_trials, origin_of
 from scripts.tuning.portfolio import SIZE, portfolio, shipped
+from scripts.tuning.space_transfer import Change, in_words, translate
 from scripts.tuning.stages import draw, proposal_of
-from scripts.tuning.translation import Change, in_words, translate
 from scripts.tuning.warm_start import best_of_run
 from tests.conftest import EXTENDED, ROOT, TINY, TRIALS, artifact, command, finish, run, without_times
 from tests.test_interruption import start_and_signal

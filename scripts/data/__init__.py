@@ -1,1 +1,1 @@
-"""Data: reading and checking files, features, labels, splits and data sets."""
+"""From files to the data set of a run: labels, features, splits and the sealed test set."""

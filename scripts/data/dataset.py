@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scripts.config import FoldKind
-from scripts.data.mapped_rows import MappedRows
+from scripts.config.experiment import FoldKind
+from scripts.data.files.mapped_rows import MappedRows
 from scripts.data.single_precision import Reference
 from scripts.data.splits import CombinatorialPurged, PurgedKFold, Spans, Split, WalkForward, split_end
 from scripts.errors import InputError
-from scripts.evaluation.periods import PeriodsPerYear
-from scripts.evaluation.simulator import Bars
+from scripts.statistics.periods_per_year import PeriodsPerYear
+from scripts.statistics.trading_simulator import Bars
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scripts.data.cells import Numbers, checked_numbers, column_numbers
-from scripts.data.raw_tables import RawTable
-from scripts.data.spelling import READ_AS_MISSING, positions_of, spelled
+from scripts.data.files.cells import Numbers, checked_numbers, column_numbers
+from scripts.data.files.raw_tables import RawTable
+from scripts.data.files.spelling import READ_AS_MISSING, positions_of, spelled
 from scripts.errors import InputError
 
 _SHOWN = 5

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.features import MAX_HALT, MIN_VOLATILITY, BarIndex, log_returns, trailing
 from scripts.errors import InputError
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scripts.config import DataConfig
-from scripts.data.class_positions import KEY, in_words, losing_positions, positions_of
+from scripts.config.class_positions import KEY, in_words, losing_positions, positions_of
+from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.features import BarIndex, index_bars, market_features
+from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.known_categories import class_codes, lost_categories
 from scripts.data.labels import Labels, market_labels
-from scripts.data.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.placebo import permute_labels
 from scripts.data.raw_columns import table_columns
 from scripts.data.return_spans import check_span_of_returns
@@ -27,10 +27,10 @@ from scripts.data.seal import CutTable, class_order, cut, feature_columns, uncut
 from scripts.data.sources import read_data
 from scripts.data.trades import fills_of, held_for, market_bars
 from scripts.data.usable_rows import check_classes, check_sealed_bars, constant_features
-from scripts.durable_files import file_sha256
 from scripts.errors import InputError
-from scripts.evaluation.periods import PeriodsPerYear, contradicts, infer_periods_per_year
-from scripts.printable import listed
+from scripts.statistics.periods_per_year import PeriodsPerYear, contradicts, infer_periods_per_year
+from scripts.storage.durable_files import file_sha256
+from scripts.storage.printable import listed
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from scripts.data.dataset import Dataset
+from scripts.data.files.mapped_rows import MappedRows
+from scripts.data.files.spelling import spelled
+from scripts.data.files.streamed_features import StreamedFeatures
 from scripts.data.known_categories import BOOLEANS, category_codes, unknown_in_words
-from scripts.data.mapped_rows import MappedRows
 from scripts.data.single_precision import Reference, as_single
-from scripts.data.spelling import spelled
-from scripts.data.streamed_features import StreamedFeatures
 from scripts.errors import InputError
 
 

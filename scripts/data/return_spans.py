@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
-from scripts.evaluation.overlap import Overlap, find_overlap
+from scripts.statistics.overlapping_returns import Overlap, find_overlap
 
 
 def check_span_of_returns(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ import binascii
 
 import numpy as np
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
+from scripts.data.files.streamed_features import combined_hashes
 from scripts.data.seal import CutTable
 from scripts.data.sources import RawData
-from scripts.data.streamed_features import combined_hashes
 
 _KEPT = 512  # hashes
 

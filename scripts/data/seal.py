@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scripts.config import DataConfig
-from scripts.data.cells import MAX_NUMBER, read_numbers
+from scripts.config.experiment import DataConfig
+from scripts.data.files.cells import MAX_NUMBER, read_numbers
+from scripts.data.files.columns import named_columns
+from scripts.data.files.streamed_features import StreamedFeatures, combined_hashes
 from scripts.data.single_precision import Reference, reference_of
 from scripts.data.sources import RawData
-from scripts.data.streamed_features import StreamedFeatures, combined_hashes
-from scripts.data.table_columns import named_columns
 from scripts.errors import InputError
-from scripts.printable import listed
+from scripts.storage.printable import listed
 
 MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scripts.config import DataConfig, SyntheticConfig
-from scripts.data.mapped_rows import NO_BOUND, MemoryBound
-from scripts.data.market_files import read_market
-from scripts.data.raw_files import file_digest
-from scripts.data.streamed_features import StreamedFeatures
+from scripts.config.experiment import DataConfig, SyntheticConfig
+from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
+from scripts.data.files.market import read_market
+from scripts.data.files.raw_bytes import file_digest
+from scripts.data.files.streamed_features import StreamedFeatures
+from scripts.data.files.table import read_bundled, read_features
 from scripts.data.synthetic import generate
-from scripts.data.table_files import read_bundled, read_features
 
 BUNDLED_PREFIX = "sklearn:"
 

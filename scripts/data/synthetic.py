@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from scripts.config import SyntheticConfig
+from scripts.config.experiment import SyntheticConfig
 from scripts.errors import InputError
 
 START = "2010-01-04"

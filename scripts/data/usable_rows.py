@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scripts.config import DataConfig
+from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.features import LONGEST_WINDOW
 from scripts.data.labels import REGIME_VOLATILITY_WINDOW
 from scripts.errors import InputError
-from scripts.printable import listed
+from scripts.storage.printable import listed
 
 _KEPT = 0.1  # share of the bars below which the settings are named as the cause
 

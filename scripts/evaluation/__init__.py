@@ -1,1 +1,1 @@
-"""Metrics, statistics, simulated returns and baselines on arrays."""
+"""What a final model is worth on the sealed rows: scores, references and warnings."""

@@ -1,1 +1,1 @@
-"""Where training runs execute: in this process or in local worker processes, with the same results from each."""
+"""Where training runs execute: in this process, in local worker processes or on a Ray cluster."""

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from scripts.artifacts import unpack_tensors
-from scripts.checkpoints import Checkpoints
 from scripts.errors import BudgetEnded, InputError
-from scripts.event_log import EventLog
 from scripts.execution.executor import Executor, Load, Task, Update, WorkerEvent
 from scripts.execution.pace import Pace
-from scripts.reporting.monitoring import Progress
-from scripts.reporting.tensorboard_log import TensorBoardLog
+from scripts.execution.progress import Progress
+from scripts.execution.tensorboard import TensorBoardLog
+from scripts.storage.artifacts import unpack_tensors
+from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.event_log import EventLog
 from scripts.training.spec import Outcome, RunSpec
 from scripts.training.state_record import checked_state
 

@@ -14,13 +14,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from scripts.artifacts import pack_tensors, unpack_tensors
 from scripts.data.dataset import Dataset
 from scripts.errors import HyperError, InputError
-from scripts.training.engine import engine_of, train_epoch
-from scripts.training.lockstep import Lockstep
+from scripts.storage.artifacts import pack_tensors, unpack_tensors
+from scripts.training.engines.engine import engine_of, train_epoch
+from scripts.training.engines.explicit import Lockstep
+from scripts.training.engines.population import Population
 from scripts.training.pauses import outcome_at
-from scripts.training.population import Population
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec
 from scripts.training.state_record import check_fits

@@ -22,10 +22,10 @@ import torch
 
 from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed
-from scripts.execution.assignment import Assignment, Patience
 from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
-from scripts.execution.server import begin_server
+from scripts.execution.fork_server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
+from scripts.execution.supervision import Assignment, Patience
 from scripts.training.spec import FailureKind
 
 _RETRIES = 2  # of starting a worker

@@ -119,7 +119,7 @@ def _ended_with_us() -> Iterator[None]:
         yield
         return
     members = [str(number) for number in _children(os.getpid()) if number != os.getpid()]
-    watcher = [sys.executable, "-IS", str(Path(__file__).with_name("end_after_parent.py")), *members]
+    watcher = [sys.executable, "-IS", str(Path(__file__).with_name("kill_after_parent.py")), *members]
     with subprocess.Popen(watcher, stdin=subprocess.PIPE):  # its input ends with the block or with this process
         yield
 

@@ -1,1 +1,1 @@
-"""What a person sees: progress, TensorBoard logs, figures and HTML reports, all made from artifacts alone."""
+"""Reports, figures, model card and TensorBoard images, made from artifacts alone."""

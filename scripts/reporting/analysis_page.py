@@ -6,19 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.reporting.candidates_section import better_section, choice_section, standard_error
-from scripts.reporting.cost_section import (
-    NAIVE_EPOCHS,
-    NAIVE_TRIALS,
-    YARDSTICK,
-    PhaseCost,
-    cost_section,
-    costs_of_search,
-    together,
-)
+from scripts.reporting.charts.cross_validation import fold_figure, rank_figure
+from scripts.reporting.charts.hyperparameters import importance_figure, parallel_figure, slice_figure
+from scripts.reporting.charts.learning_curves import learning_curve_figure
+from scripts.reporting.charts.search import rung_figure, rung_tables, search_figure
 from scripts.reporting.figures import words
-from scripts.reporting.hyperparameter_figures import importance_figure, parallel_figure, slice_figure
-from scripts.reporting.learning_curve_figures import learning_curve_figure
 from scripts.reporting.page import (
     Cell,
     Column,
@@ -37,9 +29,17 @@ from scripts.reporting.page import (
     provenance,
     with_content,
 )
-from scripts.reporting.phase_figures import fold_figure, rank_figure
-from scripts.reporting.search_figures import rung_figure, rung_tables, search_figure
-from scripts.reporting.warnings_section import warnings_section
+from scripts.reporting.sections.candidates import better_section, choice_section, standard_error
+from scripts.reporting.sections.costs import (
+    NAIVE_EPOCHS,
+    NAIVE_TRIALS,
+    YARDSTICK,
+    PhaseCost,
+    cost_section,
+    costs_of_search,
+    together,
+)
+from scripts.reporting.sections.warnings import warnings_section
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.reporting.comparison_section import comparison_section
-from scripts.reporting.cost_section import YARDSTICK, cost_section, costs_of_model
-from scripts.reporting.decision_sections import (
-    abstention_section,
-    decay_section,
-    decision_cost_section,
-    drift_section,
-)
-from scripts.reporting.ensemble_section import ensemble_section
+from scripts.reporting.charts.learning_curves import final_curve_figure
 from scripts.reporting.figures import words
-from scripts.reporting.latency_section import latency_section
-from scripts.reporting.learning_curve_figures import final_curve_figure
-from scripts.reporting.model_section import model_section
 from scripts.reporting.page import (
     Number,
     Page,
@@ -32,10 +21,21 @@ from scripts.reporting.page import (
     provenance,
     with_content,
 )
-from scripts.reporting.parts_section import part_sections
-from scripts.reporting.probability_section import calibration_section, confusion_section
-from scripts.reporting.returns_section import returns_section
-from scripts.reporting.warnings_section import warnings_section
+from scripts.reporting.sections.breakdown import part_sections
+from scripts.reporting.sections.comparison import comparison_section
+from scripts.reporting.sections.costs import YARDSTICK, cost_section, costs_of_model
+from scripts.reporting.sections.decisions import (
+    abstention_section,
+    decay_section,
+    decision_cost_section,
+    drift_section,
+)
+from scripts.reporting.sections.ensemble import ensemble_section
+from scripts.reporting.sections.latency import latency_section
+from scripts.reporting.sections.model import model_section
+from scripts.reporting.sections.probabilities import calibration_section, confusion_section
+from scripts.reporting.sections.returns import returns_section
+from scripts.reporting.sections.warnings import warnings_section
 
 _TONES = {"skill": "good", "no skill": "bad", "worse than naive": "bad"}
 

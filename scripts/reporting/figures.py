@@ -14,8 +14,8 @@ import numpy as np
 import vl_convert
 from scipy import stats
 
-from scripts.durable_files import write_bytes
-from scripts.printable import printable, printable_values
+from scripts.storage.durable_files import write_bytes
+from scripts.storage.printable import printable, printable_values
 
 Row = Mapping[str, Any]
 _STAGES = ("random", "bayesian", "fine tune")

@@ -9,14 +9,14 @@ from typing import Any
 
 import jinja2
 
-from scripts.data.class_positions import in_words
-from scripts.durable_files import write_bytes
-from scripts.printable import printable
+from scripts.config.class_positions import in_words
 from scripts.reporting.evaluation_page import sure_of_return, verdict_sentence
 from scripts.reporting.figures import words
-from scripts.reporting.latency_section import milliseconds
 from scripts.reporting.page import interval, number, percent, plain, points, provenance
-from scripts.reporting.returns_section import NOT_MODELLED
+from scripts.reporting.sections.latency import milliseconds
+from scripts.reporting.sections.returns import NOT_MODELLED
+from scripts.storage.durable_files import write_bytes
+from scripts.storage.printable import printable
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")

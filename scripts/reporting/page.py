@@ -16,8 +16,8 @@ import numpy as np
 import vl_convert
 from markupsafe import Markup
 
-from scripts.printable import printable
 from scripts.reporting.figures import Figure
+from scripts.storage.printable import printable
 
 _FOLDER = Path(__file__).parent
 _GAP = "-"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.durable_files import write_bytes
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
 from scripts.reporting.evaluation_page import EvaluationReport, evaluation_page
 from scripts.reporting.figures import Figure
 from scripts.reporting.page import Page, render
+from scripts.storage.durable_files import write_bytes
 
 __all__ = [
     "AnalysisReport",

@@ -1,1 +1,1 @@
-"""Training of one model: the resumable run, early stopping, optimisers and schedules."""
+"""One resumable training run."""

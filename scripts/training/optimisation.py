@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scripts.search_space import Hyperparameters
+from scripts.config.search_space import Hyperparameters
 
 _LEAST_SHARE = 0.01  # of the peak learning rate at the end of a cosine
 

@@ -22,17 +22,17 @@ from torch.nn import functional as F
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.data.sample_weights import training_weights
-from scripts.evaluation.returns import total_return
-from scripts.models.registry import build_model, operations_per_row, window_offsets
 from scripts.random_keys import key, torch_generator
+from scripts.statistics.returns import total_return
 from scripts.training.early_stopping import EarlyStopping
-from scripts.training.engine import Engine, OutOfTime, engine_of, train_epoch
+from scripts.training.engines.engine import Engine, OutOfTime, engine_of, train_epoch
 from scripts.training.inputs import Inputs, inputs_of
+from scripts.training.models.registry import build_model, operations_per_row, window_offsets
 from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.order import batch_bounds, shuffled
 from scripts.training.precision import products_in
-from scripts.training.simulated_trading import SimulatedTrading
 from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec
+from scripts.training.trading import SimulatedTrading
 
 # Rows per forward pass without gradients: large enough for the products, and on the CPU small enough for L2.
 _PREDICTION_ROWS = {"cpu": 2048, "cuda": 16_384}

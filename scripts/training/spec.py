@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scripts.evaluation.returns import TradingRules
-from scripts.search_space import Hyperparameters
+from scripts.config.search_space import Hyperparameters
+from scripts.statistics.returns import TradingRules
 
 RunState = Literal["complete", "stopped", "failed"]
 FailureKind = Literal["diverged", "out_of_time", "out_of_memory", "worker_killed", "hung", "model_error"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scripts.record_base import Count, first_problem
+from scripts.storage.record_base import Count, first_problem
 from scripts.training.spec import FailureKind, RunState
 
 if TYPE_CHECKING:

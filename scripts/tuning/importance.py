@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from scripts.models.registry import WINDOW_FAMILIES, applicable_space
-from scripts.search_space import SearchSpace
+from scripts.config.search_space import SearchSpace
+from scripts.training.models.registry import WINDOW_FAMILIES, applicable_space
 from scripts.tuning.stages import proposal_of
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scripts.tuning.curve_model import Observations
-from scripts.tuning.journal import Result
-from scripts.tuning.unit_cube import UnitCube, stacked
+from scripts.tuning.decisions import Result
+from scripts.tuning.encoding import UnitCube, stacked
 
 _LEAST_SCALE = 0.01  # accuracy between the best and the median run is never taken for less
 _MOST_CONFIGURATIONS = 120  # that the model knows: half of them the best, half the latest

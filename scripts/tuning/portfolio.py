@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.search_space import Choices, Scalar, SearchSpace
-from scripts.tuning.translation import translate
+from scripts.config.search_space import Choices, Scalar, SearchSpace
+from scripts.tuning.space_transfer import translate
 
 PATH = Path(__file__).with_name("portfolio.json")
 SIZE = 8

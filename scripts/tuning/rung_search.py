@@ -10,16 +10,16 @@ import numpy as np
 from optuna.trial import TrialState
 from threadpoolctl import threadpool_limits
 
-from scripts.config import Experiment
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Scalar, Values
 from scripts.data.dataset import Split
-from scripts.event_log import EventLog
 from scripts.execution.executor import Update
-from scripts.search_space import Scalar, Values
+from scripts.storage.event_log import EventLog
 from scripts.training.spec import Outcome, RunSpec
-from scripts.tuning.first_trials import origin_of
-from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
+from scripts.tuning.decisions import Action, Continue, Entry, Replicate, Result, Start, Stop
+from scripts.tuning.initial_trials import origin_of
 from scripts.tuning.scheduler import RungConfig, Scheduler
-from scripts.tuning.setting import Setting, check_failures, check_starts, run_name
+from scripts.tuning.search_setting import Setting, check_failures, check_starts, run_name
 from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.study import TrialStudy
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scripts.config.search_space import SearchSpace, Values
 from scripts.random_keys import numpy_generator
-from scripts.search_space import SearchSpace, Values
+from scripts.tuning.acquisition import Knowledge, propose_points
 from scripts.tuning.curve_model import CurveModel, default_parameters, fit_parameters
-from scripts.tuning.journal import Action, Continue, Entry, Replicate, Result, Start, Stop
+from scripts.tuning.decisions import Action, Continue, Entry, Replicate, Result, Start, Stop
+from scripts.tuning.encoding import UnitCube, stacked
 from scripts.tuning.learning_curves import LearningCurves
-from scripts.tuning.proposals import Knowledge, propose_points
 from scripts.tuning.stages import Stage, draw
-from scripts.tuning.unit_cube import UnitCube, stacked
 
 _REFIT_GROWTH = 1.15  # the kernel parameters are fitted again once there are so many times as many scores
 _N_LEADERS = 6

@@ -8,21 +8,21 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.artifacts import write_json
-from scripts.checkpoints import Checkpoints
-from scripts.durable_files import file_sha256, write_bytes
-from scripts.event_log import EventLog
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
-from scripts.run_dir import RunDir
+from scripts.storage.artifacts import write_json
+from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.durable_files import file_sha256, write_bytes
+from scripts.storage.event_log import EventLog
+from scripts.storage.run_dir import RunDir
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.failures import all_failed, is_held, is_out_of_time, may_succeed_now
-from scripts.tuning.first_trials import origin_of
-from scripts.tuning.ledger import validation_ledger
+from scripts.tuning.initial_trials import origin_of
 from scripts.tuning.rung_search import RungSearch
-from scripts.tuning.setting import Setting, check_failures, check_starts, run_name
+from scripts.tuning.search_setting import Setting, check_failures, check_starts, run_name
 from scripts.tuning.stages import n_visible, proposal_of, propose, stage_of
 from scripts.tuning.study import TrialStudy
+from scripts.tuning.validation_scores import validation_ledger
 
 
 class Search:

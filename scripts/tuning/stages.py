@@ -18,9 +18,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.config import TuningConfig
-from scripts.random_keys import key, numpy_generator
-from scripts.search_space import (
+from scripts.config.experiment import TuningConfig
+from scripts.config.search_space import (
     Choices,
     FloatRange,
     IntRange,
@@ -30,6 +29,7 @@ from scripts.search_space import (
     Values,
     narrow,
 )
+from scripts.random_keys import key, numpy_generator
 
 Stage = Literal["random", "bayesian", "fine_tune"]
 

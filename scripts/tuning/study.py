@@ -16,13 +16,8 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.durable_files import file_sha256, set_aside, write_bytes
 from scripts.errors import EnvironmentFailed, HyperError, InputError
-from scripts.patience import LONGEST_WAIT_S, patiently
-from scripts.training.spec import Outcome
-from scripts.tuning.database_errors import failure_of_the_disk
-from scripts.tuning.stages import Proposal
-from scripts.tuning.storage import (
+from scripts.storage.database import (
     FILE_STUDY_NAME,
     DatabaseAway,
     Place,
@@ -31,6 +26,11 @@ from scripts.tuning.storage import (
     open_server,
     storage_in_memory,
 )
+from scripts.storage.database_errors import failure_of_the_disk
+from scripts.storage.durable_files import file_sha256, set_aside, write_bytes
+from scripts.storage.retry import LONGEST_WAIT_S, patiently
+from scripts.training.spec import Outcome
+from scripts.tuning.stages import Proposal
 from scripts.tuning.study_file import UnreadableStudy, check_study_file, side_files, unreadable
 from scripts.tuning.study_records import check_attributes, check_trials, signed, started
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from scripts.durable_files import opened_regular
 from scripts.errors import InputError
-from scripts.tuning.database_errors import failure_of_the_disk
-from scripts.tuning.storage import DatabaseAway, is_locked, storage_in_memory
+from scripts.storage.database import DatabaseAway, is_locked, storage_in_memory
+from scripts.storage.database_errors import failure_of_the_disk
+from scripts.storage.durable_files import opened_regular
 
 _MAX_BYTES = 2**30
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")

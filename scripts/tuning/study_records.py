@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from scripts.durable_files import sha256
-from scripts.search_space import Model, Scalar
+from scripts.config.search_space import Model, Scalar
+from scripts.storage.durable_files import sha256
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal, Stage
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from scripts.artifacts import read_json
-from scripts.durable_files import file_sha256
+from scripts.config.search_space import Model, Scalar
 from scripts.errors import InputError
-from scripts.run_dir import Command, RunDir
-from scripts.search_space import Model, Scalar
+from scripts.storage.artifacts import read_json
+from scripts.storage.durable_files import file_sha256
+from scripts.storage.run_dir import Command, RunDir
 
 MOST_OF_A_RUN = 5
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.object_storage import hold, mirror
+from scripts.storage.remote import lease as hold
+from scripts.storage.remote import sync as mirror
 
 
 def hurry():

@@ -24,7 +24,7 @@ class S3:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         environment = os.environ | {"PYTHONPATH": str(_PROGRAMS)}
-        with_parent = [sys.executable, "-IS", ROOT / "scripts" / "execution" / "with_parent.py", str(os.getpid())]
+        with_parent = [sys.executable, "-IS", ROOT / "scripts" / "execution" / "die_with_parent.py", str(os.getpid())]
         with open(folder / "log", "w") as log:
             self._process = subprocess.Popen(
                 [*with_parent, sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],

@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 
 from scripts.errors import EnvironmentFailed, InputError, Interrupted
-from scripts.object_storage import hold as hold_module
-from scripts.object_storage import mirror as mirror_module
-from scripts.object_storage.bucket import Bucket
-from scripts.object_storage.hold import LOCK, MAX_LOCK_BYTES
-from scripts.object_storage.mirror import mirrored
-from scripts.object_storage.snapshot import freeze
-from scripts.object_storage.working_copy import WorkingCopy
-from scripts.patience import patiently
-from scripts.run_dir import InUse
+from scripts.storage.remote import lease as hold_module
+from scripts.storage.remote import sync as mirror_module
+from scripts.storage.remote.bucket import Bucket
+from scripts.storage.remote.lease import LOCK, MAX_LOCK_BYTES
+from scripts.storage.remote.snapshot import freeze
+from scripts.storage.remote.sync import mirrored
+from scripts.storage.remote.working_copy import WorkingCopy
+from scripts.storage.retry import patiently
+from scripts.storage.run_dir import InUse
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, finish, run, without_times
 from tests.distributed.counting import counted_flags
 from tests.distributed.s3 import KEY, MISSING, S3, SECRET, Gate
@@ -478,7 +478,7 @@ def test_keys_of_a_profile_are_used(place, hurried, tmp_path, monkeypatch):
 def test_a_run_on_a_file_system_imports_nothing_of_this(tmp_path):
     code = "import sys, runpy; sys.argv = ['analyze_results.py', '--run-dir', sys.argv[1]]\n"
     code += f"try: runpy.run_path({str(ROOT / 'analyze_results.py')!r}, run_name='__main__')\n"
-    code += "except SystemExit: print([n for n in sys.modules if n.startswith(('obstore', 'scripts.object_storage'))])"
+    code += "except SystemExit: print([n for n in sys.modules if n.startswith(('obstore', 'scripts.storage.remote'))])"
     done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
     shutil.rmtree(tmp_path)

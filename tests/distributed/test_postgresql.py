@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scripts.errors import EnvironmentFailed
+from scripts.storage.database import Server, server_url
 from scripts.tuning.stages import Proposal
-from scripts.tuning.storage import Server, server_url
 from scripts.tuning.study import TrialStudy
 from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
 from tests.distributed.postgres import PASSWORD, QUOTED
@@ -146,7 +146,7 @@ def test_studies_that_begin_at_once_in_an_empty_database_all_begin(postgres):
     postgres.rows("DROP SCHEMA public CASCADE")
     postgres.rows("CREATE SCHEMA public")
     code = (
-        "import os, sys; from scripts.tuning.storage import *; from scripts.tuning.study import TrialStudy;"
+        "import os, sys; from scripts.storage.database import *; from scripts.tuning.study import TrialStudy;"
         "TrialStudy(Server(sys.argv[1], server_url(os.environ['HYPER_STORAGE'], False)), {}).close()"
     )
     running = [

@@ -5,12 +5,12 @@ import random
 import time
 from pathlib import Path
 
-from scripts.artifacts import read_json, read_listed, read_tensors, unpack_tensors
-from scripts.checkpoints import Checkpoints
-from scripts.config import DataConfig
-from scripts.config_files import load_experiment
+from scripts.config.experiment import DataConfig
+from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import read_development
 from scripts.errors import HyperError
+from scripts.storage.artifacts import read_json, read_listed, read_tensors, unpack_tensors
+from scripts.storage.checkpoints import Checkpoints
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS
 from tests.faults import fuzz
 from tests.faults.commands import RESULTS, differences, finish, kill_one

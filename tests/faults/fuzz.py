@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import torch
 
-from scripts.artifacts import pack_tensors
-from scripts.config import Experiment
-from scripts.config_files import dump_yaml
+from scripts.config.experiment import Experiment
+from scripts.config.yaml_files import dump_yaml
+from scripts.storage.artifacts import pack_tensors
 
 _CELLS = [
     b"", b"nan", b"inf", b"-inf", b"1e308", b"-1", b"0", b"1,5", b"$3", b"=1+1", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf",

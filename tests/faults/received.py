@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from scripts.config import SyntheticConfig
+from scripts.config.experiment import SyntheticConfig
 from scripts.data.synthetic import generate
 from tests.forked import start
 from tests.signed import edit_json, edit_tensors

@@ -1,0 +1,217 @@
+"""What a command would do, as a table: for --dry-run, and in words for the first line of a phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scripts.commands.session import Session
+from scripts.commands.time_estimates import (
+    START_UP_S,
+    TYPICAL_BEST_EPOCH,
+    Measured,
+    epochs_in,
+    extended_s,
+    final_s,
+    likely_configurations,
+    measure_epochs,
+    search_s,
+)
+from scripts.config.class_positions import in_words
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Range, SearchSpace, Values
+from scripts.data.dataset import Dataset
+from scripts.errors import InputError
+from scripts.execution.progress import duration_in_words
+from scripts.storage.begun_plan import begun_plan
+from scripts.storage.printable import printable
+from scripts.tuning.stages import draw
+
+_DRAWN = 64  # random configurations, among which every family is found
+TABLE_WIDTH = 120
+
+
+def means(session: Session, most_runs: int) -> str:
+    """What trains, in words; no more than `most_runs` workers are of use."""
+    if session.arguments.execution == "ray":
+        return f"Ray on {session.arguments.ray_address or 'this machine'}"
+    workers = min(session.workers, most_runs)
+    return f"{workers} worker{'s' if workers > 1 else ''} on {session.device}"
+
+
+def show_table(session: Session, table: Table) -> None:
+    """Say a table; where it is no terminal that it goes to, without any escape codes."""
+    console = Console(width=TABLE_WIDTH)
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().rstrip().split("\n"):
+        session.say(line.rstrip())
+
+
+def show_plan_table(session: Session, rows: Mapping[str, str], files: list[Path]) -> None:
+    """Say what a command would do as a table of two columns, files that it would write last; keep it for --json."""
+    written = [f"{path} {'(there already)' if path.exists() else '(new)'}" for path in files]
+    table = Table(title=f"{session.answer['command']} would do this; nothing is done", box=SIMPLE_HEAD)
+    table.add_column("what", justify="right", no_wrap=True)
+    table.add_column("plan", overflow="fold")
+    # Text, so that brackets in names of files and classes are no markup.
+    for name, value in {**rows, "writes": "\n".join(written)}.items():
+        table.add_row(name, Text(printable(value, lines=True)))
+    show_table(session, table)
+    session.keep(plan=dict(rows), would_write=[str(path) for path in files])
+    session.conclude(session.same_command("--dry-run"), [])
+
+
+def likely_search(experiment: Experiment, space: SearchSpace, first: Sequence[Values]) -> list[Values]:
+    """Configurations like those that phase 1 trains, of which `first` are those that it begins with."""
+    return likely_configurations(space, first, [draw(space, experiment.seed, k) for k in range(_DRAWN)])
+
+
+def measured_search(
+    session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
+) -> Measured:
+    """Epochs of `likely_search`."""
+    return measure_epochs(likely_search(experiment, space, first), dataset, experiment, session.device, first)
+
+
+def time_of_search(session: Session, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]) -> str:
+    """How long the three phases are likely to take, from measured epochs of what phase 1 begins with.
+
+    Before phase 1 nothing is known of what phases 2 and 3 will train, so it counts as what phase 1 trains.
+    """
+    measured = measure()
+    config, extended, n_rows = experiment.tuning, experiment.extended, len(dataset.rows)
+    n_train = len(dataset.tail_split(config.validation_fraction, experiment.seed)[0])
+    n_trainings = extended.top_n * extended.cross_validation_folds
+    decisions = config.n_trials if config.scheduler == "guide" else experiment.search_epochs // config.rungs[0]
+    search = search_s(measured, n_train, experiment.search_epochs, decisions, min(session.workers, config.proposal_lag))
+    workers = min(session.workers, n_trainings), min(session.workers, experiment.final.n_seeds)
+    n_fold = n_rows * (extended.cross_validation_folds - 1) // extended.cross_validation_folds
+    later = extended_s(measured, n_fold, experiment, n_trainings, TYPICAL_BEST_EPOCH, workers[0])
+    n_members = min(experiment.final.ensemble, extended.top_n)
+    last = n_members * final_s(measured, n_rows, experiment, TYPICAL_BEST_EPOCH, workers[1])
+    return (
+        f"{_in_words(search)}, then about {_in_words(later)} of phase 2 and "
+        f"{_in_words(last)} of phase 3 (an epoch: {measured.in_words(n_train)})"
+    )
+
+
+def in_epochs(
+    session: Session, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]
+) -> Experiment:
+    """The experiment with the epochs that phases 1 and 2 are likely to train in, if --epoch-budget is a time.
+
+    Measured once: a search that was begun keeps its epochs, so that what it decides depends on no clock.
+
+    Raises
+    ------
+    InputError
+        The scheduler knows no budget.
+    """
+    seconds = session.search_time
+    if seconds is None:
+        return experiment
+    if experiment.tuning.scheduler != "rungs":
+        raise InputError("needs tuning.scheduler: rungs", "--epoch-budget", "the guide's stages have fixed epochs")
+    if (plan := begun_plan(session.run_dir, session.arguments.fresh)) is not None:
+        return experiment.model_copy(update={"epoch_budget": plan["experiment"]["epoch_budget"]})
+    measured = measure()
+    n_train = len(dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)[0])
+    # This command has taken some of the time already, and phase 2 has to start.
+    left = max(seconds / 2.0, seconds - (time.monotonic() - session.started) - START_UP_S)
+    epochs = epochs_in(left, measured, n_train, experiment, session.workers)
+    session.say(f"{duration_in_words(seconds)} of phases 1 and 2: {epochs} epochs ({measured.in_words(n_train)} each)")
+    return experiment.model_copy(update={"epoch_budget": epochs})
+
+
+def time_of_folds(
+    session: Session,
+    experiment: Experiment,
+    dataset: Dataset,
+    trials: Sequence[dict[str, Any]],
+    n_trainings: int,
+    most_runs: int,
+) -> str:
+    """How long phase 2 is likely to take, by the chosen trials and the epoch at which each had its least loss."""
+    measured = measure_epochs([trial["hyperparameters"] for trial in trials], dataset, experiment, session.device)
+    losses = [[e["val_loss"] for e in trial["history"] if e["val_loss"] is not None] for trial in trials]
+    best = float(np.mean([1 + int(np.argmin(own)) for own in losses if own] or [TYPICAL_BEST_EPOCH]))
+    n_folds = experiment.extended.cross_validation_folds
+    n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(session.workers, most_runs)
+    return _in_words(extended_s(measured, n_rows, experiment, n_trainings, best, workers))
+
+
+def time_of_final(session: Session, experiment: Experiment, dataset: Dataset, members: Sequence[Values]) -> str:
+    """How long phase 3 is likely to take for these configurations."""
+    n_rows, workers = len(dataset.rows), min(session.workers, experiment.final.n_seeds * len(members))
+    measured = [measure_epochs([values], dataset, experiment, session.device) for values in members]
+    return _in_words(sum(final_s(m, n_rows, experiment, TYPICAL_BEST_EPOCH, workers) for m in measured))
+
+
+def _in_words(training_s: float) -> str:
+    """How long a command takes that trains for so many seconds."""
+    return duration_in_words(START_UP_S + training_s)
+
+
+def show_plan(
+    session: Session,
+    experiment: Experiment,
+    dataset: Dataset,
+    what: str,
+    epochs: int,
+    files: list[Path],
+    most_runs: int = 1,
+    likely: str = "",
+) -> None:
+    """Say what a phase that trains would do; `likely` says in words how long it is likely to take."""
+    train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
+    folds = dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
+    rows = {
+        "data": f"{experiment.data.source}, label {experiment.data.label}, {len(dataset.feature_names)} features",
+        "classes": ", ".join(dataset.classes),
+        **_positions(dataset),
+        "development rows": _described(dataset, dataset.rows),
+        "phase 1 trains on": _described(dataset, train),
+        "phase 1 validates on": _described(dataset, validation),
+        "folds of phase 2": "\n".join(f"{len(a)} rows train, {len(b)} test" for a, b in folds),
+        "search space": _space_in_words(experiment),
+        "training": what,
+        "epochs at most": str(epochs),
+        "trained by": means(session, most_runs),
+        "likely time": likely,
+    }
+    show_plan_table(session, rows, files)
+
+
+def _positions(dataset: Dataset) -> dict[str, str]:
+    """Position of each class and dates a year of yearly figures, where there are returns."""
+    held = dataset.class_positions
+    if held is None:
+        return {}
+    year = (
+        {} if dataset.periods is None else {"dates per year": f"{dataset.periods.value:g} (from {dataset.periods.how})"}
+    )
+    return {"positions of the classes": in_words(dataset.classes, held), **year}
+
+
+def _described(dataset: Dataset, rows: np.ndarray) -> str:
+    """Number of rows and their dates."""
+    if dataset.dates is None:
+        return f"{len(rows)} rows"
+    date = dataset.date[rows]
+    return f"{len(rows)} rows from {str(dataset.dates[date.min()])[:10]} to {str(dataset.dates[date.max()])[:10]}"
+
+
+def _space_in_words(experiment: Experiment) -> str:
+    """Which hyperparameters are searched, and which are fixed."""
+    searched = [name for name, dimension in experiment.search_space.items() if isinstance(dimension, Range)]
+    fixed = [f"{name} = {value}" for name, value in experiment.search_space.items() if not isinstance(value, Range)]
+    return f"searched: {', '.join(searched) or 'none'}" + (f"\nfixed: {', '.join(fixed)}" if fixed else "")

@@ -1,0 +1,18 @@
+"""Start of the worker processes before the command's own heavy imports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.execution.fork_server import begin_server
+
+if TYPE_CHECKING:
+    from scripts.commands.session import Session
+
+
+def begin_workers(session: Session, results: Path) -> None:
+    """Begin the server of a phase that is likely to need it; called before anything heavy is imported."""
+    local = session.arguments.execution in (None, "processes") and session.workers > 1
+    if local and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
+        begin_server()

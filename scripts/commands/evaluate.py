@@ -1,0 +1,367 @@
+"""The sealed test: opened by evaluate_model.py alone, counted each time, reported with baselines and uncertainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.commands.dry_run import show_plan_table
+from scripts.commands.evaluation_summary import summarise
+from scripts.commands.experiment import load_later, new_file_config
+from scripts.commands.lineage import check_lineage
+from scripts.commands.next_experiment import inherit_openings
+from scripts.commands.phase import check_data, make_fresh, memory_bound
+from scripts.commands.session import Session
+from scripts.config.experiment import DataConfig, Experiment
+from scripts.config.search_space import longest_window
+from scripts.data.dataset import Dataset
+from scripts.data.files.mapped_rows import MemoryBound
+from scripts.data.labels import FILLED_AT_CLOSE
+from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
+from scripts.data.preprocessing import Preprocessor
+from scripts.errors import InputError
+from scripts.evaluation.latency import measure_latency, measure_members
+from scripts.evaluation.reference_models import Fold, ReferenceModel, reference_models
+from scripts.evaluation.scores import Predictions, Scores, score
+from scripts.evaluation.seal_openings import Look, count_opening, known_openings, record_result
+from scripts.evaluation.shortfall import shortfall
+from scripts.evaluation.trading_scores import TradedRows
+from scripts.evaluation.training_record import known_making
+from scripts.evaluation.warnings import fill_caveat, openings_caveat
+from scripts.execution.tensorboard import TensorBoardLog
+from scripts.final_training.model import FinalModel, make_model, read_model
+from scripts.random_keys import key
+from scripts.reporting.figures import NO_PICTURES, can_draw
+from scripts.reporting.model_card import write_model_card
+from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
+from scripts.reporting.tensorboard_images import write_figures_as_images
+from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.durable_files import file_sha256, read_regular, sha256, write_bytes
+from scripts.storage.run_dir import Command, RunDir
+from scripts.storage.spreadsheet_cells import class_cells, inert
+
+# Fields of a result in the ledger of openings
+_RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")
+_MOST_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
+MAX_REFERENCE_FOLDS = 5
+_FILES = ("predictions.csv", "report.html", "model_card.md")  # beside the results, which hold their digests
+_MOST_BYTES = 2**34
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows to judge.
+
+    Attributes
+    ----------
+    development : Dataset
+        Rows that the model was trained on.
+    dataset : Dataset
+        Rows that are judged.
+    opens_seal : bool
+        Whether sealed rows are among them.
+    notes : tuple of str
+        Notes about the data that the earlier phases printed too.
+    warnings : tuple of str
+        Notes about the judged rows alone.
+    """
+
+    development: Dataset
+    dataset: Dataset
+    opens_seal: bool
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(session: Session) -> None:
+    """Evaluate the final model; write predictions.csv, report.html, model_card.md and, last, the results."""
+    run_dir = session.run_dir
+    path, other = session.arguments.model or run_dir.final_model, session.arguments.data
+    content = read_model(path)
+    # Refuses flags that would have no effect; what is left is the model's own experiment, its data perhaps moved.
+    experiment = load_later(session, content["experiment"], Command.FINAL)
+    model = make_model(content, path, experiment.models)
+    older = check_lineage(session, path, content)
+    if session.arguments.dry_run:
+        rows = {"opens": str(other or "the sealed test set"), "model": str(path), "trains": "two reference models"}
+        files = [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html", run_dir.openings]
+        show_plan_table(session, rows, files)
+        return
+    opened = {"model_sha256": file_sha256(path), "data": "sealed" if other is None else data_sha256(other)}
+    if (before := _finished(session, opened)) is not None:
+        session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
+        look = _look(session, experiment, opened, before["sealed_fingerprint"])
+        before["warnings"] = [*_looks_since(run_dir, look, before), *older, *before["warnings"]]
+        summarise(session, before, model)
+        _conclude(session, experiment, before)
+        return
+    if other is None:
+        _check_promise(session, content["selection"])
+    written = new_file_config(session, content["experiment"])
+    judged = _load(experiment, model, other, written, memory_bound(session, experiment))
+    judged = replace(judged, warnings=(*older, *judged.warnings))
+    make_fresh(session, run_dir.evaluation)
+    plan = run_dir.tuning / "plan.json"
+    earlier = read_json(plan, Command.TUNING).get("warm_start", []) if plan.exists() else []
+    looks = inherit_openings(run_dir, earlier, experiment, judged.development)
+    for note in (*judged.warnings, *([looks] if looks else [])):
+        session.say(f"note: {note}")
+    body = _judge(session, experiment, model, judged, opened)
+    summarise(session, body, model)
+    _conclude(session, experiment, body)
+
+
+def _check_promise(session: Session, selection: dict[str, Any]) -> None:
+    """Warn before the test set is opened for a model that phase 2 does not promise anything of, or refuse to.
+
+    Raises
+    ------
+    InputError
+        With --only-if-promising.
+    """
+    if not (warning := shortfall(selection)):
+        return
+    if session.arguments.only_if_promising:
+        remedy = f"search further with {session.next_run()}, or leave the flag out"
+        raise InputError(f"the test set stays sealed: {warning}", "--only-if-promising", remedy)
+    session.say(f"warning: {warning}")
+
+
+def _finished(session: Session, opened: dict[str, str]) -> dict[str, Any] | None:
+    """Results of this very evaluation, if they and all files beside them are there; else it is made again.
+
+    The same model on the same rows gives the same results: making them again is not a further look at the test set.
+    """
+    path = session.run_dir.evaluation_results
+    if session.arguments.fresh or not path.exists():
+        return None
+    try:
+        before = read_json(path, Command.EVALUATION)
+    except InputError as error:
+        if path.is_symlink() or not path.is_file():
+            raise
+        session.say(f"note: the evaluation is made again: {error}")
+        return None
+    if before["opened"] != opened:
+        return None
+    if lost := [name for name in _FILES if _digest(path.with_name(name)) != before["files"].get(name)]:
+        session.say(f"note: missing or damaged and made again: {', '.join(lost)}")
+        return None
+    return before
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; None if it is not there or not a file."""
+    try:
+        return sha256(read_regular(path, _MOST_BYTES))
+    except (FileNotFoundError, InputError):
+        return None
+
+
+def _look(session: Session, experiment: Experiment, opened: dict[str, str], sealed: str, sketch: str = "") -> Look:
+    run, shared = str(session.answer["run_dir"]), experiment.data.placebo is None
+    return Look(**opened, sealed_fingerprint=sealed, sealed_sketch=sketch, run=run, shared=shared)
+
+
+def _looks_since(run_dir: RunDir, look: Look, results: dict[str, Any]) -> list[str]:
+    """A warning if the same sealed rows were opened again since an evaluation."""
+    later = known_openings(run_dir, look).number - results["test_openings"]
+    if later <= 0:
+        return []
+    return [f"the sealed test set was opened {later} more time(s) since this evaluation, which is not corrected for it"]
+
+
+def _conclude(session: Session, experiment: Experiment, results: dict[str, Any]) -> None:
+    """What comes next: a success is doubted, anything else is carried on."""
+    run_dir, found = session.run_dir, results["verdict"] == "skill"
+    doubt = session.next_command(Command.PLACEBO, "--n", "20", models=experiment.models)
+    figures = (
+        *("n_rows", "accuracy", "accuracy_ci95", "skill", "skill_ci95", "skill_p_value", "verdict", "test_openings"),
+        *(
+            "openings_by_other_runs",
+            "corrected_for_openings",
+            "skill_ci95_uncorrected",
+            "verdict_uncorrected",
+            "warnings",
+        ),
+    )
+    session.conclude(
+        doubt if found else session.next_run(),
+        [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html"],
+        epochs=results["epochs_spent_total"],
+        **{name: results[name] for name in figures},
+    )
+
+
+def _judge(
+    session: Session, experiment: Experiment, model: FinalModel, judged: Judged, opened: dict[str, str]
+) -> dict[str, Any]:
+    """Predict, score and write; the content of evaluation_results.json."""
+    run_dir, development, dataset = session.run_dir, judged.development, judged.dataset
+    model.check_schema(dataset)
+    look = _look(session, experiment, opened, development.sealed_fingerprint, dataset.sealed_sketch)
+    again = session.arguments.fresh
+    openings = count_opening(run_dir, look, again) if judged.opens_seal else known_openings(run_dir, look)
+    session.steady(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
+    references = _references(development, dataset, experiment)
+    predictions = _predicted(model, dataset, references)
+    looks = openings.number if judged.opens_seal else 1
+    scores = score(development, dataset, predictions, model.content["selection"], experiment, looks)
+    table = _prediction_table(dataset, predictions.model, scores.position)
+    write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
+    fields, making = scores.fields, known_making(run_dir, opened["model_sha256"])
+    if fields["returns"] is not None and experiment.data.source != "table":
+        fields["returns"]["fill"] = "close_to_close" if FILLED_AT_CLOSE in judged.notes else experiment.data.fill
+    warnings = [*fill_caveat(fields, experiment.data.fill), *openings_caveat(fields, openings.words)]
+    warnings += [*making.get("warnings", ()), *judged.warnings, *fields["warnings"], *openings.warnings]
+    latency = measure_latency(model, dataset)
+    body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
+    body |= fields | {
+        "warnings": warnings,
+        "notes": list(judged.notes),
+        "reference_tuning": {name: asdict(reference.record) for name, reference in references.items()},
+        "reference_rows": {"fitted": len(_in_memory(development, development.rows)), "of": len(development.rows)},
+        "epochs_spent_total": sum(model.content["epochs_spent"].values()),
+        "epochs_spent": model.content["epochs_spent"],
+        "test_openings": openings.number,
+        "openings_by_other_runs": list(openings.by_others),
+        "opened_in_words": openings.words,
+        "latency": latency,
+        **_ensemble_fields(model, dataset, latency),
+        "opened": opened,
+    }
+    _write_pages(session, model, scores, body, making)
+    # The results come last: once they are there, the evaluation is finished.
+    body["files"] = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
+    write_json(run_dir.evaluation_results, body)
+    if judged.opens_seal:
+        record_result(run_dir, look, openings.id, {name: fields[name] for name in _RECORDED})
+    return body
+
+
+def _predicted(model: FinalModel, dataset: Dataset, references: dict[str, ReferenceModel]) -> Predictions:
+    """Probabilities of the model and of the reference models; those of all rows that can be traded, labelled or not."""
+    rows = dataset.rows if dataset.predictable is None else dataset.predictable
+    traded = TradedRows(rows, model.predict_probabilities(dataset, rows))
+    return Predictions(
+        model=traded.probabilities[traded.judged(dataset)],
+        traded=traded,
+        by_seed=model.predict_by_seed(dataset, dataset.rows),
+        references={name: reference.probabilities for name, reference in references.items()},
+    )
+
+
+def _write_pages(
+    session: Session, model: FinalModel, scores: Scores, body: dict[str, Any], making: dict[str, Any]
+) -> None:
+    """Write the report, its figures for TensorBoard and the model card."""
+    run_dir = session.run_dir
+    report = EvaluationReport(
+        evaluation=body,
+        dates=scores.dates,
+        curves=scores.curves,
+        reliability=scores.reliability,
+        confusion=scores.confusion,
+        class_names=model.classes,
+        warnings=body["warnings"],
+        model=model.description,
+        making=making,
+    )
+    figures = write_evaluation_report(run_dir.evaluation / "report.html", report)
+    if not can_draw():
+        session.say(NO_PICTURES)
+    elif run_dir.tensorboard.exists():
+        write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(figures))
+    write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
+
+
+def _ensemble_fields(model: FinalModel, dataset: Dataset, latency: dict[str, Any]) -> dict[str, Any]:
+    """What the selection of an ensemble has told, and what each member costs; empty for a single configuration."""
+    if (told := model.content["selection"].get("ensemble")) is None:
+        return {}
+    members = [
+        {"trial_number": kept["trial_number"], "family": member.hyperparameters.family, "weight": member.weight}
+        | {"epochs_spent": kept["epochs_spent"], "n_parameters": member.n_parameters, "one_row_p50_s": seconds}
+        for kept, member, seconds in zip(
+            model.content["members"], model.members, measure_members(model, dataset), strict=True
+        )
+    ]
+    return {"ensemble": told | {"members": members, "one_row_p50_s": latency["one_row"]["p50_s"]}}
+
+
+def _load(
+    experiment: Experiment, model: FinalModel, other: Path | None, written: DataConfig, bound: MemoryBound
+) -> Judged:
+    """The sealed rows, or those rows of another file, in the notation `written`, that the model was not trained on."""
+    window = longest_window(experiment.search_space)
+    development = load_development(experiment.data, window, experiment.seed, bound)
+    check_data(development, model.content, Command.FINAL)
+    if other is None:
+        sealed = load_sealed(experiment.data, window, development, experiment.seed, bound)
+        return Judged(development, sealed, True, development.notes, _new_notes(sealed, development))
+    dataset, n_trained, n_sealed = load_other(
+        experiment.data, window, other, development, experiment.seed, bound, written
+    )
+    warnings = _new_notes(dataset, development)
+    if n_trained:
+        warnings += (f"{n_trained} rows of {other.name} are development rows and were left out",)
+    if n_sealed:
+        warnings += (f"{n_sealed} rows of {other.name} are sealed rows: this opens the test set",)
+    return Judged(development, dataset, n_sealed > 0, development.notes, warnings)
+
+
+def _new_notes(dataset: Dataset, development: Dataset) -> tuple[str, ...]:
+    """Notes about the judged rows alone."""
+    return tuple(note for note in dataset.notes if note not in development.notes)
+
+
+def _references(development: Dataset, dataset: Dataset, experiment: Experiment) -> dict[str, ReferenceModel]:
+    """Logistic regression and boosted trees, tuned on the folds of phase 2 and fitted on the development rows."""
+    preprocessor = Preprocessor.fit(development.x, development.categorical, development.rows)
+    rows = _in_memory(development, development.rows)
+    return reference_models(
+        _reference_folds(development, experiment),
+        preprocessor.transform(development.x[rows]),
+        development.y[rows],
+        preprocessor.transform(dataset.x[dataset.rows]),
+        key(experiment.seed, "references") % 2**32,
+        development.n_classes,
+    )
+
+
+def _in_memory(development: Dataset, rows: np.ndarray) -> np.ndarray:
+    """The rows themselves, or evenly spaced ones of a table that memory has no room for."""
+    most = len(rows) if development.mapped is None else min(len(rows), _MOST_REFERENCE_ROWS)
+    return rows[np.arange(most) * len(rows) // most]
+
+
+def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[Fold]:
+    """The folds of phase 2, evenly chosen ones where there are many, each preprocessed by its own training rows."""
+    config = experiment.extended
+    splits = development.folds(config.cv, config.cross_validation_folds, experiment.seed)
+    for train, test in splits[:: math.ceil(len(splits) / MAX_REFERENCE_FOLDS)]:
+        preprocessor = Preprocessor.fit(development.x, development.categorical, train)
+        train, test = (_in_memory(development, rows) for rows in (train, test))
+        inputs = preprocessor.transform(development.x[train]), preprocessor.transform(development.x[test])
+        yield Fold(inputs[0], development.y[train], inputs[1], development.y[test])
+
+
+def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.ndarray | None) -> pd.DataFrame:
+    """One line per row; text cells that a spreadsheet would take for a formula are quoted."""
+    rows = dataset.rows
+    columns: dict[str, Any] = {}
+    if dataset.dates is not None:
+        columns["date"] = dataset.dates[dataset.date[rows]]
+    columns["ticker"] = inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
+    columns["label"] = class_cells(dataset.classes, dataset.y[rows])
+    columns["predicted"] = class_cells(dataset.classes, probabilities.argmax(axis=1))
+    columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(dataset.classes)}
+    if position is not None:
+        columns |= {"position": position, "forward_return": dataset.forward_return[rows]}
+    return pd.DataFrame(columns)

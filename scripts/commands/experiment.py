@@ -1,0 +1,119 @@
+"""The experiment of each phase: from YAML, flags and earlier runs for the first, as recorded for the later ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scripts.commands.next_experiment import carried_on
+from scripts.commands.session import Session
+from scripts.config.experiment import DataConfig, Experiment, differing_keys, recorded_data
+from scripts.config.search_space import Hyperparameters
+from scripts.config.unused_keys import inert_keys
+from scripts.config.yaml_files import given_values, load_experiment
+from scripts.errors import InputError, nearest
+from scripts.storage.run_dir import Command, RunDir
+from scripts.training.models.registry import check_families
+
+# Sections that every phase depends on; a later phase must leave them as they were.
+_SHARED = ("seed", "data", "search_space")
+# Keys of `data` that describe a file and not the model: new data may be written otherwise.
+_OF_FILE = ("delimiter", "decimal", "date_format")
+# Sections that decide the results of a phase; a later phase takes over those of the phases before it.
+SECTIONS = {
+    Command.TUNING: (*_SHARED, "tuning"),
+    Command.EXTENDED: (*_SHARED, "tuning", "extended"),
+    Command.FINAL: (*_SHARED, "tuning", "extended", "final"),
+}
+_OWN = {Command.TUNING: ("extended",), Command.EXTENDED: ("final",)}  # sections that are free after a phase
+
+
+def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experiment:
+    """Experiment of phase 1, from YAML and assignments on top of what it was begun with, or of --next.
+
+    Parameters
+    ----------
+    begun : dict, optional
+        The plan of this run's phase 1; a YAML file takes the place of its experiment.
+
+    Raises
+    ------
+    InputError
+        Also for a model family or a hyperparameter that nobody knows.
+    """
+    earlier = session.arguments.next
+    path, base = _yaml_file(session), None
+    if earlier is not None:
+        base = carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
+    elif begun is not None and path is None:
+        base = {**begun["experiment"], "data": recorded_data(begun["experiment"]["data"])}
+    experiment = load_experiment(path, session.assignments, base=base)
+    for key, reason in inert_keys(experiment, given_values(path, session.assignments)[0]):
+        session.say(f"note: {key} has no effect: {reason}")
+    check_families(experiment.search_space, experiment.models)
+    known = list(Hyperparameters.model_fields)
+    if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
+        raise InputError("unknown hyperparameter", f"search_space.{unknown[0]}", nearest(unknown[0], known))
+    return experiment
+
+
+def load_later(
+    session: Session, recorded: dict[str, Any], earlier: Command, begun: dict[str, Any] | None = None
+) -> Experiment:
+    """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
+
+    Parameters
+    ----------
+    recorded : dict
+        The experiment of the earlier phase.
+    begun : dict, optional
+        The plan of this phase, whose own section holds the flags that it was begun with.
+
+    Raises
+    ------
+    InputError
+        Names each key that the earlier phase had otherwise.
+    """
+    path, recorded = _yaml_file(session), {**recorded, "data": recorded_data(recorded["data"])}
+    own = {} if begun is None else {name: begun["experiment"][name] for name in _OWN.get(earlier, ())}
+    experiment = load_experiment(path, session.assignments, base=None if path else recorded | own)
+    now = experiment.recorded()
+    if _reads_new_file(session):
+        now["data"] |= {name: recorded["data"][name] for name in _OF_FILE}
+    if differ := differing_keys(comparable(recorded, _SHARED), comparable(now, _SHARED)):
+        raise InputError(
+            f"{', '.join(differ[:5])} changed since {earlier}",
+            str(path or "command line"),
+            f"take the change back, or run {earlier} again with --fresh or in another --run-dir",
+        )
+    done = {name: recorded[name] for name in SECTIONS[earlier]} | {"data": now["data"]}
+    free = {"models": experiment.models, "execution": experiment.execution}
+    if session.search_time is not None:  # phase 1 has turned it into epochs
+        free["epoch_budget"] = recorded["epoch_budget"]
+    return Experiment.model_validate(now | done | free)
+
+
+def new_file_config(session: Session, recorded: dict[str, Any]) -> DataConfig:
+    """Data config of a model, for the file of --predict or --data, whose notation this call may say by --set."""
+    path = _yaml_file(session)
+    now = load_experiment(path, session.assignments, base=None if path else recorded).data
+    return DataConfig.model_validate(recorded_data(recorded["data"]) | {name: getattr(now, name) for name in _OF_FILE})
+
+
+def _reads_new_file(session: Session) -> bool:
+    given = (getattr(session.arguments, name, None) for name in ("predict", "data"))
+    return any(path is not None for path in given)
+
+
+def comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
+    """Sections without the path of the data, which may move: fingerprints tell whether its content is the same."""
+    data = {**recorded_data(recorded["data"]), "path": None}
+    return {name: data if name == "data" else recorded[name] for name in sections}
+
+
+def _yaml_file(session: Session) -> Path | None:
+    """The YAML file among --config, if any."""
+    files = [path for path in session.arguments.config if path.suffix != ".json"]
+    if len(files) > 1:
+        raise InputError("names two YAML files", "--config", "give one")
+    return files[0] if files else None

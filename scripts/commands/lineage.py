@@ -1,0 +1,94 @@
+"""Check that the final model of a run directory is the one that its phases now lead to."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from scripts.commands.experiment import SECTIONS, comparable
+from scripts.commands.session import Session
+from scripts.config.experiment import differing_keys
+from scripts.errors import HyperError, InputError
+from scripts.storage.artifacts import read_json
+from scripts.storage.durable_files import file_sha256
+from scripts.storage.run_dir import Command, RunDir
+
+
+def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list[str]:
+    """Refuse a model that is older than the phases of its run directory; warnings about what cannot be checked.
+
+    Parameters
+    ----------
+    session : Session
+    path : Path
+        Of the model. Only the run directory's own final_model.pkl must be of its phases.
+    content : dict
+        Of the model.
+
+    Raises
+    ------
+    InputError
+        A phase was run again with other settings or results since the model was trained.
+    """
+    run_dir = session.run_dir
+    if path.resolve() != run_dir.final_model:
+        return [f"{path.name} is not the final model of this run directory"] if run_dir.final_model.exists() else []
+    try:
+        found = _newer_phase(run_dir, content)
+    except HyperError as error:  # a damaged artifact says nothing about the model
+        return [f"whether the model is of this run could not be checked: {error}"]
+    if found is None:
+        return []
+    what, again = found
+    old = [Command.EVALUATION, "--run-dir", f"{session.arguments.run_dir}_old", "--model", str(path)]
+    raise InputError(
+        f"is older than this run directory's results: {what}",
+        str(path),
+        f"make the model again, starting with {session.next_command(*again)}; "
+        f"or judge the old one in a directory of its own: {shlex.join(old)}",
+    )
+
+
+def _newer_phase(run_dir: RunDir, content: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+    """What the model does not come from, and the command to start with; None if it comes from all that is there."""
+    best = read_json(run_dir.best_config, Command.EXTENDED) if run_dir.best_config.exists() else None
+    source = content if best is None else best
+    if differ := _differences(run_dir.tuning / "plan.json", Command.TUNING, source):
+        return f"phase 1 was started with other settings ({differ})", (Command.EXTENDED, "--fresh")
+    if best is not None and _searched_again(run_dir, best):
+        return "phase 1 was run again since best_config.json was chosen", (Command.EXTENDED, "--fresh")
+    if differ := _differences(run_dir.extended / "plan.json", Command.EXTENDED, source):
+        again = (Command.EXTENDED,) if best is None else (Command.EXTENDED, "--fresh")
+        return f"phase 2 was started with other settings ({differ})", again
+    if best is not None and _chosen_otherwise(run_dir, best, content):
+        return "it was trained from another best_config.json", (Command.FINAL, "--fresh")
+    return None
+
+
+def _differences(plan: Path, phase: Command, source: dict[str, Any]) -> str:
+    """Keys in which a phase's plan differs from the experiment of a later artifact; empty without a plan."""
+    if not plan.exists():
+        return ""
+    sections = SECTIONS[phase]
+    begun, later = (comparable(body["experiment"], sections) for body in (read_json(plan, phase), source))
+    return ", ".join(differing_keys(begun, later)[:3])
+
+
+def _searched_again(run_dir: RunDir, best: dict[str, Any]) -> bool:
+    """Whether trials.json is another than the one that phase 2 read, and the chosen trial is not in it."""
+    if not run_dir.trials.exists() or best["inputs"].get(run_dir.trials.name) == file_sha256(run_dir.trials):
+        return False
+    number, chosen = best["selection"]["trial_number"], best["hyperparameters"]
+    trials = read_json(run_dir.trials, Command.TUNING)["trials"]
+    return not any(t["number"] == number and t["hyperparameters"] == chosen for t in trials)
+
+
+def _chosen_otherwise(run_dir: RunDir, best: dict[str, Any], content: dict[str, Any]) -> bool:
+    """Whether the model was trained from another best_config.json, which is not only written again."""
+    recorded = content["inputs"].get(run_dir.best_config.name)
+    if recorded is None or recorded == file_sha256(run_dir.best_config):
+        return False  # None: trained from a file of another name
+    sections = SECTIONS[Command.EXTENDED]
+    same = comparable(best["experiment"], sections) == comparable(content["experiment"], sections)
+    return not (same and best["selection"] == content["selection"])

@@ -1,0 +1,92 @@
+"""A run that carries on from an earlier one: its experiment, the search space it suggests, its looks at the seal.
+
+The sealed rows of both are mostly the same. A second look at them is a second chance, whatever directory it is taken
+in, so that the openings of earlier runs enter this one's ledger and count as its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.config.experiment import Experiment, recorded_data
+from scripts.config.yaml_files import load_experiment
+from scripts.data.dataset import Dataset
+from scripts.errors import MissingInputError
+from scripts.evaluation.seal_openings import inherit, n_inherited, not_in, openings_of
+from scripts.storage.artifacts import read_json
+from scripts.storage.begun_plan import begun_plan
+from scripts.storage.run_dir import Command, RunDir
+
+_SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
+
+
+def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
+    """Plain values of the experiment that carries on from `earlier`.
+
+    Those that this run's own plan holds, if it was begun before: it goes on when the earlier run is gone or changed.
+
+    Raises
+    ------
+    MissingInputError
+        The earlier run was not analysed, so that it suggests no search space.
+    """
+    if (plan := begun_plan(own, fresh)) is not None:
+        begun: dict[str, Any] = plan["experiment"]
+        return begun
+    recorded = read_json(earlier.tuning / "plan.json", Command.TUNING)["experiment"]
+    if not earlier.suggestion.exists():
+        raise MissingInputError(
+            "is missing", str(earlier.suggestion), f"make it with {Command.ANALYSIS} --run-dir {earlier.path}"
+        )
+    base = {**recorded, "data": recorded_data(recorded["data"])}
+    return load_experiment(earlier.suggestion, [], base=base).recorded()
+
+
+def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experiment, development: Dataset) -> str:
+    """Put openings of the sealed rows by earlier runs into this run's ledger, each once; what to say of them.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        Of this run.
+    earlier : sequence of str
+        Directories of the runs that it starts from, relative to its own. One that is gone has nothing to add.
+    experiment : Experiment
+    development : Dataset
+        This run's development rows.
+    """
+    for name in earlier:
+        run = RunDir(run_dir.path / name)
+        if (new := not_in(run_dir, openings_of(run))) and _may_share_sealed_rows(run, experiment, development):
+            inherit(run_dir, new, name)
+    count = n_inherited(run_dir)
+    if count == 0:
+        return ""
+    return (
+        f"the sealed rows, or some of them, were opened {count} time(s) by earlier runs; a further look at them is "
+        f"counted on, and the evaluation corrects for all: only newer data bring a fresh test"
+    )
+
+
+def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development: Dataset) -> bool:
+    """Whether rows that the earlier run opened may be among those that this run seals; if in doubt, they may."""
+    plan = read_json(earlier.tuning / "plan.json", Command.TUNING)
+    if plan["sealed_fingerprint"] == development.sealed_fingerprint:
+        return True
+    data = experiment.recorded()["data"]
+    if any(plan["experiment"]["data"][name] != data[name] for name in _SAME_FILE):
+        return False
+    last = _last_date_judged(earlier.evaluation_results)
+    if last is None or development.dates is None:
+        return True
+    # All that the earlier run has seen may be development rows by now.
+    return last > str(development.dates[development.date[development.rows].max()])[:10]
+
+
+def _last_date_judged(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    last = read_json(path, Command.EVALUATION).get("last_date")
+    return None if last is None else str(last)[:10]

@@ -1,0 +1,175 @@
+"""One call of a command: its arguments, its run directory, its answer, and what it says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scripts.commands.answers import started_by
+from scripts.config.selection_order import PREFERENCES
+from scripts.errors import InputError
+from scripts.storage.printable import printable
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from scripts.storage.remote.sync import Mirror
+    from scripts.storage.run_dir import RunDir
+
+
+_WORKERS_PER_GPU = 2  # while one prepares an epoch or packs a state, the other's kernels run
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of a command.
+
+    Attributes
+    ----------
+    arguments : argparse.Namespace
+    run_dir : RunDir
+    deadline : float or None
+        Moment of `time.monotonic` at which the time budget ends.
+    started : float
+        Moment of `time.monotonic` at which the command started.
+    answer : dict
+        What the command did, as plain values: the object that --json prints.
+    storage : URL or None
+        Server of new studies; a file if None.
+    mirror : Mirror or None
+        Publishes the run directory on object storage, where it lies there.
+    """
+
+    arguments: argparse.Namespace
+    run_dir: RunDir
+    deadline: float | None
+    started: float
+    answer: dict[str, Any] = field(default_factory=dict)
+    storage: URL | None = field(default=None, repr=False)
+    mirror: Mirror | None = None
+
+    @property
+    def took(self) -> str:
+        """Time since the command started, for people."""
+        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+    def say(self, text: str = "") -> None:
+        """Print a line for people, unless -q was given; a closed terminal is no reason to stop."""
+        if not self.arguments.quiet:
+            try:
+                print(printable(text), flush=True)
+            except OSError:
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+
+    def keep(self, **figures: Any) -> None:
+        """Add plain values to the answer that --json prints."""
+        self.answer.update(figures)
+
+    def conclude(self, next_command: str, artifacts: Sequence[Path], **figures: Any) -> None:
+        """Say the next command to type, and keep it for --json with the files that hold the results and main figures.
+
+        Parameters
+        ----------
+        next_command : str
+            As `next_command` makes it.
+        artifacts : sequence of Path
+            Files that are there now, whether this call wrote them or an earlier one.
+        **figures
+            Plain values.
+        """
+        self.keep(artifacts=[self._place(path) for path in artifacts], **figures, next=next_command)
+        self.say(f"next: {next_command}")
+
+    def steady(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
+        """Nothing is being written now: publish a run directory on object storage, if due; as `Mirror.steady`."""
+        if self.mirror is not None:
+            self.mirror.steady(at_once, without)
+
+    def _place(self, path: Path) -> str:
+        """Where others find a file."""
+        if self.mirror is None or not path.is_relative_to(self.run_dir.path):
+            return str(path)
+        return f"{self.arguments.run_dir.rstrip('/')}/{path.relative_to(self.run_dir.path).as_posix()}"
+
+    def next_command(self, script: str, *flags: str, models: Mapping[str, str] | None = None) -> str:
+        """Command line of another command on the same run directory, as this shell would take it.
+
+        Parameters
+        ----------
+        script : str
+        *flags : str
+            Further flags.
+        models : mapping of str to str, optional
+            The user's own model families: no artifact names them, so each command must be told.
+        """
+        given = self.arguments.run_dir
+        where = [] if given == Path(".") else ["--run-dir", _no_flag(given)]
+        families = [part for name, factory in (models or {}).items() for part in ("--set", f"models.{name}={factory}")]
+        return shlex.join([*started_by(script), *where, *families, *flags])
+
+    def same_command(self, without: str) -> str:
+        """The command line itself without one of its flags."""
+        return shlex.join([*started_by(self.answer["command"]), *(part for part in sys.argv[1:] if part != without)])
+
+    def next_run(self, run: str | None = None) -> str:
+        """Command line of a whole run that carries on from this one, or from `run`."""
+        return shlex.join([*started_by("run_pipeline.sh"), "--next", _no_flag(run or self.arguments.run_dir)])
+
+    @property
+    def assignments(self) -> list[str]:
+        """All `key=value` pairs, those of flags that stand for a key last."""
+        keys = {"seed": "seed", "top_n": "extended.top_n", "epochs": self.arguments.epochs_key}
+        keys |= {"epoch_budget": "epoch_budget", "ensemble": "final.ensemble"}
+        given = [(key, getattr(self.arguments, flag, None)) for flag, key in keys.items()]
+        given = [(key, value) for key, value in given if not isinstance(value, float)]  # a time: see search_time
+        if (preference := getattr(self.arguments, "select", None)) is not None:
+            given.append(("extended.selection_order", f"[{', '.join(PREFERENCES[preference])}]"))
+        by_flag = {key: value for key, value in given if value is not None}
+        for assignment in self.arguments.set:
+            if (key := assignment.partition("=")[0]) in by_flag:
+                raise InputError("is given by a flag, too", f"--set {key}", "give it once")
+        return [*self.arguments.set, *(f"{key}={value}" for key, value in by_flag.items())]
+
+    @property
+    def search_time(self) -> float | None:
+        """Seconds that phases 1 and 2 may take together, where --epoch-budget gives a time."""
+        given = self.arguments.epoch_budget
+        return given if isinstance(given, float) else None
+
+    @property
+    def workers(self) -> int:
+        """Number of worker processes asked for: one a core, on GPUs a few for each, if nothing was."""
+        if self.arguments.workers != "auto":
+            return int(self.arguments.workers)
+        if (device := str(self.arguments.device)).startswith("cuda"):
+            import torch
+
+            return _WORKERS_PER_GPU * (1 if ":" in device else max(1, torch.cuda.device_count()))
+        return len(os.sched_getaffinity(0))
+
+    @property
+    def device(self) -> str:
+        """Device that trains: a GPU if there is one and nothing else was asked for."""
+        import torch
+
+        asked = str(self.arguments.device)
+        if asked == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if asked.startswith("cuda"):
+            count = torch.cuda.device_count()
+            if int(asked.partition(":")[2] or 0) >= count:
+                raise InputError(f"{asked} is not there, {count} GPUs found", "--device", "use --device cpu or auto")
+        return asked
+
+
+def _no_flag(path: Path | str) -> str:
+    """A path as an argument that begins with no dash, which a parser would take for a flag."""
+    return f"./{path}" if str(path).startswith("-") else str(path)

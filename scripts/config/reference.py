@@ -1,0 +1,142 @@
+"""JSON schema of the config for editors and shells, and its reference for people.
+
+`docs/generate.py` writes both; a test fails where a file differs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Hyperparameters, Range
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA, REFERENCE = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
+Schema = Mapping[str, Any]
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_LENGTHS = {"minLength": "at least", "maxLength": "at most", "minItems": "at least", "maxItems": "at most"}
+_INTRODUCTION = """# Every key of the configuration
+
+Generated from the typed config by `docs/generate.py`. Set a key in YAML (`--config FILE`) or on the command line
+(`--set data.horizon=5`). A key that is not set has its default. With the first line
+`# yaml-language-server: $schema=schema.json`, editors complete keys and values and mark mistakes.
+"""
+_SPACE = """
+## search_space
+
+One entry per hyperparameter: a range, choices, or a fixed value. What is not named keeps its default entry; types and
+bounds below are those of the values, whether fixed or inside a range.
+
+```yaml
+search_space:
+  learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}
+  depth: {type: int, low: 1, high: 4}
+  family: {type: categorical, choices: [mlp, gru]}
+  window: {type: int, low: 2, high: 20, when: {family: [gru]}}
+  width: 64
+```
+
+"""
+_FORMS = """
+An entry of type `float` or `int` has `low`, `high` and `log` (on a logarithmic scale, default false); one of type
+`categorical` has `choices`. With `when`, a mapping of categoricals to lists of values, it exists only for
+configurations that have one of these values each. Own model families may take further names.
+"""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key as the reference shows it; texts, `default` as in YAML, `values` where there are only a few."""
+
+    name: str
+    type: str
+    default: str
+    bounds: str
+    description: str
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a config file."""
+    made = Experiment.model_json_schema()
+    definitions, space = made["$defs"], made["properties"]["search_space"]
+    ranges = [kind.__name__ for kind in Range.__subclasses__()]
+    for name in ranges:
+        definitions[name]["required"] = ["type", *definitions[name]["required"]]
+    forms = [{"$ref": f"#/$defs/{name}"} for name in ranges]
+    # The fixed value of a known hyperparameter has its bounds; others may have any name and value.
+    space["properties"] = {
+        name: {"description": fixed["description"], "anyOf": [*forms, *_changes_of(name, definitions), fixed]}
+        for name, fixed in Hyperparameters.model_json_schema()["properties"].items()
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made
+
+
+def sections(made: Schema) -> Iterator[tuple[str, str, list[Key]]]:
+    """Dotted name, description and keys of each mapping of the config; the experiment itself has no name."""
+    definitions = made["$defs"]
+    waiting = [("", made)]
+    while waiting:
+        prefix, model = waiting.pop(0)
+        keys = []
+        for name, part in model["properties"].items():
+            dotted = f"{prefix}.{name}" if prefix else name
+            if "$ref" in part:
+                waiting.append((dotted, definitions[part["$ref"].rpartition("/")[2]]))
+            elif name != "search_space":
+                keys.append(_key(dotted, part))
+        yield prefix, model["description"], keys
+
+
+def reference() -> str:
+    """Every key with type, default, bounds and description, as Markdown."""
+    made, text = schema(), [_INTRODUCTION]
+    for name, description, keys in sections(made):
+        text.append(f"\n## {name or 'experiment'}\n\n{description.splitlines()[0]}\n\n{_table(keys)}")
+    space = Hyperparameters.model_json_schema()["properties"]
+    text += [_SPACE, _table([_key(name, part) for name, part in space.items()]), _FORMS]
+    return "".join(text)
+
+
+def _changes_of(name: str, definitions: Schema) -> list[Schema]:
+    """Form of an entry without a `type`, which changes parts of the default entry, if there is one."""
+    default = Experiment().search_space.get(name)
+    if not isinstance(default, Range):
+        return []
+    parts = {part: of for part, of in definitions[type(default).__name__]["properties"].items() if part != "type"}
+    return [{"type": "object", "additionalProperties": False, "properties": parts}]
+
+
+def _key(name: str, part: Schema) -> Key:
+    options = [option for option in part.get("anyOf", [part]) if option.get("type") != "null"]
+    bounds = [
+        *(f"{sign} {option[word]}" for option in options for word, sign in _BOUNDS.items() if word in option),
+        *(f"{sign} {option[word]} long" for option in options for word, sign in _LENGTHS.items() if word in option),
+    ]
+    default = json.dumps(part["default"], ensure_ascii=False) if "default" in part else "{}"
+    return Key(name, _type(part), default.strip('"') or '""', ", ".join(bounds), part["description"])
+
+
+def _type(part: Schema) -> str:
+    """Type in words: the values where there are only a few."""
+    if "anyOf" in part:
+        return " or ".join(dict.fromkeys(_type(option) for option in part["anyOf"]))
+    if "enum" in part:
+        return ", ".join(f"`{value}`" for value in part["enum"])
+    if part["type"] == "array":
+        return f"list of {_type(part['items'])}"
+    if part["type"] == "object":
+        return f"mapping to {_type(part['additionalProperties'])}"
+    words = {"integer": "whole number", "string": "text", "boolean": "true or false", "null": "null"}
+    return words.get(part["type"], str(part["type"]))
+
+
+def _table(keys: list[Key]) -> str:
+    lines = ["| key | type | default | bounds | what it is |", "|---|---|---|---|---|"]
+    for key in keys:
+        cells = (f"`{key.name}`", key.type, f"`{key.default}`", key.bounds or "-", key.description)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"

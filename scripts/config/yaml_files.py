@@ -1,0 +1,253 @@
+"""Reading an experiment from YAML and `key=value` flags, and saying plainly what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from scripts.config.experiment import NOT_RECORDED, Experiment, nearest_choice, resolve_path
+from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange
+from scripts.config.unused_keys import inert_keys
+from scripts.errors import InputError, nearest
+
+MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
+MAX_YAML_DEPTH = 50
+_TEXT_MARKS = "%@`"  # begin no YAML, so that such a text can mean nothing else
+Location = tuple[str | int, ...]
+
+
+def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[str, Any] | None = None) -> Experiment:
+    """Experiment from a YAML file and assignments on the command line.
+
+    Parameters
+    ----------
+    path : Path or None
+        YAML 1.2 file; a relative `data.path` in it counts from its folder.
+    assignments : sequence of str
+        `dotted.key=value`; values are YAML; a relative `data.path` counts from the current directory.
+    base : dict or None
+        Plain values that apply where file and assignments are silent: an earlier phase's config, else the defaults.
+        They come from an artifact, so that own models and execution in them count for nothing.
+
+    Raises
+    ------
+    InputError
+        Names file, line and key, with the nearest valid name for a mistyped one.
+    """
+    values: dict[str, Any] = dict(base or {"search_space": Experiment().recorded()["search_space"]})
+    for of_this_call_alone in NOT_RECORDED:  # an artifact never names code to import
+        values.pop(of_this_call_alone, None)
+    given, places = given_values(path, assignments)
+    values = _merge(values, given)
+    source = str(path or "command line")
+    try:
+        experiment = Experiment.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, values, source, places) from error
+    for key, reason in inert_keys(experiment, given):
+        if key.startswith("data.") and not key.startswith("data.synthetic."):  # is meant to decide the result
+            place = _place(tuple(key.split(".")), places) or source
+            raise InputError(f"has no effect: {reason}", f"{place}, {key}", f"remove {key}")
+    return experiment
+
+
+def given_values(path: Path | None, assignments: Sequence[str]) -> tuple[dict[str, Any], dict[Location, str]]:
+    """Return what a YAML file and assignments say, and where each key is; arguments as `load_experiment`."""
+    given: dict[str, Any] = {}
+    places: dict[Location, str] = {}
+    if path is not None:
+        given, lines = read_yaml(path)
+        places = {at: f"{path} line {line}" for at, line in lines.items()}
+        _resolve_data_path(given, path.resolve().parent)
+    for assignment in assignments:
+        assigned = parse_assignment(assignment)
+        _resolve_data_path(assigned, Path.cwd())
+        given = _merge(given, assigned)
+        places = {at: place for at, place in places.items() if not _is_within(at, assigned)}
+        places[tuple(assignment.partition("=")[0].split("."))] = "command line"
+    return given, places
+
+
+def _place(location: Location, places: dict[Location, str]) -> str | None:
+    """Return where the innermost part of a location was given."""
+    return next((places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places), None)
+
+
+def _is_within(location: Location, assigned: Any) -> bool:
+    """Whether an assignment has replaced what stood at `location` of the file."""
+    for part in location:
+        if not isinstance(assigned, dict):
+            return True
+        if part not in assigned:
+            return False
+        assigned = assigned[part]
+    return not isinstance(assigned, dict)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    """Plain mapping from a YAML 1.2 file, and the line of each key.
+
+    Raises
+    ------
+    InputError
+        The file is missing, too large, too deep, uses aliases or has a key twice.
+    """
+    if not path.is_file():
+        raise InputError("there is no such file", str(path), "check --config")
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise InputError(f"is larger than {MAX_YAML_BYTES} bytes", str(path), "a config is a small file")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"is not UTF-8 at byte {error.start}", str(path), "save it as UTF-8") from error
+    return _parse(text, str(path))
+
+
+def parse_assignment(assignment: str) -> dict[str, Any]:
+    """`a.b.c=value` as a nested mapping; the value is read as YAML."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(
+            f"{assignment!r} is no assignment", "--set", "write --set key=value, for example tuning.sampler=gp"
+        )
+    value = _assigned(text, f"--set {key}")
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _assigned(text: str, where: str) -> Any:
+    """Return a value as YAML has it, or the text as it is where it is no YAML, such as %d/%m/%Y, or one mark."""
+    if len(text) == 1 and not text.isalnum() and text != "~":
+        return text
+    try:
+        return _parse(f"value: {text}", where)[0]["value"]
+    except InputError:
+        if not text or text[0] not in _TEXT_MARKS or "\n" in text:
+            raise
+        return text
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Plain values as YAML 1.2."""
+    buffer = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 120
+    yaml.dump(values, buffer)
+    return buffer.getvalue()
+
+
+def _parse(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        _check_limits(yaml, text, where)
+        values = yaml.load(text)
+        root = yaml.compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" line {mark.line + 1}" if mark else ""
+        raise InputError(str(error.problem or error.context), where + line, "correct the YAML") from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise InputError(str(error).splitlines()[0], where, "correct the YAML") from error
+    if values is None:
+        return {}, {}
+    if not isinstance(values, dict):
+        raise InputError("holds no mapping of keys to values", where, "write key: value")
+    lines: dict[Location, int] = {}
+    _collect_lines(root, (), lines)
+    return values, lines
+
+
+def _check_limits(yaml: YAML, text: str, where: str) -> None:
+    depth = 0
+    for event in yaml.parse(text):
+        if isinstance(event, AliasEvent):
+            raise InputError(
+                "uses an alias (*name)", f"{where} line {event.start_mark.line + 1}", "write the value out"
+            )
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            raise InputError(f"is nested deeper than {MAX_YAML_DEPTH} levels", where, "a config is flat")
+
+
+def _collect_lines(node: Node | None, location: Location, lines: dict[Location, int]) -> None:
+    if isinstance(node, MappingNode):
+        for name, child in node.value:
+            lines[(*location, name.value)] = name.start_mark.line + 1
+            _collect_lines(child, (*location, name.value), lines)
+    elif isinstance(node, SequenceNode):
+        for position, child in enumerate(node.value):
+            lines[(*location, position)] = child.start_mark.line + 1
+            _collect_lines(child, (*location, position), lines)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`; a search-space entry is replaced whole, since half a range has no meaning."""
+    merged = dict(base)
+    for name, value in over.items():
+        old = merged.get(name)
+        keep_parts = isinstance(old, dict) and isinstance(value, dict) and "type" not in value
+        merged[name] = _merge(old, value) if keep_parts and isinstance(old, dict) else value
+    return merged
+
+
+def _resolve_data_path(values: dict[str, Any], base: Path) -> None:
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and not data["path"].startswith("sklearn:"):
+        data["path"] = resolve_path(data["path"], base)
+        try:
+            data["path"].encode("utf-8")
+        except UnicodeEncodeError:  # artifacts record it
+            raise InputError("is no UTF-8 path", ascii(data["path"]), "rename the file or its folder") from None
+
+
+def _explain(error: ValidationError, values: dict[str, Any], source: str, places: dict[Location, str]) -> InputError:
+    """The first problem in full, the number of further ones."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    location = tuple(part for part in first["loc"] if _is_in(part, first["loc"], values))
+    where = f"{_place(location, places) or source}, {'.'.join(map(str, location)) or 'config'}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return InputError("unknown key" + more, where, nearest(str(location[-1]), _siblings(location[:-1])))
+    what = first["msg"].removeprefix("Value error, ").splitlines()
+    detail = what[0] if len(what) == 1 else f"{what[0]}: {' '.join(what[1:3])}"
+    given = first.get("input")
+    shown = f", not {given!r:.80}" if isinstance(given, str | int | float | bool | None) else ""
+    return InputError(f"{detail}{shown}{more}", where, nearest_choice(first) or _remedy(first))
+
+
+def _remedy(problem: Any) -> str:
+    if problem["type"] in ("tuple_type", "list_type") and isinstance(problem.get("input"), str | int | float):
+        return f"write a list: [{', '.join(part.strip() for part in str(problem['input']).split(','))}]"
+    return "correct the value"
+
+
+def _is_in(part: str | int, location: Location, values: Any) -> bool:
+    """Whether `part` is a key of the user's values; pydantic also lists the tag of a union's branch."""
+    return part not in {"float", "int", "categorical", "fixed"} or location.count(part) > 1
+
+
+def _siblings(location: Location) -> list[str]:
+    """Valid keys of the mapping at `location`."""
+    model: type[BaseModel] = Experiment
+    for part in location:
+        if part == "search_space":
+            return sorted({*FloatRange.model_fields, *IntRange.model_fields, *Choices.model_fields})
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        options = [annotation, *typing.get_args(annotation)]
+        models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not models:
+            return list(Hyperparameters.model_fields)
+        model = models[0]
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Files of markets and tables, read and checked."""

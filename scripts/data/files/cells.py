@@ -1,0 +1,268 @@
+"""Cells as numbers and dates, refusing whatever would have to be guessed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from scripts.data.files.raw_tables import RawTable
+from scripts.errors import InputError
+
+MISSING = frozenset({"", "NA", "NaN", "nan", "null"})
+MAX_COST_BPS = 10_000
+MAX_NUMBER = 1e12  # float32 overflows at 3e38 and a variance squares
+FIRST_YEAR, LAST_YEAR = 1900, 2100
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.ASCII | re.IGNORECASE)
+_PLAIN = frozenset("0123456789+-.eE")
+_ISO = re.compile(
+    r"(?P<year>\d{4})-\d\d-\d\d(?P<time>[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(?P<zone>Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII
+)
+_DATE_REMEDY = "write ISO 8601 dates such as 2024-03-01, or name their form, such as --set data.date_format=%d/%m/%Y"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column read as numbers.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n,)
+        NaN where missing or unreadable.
+    missing, unreadable : ndarray of bool, shape (n,)
+    """
+
+    values: np.ndarray
+    missing: np.ndarray
+    unreadable: np.ndarray
+
+
+def read_numbers(cells: list[str], decimal: str) -> Numbers:
+    """Read cells as plain numbers: digits, sign, decimal mark, exponent, or inf.
+
+    Parameters
+    ----------
+    cells : list of str
+        Without surrounding blanks.
+    decimal : str
+        Decimal mark, "." or ",".
+    """
+    plain = _plain_numbers(cells, decimal)
+    if plain is not None:
+        nothing = np.zeros(len(cells), dtype=bool)
+        return Numbers(plain, nothing, nothing)
+    codes, distinct = pd.factorize(np.array(cells, dtype=object))
+    missing = np.array([cell in MISSING for cell in distinct], dtype=bool)
+    values = np.array([np.nan if gap else _number(cell, decimal) for cell, gap in zip(distinct, missing, strict=True)])
+    return Numbers(values[codes], missing[codes], (np.isnan(values) & ~missing)[codes])
+
+
+def column_numbers(table: RawTable, column: str) -> Numbers:
+    """Numbers of a column: as they are where the file says that they are numbers, else read from its text."""
+    values = table.floats(column)
+    if values is None and table.repeats(column):
+        codes, distinct = table.categories(column)
+        numbers = read_numbers(list(distinct), table.decimal)
+        return Numbers(numbers.values[codes], numbers.missing[codes], numbers.unreadable[codes])
+    if values is None:
+        return read_numbers(table.cells(column), table.decimal)
+    return Numbers(values, np.isnan(values), np.zeros(len(values), dtype=bool))
+
+
+def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarray:
+    """Values of `numbers` once every cell that is there is a finite number of sane size.
+
+    Raises
+    ------
+    InputError
+        Naming the first bad cell and its line.
+    """
+    if numbers.unreadable.any():
+        first = int(numbers.unreadable.argmax())
+        cell = table.cell(column, first)
+        what = f"{_shown(cell)} is no plain number{_others(numbers.unreadable)}"
+        raise InputError(what, table.place(first, column), _number_remedy(cell, table.decimal))
+    huge = np.abs(numbers.values) > MAX_NUMBER
+    if huge.any():
+        first = int(huge.argmax())
+        infinite = np.isinf(numbers.values[first])
+        what = "is not finite" if infinite else f"is beyond {MAX_NUMBER:g}"
+        remedy = "remove or mend it" if infinite else "mend it or give the column another unit"
+        cell = _shown(table.cell(column, first))
+        raise InputError(f"{cell} {what}{_others(huge)}", table.place(first, column), remedy)
+    return numbers.values
+
+
+def checked_costs(table: RawTable, column: str) -> np.ndarray:
+    """Costs in basis points, float64 of shape (n_rows,).
+
+    Raises
+    ------
+    InputError
+        As `checked_numbers`; or a cell is missing, below 0 or above `MAX_COST_BPS`.
+    """
+    numbers = column_numbers(table, column)
+    values = checked_numbers(table, column, numbers)
+    bad = numbers.missing | (values < 0) | (values > MAX_COST_BPS)
+    if bad.any():
+        first = int(bad.argmax())
+        shown = "the cost is missing" if numbers.missing[first] else f"the cost {values[first]:g} is out of range"
+        remedy = f"give the cost of each row in basis points, 0 to {MAX_COST_BPS:,}"
+        raise InputError(f"{shown}{_others(bad)}", table.place(first, column), remedy)
+    return values
+
+
+def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a column as dates.
+
+    Parameters
+    ----------
+    table : RawTable
+    column : str
+    date_format : str or None
+        strptime format; None means ISO 8601, a date or a date with time.
+
+    Returns
+    -------
+    dates : ndarray of datetime64[ns], shape (n,)
+        In UTC if the cells have a time zone, but if all are midnights of their zones, as of daily bars, these days.
+    notes : tuple of str
+
+    Raises
+    ------
+    InputError
+        If a cell is missing, is no date of that format or lies outside 1900-2100, or some cells have a time or a
+        time zone and some have none.
+    """
+    codes, distinct = table.categories(column)
+    if date_format is None or column in table.temporal:
+        parsed, local = _iso_dates(table, column, codes, distinct)
+    else:
+        parsed, local = _formatted_dates(distinct, date_format)
+    _refuse_dates(table, column, codes, distinct, np.isnat(parsed), f"is no {_format_name(date_format)}")
+    years = parsed.astype("datetime64[Y]").astype(np.int64) + 1970
+    outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
+    _refuse_dates(table, column, codes, distinct, outside, f"lies outside {FIRST_YEAR}-{LAST_YEAR}")
+    notes: tuple[str, ...] = ()
+    if local is not None:
+        days = bool((local == local.astype("datetime64[D]")).all())
+        parsed = local if days else parsed
+        what = "midnights of their time zones taken as days" if days else "times converted to UTC"
+        notes = (f"{table.path}, column {column}: {what}",)
+    return parsed.astype("datetime64[ns]")[codes], notes
+
+
+def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
+    """Values of a column that holds nothing but plain numbers, or None."""
+    # float() also reads words, underscores and foreign digits, so the letters are looked at first.
+    text = "".join(cells)
+    if decimal != ".":
+        if "." in text:
+            return None
+        text, cells = text.replace(decimal, "."), [cell.replace(decimal, ".") for cell in cells]
+    if not _PLAIN.issuperset(text):
+        return None
+    try:
+        return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
+    except ValueError:
+        return None
+
+
+def _number(cell: str, decimal: str) -> float:
+    """Value of one cell, NaN if it is no plain number."""
+    if decimal != ".":
+        cell = "?" if "." in cell else cell.replace(decimal, ".")
+    return float(cell) if _NUMBER.fullmatch(cell) else float("nan")
+
+
+def _number_remedy(cell: str, decimal: str) -> str:
+    if decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", cell):
+        return "write plain numbers such as 1234.5, or, if the comma is the decimal mark, add --set 'data.decimal=,'"
+    if decimal == "," and re.fullmatch(r"[+-]?\d+\.\d+", cell):
+        return "data.decimal is ',': add --set data.decimal=. or write decimal commas"
+    return f"write plain numbers such as 1234{decimal}5 (see data.decimal), and leave missing cells empty"
+
+
+def _iso_dates(
+    table: RawTable, column: str, codes: np.ndarray, distinct: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distinct cells as dates (NaT where they are none), and on the clock of their time zones if they have any."""
+    matches = [_ISO.fullmatch(cell) for cell in distinct]
+    bad = np.array([match is None for match in matches], dtype=bool)
+    _refuse_dates(table, column, codes, distinct, bad, "is no ISO 8601 date")
+    # Years that no datetime64[ns] can hold would look unparsable, so they are named here.
+    years = np.array([int(match["year"]) for match in matches if match])
+    outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
+    _refuse_dates(table, column, codes, distinct, outside, f"lies outside {FIRST_YEAR}-{LAST_YEAR}")
+    zone = np.array([match["zone"] is not None for match in matches if match])
+    time = np.array([match["time"] is not None for match in matches if match])
+    for has, name in ((zone, "time zone"), (time, "time of day")):
+        if has.any() and not has.all():
+            other = int(has[codes].argmax())
+            what = f"has no {name}, unlike {table.unit} {table.lines[other]}"
+            _refuse_dates(table, column, codes, distinct, ~has, what, f"give all dates a {name}, or none")
+    parsed = pd.to_datetime(pd.Series(distinct, dtype="str"), format="ISO8601", errors="coerce", utc=bool(zone.all()))
+    if not zone.all():
+        return _naive(parsed), None
+    if (named := table.zone(column)) is not None:
+        return _naive(parsed), _naive(parsed.dt.tz_convert(named))
+    walls = [cell[: match.start("zone")] for cell, match in zip(distinct, matches, strict=True) if match]
+    return _naive(parsed), _naive(pd.to_datetime(pd.Series(walls, dtype="str"), format="ISO8601", errors="coerce"))
+
+
+def _formatted_dates(distinct: np.ndarray, date_format: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `_iso_dates`, by a format."""
+    zoned = "%z" in date_format
+    if "%y" in date_format.replace("%%", ""):
+        what = f"{date_format!r} has years of two digits, whose century is not known"
+        raise InputError(what, "data.date_format", "write years of four digits, and %Y in place of %y")
+    try:
+        parsed = pd.to_datetime(pd.Series(distinct, dtype="str"), format=date_format, errors="coerce", utc=zoned)
+    except ValueError as error:
+        raise InputError(f"{date_format!r} is no strptime format ({error})", "data.date_format", "mend it") from None
+    if not zoned:
+        return _naive(parsed), None
+    good = ~parsed.isna().to_numpy()
+    walls = np.full(len(distinct), np.datetime64("NaT"), dtype="datetime64[us]")
+    walls[good] = [np.datetime64(datetime.strptime(cell, date_format).replace(tzinfo=None)) for cell in distinct[good]]
+    return _naive(parsed), walls
+
+
+def _naive(dates: pd.Series) -> np.ndarray:
+    return dates.dt.tz_localize(None).to_numpy() if dates.dt.tz is not None else dates.to_numpy()
+
+
+def _refuse_dates(
+    table: RawTable,
+    column: str,
+    codes: np.ndarray,
+    distinct: np.ndarray,
+    bad: np.ndarray,
+    what: str,
+    remedy: str = _DATE_REMEDY,
+) -> None:
+    """Raise InputError for the first cell, in file order, whose distinct value is bad."""
+    if not bad.any():
+        return
+    rows = bad[codes]
+    first = int(rows.argmax())
+    cell = distinct[codes[first]]
+    text = f"{_shown(cell)} {what}" if cell not in MISSING else "the date is missing"
+    raise InputError(f"{text}{_others(rows)}", table.place(first, column), remedy)
+
+
+def _format_name(date_format: str | None) -> str:
+    return "ISO 8601 date" if date_format is None else f"date of the form {date_format}"
+
+
+def _others(bad: np.ndarray) -> str:
+    """How many further cells have the same fault."""
+    count = int(bad.sum()) - 1
+    return f" ({count} more like it)" if count else ""
+
+
+def _shown(cell: str) -> str:
+    return ascii(cell if len(cell) <= 40 else cell[:37] + "...")

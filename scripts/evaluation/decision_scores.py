@@ -1,0 +1,116 @@
+"""What the decisions of a model bring on judged rows: costs, abstention, and how skill decays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from scripts.config.experiment import DataConfig
+from scripts.data.dataset import Dataset
+from scripts.evaluation.tested_rows import JudgedRows
+from scripts.evaluation.trading_scores import TradedRows
+from scripts.statistics.decision_costs import decision_costs
+from scripts.statistics.decisions import ABSTAINS, DecisionPolicy, NetReturns, answer_positions, coverage_curve
+from scripts.statistics.returns import total_return
+from scripts.statistics.skill_decay import decay_report
+from scripts.training.trading import SimulatedTrading
+
+
+def cost_fields(judged: JudgedRows, probabilities: np.ndarray, config: DataConfig) -> dict[str, Any] | None:
+    """Mean cost per row of three ways to decide; None without a cost matrix.
+
+    `saved` is what the cheapest decision under the probabilities saves on the best constant one, with its interval.
+    """
+    if config.cost_matrix is None:
+        return None
+    costs = decision_costs(judged.y, probabilities, np.array(config.cost_matrix))
+    saved = judged.interval(costs.best_constant - costs.cheapest)
+    return costs.means() | {
+        "constant_class": judged.dataset.classes[costs.constant_class],
+        "saved": saved.estimate,
+        "saved_ci95": [saved.low, saved.high],
+    }
+
+
+def policy_fields(
+    judged: JudgedRows,
+    trading: SimulatedTrading | None,
+    traded: TradedRows,
+    decision: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the policy that was chosen out of fold does on the judged rows, and the curve of coverage.
+
+    Parameters
+    ----------
+    judged : JudgedRows
+    trading : SimulatedTrading or None
+        Of the traded rows.
+    traded : TradedRows
+    decision : mapping
+        `threshold`, `margin` and `reason`.
+    """
+    policy = DecisionPolicy(decision["threshold"], decision["margin"])
+    place = traded.judged(judged.dataset)
+    probabilities = traded.probabilities[place]
+    answers = policy.answers(probabilities)
+    answered = answers != ABSTAINS
+    right = answers == judged.y
+    curve = coverage_curve(
+        judged.y,
+        probabilities,
+        judged.date,
+        judged.dataset.horizon,
+        threshold=policy.threshold,
+        net_returns=None if trading is None else _net_of_judged(trading, policy.answers(traded.probabilities), place),
+    )
+    fields = dict(decision) | {
+        "coverage": float(answered.mean()),
+        "accuracy": float(right[answered].mean()) if answered.any() else None,
+        "net": None,
+        "curve": [asdict(point) for point in curve],
+    }
+    if trading is not None:
+        held = answer_positions(policy.answers(traded.probabilities), trading.class_positions)
+        fields["net"] = total_return(trading.simulator.run(held).net)
+    return fields
+
+
+def _net_of_judged(trading: SimulatedTrading, answers: np.ndarray, place: np.ndarray) -> NetReturns:
+    """Net return per date of given answers on the judged rows, those of the other traded rows staying as they are."""
+
+    def net(judged: np.ndarray) -> np.ndarray:
+        whole = answers.copy()
+        whole[place] = judged
+        return trading.simulator.run(answer_positions(whole, trading.class_positions)).net
+
+    return net
+
+
+def decay_fields(judged: JudgedRows, development: Dataset) -> dict[str, Any] | None:
+    """Skill against dates since training; None without time, or where rows lie before its end."""
+    if judged.dataset.dates is None or development.dates is None or judged.date is None:
+        return None
+    age = judged.date - int(np.searchsorted(judged.dataset.dates, development.dates[-1], "right")) + 1
+    if age.min() < 1:
+        return None
+    found = decay_report(judged.hits, judged.naive_hits, age, judged.date, judged.dataset.horizon)
+    slope = found.slope
+    return {
+        "bins": [
+            {
+                "first_age": part.first_age,
+                "last_age": part.last_age,
+                "n_rows": part.n_rows,
+                "skill": part.skill.estimate,
+                "skill_ci95": [part.skill.low, part.skill.high],
+            }
+            for part in found.bins
+        ],
+        "slope_per_100_dates": None if slope is None else slope.estimate,
+        "slope_ci95": None if slope is None else [slope.low, slope.high],
+        "retrain_after": found.retrain_after,
+        "advice": found.advice,
+    }

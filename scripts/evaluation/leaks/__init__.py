@@ -1,0 +1,1 @@
+"""Checks that find information from the future in data, features and models."""

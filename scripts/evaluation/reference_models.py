@@ -1,0 +1,203 @@
+"""Two standard models, tuned with a small stated budget: what a network has to beat to be worth it.
+
+Each setting of logistic regression and of gradient-boosted trees is judged by its mean log loss over the folds that the
+network's own configurations were judged on; the best one is fitted again on all development rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from scripts.statistics.metrics import log_losses
+
+Setting = Mapping[str, float]
+
+LOGISTIC_REGRESSION = "logistic_regression"
+GRADIENT_BOOSTING = "gradient_boosting"
+MAX_CELLS = 2_000_000  # rows x features x trees per iteration of a fit while choosing: a few seconds at most
+_MAX_TUNED_CLASSES = 20  # each iteration grows one tree per class
+
+# From the simplest to the richest: the first is taken on a tie.
+_PENALTIES: tuple[Setting, ...] = tuple({"C": c} for c in (0.001, 0.01, 0.1, 1.0))
+# Few leaves and small steps: returns are nearly noise. The many small trees are for data with a strong signal.
+_BOOSTINGS: tuple[Setting, ...] = (
+    {"learning_rate": 0.05, "max_iter": 100, "max_leaf_nodes": 3},
+    {"learning_rate": 0.05, "max_iter": 100, "max_leaf_nodes": 15},
+    {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 7},
+    {"learning_rate": 0.1, "max_iter": 300, "max_leaf_nodes": 3},
+)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows to fit on and rows to judge on, preprocessed by what was fitted on the former alone.
+
+    Attributes
+    ----------
+    x_train, x_test : ndarray of float, shape (n, n_features)
+        Finite and scaled to about unit variance.
+    y_train, y_test : ndarray of int, shape (n,)
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+@dataclass(frozen=True)
+class TuningRecord:
+    """How the setting of a reference model was chosen: the best of `n_settings` on `n_folds` folds.
+
+    Attributes
+    ----------
+    setting : dict of str to float
+        Arguments of scikit-learn's model.
+    n_settings, n_folds : int
+    fold_log_losses : tuple of float
+        Of the chosen setting on each fold, in nats.
+    fold_rows : tuple of int
+        Rows that were fitted on in each fold.
+    rows_left_out : bool
+        Whether a fold had more rows than the budget allows, of which evenly spaced ones were then taken. The last fit
+        is on all rows in any case.
+    """
+
+    setting: dict[str, float]
+    n_settings: int
+    n_folds: int
+    fold_log_losses: tuple[float, ...]
+    fold_rows: tuple[int, ...]
+    rows_left_out: bool
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """Class probabilities of a reference model, float64 of shape (n_test, n_classes), and how it was tuned."""
+
+    probabilities: np.ndarray
+    record: TuningRecord
+
+
+def reference_models(
+    folds: Iterable[Fold],
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    seed: int,
+    n_classes: int,
+    max_cells: int = MAX_CELLS,
+) -> dict[str, ReferenceModel]:
+    """Tune and fit logistic regression and gradient-boosted trees, on one thread.
+
+    With more than 20 classes only one setting of the trees is tried, since they would take minutes.
+
+    Parameters
+    ----------
+    folds : iterable of Fold
+        At least one; read once, so that they may be made as they are needed.
+    x_train, x_test : ndarray of float, shape (n, n_features)
+        Finite and scaled to about unit variance; `x_train` may hold no row of the test period.
+    y_train : ndarray of int, shape (n_train,)
+    seed : int
+        In [0, 2^32).
+    n_classes : int
+        Columns of the probabilities.
+    max_cells : int
+        Largest rows x features x trees per iteration of a fit on a fold; a fold with more is thinned.
+
+    Returns
+    -------
+    dict
+        "logistic_regression" and "gradient_boosting" to the fitted model's result; a class without a training row has
+        probability 0.
+    """
+    boostings = _BOOSTINGS if n_classes <= _MAX_TUNED_CLASSES else _BOOSTINGS[1:2]
+    settings = {LOGISTIC_REGRESSION: _PENALTIES, GRADIENT_BOOSTING: boostings}
+    losses: dict[str, list[list[float]]] = {name: [] for name in settings}
+    full, used = [], []
+    with threadpool_limits(limits=1):
+        for fold in folds:
+            thin = _thinned(fold, max_cells, n_classes)
+            for name, tried in settings.items():
+                losses[name].append([_fold_loss(name, setting, thin, seed, n_classes) for setting in tried])
+            full.append(len(fold.y_train))
+            used.append(len(thin.y_train))
+        records = {name: _record(settings[name], np.array(losses[name]), used, full) for name in settings}
+        return {
+            name: ReferenceModel(_predict(name, record.setting, x_train, y_train, x_test, seed, n_classes), record)
+            for name, record in records.items()
+        }
+
+
+def untuned_models(
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, seed: int, n_classes: int
+) -> dict[str, np.ndarray]:
+    """Class probabilities of both models with their middle setting, on one thread; arguments as `reference_models`."""
+    settings = {LOGISTIC_REGRESSION: _PENALTIES[2], GRADIENT_BOOSTING: _BOOSTINGS[1]}
+    with threadpool_limits(limits=1):
+        return {
+            name: _predict(name, setting, x_train, y_train, x_test, seed, n_classes)
+            for name, setting in settings.items()
+        }
+
+
+def _record(tried: tuple[Setting, ...], losses: np.ndarray, used: list[int], full: list[int]) -> TuningRecord:
+    """The setting with the least mean loss; `losses` has shape (n_folds, n_settings)."""
+    best = int(losses.mean(axis=0).argmin())
+    fold_losses = tuple(losses[:, best].tolist())
+    return TuningRecord(dict(tried[best]), len(tried), len(losses), fold_losses, tuple(used), used != full)
+
+
+def _thinned(fold: Fold, max_cells: int, n_classes: int) -> Fold:
+    """The fold with evenly spaced training rows where there are too many: spread over all of the time."""
+    n_trees = 1 if n_classes == 2 else n_classes
+    n, most = len(fold.y_train), max(1, max_cells // (fold.x_train.shape[1] * n_trees))
+    if n <= most:
+        return fold
+    rows = np.arange(most) * n // most
+    return Fold(fold.x_train[rows], fold.y_train[rows], fold.x_test, fold.y_test)
+
+
+def _fold_loss(name: str, setting: Setting, fold: Fold, seed: int, n_classes: int) -> float:
+    probabilities = _predict(name, setting, fold.x_train, fold.y_train, fold.x_test, seed, n_classes)
+    return float(log_losses(fold.y_test, probabilities).mean())
+
+
+def _predict(
+    name: str,
+    setting: Setting,
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    seed: int,
+    n_classes: int,
+) -> np.ndarray:
+    """Class probabilities of a model fitted with this setting."""
+    probabilities = np.zeros((len(x_test), n_classes))
+    if (y_train == y_train[0]).all():
+        probabilities[:, y_train[0]] = 1.0  # a fold can hold a single class, which neither model takes
+        return probabilities
+    model = _model(name, setting, len(y_train), seed).fit(x_train, y_train)
+    probabilities[:, model.classes_] = model.predict_proba(x_test)
+    return probabilities
+
+
+def _model(name: str, setting: Setting, n_rows: int, seed: int) -> LogisticRegression | HistGradientBoostingClassifier:
+    if name == LOGISTIC_REGRESSION:
+        return LogisticRegression(max_iter=1000, **setting)
+    # Large leaves, again for the noise. No early stopping: its validation rows would be drawn at random from among
+    # their neighbours in time.
+    return HistGradientBoostingClassifier(
+        min_samples_leaf=max(5, min(200, n_rows // 50)),
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=seed,
+        **setting,
+    )

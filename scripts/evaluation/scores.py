@@ -1,0 +1,335 @@
+"""All figures of an evaluation: accuracy with its uncertainty, skill against the naive rules, probabilities, parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scripts.config.experiment import Experiment
+from scripts.data.dataset import Dataset
+from scripts.data.sample_weights import effective_labels
+from scripts.evaluation.decision_scores import cost_fields, decay_fields, policy_fields
+from scripts.evaluation.tested_rows import JudgedRows
+from scripts.evaluation.trading_scores import TradedRows, trading_scores
+from scripts.evaluation.volatility_regimes import THIRDS, volatility_thirds
+from scripts.evaluation.warnings import caveats, is_imbalanced
+from scripts.statistics.calibration import calibration_p_value
+from scripts.statistics.drift import FeatureDrift, feature_drift, n_shared_rows
+from scripts.statistics.intervals import Interval, accuracy_interval, minimum_detectable_skill
+from scripts.statistics.metrics import (
+    auc_by_row,
+    average_precision,
+    balanced_accuracy,
+    brier,
+    confusion,
+    ece,
+    log_losses,
+    mcc,
+    reliability,
+)
+from scripts.statistics.model_tests import diebold_mariano, mcnemar
+from scripts.statistics.skill import ENCOMPASSING, EncompassingTest, verdict
+from scripts.training.trading import SimulatedTrading
+
+_PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
+_DRIFT_SHOWN = 20  # features
+_ALIKE = 0.05  # share of rows: a model that differs from a rule in fewer gives nearly its answers
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class probabilities on the judged rows, each of shape (n, n_classes).
+
+    Attributes
+    ----------
+    model : ndarray
+        Of the final model.
+    by_seed : sequence of ndarray
+        With one network alone of each of its configurations; they differ by their seed.
+    references : mapping of str to ndarray
+        Of the reference models.
+    traded : TradedRows or None
+        Of the final model on all rows with features; None: the judged rows alone are traded.
+    """
+
+    model: np.ndarray
+    by_seed: Sequence[np.ndarray]
+    references: Mapping[str, np.ndarray]
+    traded: TradedRows | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Fields of evaluation_results.json, and what the report draws beside them.
+
+    Attributes
+    ----------
+    fields : dict
+    position : ndarray of float64, shape (n,), or None
+        Simulated position of each row; None where there are no returns.
+    dates : list of str
+    curves : dict of str to list of float
+        Equity after costs on each date, by name: the model, the best naive rule, always +1.
+    reliability : list of dict
+    confusion : list of list of int
+    """
+
+    fields: dict[str, Any]
+    position: np.ndarray | None
+    reliability: list[dict[str, Any]]
+    confusion: list[list[int]]
+    dates: list[str] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+
+def score(
+    development: Dataset,
+    dataset: Dataset,
+    predictions: Predictions,
+    promised: Mapping[str, Any],
+    experiment: Experiment,
+    openings: int = 1,
+) -> Scores:
+    """Judge predictions on the usable rows of a data set.
+
+    Parameters
+    ----------
+    development : Dataset
+        What the model was trained on; its most frequent class is the majority rule.
+    dataset : Dataset
+    predictions : Predictions
+    promised : mapping
+        What phase 2 said of the model: `skill` and `skill_se`, out of fold, and `decision`, the policy chosen there.
+    experiment : Experiment
+    openings : int
+        Looks at these rows so far, this one included: verdict, intervals and p-values are corrected for them.
+    """
+    judged = JudgedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed, openings)
+    shares = np.bincount(development.y[development.rows], minlength=dataset.n_classes) / len(development.rows)
+    rows = predictions.traded or TradedRows(dataset.rows, predictions.model)
+    trading = SimulatedTrading.of(dataset, rows.rows, experiment.data.trading)
+    traded = trading_scores(judged, trading, rows, experiment.data)
+    fields: dict[str, Any] = {
+        **_span(dataset),
+        **_accuracy_fields(judged, predictions.model),
+        "naive": judged.naive,
+        "references": {name: _accuracy(judged, p) for name, p in predictions.references.items()},
+        "ceiling": _ceiling(dataset),
+        "expected_accuracy": _expected_accuracy(judged),
+        **_probability_fields(judged, predictions.model, shares),
+        "tests": _tests(judged),
+        **_versus_references(judged, predictions.references),
+        "promised": {name: promised.get(name) for name in ("skill", "skill_se")},
+        "by_seed": [_accuracy(judged, p) for p in predictions.by_seed],
+        "by_group": _parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
+        "by_year": {} if judged.year is None else _parts(judged, *_numbered(judged.year)),
+        "by_volatility": _by_volatility(judged, development),
+        "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
+        **_shift_fields(development, dataset),
+        "class_positions": trading and dict(zip(dataset.classes, trading.class_positions, strict=True)),
+        "returns": traded.fields,
+        "costs": cost_fields(judged, predictions.model, experiment.data),
+        "decision": policy_fields(judged, trading, rows, promised["decision"]),
+        "decay": decay_fields(judged, development),
+    }
+    fields |= {"imbalanced": is_imbalanced(fields), "warnings": caveats(fields)}
+    return Scores(
+        fields,
+        traded.position,
+        [asdict(b) for b in reliability(judged.y, predictions.model)],
+        confusion(judged.y, judged.predicted, dataset.n_classes).tolist(),
+        traded.dates,
+        traded.curves,
+    )
+
+
+def _accuracy(judged: JudgedRows, probabilities: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == judged.y).mean())
+
+
+def _span(dataset: Dataset) -> dict[str, Any]:
+    first = last = None
+    if dataset.dates is not None:
+        date = dataset.dates[dataset.date[dataset.rows]]
+        first, last = str(date.min())[:10], str(date.max())[:10]
+    return {"n_rows": len(dataset.rows), "first_date": first, "last_date": last}
+
+
+def _accuracy_fields(judged: JudgedRows, probabilities: np.ndarray) -> dict[str, Any]:
+    """Accuracy and skill, each with its interval, and the verdict with its primary test."""
+    right, skill = judged.interval(judged.hits), judged.skill.rival
+    primary = judged.encompassing(probabilities)
+    constant = _constant_answer(judged)
+    differs = float(np.mean(judged.predicted != judged.naive_predicted))
+    dataset = judged.dataset
+    spans = (part[dataset.rows] for part in (dataset.date, dataset.label_end, dataset.ticker))
+    return {
+        "accuracy": right.estimate,
+        "accuracy_se": right.se,
+        "accuracy_ci95": right.share_bounds,
+        "best_naive": judged.naive_name,
+        "skill": skill.estimate,
+        "skill_se": skill.se,
+        "skill_degrees_of_freedom": skill.degrees_of_freedom,
+        "detectable_skill": None
+        if constant is not None or differs < _ALIKE
+        else minimum_detectable_skill(skill.se, skill.degrees_of_freedom, confidence=judged.confidence),
+        "skill_ci95": judged.skill.bounds(judged.confidence),
+        "skill_p_value": judged.p_value(judged.skill.p_value),
+        "verdict": verdict(judged.skill, primary, 1.0 - judged.confidence),
+        "primary_test": {"name": ENCOMPASSING, **asdict(primary), "p_value": judged.p_value(primary.p_value)},
+        "constant_answer": constant,
+        **_uncorrected(judged, right, primary),
+        "n_dates": skill.n_dates if dataset.has_time else None,
+        "block_length_dates": skill.block_length,
+        "n_effective": right.n_effective,
+        "n_effective_labels": effective_labels(*spans) if dataset.has_time else None,
+    }
+
+
+def _uncorrected(judged: JudgedRows, right: Interval, primary: EncompassingTest) -> dict[str, Any]:
+    """The number of looks that all figures are corrected for, and the main ones as of a first look."""
+    return {
+        "corrected_for_openings": judged.openings,
+        "accuracy_ci95_uncorrected": right.at(0.95).share_bounds,
+        "skill_ci95_uncorrected": judged.skill.bounds(),
+        "skill_p_value_uncorrected": judged.skill.p_value,
+        "verdict_uncorrected": verdict(judged.skill, primary),
+    }
+
+
+def _constant_answer(judged: JudgedRows) -> dict[str, Any] | None:
+    """Class that the model answers in nearly all rows, though others are not that rare, and its share; else None."""
+    n_classes = judged.dataset.n_classes
+    answered, true = (np.bincount(own, minlength=n_classes) / len(own) for own in (judged.predicted, judged.y))
+    most = int(answered.argmax())
+    others_missed = 1.0 - answered[most] < (1.0 - true[most]) / 2.0
+    if answered[most] < 1.0 - _ALIKE or not others_missed:
+        return None
+    return {"class": judged.dataset.classes[most], "share": float(answered[most])}
+
+
+def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
+    """Metrics beside accuracy; those that are means over rows with intervals.
+
+    `log_loss_skill` is what the log loss lies below that of always giving the development classes' shares.
+    """
+    y, predicted = judged.y, probabilities.argmax(axis=1)
+    losses = log_losses(y, probabilities)
+    values = {"log_loss": losses, "log_loss_skill": log_losses(y, np.tile(shares, (len(y), 1))) - losses}
+    if (rows := auc_by_row(y, probabilities)) is not None:
+        values["auc"] = rows
+    found = judged.intervals(values)
+    fields: dict[str, Any] = {"auc": None, "auc_ci95": None}
+    for name, interval in found.items():
+        bounds = interval.share_bounds if name == "auc" else [interval.low, interval.high]
+        fields |= {name: interval.estimate, f"{name}_ci95": bounds}
+    return fields | {
+        "brier": brier(y, probabilities),
+        "ece": ece(y, probabilities),
+        "calibration_p_value": calibration_p_value(y, probabilities, judged.date, judged.dataset.horizon),
+        "balanced_accuracy": balanced_accuracy(y, predicted),
+        "mcc": mcc(y, predicted),
+        "average_precision": average_precision(y, probabilities),
+    }
+
+
+def _tests(judged: JudgedRows) -> dict[str, Any]:
+    """Classical tests against the best naive rule, beside the interval that decides."""
+    rows = mcnemar(
+        int(((judged.hits == 1) & (judged.naive_hits == 0)).sum()),
+        int(((judged.hits == 0) & (judged.naive_hits == 1)).sum()),
+    )
+    tests: dict[str, Any] = {
+        "mcnemar": {"p_mid": judged.p_value(rows.p_mid), "p_exact": judged.p_value(rows.p_exact)},
+        "diebold_mariano": None,
+    }
+    if judged.date is not None:
+        _, place, counts = np.unique(judged.date, return_inverse=True, return_counts=True)
+        by_date = np.bincount(place, judged.hits - judged.naive_hits) / counts
+        if len(by_date) > judged.dataset.horizon:
+            found = diebold_mariano(by_date, judged.dataset.horizon)
+            tests["diebold_mariano"] = {"statistic": found.statistic, "p": judged.p_value(found.p_two_sided)}
+            tests["diebold_mariano"] |= {"kernel": found.kernel}
+    return tests
+
+
+def _versus_references(judged: JudgedRows, references: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Paired differences in accuracy to each reference model, and to the better one: whether a network was worth it."""
+    right = {name: (p.argmax(axis=1) == judged.y).astype(np.float64) for name, p in references.items()}
+    found = {}
+    for name, hits in right.items():
+        lead = judged.interval(judged.hits - hits)
+        found[name] = {"difference": lead.estimate, "se": lead.se, "ci95": [lead.low, lead.high]}
+    best = max(right, key=lambda model: right[model].mean())
+    return {"versus_reference": {"name": best} | found[best], "versus_references": found}
+
+
+def _ceiling(dataset: Dataset) -> float | None:
+    """Best possible accuracy, where the market's probabilities are known."""
+    if (p := _probability_of_up(dataset)) is None:
+        return None
+    return float(np.maximum(p, 1 - p).mean())
+
+
+def _expected_accuracy(judged: JudgedRows) -> float | None:
+    """Accuracy that these predictions have in expectation, where the market's probabilities are known."""
+    if (p := _probability_of_up(judged.dataset)) is None:
+        return None
+    return float(np.where(judged.predicted == 1, p, 1 - p).mean())
+
+
+def _probability_of_up(dataset: Dataset) -> np.ndarray | None:
+    if dataset.truth is None or dataset.classes != ("down", "up") or dataset.horizon != 1:
+        return None
+    return np.asarray(dataset.truth[dataset.rows])
+
+
+def _numbered(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Number of each row's name, and the names."""
+    distinct, number = np.unique(names, return_inverse=True)
+    return number, [str(name) for name in distinct]
+
+
+def _by_volatility(judged: JudgedRows, development: Dataset) -> dict[str, dict[str, Any]]:
+    """Accuracy of the rows of calm, usual and turbulent markets, with their bounds; empty without a market."""
+    thirds = volatility_thirds(development, judged.dataset)
+    if thirds is None:
+        return {}
+    return {name: part | thirds.span(name) for name, part in _parts(judged, thirds.third, THIRDS).items()}
+
+
+def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each part of the rows; by blocks of dates where there are not too many parts. Empty for one part."""
+    found: dict[str, dict[str, Any]] = {}
+    if len(names) < 2:
+        return found
+    order = np.argsort(part, kind="stable")
+    numbers, starts = np.unique(part[order], return_index=True)
+    for k, chosen in zip(numbers, np.split(order, starts[1:]), strict=True):
+        hits, date = judged.hits[chosen], None if judged.date is None else judged.date[chosen]
+        found[names[k]] = {"accuracy": float(hits.mean()), "n_rows": len(hits)}
+        n_dates = len(hits) if date is None else len(np.unique(date))
+        if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
+            interval = accuracy_interval(hits, date, judged.dataset.horizon).at(judged.confidence)
+            found[names[k]]["accuracy_ci95"] = interval.share_bounds
+    return found
+
+
+def _shift_fields(development: Dataset, dataset: Dataset) -> dict[str, Any]:
+    """What lies between the rows that were trained on and those judged: drift of the features, equal rows."""
+    before, after = development.rows, dataset.rows
+    drift = list[FeatureDrift]()
+    for k, name in enumerate(dataset.feature_names):  # one column at a time, since there may be too much for memory
+        one = slice(k, k + 1)
+        pair = development.x[before, one], dataset.x[after, one]
+        dates = (development.date[before], dataset.date[after]) if dataset.has_time else None
+        drift += feature_drift(*pair, [name], dataset.categorical[one], dates, len(dataset.feature_names))
+    drift.sort(key=lambda feature: (-feature.psi, feature.feature))
+    return {
+        "drift": [asdict(feature) for feature in drift[:_DRIFT_SHOWN]],
+        "n_duplicates": n_shared_rows(development.x, before, dataset.x, after),
+    }

@@ -1,0 +1,251 @@
+"""Ledgers of openings of the sealed test set: one in the run directory, one for all runs of this user.
+
+A second look at the same rows is a second chance, whatever directory it is taken from. Every opening has an id and is
+written to both ledgers before anything is seen. The count is the union of both, so that a run that was moved or copied
+counts nothing twice, and a ledger that was lost is filled again from the other one.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from scripts.data.row_sketch import share_rows
+from scripts.evaluation.user_ledger import MOST_BYTES, NAME, Entry, UserLedger, damage, parsed
+from scripts.storage.durable_files import append_line, read_regular, sha256
+from scripts.storage.printable import listed
+from scripts.storage.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model on sealed rows.
+
+    Attributes
+    ----------
+    model_sha256 : str
+    data : str
+        "sealed", or the SHA-256 of another file that holds sealed rows.
+    sealed_fingerprint, sealed_sketch : str
+        Of the sealed rows, as in `Dataset`.
+    run : str
+        Run directory or address, as other runs are told.
+    shared : bool
+        Whether other runs count it. A placebo's labels are permuted, so that it does not see those of the sealed rows.
+    """
+
+    model_sha256: str
+    data: str
+    sealed_fingerprint: str
+    sealed_sketch: str
+    run: str
+    shared: bool = True
+
+    @property
+    def fields(self) -> Entry:
+        """Model and rows, as they are recorded."""
+        return {"model_sha256": self.model_sha256, "data": self.data, "sealed_fingerprint": self.sealed_fingerprint}
+
+    def is_of(self, entry: Entry) -> bool:
+        """Whether an entry is about the same model on the same rows; earlier versions recorded no fingerprint."""
+        return all(entry.get(name, value) == value for name, value in self.fields.items())
+
+    def may_share_rows(self, entry: Entry) -> bool:
+        """Whether an entry is about some of the same sealed rows."""
+        if entry.get("sealed_fingerprint") == self.sealed_fingerprint:
+            return True
+        sketch = entry.get("rows")
+        return isinstance(sketch, str) and share_rows(sketch, self.sealed_sketch)
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Openings of some sealed rows so far.
+
+    Attributes
+    ----------
+    number : int
+    id : str
+        Of the opening that the evaluation in progress belongs to; empty if it opens nothing.
+    by_others : tuple of str
+        Names of the other runs, one for each of their openings.
+    on_parts : int
+        Number of openings that saw only a part of these rows, or more than these.
+    warnings : tuple of str
+        Why the count may be too low.
+    """
+
+    number: int
+    id: str = ""
+    by_others: tuple[str, ...] = ()
+    on_parts: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The count as it is reported."""
+        text = "once" if self.number == 1 else f"{self.number} times"
+        if self.by_others:
+            names = [name if n == 1 else f"{name} ({n})" for name, n in Counter(self.by_others).items()]
+            text += f", {len(self.by_others)} of them by other runs: {listed(names)}"
+        return text + (f"; {self.on_parts} of them on overlapping rows" if self.on_parts else "")
+
+
+def n_openings(run_dir: RunDir) -> int:
+    """Number of openings in the ledger of a run, inherited ones included."""
+    return len(openings_of(run_dir))
+
+
+def n_inherited(run_dir: RunDir) -> int:
+    """Number of openings in the ledger of a run that happened in other runs."""
+    return sum("inherited_from" in entry for entry in openings_of(run_dir))
+
+
+def openings_of(run_dir: RunDir) -> list[Entry]:
+    """Openings in the ledger of a run."""
+    return [entry for entry in _read(run_dir.openings)[0] if entry["event"] == "opening"]
+
+
+def not_in(run_dir: RunDir, entries: list[Entry]) -> list[Entry]:
+    """Those openings that the ledger of a run does not hold."""
+    known = {identity(entry) for entry in openings_of(run_dir)}
+    return [entry for entry in entries if identity(entry) not in known]
+
+
+def inherit(run_dir: RunDir, entries: list[Entry], source: str) -> None:
+    """Add openings of another run; one that it has inherited itself keeps the name of where it happened."""
+    for entry in entries:
+        _append(run_dir.openings, {"inherited_from": source} | entry)
+
+
+def identity(entry: Entry) -> str:
+    """Id of an entry; of one without, a digest of its time and model."""
+    given = entry.get("id")
+    if isinstance(given, str) and given:
+        return given
+    return sha256(json.dumps([entry.get(name) for name in ("time", "model_sha256", "data")]).encode())[:16]
+
+
+def known_openings(run_dir: RunDir, look: Look) -> Openings:
+    """Count the openings of these rows without adding one."""
+    own, damaged = _read(run_dir.openings)
+    with UserLedger.held() as shared:
+        found = _merged(look, own, shared.entries) if look.shared else []
+    return _counted([*own, *found], "", damaged, look, shared.warnings)
+
+
+def count_opening(run_dir: RunDir, look: Look, again: bool) -> Openings:
+    """Record an opening in both ledgers, unless this look is recorded already, and count all of these rows.
+
+    The same model on the same rows gives the same result, so that making it again is not a further look: neither to
+    replace lost files nor to resume an evaluation that was interrupted.
+
+    Parameters
+    ----------
+    again : bool
+        The user asks for a further look (--fresh): it counts once the last one has a result.
+
+    Raises
+    ------
+    InputError
+        The ledger of the run is not a regular file.
+    EnvironmentFailed
+        The run directory cannot be written. A user's ledger that cannot be used is a warning.
+    """
+    own, damaged = _read(run_dir.openings)
+    if not look.shared:
+        opened, new = _opening(look, own, again)
+        for entry in new:
+            _append(run_dir.openings, entry)
+        return _counted([*own, *new], opened, damaged, look)
+    with UserLedger.held() as shared:
+        merged = _merged(look, own, shared.entries)
+        opened, new = _opening(look, [*own, *merged], again)
+        there = set(map(_key, shared.entries))
+        shared.add([_as_shared(entry, look) for entry in (*own, *new) if _key(entry) not in there])
+        for entry in (*merged, *new):
+            _append(run_dir.openings, entry)
+    return _counted([*own, *merged, *new], opened, damaged, look, shared.warnings)
+
+
+def record_result(run_dir: RunDir, look: Look, opened: str, figures: Entry) -> None:
+    """Record the result of an opening in both ledgers, once."""
+    entry = _stamped("result", opened, look) | figures
+    if not _has_result(_read(run_dir.openings)[0], opened):
+        _append(run_dir.openings, entry)
+    if look.shared:
+        with UserLedger.held() as shared:
+            shared.add([] if _has_result(shared.entries, opened) else [_as_shared(entry, look)])
+
+
+def _has_result(entries: list[Entry], opened: str) -> bool:
+    return any(entry["event"] == "result" and identity(entry) == opened for entry in entries)
+
+
+def _opening(look: Look, entries: list[Entry], again: bool) -> tuple[str, list[Entry]]:
+    """Id of the opening that this look belongs to, and the entry to be recorded if it is a new one."""
+    last, finished = "", False
+    for entry in filter(look.is_of, entries):
+        if entry["event"] == "opening":
+            last, finished = identity(entry), False
+        elif entry.get("id", last) == last:
+            finished = True
+    if last and not (again and finished):
+        return last, []
+    new = _stamped("opening", secrets.token_hex(8), look) | {"run": look.run, "rows": look.sealed_sketch}
+    return new["id"], [new]
+
+
+def _stamped(event: str, identifier: str, look: Look) -> Entry:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"time": now, "event": event, "id": identifier} | look.fields
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    return entry["event"], identity(entry)
+
+
+def _merged(look: Look, own: list[Entry], shared: list[Entry]) -> list[Entry]:
+    """Entries about some of the same rows that only the user's ledger holds, as the run's ledger takes them over."""
+    there = set(map(_key, own))
+    found = [entry for entry in shared if _key(entry) not in there and look.may_share_rows(entry)]
+    return [
+        entry if entry.get("run") == look.run else entry | {"inherited_from": entry.get("run", "unknown")}
+        for entry in found
+    ]
+
+
+def _as_shared(entry: Entry, look: Look) -> Entry:
+    """An entry of the run's ledger for that of the user; earlier versions recorded neither run nor rows."""
+    source = entry.get("inherited_from", look.run)
+    defaults = {"id": identity(entry), "sealed_fingerprint": look.sealed_fingerprint, "run": source}
+    defaults |= {"rows": look.sealed_sketch} if entry["event"] == "opening" else {}
+    return {name: value for name, value in (defaults | entry).items() if name != "inherited_from"}
+
+
+def _counted(entries: list[Entry], opened: str, damaged: int, look: Look, warnings: Sequence[str] = ()) -> Openings:
+    openings = [entry for entry in entries if entry["event"] == "opening"]
+    others = [PurePosixPath(e["inherited_from"]).name or e["inherited_from"] for e in openings if "inherited_from" in e]
+    sealed = look.sealed_fingerprint
+    parts = sum(entry.get("sealed_fingerprint", sealed) != sealed for entry in openings)
+    return Openings(len(openings), opened, tuple(others), parts, (*damage(damaged, NAME), *warnings))
+
+
+def _read(path: Path) -> tuple[list[Entry], int]:
+    """Entries of a ledger, and its number of damaged lines."""
+    try:
+        return parsed(read_regular(path, MOST_BYTES, "move it out of the way"))
+    except FileNotFoundError:
+        return [], 0
+
+
+def _append(path: Path, entry: Entry) -> None:
+    """Add a line; a line that a kill cut short does not swallow it."""
+    content = read_regular(path, MOST_BYTES) if path.exists() else b""
+    torn = content != b"" and not content.endswith(b"\n")
+    append_line(path, ("\n" if torn else "") + json.dumps(entry))

@@ -1,0 +1,251 @@
+"""How much of a good-looking result is luck: corrections for having tried many, from the ledgers of both phases.
+
+Phase 1 chooses among many trials on one split, phase 2 among a few configurations on folds. The first is corrected by
+the number of trials effectively tried and by how differently they really behave, the second by how much the means over
+dates vary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.extended_training.out_of_fold import scored_rows
+from scripts.extended_training.selection import complete
+from scripts.random_keys import numpy_generator
+from scripts.statistics.backtest_overfitting import probability_of_backtest_overfitting
+from scripts.statistics.intervals import difference_interval
+from scripts.statistics.long_run_variance import joint_errors, mean_variance
+from scripts.statistics.model_tests import corrected_resampled_ttest, model_confidence_set
+from scripts.statistics.sharpe import (
+    deflated_sharpe_ratio,
+    effective_trials,
+    mean_correlation,
+    sharpe_moments,
+)
+from scripts.statistics.winners_curse import corrected_winner, cross_validation_selection_bias
+
+_BLOCKS = 16  # of dates, for the probability of backtest overfitting
+_LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, choosing among trials cannot be judged
+_CONFIDENCE_SET_SIZE = 0.1
+# Column of the ledger with the sums by date, and the sign that makes higher better.
+_SCORES = {"accuracy": ("hits", 1), "log_loss": ("log_loss", -1), "auc": ("auc", 1)}
+
+
+def judge_search(
+    ledger: pd.DataFrame, horizon: int, seed: int, trials: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """What the best trial of phase 1 is worth; None with too few trials or dates.
+
+    A trial that was given up at an early rung is not a rival of the winner: its low score would pass for a difference
+    in skill, and to stay above the median of such trials takes little. Only `comparable` trials take part.
+
+    Parameters
+    ----------
+    ledger : DataFrame
+        As `tuning.ledger.validation_ledger` makes it.
+    horizon : int
+        Dates that a label reads ahead.
+    trials : mapping, optional
+        Content of trials.json, for the epochs of each trial; by default all trials are comparable.
+
+    Returns
+    -------
+    dict
+        n_trials; n_comparable (by accuracy); scores: for accuracy, log_loss and auc (left out where undefined) the best
+        trial, its observed and its expected score (after the winner's curse), se, mean_correlation of the comparable
+        trials by date and effective_trials; pbo (probability of backtest overfitting, by accuracy); deflated_sharpe
+        (probability that the most profitable trial's Sharpe ratio is above 0; None without returns).
+    """
+    hits, rows = (ledger.pivot(index="date", columns="trial", values=name) for name in ("hits", "n_rows"))
+    if hits.shape[1] < _LEAST_TRIALS or hits.shape[0] < _LEAST_DATES:
+        return None
+    counts = rows.iloc[:, 0].to_numpy()
+    rivals = hits[_comparable_columns(hits, trials or {})]
+    scores = {}
+    for name, (column, sign) in _SCORES.items():
+        sums = ledger.pivot(index="date", columns="trial", values=column)
+        if not sums.isna().any(axis=None):
+            scores[name] = _winner(sign * sums, counts, horizon, trials or {})
+            for value in ("observed", "expected"):
+                scores[name][value] *= sign
+    return {
+        "n_trials": hits.shape[1],
+        "n_comparable": rivals.shape[1],
+        "scores": scores,
+        # Counts, which are exact: rounded shares would break ties at random.
+        "pbo": probability_of_backtest_overfitting(rivals.to_numpy(), _BLOCKS),
+        "deflated_sharpe": _deflated_sharpe(ledger),
+    }
+
+
+def comparable(winner: int, numbers: Sequence[int], trials: Mapping[str, Any]) -> list[int]:
+    """Those of the trials `numbers` that were trained as far as the winner, in their order.
+
+    They stopped by their own patience, or reached the last rung that the winner reached. With fewer than ten of them
+    the next lower rung counts. Without rungs all trials are comparable.
+    """
+    rungs, known = trials.get("rungs"), {t["number"]: t for t in trials.get("trials", [])}
+    if not rungs or any(number not in known for number in numbers):
+        return list(numbers)
+    for rung in sorted((rung for rung in rungs if rung <= known[winner]["epochs"]), reverse=True):
+        far = [n for n in numbers if known[n]["epochs"] >= rung or known[n]["state"] == "stopped"]
+        if len(far) >= _LEAST_TRIALS:
+            return far
+    return list(numbers)
+
+
+def _comparable_columns(sums: pd.DataFrame, trials: Mapping[str, Any]) -> list[int]:
+    """Columns of the trials that are comparable to the one with the highest sum."""
+    numbers = sums.columns.to_numpy().tolist()
+    return comparable(numbers[int(sums.to_numpy().sum(axis=0).argmax())], numbers, trials)
+
+
+def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, trials: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial with the highest mean score over all rows, and what is to be expected of it.
+
+    `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows.
+    """
+    n_trials = sums.shape[1]
+    sums = sums[_comparable_columns(sums, trials)]
+    by_date = sums.to_numpy()
+    score = by_date.sum(axis=0) / counts.sum()
+    best = int(score.argmax())
+    # The error of a score, as the mean over all trials: that of one trial would be a noisy estimate of it.
+    deviations = (by_date - score * counts[:, None]) * (len(counts) / counts.sum())
+    error = math.sqrt(np.mean([mean_variance(column, horizon).variance for column in deviations.T]))
+    correlation = mean_correlation(by_date / counts[:, None]) or 0.0
+    # What all trials share of their error cannot make one look better than another.
+    independent = error * math.sqrt(max(0.0, 1.0 - correlation))
+    return {
+        "trial": int(sums.columns[best]),
+        "observed": float(score[best]),
+        "expected": corrected_winner(score, independent),
+        "se": error,
+        "mean_correlation": correlation,
+        "effective_trials": effective_trials(n_trials, correlation),
+    }
+
+
+def judge_choice(
+    out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: int, seed: int, by_spread: bool = False
+) -> dict[str, Any]:
+    """What the chosen configuration of phase 2 is worth, and which others it cannot be told from.
+
+    Only configurations that were trained on all folds take part. One with several networks a fold counts with the mean
+    of their hits and losses, as a single network would in expectation, and not with the better of their mean.
+
+    Parameters
+    ----------
+    out_of_fold : DataFrame
+        Columns trial_number, fold, seed, row, date, label and a probability_* per class.
+    results : dict
+        Content of extended_training_results.json, the chosen configuration first.
+    by_spread : bool
+        Whether the spread over the folds took part in the choice. The interval that is made of it would be too short.
+
+    Returns
+    -------
+    dict
+        avg_accuracy, expected_accuracy (less the bias of choosing the best mean), nadeau_bengio_ci95 of the mean over
+        folds (None if `by_spread`), skill against the best constant and skill_ci95 by dates, confidence_set
+        (trials that may be the best, by log loss), stability (how often the choice would have the best accuracy on
+        other dates of the same kind).
+    """
+    configurations = complete(results["configurations"])
+    numbers = [c["trial_number"] for c in configurations]
+    scores = np.array([[f["accuracy"] for f in c["folds"]] for c in configurations])
+    _, bias = cross_validation_selection_bias(scores) if len(scores) > 1 else (0, 0.0)
+    spread = corrected_resampled_ttest(scores[0], 1.0 / (scores.shape[1] - 1))
+    correct, losses, label, date = _per_row(out_of_fold, numbers)
+    constant = (label == np.bincount(label).argmax()).astype(np.float64)
+    skill = difference_interval(correct[:, 0], constant, date, horizon)
+    by_date = pd.DataFrame(losses).groupby(date).mean().to_numpy()
+    confidence = model_confidence_set(by_date, _CONFIDENCE_SET_SIZE, horizon, numpy_generator(seed, "choice", "set"))
+    return {
+        "avg_accuracy": float(scores[0].mean()),
+        "expected_accuracy": float(scores[0].mean()) - bias,
+        "nadeau_bengio_ci95": None if by_spread else [max(0.0, spread.low), min(1.0, spread.high)],
+        "skill": skill.estimate,
+        "skill_ci95": [skill.low, skill.high],
+        "confidence_set": [numbers[k] for k in confidence.included],
+        "stability": stability(correct, date, horizon, numpy_generator(seed, "choice", "stability")),
+    }
+
+
+def in_words(search: dict[str, Any] | None, choice: dict[str, Any]) -> list[str]:
+    """The corrections as sentences."""
+    said = []
+    if search is not None:
+        best = search["scores"]["accuracy"]
+        others = "; ".join(
+            f"{name.replace('_', ' ')} {found['observed']:.4f}, {found['expected']:.4f} to be expected"
+            for name, found in search["scores"].items()
+            if name != "accuracy"
+        )
+        said.append(
+            f"The best of {search['n_trials']} trials (worth {best['effective_trials']:.1f} independent ones) showed "
+            f"{best['observed']:.4f} on its one split; after the winner's curse {best['expected']:.4f} is to be "
+            f"expected{f' (best by {others})' if others else ''}. Among the {search['n_comparable']} trials that were "
+            f"trained as far as the best, a choice made on one half of the dates fell below the median on the other in "
+            f"{search['pbo']:.0%} of all ways to halve them."
+        )
+        if search["deflated_sharpe"] is not None:
+            said.append(
+                f"The most profitable trial has a Sharpe ratio above zero with probability "
+                f"{search['deflated_sharpe']:.2f} once the number of trials is taken into account."
+            )
+    interval = ""
+    if choice["nadeau_bengio_ci95"] is not None:
+        low, high = choice["nadeau_bengio_ci95"]
+        interval = f"With so few folds the 95 % interval of the mean is {low:.4f} to {high:.4f}. "
+    skill_low, skill_high = choice["skill_ci95"]
+    said.append(
+        f"The chosen configuration showed {choice['avg_accuracy']:.4f} over the folds; less the bias of choosing, "
+        f"{choice['expected_accuracy']:.4f} is to be expected. {interval}It beats the best constant "
+        f"answer by {choice['skill']:+.4f} ({skill_low:+.4f} to {skill_high:+.4f})."
+    )
+    others = ", ".join(map(str, choice["confidence_set"]))
+    said.append(
+        f"By log loss, the best may be any of these trials (90 % model confidence set): {others}. On other dates of "
+        f"the same kind, the chosen one would have the best accuracy in {choice['stability']:.0%} of the cases."
+    )
+    return said
+
+
+def _deflated_sharpe(ledger: pd.DataFrame) -> float | None:
+    net = ledger.pivot(index="date", columns="trial", values="net_return").dropna().to_numpy()
+    moments = [sharpe_moments(series) for series in net.T]
+    ratios = np.array([m.sharpe for m in moments if m is not None])
+    if len(ratios) < _LEAST_TRIALS:
+        return None
+    best = max((m for m in moments if m is not None), key=lambda m: m.sharpe)
+    n_effective = effective_trials(len(ratios), mean_correlation(net) or 0.0)
+    return deflated_sharpe_ratio(best, max(1.0, n_effective), float(ratios.var(ddof=1)))
+
+
+def _per_row(frame: pd.DataFrame, numbers: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Hits and log losses, shape (n_rows, n_configurations), labels and date positions of the same rows."""
+    mean = scored_rows(frame, ["trial_number", "row", "fold"])
+    blocks = [mean.loc[number] for number in numbers]
+    correct, losses = (np.column_stack([block[name] for block in blocks]) for name in ("hit", "loss"))
+    return correct, losses, blocks[0]["label"].to_numpy(), pd.factorize(blocks[0]["date"], sort=True)[0]
+
+
+def stability(
+    correct: np.ndarray, date: np.ndarray, horizon: int, rng: np.random.Generator, n_draws: int = 1000
+) -> float:
+    """Probability that the first column of hits (n_rows, m) would have the best accuracy on other dates.
+
+    The leads over the others, less joint draws of their errors (`joint_errors`), are what they may truly be.
+    """
+    by_date = pd.DataFrame(correct).groupby(date)
+    sums, counts = by_date.sum().to_numpy(), by_date.size().to_numpy()
+    leads = sums[:, :1] - sums[:, 1:]
+    lead = leads.sum(axis=0) / counts.sum()
+    errors = joint_errors((leads - lead * counts[:, None]) * (len(counts) / counts.sum()), horizon, n_draws, rng)
+    return float((lead >= errors.draws * errors.se).all(axis=1).mean())

@@ -1,0 +1,155 @@
+"""Signals that ask a command to end: it ends at any moment with one line and exit code 130.
+
+Every write is atomic and workers end with their parent, so no moment is a bad one. The process therefore ends at once,
+without an exception, which C code and callbacks may swallow or turn into another one. Only a run directory on object
+storage, a shared study and a Ray cluster are left in order first, by an exception and within a limited time.
+
+Importing this module heeds signals at once if a command is being started, since its other imports take seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from scripts.errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_UNWINDS_S = 10.0  # that an exception may take to leave the work
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+
+def _tell_early() -> None:
+    program = os.path.basename(sys.argv[0])
+    tell(program)
+    if "--json" in sys.argv[1:]:
+        error = f'{{"what": "{Interrupted.what}", "where": "", "remedy": "{Interrupted.remedy}"}}'
+        os.write(1, f'{{"command": "{program}", "exit_code": 130, "error": {error}}}\n'.encode())
+
+
+def tell(program: str) -> None:
+    """Print the line of an interruption past all buffers, and give a terminal its cursor back."""
+    cursor = "\x1b[?25h" if os.isatty(2) else ""
+    os.write(2, f"{cursor}{program}: {Interrupted.what}; {Interrupted.remedy}\n".encode())
+
+
+class _Ending:
+    """How the command ends, and whether it was asked to. There is one for the process, as there is one for signals."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[], None] = _tell_early
+        self.clean_up: list[Callable[[], None]] = []
+        self.raises = False
+        self.asked, self.left = threading.Event(), threading.Event()
+        self._once, self._begun = threading.RLock(), False
+
+    def now(self) -> NoReturn:
+        """End the process; a second signal does not wait for what the first one still does."""
+        while not self._once.acquire(blocking=False):
+            time.sleep(1.0)  # until another thread has ended the process
+        if not self._begun:
+            self._begun = True
+            for step in (self.tell, *self.clean_up):
+                with contextlib.suppress(Exception):
+                    step()
+        os._exit(Interrupted.exit_code)
+
+
+_ending = _Ending()
+
+
+def heed() -> None:
+    """End the command on SIGINT, SIGTERM, and SIGHUP unless it was started by nohup."""
+    for number in _SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+def heed_in_calls(end_with: Callable[[], None]) -> None:
+    """End the command also in the middle of a long call of a library.
+
+    Parameters
+    ----------
+    end_with : callable
+        Prints how the command ended; it must not wait for anything.
+    """
+    heed()
+    _ending.tell = end_with
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+
+
+def at_end(step: Callable[[], None]) -> None:
+    """Do something quick before a signal ends the process, such as removing a folder."""
+    _ending.clean_up.append(step)
+
+
+def was_asked() -> bool:
+    """Whether a signal asked for the end, so that any error may come from it."""
+    return _ending.asked.is_set()
+
+
+def ignore() -> None:
+    """Heed no signal any more: the command has ended and says so."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Raise Interrupted on the first signal within the block instead of ending at once."""
+    _ending.raises = True
+    hook, sys.unraisablehook = sys.unraisablehook, _hide_interruption
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        _ending.raises = False
+
+
+@contextmanager
+def work() -> Iterator[None]:
+    """The block that an interruption must leave soon; what is outside of it may take its time."""
+    try:
+        yield
+    finally:
+        _ending.left.set()
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    first = not _ending.asked.is_set()
+    _ending.asked.set()
+    if _ending.raises and first:
+        raise Interrupted
+    _ending.now()
+
+
+def _watch(reader: int) -> NoReturn:
+    """End the process where the handler, which Python calls between two of its own instructions, comes too late."""
+    first = True
+    while True:
+        if os.read(reader, 1)[0] not in _SIGNALS:
+            continue
+        if not (_ending.raises and first) or not _ending.left.wait(_UNWINDS_S):
+            _ending.now()
+        first = False
+
+
+def _hide_interruption(unraisable: sys.UnraisableHookArgs) -> None:
+    """Show what a destructor or callback swallowed, but no interruption: `_watch` sees to that."""
+    if unraisable.exc_type is not Interrupted:
+        sys.__unraisablehook__(unraisable)
+
+
+if os.path.dirname(os.path.realpath(sys.argv[0] if sys.argv else "")) == _ROOT and sys.argv[0].endswith(".py"):
+    heed()

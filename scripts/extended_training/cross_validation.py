@@ -1,0 +1,280 @@
+"""The trainings of phase 2: every fold of the best trials of phase 1, unless a race between them stops some."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Hyperparameters
+from scripts.data.dataset import Dataset, Split
+from scripts.errors import InputError
+from scripts.execution.executor import Update
+from scripts.extended_training.out_of_fold import choose_decision, judge
+from scripts.extended_training.race import Finished, Network, Race
+from scripts.extended_training.records import configuration_record
+from scripts.extended_training.selection import best_by_mean, complete
+from scripts.storage.artifacts import unpack_tensors
+from scripts.training.spec import Outcome, RunSpec
+
+# A population saves a tenth of its runs' time at most; with fewer to share out, the last worker alone costs more.
+_POPULATIONS_A_WORKER = 6
+_MOST_INPUT_BYTES = 2**29  # of a population
+
+
+class CrossValidation:
+    """The trainings of phase 2 as work for the driver, and what they came to.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    dataset : Dataset
+    trials : sequence of dict
+        Records of trials.json.
+    device : str
+    epochs_left : int, optional
+        Epochs of all trainings together, at most.
+
+    Raises
+    ------
+    InputError
+        There are fewer epochs than trainings.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        dataset: Dataset,
+        trials: Sequence[dict[str, Any]],
+        device: str,
+        epochs_left: int | None = None,
+    ) -> None:
+        self.experiment, self.dataset, self.trials, self.device = experiment, dataset, list(trials), device
+        self._epochs_left = epochs_left
+        self.folds: list[Split] = dataset.folds(
+            experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed
+        )
+        self._by_number = {trial["number"]: trial for trial in self.trials}
+        self._done: dict[Network, tuple[Outcome, list[Any], torch.Tensor]] = {}
+        self._in_flight: dict[str, Network] = {}
+        if epochs_left is not None and epochs_left < self.n_planned:
+            raise InputError(
+                f"leaves {epochs_left} epochs for {self.n_planned} trainings of phase 2",
+                "--epoch-budget",
+                "raise it, or lower --top-n",
+            )
+        self._race = self._start_race()
+        every = [Network(number, fold) for number in self._by_number for fold in range(self.n_folds)]
+        self._waiting = [] if self._race else every
+        self._epochs_each = self._share_of_epochs()
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.folds)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Outcome of each finished training."""
+        return [outcome for outcome, _, _ in self._done.values()]
+
+    @property
+    def n_planned(self) -> int:
+        """Most trainings there can be; a race gives only what it took from others."""
+        return len(self.trials) * self.n_folds
+
+    @property
+    def most_at_once(self) -> int:
+        """Most trainings that can run side by side."""
+        return 2 * len(self.trials) if self._race else self.n_planned
+
+    def together(self, workers: int) -> int:
+        """Most folds of a configuration that train as one population; 1 where workers would be left idle for it.
+
+        Parameters
+        ----------
+        workers : int
+            Populations that train at a time. Several share the populations out evenly only if there are many.
+        """
+        enough = workers == 1 or len(self.trials) >= _POPULATIONS_A_WORKER * workers
+        # Each fold has inputs of its own, since they are scaled by its training rows.
+        return self.n_folds if enough and self.n_folds * self.dataset.x.nbytes <= _MOST_INPUT_BYTES else 1
+
+    @property
+    def epochs_planned(self) -> int:
+        """Most epochs that can be spent."""
+        planned = self.n_planned * self.experiment.extended.extended_epochs
+        return planned if self._epochs_left is None else min(planned, self._epochs_left)
+
+    @property
+    def data_passes(self) -> float:
+        """Epochs of every training in passes over all development rows."""
+        n_rows = len(self.dataset.rows)
+        # Exactly rounded, so that it does not depend on who finished first.
+        return math.fsum(o.epochs * len(self.folds[n.fold][0]) / n_rows for n, (o, _, _) in self._done.items())
+
+    @property
+    def epochs_spent(self) -> int:
+        """Epochs of every training."""
+        return sum(outcome.epochs for outcome in self.outcomes)
+
+    def next_spec(self) -> RunSpec | None:
+        """The next training; in a race None also until a round is finished."""
+        if not self._waiting and not self._in_flight and self._race:
+            further = self._race.next_round({network: self._seen(network) for network in self._done})
+            # Only a round of further seeds can find too little left.
+            enough = self._epochs_left is None or self._epochs_left - self.epochs_spent >= len(further)
+            self._waiting = further if enough else []
+            self._epochs_each = self._share_of_epochs()
+        if not self._waiting:
+            return None
+        network = self._waiting.pop(0)
+        spec = self._spec(self._by_number[network.trial], network.fold, network.seed)
+        self._in_flight[spec.name] = network
+        return spec
+
+    def finished(self, spec: RunSpec, update: Update) -> None:
+        """Keep outcome, learning curve and predictions."""
+        if update.outcome is None:
+            raise ValueError(f"{spec.name} has no outcome")
+        logits = unpack_tensors(update.state)["validation_logits"] if update.state else torch.empty(0)
+        self._done[self._in_flight.pop(spec.name)] = (update.outcome, list(update.history), logits)
+
+    def configurations(self) -> list[dict[str, Any] | None]:
+        """A record for each configuration; None where a training failed."""
+        return [self._configuration(trial) for trial in self.trials]
+
+    def probabilities(self, trial_number: int) -> list[list[np.ndarray]]:
+        """Class probabilities of the tested rows of each fold it was trained on, by each of its networks."""
+        networks = self._networks(trial_number)
+        return [[self._done[network][2].softmax(dim=1).numpy() for network in fold] for fold in networks]
+
+    def judge(self, configurations: Sequence[dict[str, Any]]) -> str:
+        """Add to each record how sure it is (see `out_of_fold.judge`); name of the best naive rule."""
+        rows = np.concatenate([test for _, test in self.folds])
+        correct = {c["trial_number"]: self._mean_hits(c["trial_number"]) for c in configurations}
+        best = best_by_mean(complete(configurations))["trial_number"]
+        name, found = judge(self.dataset, rows, correct, best)
+        for configuration in configurations:
+            configuration |= found[configuration["trial_number"]]
+        return name
+
+    def decision(self, trial_number: int) -> dict[str, Any] | None:
+        """Threshold and margin for a configuration, from its out-of-fold predictions; None where racing stopped it.
+
+        By the first network of each fold, so that all configurations are treated alike.
+        """
+        networks = self._networks(trial_number)
+        if len(networks) < self.n_folds:
+            return None
+        logits = [self._done[fold[0]][2].numpy() for fold in networks]
+        return choose_decision(self.dataset, [test for _, test in self.folds], logits, self.experiment)
+
+    def race_record(self) -> dict[str, Any] | None:
+        """What the race decided and moved, as plain values; None without one."""
+        if self._race is None:
+            return None
+        further = [outcome for network, (outcome, _, _) in self._done.items() if network.seed > 0]
+        return {
+            "error_rate": self.experiment.extended.racing_error_rate,
+            "looks": [look.record() for look in self._race.looks],
+            "n_trainings_spared": self.n_planned - (len(self._done) - len(further)),
+            "n_further_seeds": len(further),
+            "epochs_of_further_seeds": sum(outcome.epochs for outcome in further),
+        }
+
+    def _share_of_epochs(self) -> int:
+        """Epochs that each waiting training has at most.
+
+        Most trainings stop early, so those of a later round are counted half; what is left always suffices for them.
+        """
+        most, now = self.experiment.extended.extended_epochs, len(self._waiting)
+        if self._epochs_left is None or not now:
+            return most
+        later = max(0, self.n_planned - len(self._done) - now)
+        return min(most, max(1, int((self._epochs_left - self.epochs_spent) / (now + later / 2))))
+
+    def _start_race(self) -> Race | None:
+        config, dataset = self.experiment.extended, self.dataset
+        if not config.racing or len(self.trials) < 2:
+            return None
+        return Race(
+            trials=[trial["number"] for trial in self.trials],
+            dates=[dataset.date[test] for _, test in self.folds],
+            has_time=dataset.has_time,
+            horizon=dataset.horizon,
+            error_rate=config.racing_error_rate,
+            most_seeds=config.racing_most_seeds,
+            seed=self.experiment.seed,
+        )
+
+    def _seen(self, network: Network) -> Finished:
+        """What the race knows of a finished training."""
+        outcome = self._done[network][0]
+        return Finished(None if outcome.state == "failed" else self._hits(network), outcome.epochs)
+
+    def _hits(self, network: Network) -> np.ndarray:
+        said = self._done[network][2].softmax(dim=1).numpy().argmax(axis=1)
+        hits: np.ndarray = said == self.dataset.y[self.folds[network.fold][1]]
+        return hits
+
+    def _mean_hits(self, trial_number: int) -> np.ndarray:
+        """Share of a configuration's networks that are right on each row, fold by fold."""
+        networks = self._networks(trial_number)
+        return np.concatenate([np.mean([self._hits(network) for network in fold], axis=0) for fold in networks])
+
+    def _networks(self, trial_number: int) -> list[list[Network]]:
+        """Finished trainings of a configuration, by fold."""
+        own = sorted(network for network in self._done if network.trial == trial_number)
+        return [list(fold) for _, fold in itertools.groupby(own, key=lambda network: network.fold)]
+
+    def _spec(self, trial: dict[str, Any], fold: int, seed: int) -> RunSpec:
+        experiment, config = self.experiment, self.experiment.extended
+        train, test = self.folds[fold]
+        return RunSpec(
+            name=f"extended_{trial['number']:04d}_fold_{fold}" + (f"_seed_{seed}" if seed else ""),
+            address=(experiment.seed, "extended", trial["number"], "fold", fold, *(("seed", seed) if seed else ())),
+            hyperparameters=Hyperparameters(**trial["hyperparameters"]),
+            train_rows=train,
+            validation_rows=test,
+            epochs=self._epochs_each,
+            schedule_epochs=config.extended_epochs,
+            evaluation_frequency=config.evaluation_frequency,
+            patience=config.early_stopping_patience,
+            min_delta=config.early_stopping_min_delta,
+            monitor=config.monitor,
+            trading=experiment.data.trading,
+            factories=experiment.models,
+            device=self.device,
+        )
+
+    def _configuration(self, trial: dict[str, Any]) -> dict[str, Any] | None:
+        number = trial["number"]
+        folds = [[self._done[network][:2] for network in fold] for fold in self._networks(number)]
+        if any(outcome.state == "failed" for fold in folds for outcome, _ in fold):
+            return None
+        stopped_after = self._race.stopped_after.get(number) if self._race else None
+        return configuration_record(trial, folds) | {
+            "state": "complete" if stopped_after is None else "stopped",
+            "stopped_after_folds": stopped_after,
+            "racing_p_value": self._race.p_value(number) if self._race else None,
+        }
+
+
+def top_trials(trials: Sequence[dict[str, Any]], top_n: int) -> list[dict[str, Any]]:
+    """The best `top_n` trials with distinct hyperparameters; fewer if there are no more.
+
+    By the rank that a search with rungs gave them, else by the accuracy on the one split.
+    """
+    last = len(trials) + 1
+    usable = [t for t in trials if t["state"] != "failed"]
+    chosen: dict[str, dict[str, Any]] = {}
+    for trial in sorted(usable, key=lambda t: (t.get("rank") or last, -t["val_accuracy"], t["number"])):
+        chosen.setdefault(json.dumps(trial["hyperparameters"], sort_keys=True), trial)
+    return list(chosen.values())[:top_n]

@@ -1,0 +1,199 @@
+"""What the models of phase 2 say of rows that they have not seen: a table, how sure it is, what to decide by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.config.experiment import DataConfig, Experiment
+from scripts.data.dataset import Dataset
+from scripts.data.splits import Split
+from scripts.random_keys import numpy_generator
+from scripts.statistics.decision_tuning import choose_policy
+from scripts.statistics.decisions import NetReturns, simulated_net
+from scripts.statistics.drift import n_shared_rows
+from scripts.statistics.intervals import mean_intervals
+from scripts.statistics.metrics import fit_calibration
+from scripts.statistics.naive_rules import best_naive
+from scripts.training.trading import SimulatedTrading
+
+_LEAST_PROBABILITY = 2.2e-16  # that a logarithm is taken of
+
+
+def prediction_table(
+    dataset: Dataset, folds: Sequence[Split], probabilities: Mapping[int, Sequence[Sequence[np.ndarray]]]
+) -> pd.DataFrame:
+    """Predictions of every tested row, one block per configuration, fold and seed.
+
+    Parameters
+    ----------
+    probabilities : mapping of int to sequence of sequence of ndarray
+        Trial number -> for each fold that it was trained on, the first ones, the class probabilities of the tested rows
+        by each of its networks.
+
+    Returns
+    -------
+    DataFrame
+        Columns trial_number, fold, seed, row, date, ticker, label, forward_return and a probability_* per class.
+    """
+    frames = []
+    for number, by_fold in probabilities.items():
+        blocks = [(fold, seed, shares) for fold, by_seed in enumerate(by_fold) for seed, shares in enumerate(by_seed)]
+        for fold, seed, shares in blocks:
+            rows = folds[fold][1]
+            columns: dict[str, Any] = {"trial_number": number, "fold": fold, "seed": seed, "row": rows}
+            columns["date"] = dataset.date[rows] if dataset.dates is None else dataset.dates[dataset.date[rows]]
+            columns["ticker"] = np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]]
+            columns["label"] = dataset.y[rows]
+            columns["forward_return"] = dataset.forward_return[rows]
+            columns |= {f"probability_{name}": shares[:, k] for k, name in enumerate(dataset.classes)}
+            frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def scored_rows(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Hit and log loss of each row of out-of-fold predictions: means over networks that are scored alone.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `prediction_table` makes it.
+    keys : sequence of str
+        Columns that name a row; they are the index of the result.
+
+    Returns
+    -------
+    DataFrame
+        Columns hit, loss (nats), label and date.
+    """
+    columns = [name for name in table.columns if name.startswith("probability_")]
+    probabilities, label = table[columns].to_numpy(dtype=np.float64), table["label"].to_numpy()
+    said = np.maximum(probabilities[np.arange(len(label)), label], _LEAST_PROBABILITY)
+    hit = (probabilities.argmax(axis=1) == label).astype(np.float64)
+    scored = table[[*keys, "date", "label"]].assign(hit=hit, loss=-np.log(said))
+    return scored.groupby(list(keys)).agg(
+        hit=("hit", "mean"), loss=("loss", "mean"), label=("label", "first"), date=("date", "first")
+    )
+
+
+def fold_spans(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """What each fold tests, from a table of `prediction_table`.
+
+    Returns
+    -------
+    list of dict
+        fold, n_rows, first_date and last_date (ISO; None where rows have no dates) and best_constant, the share of the
+        most frequent class.
+    """
+    spans = []
+    dated = pd.api.types.is_datetime64_any_dtype(table["date"])
+    for fold, rows in table.groupby("fold"):
+        tested = rows.drop_duplicates("row")
+        first, last = (str(bound)[:10] if dated else None for bound in (tested["date"].min(), tested["date"].max()))
+        shares = tested["label"].value_counts(normalize=True)
+        spans.append({"fold": fold, "n_rows": len(tested), "first_date": first, "last_date": last})
+        spans[-1]["best_constant"] = float(shares.iloc[0])
+    return spans
+
+
+def judge(
+    dataset: Dataset, rows: np.ndarray, correct: Mapping[int, np.ndarray], best: int
+) -> tuple[str, dict[int, dict[str, Any]]]:
+    """Name of the best naive rule on the tested rows, and by trial number how sure the accuracies are.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Tested rows of all folds; a row that is tested twice comes twice.
+    correct : mapping of int to ndarray, shape (n_own,)
+        Trial number -> for the first rows, those of the folds that it was trained on, 1 where its prediction is right,
+        else 0, or the mean of this over its networks.
+    best : int
+        Trial whose mean accuracy over all folds is the best.
+
+    Returns
+    -------
+    tuple
+        Per trial pooled_accuracy, accuracy_se, skill (over the best naive rule), skill_se, skill_ci95, behind (by how
+        much the accuracy lies below that of `best`) and behind_se; dependence between dates is allowed for.
+    """
+    majority = int(np.bincount(dataset.y[dataset.rows]).argmax())
+    y = dataset.y[rows]
+    name, said = best_naive(y, majority, {key: rule[rows] for key, rule in dataset.naive.items()})
+    naive, winner = said == y, correct[best]
+    found: dict[int, dict[str, Any]] = {}
+    for number, hits in correct.items():
+        own, n = hits.astype(np.float64), len(hits)
+        values = {"accuracy": own, "skill": own - naive[:n], "behind": winner[:n] - own}
+        date = dataset.date[rows[:n]] if dataset.has_time else None
+        interval = mean_intervals(values, date, dataset.horizon)
+        found[number] = {
+            "pooled_accuracy": interval["accuracy"].estimate,
+            "accuracy_se": interval["accuracy"].se,
+            "skill": interval["skill"].estimate,
+            "skill_se": interval["skill"].se,
+            "skill_ci95": [interval["skill"].low, interval["skill"].high],
+            "behind": interval["behind"].estimate,
+            "behind_se": interval["behind"].se,
+        }
+    return name, found
+
+
+def n_duplicates(dataset: Dataset, folds: Sequence[Split]) -> int:
+    """Tested rows, over all folds, that have exactly the features of a row of their training set."""
+    return sum(n_shared_rows(dataset.x, train, dataset.x, test) for train, test in folds)
+
+
+def choose_decision(
+    dataset: Dataset, tested: Sequence[np.ndarray], logits: Sequence[np.ndarray], experiment: Experiment
+) -> dict[str, Any]:
+    """Threshold and margin of the decisions, chosen on predictions of unseen rows, as plain values with the reason.
+
+    The logits of each fold are calibrated on those of the other folds, as the final model's are on its hold-out: a
+    threshold must not mend what the calibration mends already.
+
+    Parameters
+    ----------
+    tested : sequence of ndarray of int64
+        Tested rows of each fold.
+    logits : sequence of ndarray, shape (n_tested, n_classes)
+    experiment : Experiment
+    """
+    probabilities = []
+    for k, own in enumerate(logits):
+        others = [j for j in range(len(logits)) if j != k]
+        y = np.concatenate([dataset.y[tested[j]] for j in others])
+        probabilities.append(fit_calibration(np.concatenate([logits[j] for j in others]), y).probabilities(own))
+    return decision_on(dataset, np.concatenate(tested), np.concatenate(probabilities), experiment)
+
+
+def decision_on(
+    dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, experiment: Experiment
+) -> dict[str, Any]:
+    """Threshold and margin chosen on calibrated predictions of `rows`, as `choose_decision`."""
+    config = experiment.data
+    chosen = choose_policy(
+        dataset.y[rows],
+        probabilities,
+        dataset.date[rows] if dataset.has_time else None,
+        dataset.horizon,
+        numpy_generator(experiment.seed, "decision"),
+        margin=config.margin,
+        net_returns=_net_returns(dataset, rows, config),
+    )
+    return {"threshold": chosen.policy.threshold, "margin": chosen.policy.margin, "reason": chosen.reason}
+
+
+def _net_returns(dataset: Dataset, rows: np.ndarray, config: DataConfig) -> NetReturns | None:
+    """Net return by date of given answers; None where a margin decides nothing: without returns, or unsigned positions.
+
+    A row that several folds test (combinatorial folds) has several answers, but can be traded only once.
+    """
+    traded_once = len(np.unique(rows)) == len(rows)
+    trading = SimulatedTrading.of(dataset, rows, config.trading)
+    if trading is None or config.position != "sign" or not traded_once:
+        return None
+    return simulated_net(trading.simulator, trading.class_positions)

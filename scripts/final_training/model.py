@@ -1,0 +1,332 @@
+"""A finished model as one file: weights, preprocessing and schema, loaded without running any code from it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scripts.config.class_positions import differing, in_words
+from scripts.config.experiment import DataConfig, recorded_data
+from scripts.config.search_space import Hyperparameters
+from scripts.data.dataset import Dataset
+from scripts.data.files.raw_tables import frame_table
+from scripts.data.files.spelling import spelled
+from scripts.data.inference_rows import Schema, UnlabelledRows, market_rows, table_rows
+from scripts.data.known_categories import refuse_lost_categories, unknown_in_words
+from scripts.data.preprocessing import Preprocessor
+from scripts.errors import InputError
+from scripts.final_training.model_record import check_weights, checked_model
+from scripts.statistics.decisions import ABSTAINS, DecisionPolicy, answer_positions
+from scripts.statistics.drift import FeatureReference
+from scripts.statistics.metrics import Calibration
+from scripts.statistics.returns import limited
+from scripts.storage.artifacts import read_tensors
+from scripts.storage.run_dir import Command
+from scripts.training.inputs import Inputs, inputs_of
+from scripts.training.models.registry import build_model, check_named, window_offsets
+
+_AGAIN = "run phases 1 to 3 again in another --run-dir"
+_ROWS = 4096  # per forward pass
+
+
+@dataclass(frozen=True)
+class Member:
+    """A configuration of a final model.
+
+    Attributes
+    ----------
+    networks : tuple of torch.nn.Module
+        They differ by their seed; the member's answer is the mean of their logits, calibrated.
+    weight : float
+        Of its probabilities in those of the model; the weights of all members add up to 1.
+    """
+
+    hyperparameters: Hyperparameters
+    networks: tuple[torch.nn.Module, ...]
+    calibration: Calibration
+    weight: float
+
+    @property
+    def n_parameters(self) -> int:
+        """Of all its networks."""
+        return sum(p.numel() for network in self.networks for p in network.parameters())
+
+    @torch.no_grad()
+    def logits(self, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
+        """Logits of each network for `rows` of preprocessed inputs, float64 (n_networks, len(rows), n_classes)."""
+        window = window_offsets(self.hyperparameters)
+        offsets = None if window is None else torch.tensor(list(window))
+        parts = []
+        for part in torch.from_numpy(rows).split(_ROWS):
+            batch = inputs[part] if offsets is None else inputs[part[:, None] + offsets]
+            parts.append(torch.stack([network(batch) for network in self.networks]))
+        return torch.cat(parts, dim=1).double().numpy()
+
+
+@dataclass(frozen=True)
+class FinalModel:
+    """A trained classifier with all that a prediction needs.
+
+    Attributes
+    ----------
+    members : tuple of Member
+        Configurations, most often one; the model gives the mean of their probabilities by weight.
+    config : DataConfig
+        Of the data that it was trained on.
+    content : dict
+        What the file holds beside the weights: experiment, schema, selection, epochs spent.
+    """
+
+    members: tuple[Member, ...]
+    preprocessor: Preprocessor
+    config: DataConfig
+    content: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the probabilities."""
+        return tuple(self.content["classes"])
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether any of its networks takes windows, be they of a single row."""
+        return any(window_offsets(member.hyperparameters) is not None for member in self.members)
+
+    @property
+    def window(self) -> int:
+        """Rows that it reads for one answer."""
+        offsets = [window_offsets(member.hyperparameters) for member in self.members]
+        return max(1 if own is None else len(own) for own in offsets)
+
+    def alone(self, k: int) -> FinalModel:
+        """Its member `k` as a model."""
+        return replace(self, members=(replace(self.members[k], weight=1.0),))
+
+    @property
+    def schema(self) -> Schema:
+        """What data must hold to be predicted on."""
+        vocabularies = {name: tuple(values) for name, values in self.content["vocabularies"].items()}
+        dropped = self.content.get("dropped_columns")
+        dropped = None if dropped is None else tuple(dropped)
+        references = {name: (own[0], own[1]) for name, own in self.content.get("references", {}).items()}
+        tickers = tuple(self.content.get("tickers") or ())
+        features = tuple(self.content["features"])
+        return Schema(self.config, features, vocabularies, dropped, self.window, references, tickers)
+
+    @property
+    def reference(self) -> FeatureReference | None:
+        """What the features looked like in training; None in a file of an earlier version."""
+        if (kept := self.content.get("reference")) is None:
+            return None
+        ends = np.cumsum(kept["n_edges"])[:-1]
+        edges = np.split(kept["edges"].numpy(), ends)
+        shares = np.split(kept["shares"].numpy(), ends + 2 * np.arange(1, len(edges)))
+        return FeatureReference(tuple(edges), tuple(shares), kept["n_rows"])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Content of the file without its tensors; sizes of the members, and `has_reference` to judge drift."""
+        members = [
+            {name: value for name, value in content.items() if name != "weights"}
+            | {"n_networks": len(member.networks), "n_parameters": member.n_parameters}
+            for content, member in zip(self.content["members"], self.members, strict=True)
+        ]
+        own = {name: value for name, value in self.content.items() if name not in ("preprocessor", "reference")}
+        return own | {"members": members, "has_reference": self.reference is not None}
+
+    @property
+    def policy(self) -> DecisionPolicy:
+        """The decision rule that was chosen out of fold, else the likeliest class wherever it leads by the margin."""
+        kept = self.content.get("selection", {}).get("decision")
+        if kept is None:
+            return DecisionPolicy.default(len(self.classes), self.config.margin)
+        return DecisionPolicy(kept["threshold"], kept["margin"])
+
+    @property
+    def positions_in_words(self) -> list[str]:
+        """Position of each class; with a warning where its name says another, as in files of earlier versions."""
+        if (held := self.content["class_positions"]) is None:
+            return []
+        told = [f"positions of the classes: {in_words(self.classes, held)}"]
+        if self.config.source == "table" and self.config.class_positions is None and differing(self.classes, held):
+            told.append(f"warning: their names say other positions; {_AGAIN}")
+        return told
+
+    def check_schema(self, dataset: Dataset) -> None:
+        """Raise InputError unless `dataset` has the features and classes that the model was trained on."""
+        for name, mine in (("features", dataset.feature_names), ("classes", dataset.classes)):
+            found, known = (list(map(spelled, map(str, names))) for names in (mine, self.content[name]))
+            if found != known:
+                odd = sorted(set(found) ^ set(known))
+                raise InputError(
+                    f"{name} differ from the model's: {', '.join(odd[:5])}", "data", "use data of the same schema"
+                )
+        held = self.content["class_positions"]
+        if dataset.class_positions is not None and held is not None and list(dataset.class_positions) != list(held):
+            raise InputError(
+                f"the model holds {in_words(self.classes, held)}, the data give "
+                f"{in_words(dataset.classes, dataset.class_positions)}",
+                "positions of the classes",
+                _AGAIN,
+            )
+
+    def predict_probabilities(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64 of shape (len(rows), n_classes)."""
+        return self._probabilities(inputs_of(dataset, self.preprocessor, torch.device("cpu")), rows)
+
+    def predict_raw(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Probabilities for `rows` of raw columns, shape (n, n_columns), where a window ends in its row."""
+        return self._probabilities(torch.from_numpy(self.preprocessor.transform(x)), rows)
+
+    def _probabilities(self, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
+        return self._weighted([m.calibration.probabilities(m.logits(inputs, rows).mean(axis=0)) for m in self.members])
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Predictions for a frame in the format of the input file, labels not needed.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Market: date, close and those of ticker, open, high, low and volume that the model reads, with the bars of
+            history that its features need (61, and more for windows). Table: the feature columns by name, and those of
+            time and group if the model was trained with them; a window reads earlier rows of its own group.
+
+        Returns
+        -------
+        DataFrame
+            As `predict_rows`, for every row that has the history the model reads.
+
+        Raises
+        ------
+        InputError
+            A column is missing, unknown or of another type, a value is refused as in a file, or missing cells may have
+            been a category such as NA.
+
+        Warns
+        -----
+        UserWarning
+            Categories that were not there in training; they count as missing.
+        """
+        table = frame_table(frame, self.schema.required)
+        if self.config.source != "table":
+            return self.predict_rows(market_rows(table, "frame", self.schema))
+        refuse_lost_categories(table, self.schema.vocabularies)
+        (part,) = table_rows(iter([table]), self.schema)
+        for line in unknown_in_words(part.unknown, self.schema.vocabularies):
+            warnings.warn(line, UserWarning, stacklevel=2)
+        return self.predict_rows(part)
+
+    def predict_rows(self, part: UnlabelledRows) -> pd.DataFrame:
+        """Predictions for rows without labels.
+
+        Returns
+        -------
+        DataFrame
+            A row per usable row: row (tables: number of the record, from 1), date and ticker where there are any,
+            predicted (the likeliest class), a probability_* per class, decision (the class by the decision rule, ""
+            where it abstains), and position (what is then held, a fraction) where classes have positions.
+        """
+        probabilities = self.predict_raw(part.x, part.rows)
+        answers = self.policy.answers(probabilities)
+        identity = {"row": part.number, "date": part.date, "ticker": part.ticker}
+        columns: dict[str, Any] = {name: values for name, values in identity.items() if values is not None}
+        names = np.array([*self.classes, ""], dtype=object)
+        columns["predicted"] = names[probabilities.argmax(axis=1)]
+        columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(self.classes)}
+        columns["decision"] = names[answers]
+        if self.content["class_positions"] is not None:
+            columns["position"] = self._positions(part, probabilities, answers)
+        return pd.DataFrame(columns)
+
+    def _positions(self, part: UnlabelledRows, probabilities: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Position of each row; `data.max_weight` limits it on a market, where all listed tickers are known."""
+        held = self.content["class_positions"]
+        position = answer_positions(answers, held)
+        if self.config.position == "proportional":
+            position = np.where(answers == ABSTAINS, 0.0, probabilities @ np.array(held))
+        return position if part.listed is None else limited(position, part.listed, self.config.max_weight)
+
+    def predict_by_seed(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
+        """Probabilities with one network of each member alone, with the calibration of the whole model, by seed."""
+        inputs = inputs_of(dataset, self.preprocessor, torch.device("cpu"))
+        logits = [member.logits(inputs, rows) for member in self.members]
+        return [
+            self._weighted([m.calibration.probabilities(own[k]) for m, own in zip(self.members, logits, strict=True)])
+            for k in range(min(map(len, logits)))
+        ]
+
+    def _weighted(self, probabilities: list[np.ndarray]) -> np.ndarray:
+        """Mean over the members by their weights."""
+        return np.sum([m.weight * own for m, own in zip(self.members, probabilities, strict=True)], axis=0)
+
+
+def load_model(path: str | Path, factories: dict[str, str] | None = None) -> FinalModel:
+    """Load final_model.pkl.
+
+    Parameters
+    ----------
+    path : path-like
+    factories : dict, optional
+        The user's own families, name -> package.module:factory; a model file never names code.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        There is no such file, or it is damaged, no Hyper model, or of another schema.
+    """
+    return make_model(read_model(Path(path)), path, factories or {})
+
+
+def read_model(path: Path) -> dict[str, Any]:
+    """Content of final_model.pkl, its experiment in today's form; errors as `load_model`."""
+    content = read_tensors(path, Command.FINAL, kind="final_model")
+    try:
+        return checked_model(content)
+    except ValueError as error:
+        raise _unfit(path, error) from error
+
+
+def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str, str]) -> FinalModel:
+    """Model from what `read_model` read of `path`; parameters and errors as `load_model`."""
+    members = [(Hyperparameters.model_validate(own["hyperparameters"]), own) for own in content["members"]]
+    check_named((hyperparameters.family for hyperparameters, _ in members), factories, str(path))
+    preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
+    sizes = (preprocessor.n_outputs, len(content["classes"]))
+    try:
+        made = tuple(_make_member(*member, sizes, factories) for member in members)
+    except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" in str(error):  # as PyTorch reports it
+            raise MemoryError from error
+        raise _unfit(path, error) from error
+    config = DataConfig.model_validate(recorded_data(content["experiment"]["data"]))
+    return FinalModel(made, preprocessor, config, content)
+
+
+def _unfit(path: str | Path, error: Exception) -> InputError:
+    what = f"does not hold what a final model holds: {[*str(error).splitlines(), type(error).__name__][0]}"
+    return InputError(what, str(path), f"make it again with {Command.FINAL} --fresh")
+
+
+def _make_member(
+    hyperparameters: Hyperparameters, content: dict[str, Any], sizes: tuple[int, int], factories: Mapping[str, str]
+) -> Member:
+    """A member for so many inputs and classes."""
+    networks = []
+    for weights in content["weights"]:
+        if hyperparameters.family not in factories:
+            # Without memory first: a small file may name a width that takes more than the machine has.
+            with torch.device("meta"):
+                check_weights(build_model(hyperparameters, *sizes, factories), weights)
+        network = build_model(hyperparameters, *sizes, factories)
+        network.load_state_dict(weights)
+        network.train(False)
+        networks.append(network)
+    calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
+    return Member(hyperparameters, tuple(networks), calibration, float(content["weight"]))

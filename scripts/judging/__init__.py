@@ -1,1 +1,0 @@
-"""Judging a final model on rows that it has not seen: figures, their uncertainty, and what to make of them."""

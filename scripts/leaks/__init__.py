@@ -1,1 +1,0 @@
-"""Leak check of the user's own data, features and models."""

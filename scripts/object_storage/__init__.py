@@ -1,1 +1,0 @@
-"""Run directories on object storage: a working directory of this machine, published under a prefix of a bucket."""

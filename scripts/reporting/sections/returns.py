@@ -1,0 +1,153 @@
+"""Section of the evaluation report on simulated returns: equity and drawdown after costs, beside buy-and-hold."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scripts.config.class_positions import in_words
+from scripts.reporting.charts.returns import cost_figure, equity_figure
+from scripts.reporting.figures import words
+from scripts.reporting.page import (
+    Cell,
+    Column,
+    Section,
+    Table,
+    TableRow,
+    number,
+    number_cell,
+    percent,
+    percent_cell,
+    present,
+    value_cell,
+)
+
+_RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "gross": ("return before costs", percent),
+    "net": ("return after costs", percent),
+    "buy_and_hold": ("return of buy and hold after costs", percent),
+    "equal_weight_rebalanced": ("return of equal weights, rebalanced, after costs", percent),
+    "foresight_hit_rate": ("positions that would earn if every label were known", percent),
+    "volatility": ("volatility after costs (yearly)", percent),
+    "borrow_bps": ("yearly cost of a short position (basis points)", number),
+    "periods_per_year": ("dates per year", number),
+    "n_unlabelled": ("traded rows without a label", number),
+    "naive": ("return of the best naive rule after costs", percent),
+    "probabilistic_sharpe": ("probability that the Sharpe ratio is above zero", percent),
+    "mean_net": ("mean return per date after costs", functools.partial(percent, digits=3)),
+    "mean_excess": ("mean return per date above buy and hold", functools.partial(percent, digits=3)),
+    "cost_bps": ("cost per unit of turnover (basis points)", number),
+    "sharpe": ("Sharpe ratio after costs (yearly)", number),
+    "sharpe_se": ("standard error of the Sharpe ratio", number),
+    "max_drawdown": ("largest drawdown", percent),
+    "turnover": ("mean change of position per date (1 = the whole capital)", number),
+    "break_even_cost_bps": ("cost at which nothing is left (basis points)", number),
+    "hit_rate": ("positions that earned something", percent),
+    "exposure": ("rows with a position", percent),
+    "n_dates": ("dates", number),
+    "fill": ("positions are filled at", str),
+    "holding": ("a decision is held for", str),
+    "periods_per_year_from": ("dates per year taken from", str),
+}
+_FILLS = {
+    "next_open": "filled at the next open",
+    "close_to_close": "filled at the close that decides",
+}
+_MAX_ROWS = 60  # of a table of parts
+NOT_MODELLED = (
+    "market impact, capacity, financing, interest on cash, dividends that shorts pay, availability of shorts, taxes, "
+    "and tickers that the file lacks (survivorship)"
+)
+_BOOKS = {
+    "buy_and_hold": "buy and hold",
+    "equal_weight_rebalanced": "equal weights, rebalanced",
+    "naive": "best naive rule",
+}
+
+
+def returns_section(e: Mapping[str, Any], dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Section:
+    """Equity curves, what other costs would leave, the figures, and the parts; empty without returns."""
+    returns = e.get("returns") or {}
+    figures = present([equity_figure(dates, curves), cost_figure(returns)])
+    held = e.get("class_positions") or {}
+    notes = (*_notes(returns), *_position_note(held)) if returns else ()
+    return Section("Equity and drawdown after costs", notes, _tables(returns), figures, figures_first=True)
+
+
+def _notes(returns: Mapping[str, Any]) -> tuple[str, ...]:
+    if not returns:
+        return ()
+    price = _FILLS.get(str(returns.get("fill")), "held for the row's forward return")
+    text = f"Each prediction is turned into a position, {price}; costs are paid on turnover."
+    if (bounds := returns.get("mean_net_ci95")) is not None:
+        text += (
+            f" The mean net return per date lies between {percent(bounds[0], 3)} and {percent(bounds[1], 3)} (95 %), "
+            f"what it earns above buy and hold between {percent(returns['mean_excess_ci95'][0], 3)} and "
+            f"{percent(returns['mean_excess_ci95'][1], 3)}."
+        )
+    if returns.get("break_even_cost_bps") is not None:
+        text += f" Nothing would be left at a cost of {number(returns['break_even_cost_bps'], '.1f')} basis points."
+    return (text, f"Not modelled: {NOT_MODELLED}.")
+
+
+def _position_note(held: Mapping[str, float]) -> tuple[str, ...]:
+    """The position of each class."""
+    return (f"Positions of the classes: {in_words(list(held), list(held.values()))}.",) if held else ()
+
+
+def _tables(returns: Mapping[str, Any]) -> tuple[Table, ...]:
+    rows = []
+    for name, value in returns.items():
+        title, write = _RETURNS.get(name, (words(name), number))
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, Mapping | list):
+            rows.append(TableRow((Cell(title), Cell(write(value), value) if is_number else value_cell(value))))
+    columns = (Column("quantity", numeric=False), Column("value"))
+    whole = Table("Simulated returns over the test period.", columns, tuple(rows))
+    beside = _beside_table(returns)
+    parts = [_part_table(kind, returns.get(f"by_{kind}") or {}) for kind in ("year", "group")]
+    return (whole, *beside, *(table for table in parts if len(table.rows) > 1))
+
+
+def _beside_table(returns: Mapping[str, Any]) -> tuple[Table, ...]:
+    """The model's book beside books that predict nothing or little; empty for results that lack them."""
+    books = returns.get("beside") or {}
+    if not books:
+        return ()
+    columns = (
+        Column("book", numeric=False), Column("after costs"), Column("volatility", "yearly"),
+        Column("Sharpe ratio", "yearly"), Column("standard error"), Column("largest drawdown"),
+        Column("turnover", "per date"),
+    )  # fmt: skip
+    rows = tuple(
+        TableRow(
+            (
+                Cell(name), percent_cell(b.get("net")), percent_cell(b.get("volatility")),
+                number_cell(b.get("sharpe"), ".2f"), number_cell(b.get("sharpe_se"), ".2f"),
+                percent_cell(b.get("max_drawdown")), number_cell(b.get("turnover"), ".2f"),
+            )
+        )
+        for name, b in {"model": returns, **{_BOOKS.get(k, words(k)): b or {} for k, b in books.items()}}.items()
+    )  # fmt: skip
+    return (Table("The model's book beside others on the same dates, after costs.", columns, rows),)
+
+
+def _part_table(kind: str, parts: Mapping[str, Mapping[str, Any]]) -> Table:
+    columns = (
+        Column("ticker" if kind == "group" else kind, numeric=False), Column("dates"), Column("before costs"),
+        Column("after costs"), Column("Sharpe ratio", "yearly"), Column("turnover", "per date"), Column("hit rate"),
+    )  # fmt: skip
+    rows = tuple(
+        TableRow(
+            (
+                Cell(name), number_cell(p.get("n_dates"), ",d"), percent_cell(p.get("gross")),
+                percent_cell(p.get("net")), number_cell(p.get("sharpe"), ".2f"), number_cell(p.get("turnover"), ".2f"),
+                percent_cell(p.get("hit_rate")),
+            )
+        )
+        for name, p in list(parts.items())[:_MAX_ROWS]
+    )  # fmt: skip
+    more = f" ({_MAX_ROWS} of {len(parts)})" if len(parts) > _MAX_ROWS else ""
+    named = "ticker" if kind == "group" else kind
+    return Table(f"Simulated returns by {named}{more}; each part starts from its own capital.", columns, rows)

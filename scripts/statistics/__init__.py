@@ -1,0 +1,1 @@
+"""Metrics, tests, intervals and simulated returns of plain arrays."""

@@ -1,0 +1,199 @@
+"""Confidence intervals of accuracies, differences and other means on a panel.
+
+Rows of one date share the market, and rows whose labels look several bars ahead share bars. So rows are summed by date,
+and the standard error allows for the dependence between dates (`long_run_variance`). Independent rows would be far too
+sure of themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import nctdtrinc, stdtr, stdtrit  # scipy.stats takes long to import
+
+from scripts.errors import InputError
+from scripts.statistics.long_run_variance import MeanVariance, mean_variance
+
+_ROUNDING = 1e-9  # of the largest value: dates that differ by less are equal
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate of a mean with its uncertainty.
+
+    Attributes
+    ----------
+    estimate : float
+    se : float
+        Standard error.
+    low, high : float
+        Bounds by Student's law: estimate -+ quantile x se.
+    n_dates : int
+        Dates, or rows where they have no dates.
+    degrees_of_freedom : float
+        Of the standard error.
+    n_effective : float or None
+        Number of independent rows that would give the same standard error; None where undefined.
+    confidence : float
+        Probability that the bounds hold the truth.
+    """
+
+    estimate: float
+    se: float
+    low: float
+    high: float
+    n_dates: int
+    degrees_of_freedom: float
+    n_effective: float | None = None
+    confidence: float = 0.95
+
+    @classmethod
+    def of(
+        cls, estimate: float, se: float, n_dates: int, degrees_of_freedom: float, n_effective: float | None = None
+    ) -> Interval:
+        """95% interval of an estimate with this standard error."""
+        bare = cls(estimate, se, estimate, estimate, n_dates, degrees_of_freedom, n_effective)
+        return bare.at(bare.confidence)
+
+    def at(self, confidence: float) -> Interval:
+        """The same estimate with bounds of another confidence, such as 1 - 0.05 / k for the k-th look at the rows."""
+        half = student_quantile(self.degrees_of_freedom, confidence) * self.se
+        return replace(self, low=self.estimate - half, high=self.estimate + half, confidence=confidence)
+
+    @property
+    def block_length(self) -> float:
+        """Dates per block, if each degree of freedom but one less is a block of dates."""
+        return self.n_dates / (self.degrees_of_freedom + 1.0)
+
+    @property
+    def share_bounds(self) -> list[float]:
+        """Bounds of a share, such as an accuracy, inside [0, 1] (Wilson 1927).
+
+        They have the rows that a share of independent rows would need for this standard error, and Student's quantile.
+        So an accuracy of 1 has an interval with a width as well.
+        """
+        share, quantile = min(1.0, max(0.0, self.estimate)), student_quantile(self.degrees_of_freedom, self.confidence)
+        n = share * (1.0 - share) / self.se**2 if self.se > 0.0 and 0.0 < share < 1.0 else self.n_effective
+        unsure = quantile**2 / max(1.0, n or self.n_dates)
+        middle = (share + unsure / 2.0) / (1.0 + unsure)
+        half = math.sqrt(unsure * share * (1.0 - share) + unsure**2 / 4.0) / (1.0 + unsure)
+        return [max(0.0, middle - half), min(1.0, middle + half)]
+
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided p-value of a mean of 0, by Student's law; None where every value is 0."""
+        if self.se == 0.0:
+            return None
+        return float(2.0 * stdtr(self.degrees_of_freedom, -abs(self.estimate) / self.se))
+
+
+def student_quantile(degrees_of_freedom: float, confidence: float) -> float:
+    """Half-width of a two-sided interval of this confidence, in standard errors."""
+    return float(stdtrit(degrees_of_freedom, 0.5 + confidence / 2.0))
+
+
+def accuracy_interval(hits: np.ndarray, date: np.ndarray | None, horizon: int) -> Interval:
+    """Mean of `hits` over all rows.
+
+    Parameters
+    ----------
+    hits : ndarray, shape (n,)
+        1 where the prediction is right, else 0; or any other value per row whose mean is wanted, such as log losses.
+    date : ndarray of int, shape (n,), or None
+        None: the rows have no dates and are independent.
+    horizon : int
+        Dates that a label looks ahead.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two dates (rows, where they have no dates).
+    """
+    return mean_intervals({"accuracy": hits}, date, horizon)["accuracy"]
+
+
+def difference_interval(hits_a: np.ndarray, hits_b: np.ndarray, date: np.ndarray | None, horizon: int) -> Interval:
+    """Mean of a - b over the same rows, paired: the skill, where b are the hits of the naive rule.
+
+    Arguments and errors as `accuracy_interval`.
+    """
+    difference = np.asarray(hits_a, dtype=np.float64) - np.asarray(hits_b, dtype=np.float64)
+    return accuracy_interval(difference, date, horizon)
+
+
+def mean_intervals(values: Mapping[str, np.ndarray], date: np.ndarray | None, horizon: int) -> dict[str, Interval]:
+    """Means of several quantities over the same rows, by name.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray of float, shape (n,)
+        A metric that is not a mean over rows comes as the rows' influences on it, such as `metrics.auc_by_row`.
+
+    Other arguments and errors as `accuracy_interval`.
+    """
+    columns = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
+    sums, counts = sums_by_date(np.column_stack(list(columns.values())), date)
+    _require_dates(len(counts))
+    return {
+        name: _interval(column, own, counts, date is None, horizon)
+        for (name, column), own in zip(columns.items(), sums.T, strict=True)
+    }
+
+
+def minimum_detectable_skill(
+    se: float, degrees_of_freedom: float, power: float = 0.8, confidence: float = 0.95
+) -> float:
+    """Least true skill whose interval lies above 0 with probability `power`, in the unit of `se`.
+
+    The law is the noncentral t, since the standard error is an estimate.
+    """
+    quantile = student_quantile(degrees_of_freedom, confidence)
+    return float(nctdtrinc(degrees_of_freedom, 1.0 - power, quantile)) * se
+
+
+def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the columns of (n, q) values, float64 of shape (n_dates, q), and rows per date; ascending by date.
+
+    Without dates each row stands for itself.
+    """
+    if date is None:
+        return values.astype(np.float64), np.ones(len(values), dtype=np.int64)
+    _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
+    return np.column_stack([np.bincount(place, column) for column in values.T]), counts
+
+
+def _require_dates(n_dates: int) -> None:
+    if n_dates < 2:
+        raise InputError(
+            f"{n_dates} date(s) of labelled rows, so that no uncertainty can be stated",
+            "evaluated rows",
+            "give rows of at least two dates, better of a hundred",
+        )
+
+
+def _interval(column: np.ndarray, sums: np.ndarray, counts: np.ndarray, independent: bool, horizon: int) -> Interval:
+    """Interval of the mean of one column, whose sums by date are `sums`."""
+    estimate, n_dates, n = float(column.mean()), len(counts), len(column)
+    deviations = (sums - estimate * counts) * (n_dates / n)
+    row_variance = float(column.var(ddof=1))
+    if independent:
+        found = MeanVariance(row_variance / n, n - 1)
+    elif np.abs(deviations).max() <= _ROUNDING * np.abs(column).max():
+        found = MeanVariance(row_variance / n, mean_variance(np.zeros(n_dates), horizon).degrees_of_freedom)
+    else:
+        found = mean_variance(deviations, horizon)
+    if found.variance > 0.0:
+        n_effective = row_variance / found.variance if row_variance > 0.0 else None
+        return Interval.of(estimate, math.sqrt(found.variance), n_dates, found.degrees_of_freedom, n_effective)
+    n_effective = n_dates / horizon
+    return Interval.of(
+        estimate, abs(estimate) * _certain_se(n_effective), n_dates, found.degrees_of_freedom, n_effective
+    )
+
+
+def _certain_se(n: float) -> float:
+    """Standard error of a share of 1 over `n` cases, with two of each kind added (Agresti and Coull 1998)."""
+    return math.sqrt(2.0 * (n + 2.0) / (n + 4.0) ** 3)

@@ -1,0 +1,134 @@
+"""Racing: which configurations can hardly be the best any more after some of the folds, at a stated error.
+
+A race (Maron and Moore 1994; Birattari et al. 2002) compares all candidates on the same rows and drops those that are
+clearly behind, so that effort goes to the others. The only error that matters is to drop the best one. It happens only
+if some rival is found ahead of it; so a one-sided test of each rival, with the level divided by the number of rivals
+(Bonferroni), bounds it at every look, whatever else was dropped before. What all looks may spend together is divided
+among them by a spending function (Lan and DeMets 1983).
+
+A difference of two accuracies varies for two reasons. The dates are a sample: whole dates are resampled in blocks, all
+configurations together. And each fold has only one network of each configuration, which another seed would have made
+better or worse: no resampling of rows shows that. The residuals of an additive model of configuration and fold hold
+both kinds of chance, but only few of them are known, and they take the networks of all configurations as equally
+uncertain. So the larger of the two variances counts. Where folds test the same dates, the residuals share what these
+dates did, and hide it; there both are added.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import stdtr  # scipy.stats takes long to import
+
+from scripts.statistics.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
+from scripts.statistics.intervals import sums_by_date
+
+
+def spent_level(error_rate: float, share: float) -> float:
+    """Probability of error that may be spent once `share` of the evidence is in: a ln(1 + (e - 1) t).
+
+    The function of Lan and DeMets (1983) that comes near the constant bounds of Pocock (1977): a race gains by stopping
+    early, and cannot wait as O'Brien and Fleming's bounds do.
+
+    Parameters
+    ----------
+    error_rate : float
+        What all looks may spend together, above 0 and below 1.
+    share : float
+        From 0 to 1.
+    """
+    return error_rate * math.log(1.0 + (math.e - 1.0) * share)
+
+
+def run_noise(scores: np.ndarray) -> tuple[float, int]:
+    """Variance of a single network's accuracy on its fold beyond what configuration and fold explain; its freedom.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n_configurations, n_folds)
+        NaN where a configuration was not trained.
+
+    Returns
+    -------
+    tuple of float and int
+        Mean square of the residuals of the additive model, and the degrees of freedom: (c - 1)(f - 1) where all were
+        trained. With none left, as after one fold, the variance is infinite: nothing is known of it.
+    """
+    configuration, fold = np.nonzero(np.isfinite(scores))
+    values = scores[configuration, fold]
+    design = np.column_stack([np.eye(scores.shape[0])[configuration], np.eye(scores.shape[1])[fold]])
+    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    freedom = len(values) - int(rank)
+    if freedom < 1:
+        return math.inf, 0
+    return float(np.sum((values - design @ solution) ** 2)) / freedom, freedom
+
+
+def p_values_of_being_best(
+    hits: np.ndarray,
+    fold: np.ndarray,
+    date: np.ndarray | None,
+    horizon: int,
+    noise: tuple[float, int],
+    n_rivals: int,
+    rng: np.random.Generator,
+    n_resamples: int = 1000,
+) -> np.ndarray:
+    """For each configuration, a bound of the probability to look so bad beside some rival if it is the best.
+
+    Parameters
+    ----------
+    hits : ndarray, shape (n, m)
+        1 where a configuration is right, else 0, on the same rows.
+    fold : ndarray of int, shape (n,)
+        Fold that tested the row.
+    date : ndarray of int, shape (n,), or None
+        None: the rows have no dates; each is drawn by itself.
+    horizon : int
+        Dates that a label looks ahead: the least block length.
+    noise : tuple of float and int
+        Of a single network's accuracy on a fold, as `run_noise` makes it.
+    n_rivals : int
+        Rivals that each had at the start of the race.
+    rng : numpy.random.Generator
+    n_resamples : int
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        In [0, 1], by Student's distribution. All 1 with too few dates, or with nothing known of the networks' noise.
+    """
+    hits = np.asarray(hits, dtype=np.float64)
+    sums, counts = sums_by_date(hits, date)
+    block = 1.0 if date is None else _block_length(sums, counts, horizon)
+    variance, freedom = noise
+    if freedom < 1 or len(counts) < LEAST_BLOCKS * block:
+        return np.ones(hits.shape[1])
+    covariance = np.cov(date_bootstrap(sums, counts, n_resamples, block, rng=rng), rowvar=False)
+    own = np.diag(covariance)
+    shares = np.unique(fold, return_counts=True)[1] / len(fold)
+    # Two networks differ in each fold; the mean over rows weighs folds by their rows.
+    trained = 2.0 * variance * float(np.sum(shares**2))
+    sampled = np.maximum(own[:, None] + own[None, :] - 2.0 * covariance, 0.0)
+    error = np.sqrt(sampled + trained if _test_same_dates(fold, date) else np.maximum(sampled, trained))
+    mean = hits.mean(axis=0)
+    lead = mean[None, :] - mean[:, None]  # of the rival (column) over the configuration (row)
+    statistic = np.divide(lead, error, out=np.zeros_like(lead), where=error > 0.0)
+    freedoms = min(float(freedom), len(counts) / block - 1.0)
+    tail = stdtr(freedoms, -statistic.max(axis=1))
+    return np.asarray(np.minimum(1.0, n_rivals * tail))
+
+
+def _test_same_dates(fold: np.ndarray, date: np.ndarray | None) -> bool:
+    """Whether a date is tested by several folds."""
+    if date is None:
+        return False
+    tested = np.unique(np.column_stack([fold, date]), axis=0)
+    return len(tested) > len(np.unique(tested[:, 1]))
+
+
+def _block_length(sums: np.ndarray, counts: np.ndarray, horizon: int) -> float:
+    """The longest that any configuration's difference from the mean of all asks for."""
+    apart = sums - sums.mean(axis=1, keepdims=True)
+    return max(ratio_block_length(column, counts, horizon) for column in apart.T)

@@ -1,0 +1,157 @@
+"""How skill decays with the dates since training, and after how many the model should be trained again.
+
+Skill is the share of rows that the model gets right less that of the naive rule. Its fall is a straight line fitted to
+the rows by least squares. Its standard error allows for dependence between dates, so that slow changes of the market
+are not taken for many independent signs of decay.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.errors import InputError
+from scripts.statistics.bootstrap import LEAST_BLOCKS
+from scripts.statistics.intervals import Interval, difference_interval
+from scripts.statistics.long_run_variance import mean_variance
+
+_PER_DATES = 100  # the slope is a change of skill per so many dates
+_CONFIDENCE = 0.99  # of the interval that the advice to train again rests on
+
+
+@dataclass(frozen=True)
+class SkillBin:
+    """Skill on a share of the dates, those of similar age.
+
+    Attributes
+    ----------
+    first_age, last_age : int
+        Dates since training.
+    n_rows : int
+    skill : Interval
+        Over `skill.n_dates` dates.
+    """
+
+    first_age: int
+    last_age: int
+    n_rows: int
+    skill: Interval
+
+
+@dataclass(frozen=True)
+class DecayReport:
+    """Skill against dates since training.
+
+    Attributes
+    ----------
+    bins : tuple of SkillBin
+        Ascending by age; empty where there are fewer than two dates.
+    slope : Interval or None
+        Change of skill per 100 dates; None where it is not defined.
+    skill_at_start : float or None
+        Fitted skill at the least age.
+    retrain_after : int or None
+        Dates since training after which the fitted skill is below half of `skill_at_start`; None unless the 99%
+        interval of the slope lies below 0, over at least ten blocks of dates. The 95% interval of a slope covers less
+        than 95% where skill is persistent (`benchmarks/error_rates.py`).
+    advice : str
+        The same in words.
+    n_dates : int
+    """
+
+    bins: tuple[SkillBin, ...]
+    slope: Interval | None
+    skill_at_start: float | None
+    retrain_after: int | None
+    advice: str
+    n_dates: int
+
+
+def decay_report(
+    hits: np.ndarray,
+    naive_hits: np.ndarray,
+    age: np.ndarray,
+    date: np.ndarray,
+    horizon: int,
+    n_bins: int = 5,
+) -> DecayReport:
+    """Judge how skill depends on the dates since training.
+
+    Parameters
+    ----------
+    hits, naive_hits : ndarray, shape (n,)
+        1 where the model, or the naive rule, is right, else 0.
+    age : ndarray of int, shape (n,)
+        Dates since the last training date of the model that predicted the row; the same for all rows of a date.
+    date : ndarray of int, shape (n,)
+    horizon : int
+        Dates that a label looks ahead.
+    n_bins : int
+        Bins of equal numbers of dates; fewer where a bin would have less than two.
+
+    Raises
+    ------
+    InputError
+        If rows of one date have different ages.
+    """
+    difference = np.asarray(hits, dtype=np.float64) - np.asarray(naive_hits, dtype=np.float64)
+    dates, first, place = np.unique(date, return_index=True, return_inverse=True)
+    age_of_date = np.asarray(age)[first].astype(np.int64)
+    if (age_of_date[place] != age).any():
+        raise InputError("rows of one date have several ages", "dates since training", "judge one model at a time")
+    bins = _bins(difference, age_of_date, place, horizon, n_bins)
+    sums, counts = np.bincount(place, difference, len(dates)), np.bincount(place, minlength=len(dates))
+    slope, start = _fitted(sums, counts, age_of_date, horizon)
+    after, advice = _advice(slope, start, age_of_date)
+    return DecayReport(bins, slope, start, after, advice, len(dates))
+
+
+def _bins(
+    difference: np.ndarray,
+    age_of_date: np.ndarray,
+    place: np.ndarray,
+    horizon: int,
+    n_bins: int,
+) -> tuple[SkillBin, ...]:
+    """Skill by bins of dates, the youngest first; `place` is the date of each row."""
+    n_bins, bins = min(n_bins, len(age_of_date) // 2), []
+    by_age = np.argsort(age_of_date, kind="stable")
+    for chosen in np.array_split(by_age, n_bins) if n_bins else []:
+        rows = np.isin(place, chosen)
+        skill = difference_interval(difference[rows], np.zeros(rows.sum()), place[rows], horizon)
+        ages = age_of_date[chosen]
+        bins.append(SkillBin(int(ages.min()), int(ages.max()), int(rows.sum()), skill))
+    return tuple(bins)
+
+
+def _fitted(
+    sums: np.ndarray, counts: np.ndarray, age: np.ndarray, horizon: int
+) -> tuple[Interval | None, float | None]:
+    """Slope per 100 dates and skill at the least age, from sums of skill and rows per date; None if undefined."""
+    if len(age) < 3 or np.ptp(age) == 0:
+        return None, None
+    x = (age - age.min()) / _PER_DATES
+    centred = x - counts @ x / counts.sum()
+    spread = float(counts @ centred**2)
+    slope, mean = float(centred @ sums) / spread, float(sums.sum() / counts.sum())
+    level = mean - slope * float(counts @ x / counts.sum())
+    # The slope's error is the sum over dates of these shares in it.
+    shares = centred * (sums - counts * (level + slope * x)) / spread
+    found = mean_variance(shares, horizon)
+    se = len(age) * math.sqrt(found.variance)
+    return Interval.of(slope, se, len(age), max(1, found.degrees_of_freedom - 1)), level
+
+
+def _advice(slope: Interval | None, start: float | None, age: np.ndarray) -> tuple[int | None, str]:
+    """Dates after which the fitted skill is below half of what it was, only where decay is shown; and the words."""
+    few = slope is None or slope.degrees_of_freedom + 1 < LEAST_BLOCKS
+    if slope is None or start is None or few or slope.at(_CONFIDENCE).high >= 0.0:
+        return None, f"no decay can be shown over {len(age)} dates"
+    fall = f"skill falls by {-slope.estimate:.3f} per {_PER_DATES} dates"
+    if start <= 0.0:
+        return None, f"{fall}, but there was none to lose"
+    after = int(age.min()) + math.ceil(0.5 * start / -slope.estimate * _PER_DATES)
+    beyond = f", beyond the {int(age.max())} seen" if after > age.max() else ""
+    return after, f"{fall}: train again after {after} dates, when half of it is gone{beyond}"

@@ -1,0 +1,348 @@
+"""Decisions traded in one book: each is filled, held for some bars of its ticker, and left again.
+
+A decision holds a slice of 1 / `slices` of its ticker's share of the capital over `bars` periods of the ticker: a
+ladder of overlapping slices where decisions look further ahead than one bar (Jegadeesh and Titman 1993). Slices of one
+ticker are netted: its target at a fill is the sum of the slices held then, divided by the number of listed tickers.
+A slice may leave within its last period, at a price of its own such as a barrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scripts.statistics.book import Holdings, Steps, settle
+from scripts.statistics.returns import ReturnSeries, TradingRules, limited, positions
+
+_ROUNDING = 1e-12  # rest of sums that are 0
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What a position earns after each row; every array of shape (n,).
+
+    Attributes
+    ----------
+    ticker : ndarray of int64
+    filled : ndarray of int64
+        Date (position in the calendar) on which a decision of the row is filled.
+    until : ndarray of int64
+        Date of the ticker's next fill, at which the period ends; later than `filled`.
+    step : ndarray of float64
+        Return of +1 over the period; NaN where unknown, or where the decision is never filled.
+    listed : ndarray of int64
+        Tickers listed on the date of the fill, at least 1: those from their first to their last bar.
+    bars : ndarray of int64
+        Periods that a decision of the row is held, at least 0.
+    leave : ndarray of float64
+        Return over the last of these periods, where it differs from that of the period; else NaN.
+    cost : ndarray of float64
+        Cost of one unit of turnover at the fill and before the next one, a fraction.
+    slices : int
+        Decisions of a ticker that are held at the same time.
+    fee : float
+        Cost of a short position of 1 over one date.
+    inside : bool
+        Decisions with a `leave` are sold before the end of the period, so that nothing can be netted with them.
+    """
+
+    ticker: np.ndarray
+    filled: np.ndarray
+    until: np.ndarray
+    step: np.ndarray
+    listed: np.ndarray
+    bars: np.ndarray
+    leave: np.ndarray
+    cost: np.ndarray
+    slices: int = 1
+    fee: float = 0.0
+    inside: bool = True
+
+    @classmethod
+    def of_returns(
+        cls, date: np.ndarray, ticker: np.ndarray, forward_return: np.ndarray, cost_bps: float = 0.0, rows: int = 1
+    ) -> Bars:
+        """Rows that are filled on their own date and earn `forward_return` until the ticker's next row.
+
+        Parameters
+        ----------
+        date, ticker : ndarray of int64, shape (n,)
+            In any order; a ticker has at most one row per date.
+        forward_return : ndarray of float64, shape (n,)
+            NaN where unknown; nothing is bought on such rows. They still count as rows that a longer return spans.
+        cost_bps : float
+        rows : int
+            Rows of its ticker that each return spans. The path over these rows is unknown: a slice is valued at its
+            cost until its end.
+        """
+        earned = np.asarray(forward_return, dtype=np.float64)
+        known, spans = np.isfinite(earned), rows > 1
+        kept = np.flatnonzero(known | spans)
+        order = kept[np.lexsort((date[kept], ticker[kept]))]
+        until, n = date + 1, len(earned)
+        same = ticker[order][1:] == ticker[order][:-1]
+        until[order[:-1][same]] = date[order[1:][same]]
+        return cls(
+            ticker=ticker,
+            filled=date,
+            until=until,
+            step=np.zeros(n) if spans else earned,
+            listed=n_listed(date, ticker, date),
+            bars=np.where(known, rows, 0),
+            leave=earned if spans else np.full(n, np.nan),
+            cost=np.full(n, cost_bps * 1e-4),
+            slices=rows,
+            inside=False,
+        )
+
+    def held_one_bar(self) -> Bars:
+        """The same bars with every decision held until the next one."""
+        return replace(self, bars=np.ones_like(self.bars), leave=np.full(len(self.leave), np.nan), slices=1)
+
+    def at_cost(self, cost_bps: float | np.ndarray) -> Bars:
+        """The same bars with another cost of one unit of turnover, in basis points: of all rows, or of each."""
+        return replace(self, cost=np.full(len(self.cost), np.multiply(cost_bps, 1e-4)))
+
+    def moved(self, source: np.ndarray) -> Bars:
+        """The same fills, with what the rows `source` earn, shape (n,); -1: nothing is known."""
+        known = source >= 0
+        step, leave = (np.where(known, values[source], np.nan) for values in (self.step, self.leave))
+        return replace(self, step=step, leave=leave, bars=self.bars[source])
+
+    def take(self, rows: np.ndarray) -> Bars:
+        """Some of the rows."""
+        names = ("ticker", "filled", "until", "step", "listed", "bars", "leave", "cost")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+def n_listed(date: np.ndarray, ticker: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Tickers listed on each of the dates `at`, from their first to their last row, at least 1; shape as `at`.
+
+    Parameters
+    ----------
+    date, ticker : ndarray of int64, shape (n,)
+        Rows that exist.
+    at : ndarray of int64
+        Dates that are asked for.
+    """
+    if not len(date):
+        return np.ones(len(at), dtype=np.int64)
+    _, code = np.unique(ticker, return_inverse=True)
+    first, last = np.full(code.max() + 1, date.max()), np.full(code.max() + 1, date.min())
+    np.minimum.at(first, code, date)
+    np.maximum.at(last, code, date)
+    entered = np.searchsorted(np.sort(first), at, side="right")
+    return np.maximum(1, entered - np.searchsorted(np.sort(last), at, side="left"))
+
+
+class ReturnSimulator:
+    """Simulated returns of decisions on fixed rows; what does not depend on the positions is computed once.
+
+    Parameters
+    ----------
+    bars : Bars
+    rules : TradingRules
+    decided : ndarray of int64, shape (n,), optional
+        Rows of `bars` with a decision; by default all of them, in their order.
+    """
+
+    def __init__(self, bars: Bars, rules: TradingRules, decided: np.ndarray | None = None) -> None:
+        self.rules, self.bars = rules, bars
+        self.decided = np.arange(len(bars.step)) if decided is None else np.asarray(decided)
+        self._place()
+
+    def _place(self) -> None:
+        """Find the periods between the first fill and the last exit, and which of them each decision covers."""
+        bars = self.bars
+        known = np.flatnonzero(np.isfinite(bars.step))
+        order = known[np.lexsort((bars.filled[known], bars.ticker[known]))]
+        place = np.full(len(bars.step), -1)
+        place[order] = np.arange(len(order))
+        ticker_end = np.searchsorted(bars.ticker[order], bars.ticker[order], side="right")
+        self._traded = np.flatnonzero((place[self.decided] >= 0) & (bars.bars[self.decided] > 0))
+        rows = self.decided[self._traded]
+        start = place[rows]
+        stop = np.minimum(start + bars.bars[rows], ticker_end[start])
+        inside = np.zeros(len(order), dtype=bool)
+        if len(rows):
+            filled, until = bars.filled[order], bars.until[order]
+            self._span = filled[start].min(), until[stop - 1].max()
+            inside = (filled >= self._span[0]) & (filled < self._span[1])
+        shift = np.cumsum(inside) - 1
+        self._start, self._stop = shift[start], shift[stop - 1] + 1
+        self._order = order[inside]
+        self._leaving = np.flatnonzero(np.isfinite(bars.leave[rows]))
+        self._leave = bars.leave[rows][self._leaving]
+        self._set_steps()
+        self._set_outcomes()
+
+    def _set_steps(self) -> None:
+        bars, order = self.bars, self._order
+        self._end_cost = self._cost_of_next()[order]
+        filled, until = bars.filled[order], bars.until[order]
+        marks = np.unique(np.concatenate([filled, until[until < self._span[1]]])) if len(order) else filled
+        self.dates = marks.astype(np.int64)
+        last = np.searchsorted(marks, until)  # what ends with the book, or later, has the mark after the last one
+        opens = np.ones(len(order), dtype=bool)
+        opens[1:] = bars.ticker[order][1:] != bars.ticker[order][:-1]
+        ends = np.append(opens[1:], True) if len(order) else opens
+        self._steps = Steps(
+            first=np.searchsorted(marks, filled),
+            last=last,
+            opens=opens,
+            ends=ends | (last == len(marks)),
+            cost=bars.cost[order],
+            fee=bars.fee * (until - filled),
+            n_marks=len(marks),
+        )
+        self._step, self._listed = bars.step[order], bars.listed[order].astype(np.float64)
+        # Before a period that goes on when the book is closed, everything is sold.
+        self._open = until <= self._span[1] if len(order) else opens
+
+    def _cost_of_next(self) -> np.ndarray:
+        """Cost at the end of each period, that of the ticker's next fill; of its last one, the same again."""
+        bars, cost = self.bars, self.bars.cost.copy()
+        order = np.lexsort((bars.filled, bars.ticker))
+        now, after = order[:-1], order[1:]
+        cost[now] = np.where(bars.ticker[now] == bars.ticker[after], bars.cost[after], bars.cost[now])
+        return cost
+
+    def _set_outcomes(self) -> None:
+        """Return of +1 for each traded decision, and the mark of its fill."""
+        total = np.concatenate([[0.0], np.cumsum(np.log(np.maximum(1.0 + self._step, _ROUNDING)))])
+        grown = np.exp(total[self._stop] - total[self._start])
+        last = self._stop[self._leaving] - 1
+        grown[self._leaving] *= (1.0 + self._leave) / np.maximum(1.0 + self._step[last], _ROUNDING)
+        earned = grown - 1.0
+        self.earned = np.full(len(self.decided), np.nan)
+        self.earned[self._traded] = np.where(np.abs(earned) < _ROUNDING, 0.0, earned)
+        self._mark = self._steps.first[self._start]
+
+    @property
+    def last_date(self) -> int | None:
+        """Date on which the last position is sold; None where nothing is traded."""
+        return int(self._span[1]) if len(self.dates) else None
+
+    def positions(self, probabilities: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
+        """Position of each decision by the rules, limit included, shape (n,); arguments as `returns.positions`."""
+        return self.limited(positions(probabilities, class_positions, self.rules))
+
+    def limited(self, position: np.ndarray) -> np.ndarray:
+        """`position`, shape (n,), clipped so that no ticker takes more than `max_weight` of the capital."""
+        return limited(position, self.bars.listed[self.decided], self.rules.max_weight)
+
+    def run(self, position: np.ndarray) -> ReturnSeries:
+        """Returns of holding `position`, shape (n,), in the order of the decisions, once limited."""
+        wished = self.limited(position)[self._traded]
+        account = settle(self._steps, self._holdings(wished / self.bars.slices))
+        earned = wished * self.earned[self._traded]
+        return ReturnSeries(
+            dates=self.dates,
+            **vars(account),
+            rows=self._count(np.ones(len(wished), dtype=bool)),
+            active=self._count(wished != 0.0),
+            hits=self._count(earned > 0.0),
+            misses=self._count(earned < 0.0),
+            overlap=1 if self.bars.inside else self.bars.slices,
+        )
+
+    def run_each_ticker(self, position: np.ndarray) -> dict[int, ReturnSeries]:
+        """As `run`, each ticker by itself on an account of its own; by ticker ascending, those without a fill absent.
+
+        Positions are limited as in the common book.
+        """
+        limited, bars, series = self.limited(position), self.bars, {}
+        of_rows, of_decisions = bars.ticker, bars.ticker[self.decided]
+        for ticker in np.unique(of_decisions[self._traded]).tolist():
+            rows, chosen = np.flatnonzero(of_rows == ticker), np.flatnonzero(of_decisions == ticker)
+            alone = replace(bars.take(rows), listed=np.ones(len(rows), dtype=np.int64))
+            decided = np.searchsorted(rows, self.decided[chosen])
+            simulator = ReturnSimulator(alone, replace(self.rules, max_weight=1.0), decided)
+            series[int(ticker)] = simulator.run(limited[chosen])
+        return series
+
+    def equal_weight(self) -> ReturnSeries:
+        """Returns of holding +1 in every listed ticker over the same dates, traded back to equal weights at each fill.
+
+        It pays for this, and for its first and last trades. Where returns span several rows, it is the ladder of
+        decisions of +1.
+        """
+        if not len(self.dates):
+            return self.run(np.zeros(len(self.decided)))
+        if self._spans_rows:
+            unlimited = ReturnSimulator(self.bars, replace(self.rules, max_weight=1.0), self.decided)
+            return unlimited.run(np.ones(len(self.decided)))
+        bars = self.bars.held_one_bar()
+        known = np.isfinite(bars.step)
+        rows = np.flatnonzero(known & (bars.filled >= self._span[0]) & (bars.until <= self._span[1]))
+        simulator = ReturnSimulator(bars, replace(self.rules, max_weight=1.0), rows)
+        return simulator.run(np.ones(len(rows))).on(self.dates)
+
+    def buy_and_hold(self) -> ReturnSeries:
+        """Returns of buying equal shares of all tickers listed at the first date, each at its first fill, and holding.
+
+        Nothing is traded in between. A ticker that ends is sold and its money stays in cash. Costs are paid from cash.
+        Where returns span h rows, those of each ticker's rows 0, h, 2h and so on follow each other.
+        """
+        steps, n = self._steps, len(self.dates)
+        bars, first = self.bars, np.flatnonzero(self._steps.opens)
+        nothing = np.zeros(n)
+        if not n:
+            return self.run(np.zeros(len(self.decided)))
+        known = np.isfinite(bars.step)
+        listed = np.isin(bars.ticker[self._order], bars.ticker[known & (bars.filled <= self._span[0])])
+        group = np.cumsum(steps.opens) - 1
+        step = self._chained(first[group]) if self._spans_rows else self._step
+        total = np.concatenate([[0.0], np.cumsum(np.log(np.maximum(1.0 + step, _ROUNDING)))])[:-1]
+        value = np.exp(total - total[first][group]) * listed / max(1, int(listed[first].sum()))
+        gain, held = value * step * self._open, value * (1.0 + step * self._open)
+        sold, bought = np.where(steps.ends, held, 0.0), np.where(steps.opens, value, 0.0)
+        traded = np.bincount(steps.first, bought, n) + np.bincount(steps.last - 1, sold, n)
+        costs = np.bincount(steps.first, steps.cost * bought, n) + np.bincount(steps.last - 1, self._end_cost * sold, n)
+        gains = np.bincount(steps.last - 1, gain, n)
+        before = np.concatenate([[1.0], 1.0 + np.cumsum(gains - costs)[:-1]])
+        rows = np.bincount(steps.first, minlength=n)
+        gross, turnover, costs = gains / before, traded / before, costs / before
+        return ReturnSeries(self.dates, gross, gross - costs, turnover, costs, nothing, rows, rows, rows * 0, rows * 0)
+
+    @property
+    def _spans_rows(self) -> bool:
+        """Whether returns span several rows, so that the path between two rows is unknown."""
+        return self.bars.slices > 1 and not self.bars.inside
+
+    def _chained(self, first: np.ndarray) -> np.ndarray:
+        """Return of +1 over each period by returns that follow each other, booked at their end.
+
+        `first` is the place of the first period of its ticker, shape (n,). A return that is unknown counts as 0.
+        """
+        span, row = self.bars.slices, np.arange(len(first)) - first
+        begun = np.arange(len(first)) - row % span
+        return np.where(row % span == span - 1, np.nan_to_num(self.bars.leave[self._order][begun]), 0.0)
+
+    def _holdings(self, size: np.ndarray) -> Holdings:
+        """Slices of the traded decisions, netted by ticker and period."""
+        n, bars = len(self._step), self.bars
+        held = np.bincount(self._start, size, n + 1) - np.bincount(self._stop, size, n + 1)
+        held = np.cumsum(held)[:n]
+        held[np.abs(held) < _ROUNDING] = 0.0
+        gain, kept, sold = held * self._step, held * (1.0 + self._step), np.zeros(n)
+        if len(self._leaving):
+            out, last = size[self._leaving], self._stop[self._leaving] - 1
+            left = np.bincount(last, out, n)
+            value = np.bincount(last, out * (1.0 + self._leave), n)
+            gain += value - left - left * self._step
+            kept -= left * (1.0 + self._step)
+            if bars.inside:
+                sold += np.bincount(last, np.abs(out) * (1.0 + self._leave), n)
+            else:
+                kept += value
+        weight, gain, kept, sold = (part / self._listed * self._open for part in (held, gain, kept, sold))
+        ends = self._steps.ends
+        last = np.where(ends, np.abs(kept), 0.0)
+        costs = self._steps.cost * sold + self._end_cost * last
+        return Holdings(weight, gain, np.where(ends, 0.0, kept), sold + last, costs)
+
+    def _count(self, chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(self._mark[chosen], minlength=len(self.dates))

@@ -1,0 +1,1 @@
+"""What survives a kill: artifacts, checkpoints, the study's database and the run directory."""

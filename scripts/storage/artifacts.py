@@ -1,0 +1,142 @@
+"""Artifacts as files: JSON and tensors, each with its schema, who made it, and a digest that is checked first.
+
+A JSON artifact ends in a `sha256` field over every byte before it; a tensor artifact is the zip archive that torch.save
+writes with the digest as its archive comment. Both are one file, replaced in one step, and both stay readable by
+other tools.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.errors import InputError, MissingInputError
+from scripts.storage.artifact_head import check_head, head
+from scripts.storage.durable_files import read_regular, sha256, write_bytes
+from scripts.storage.nesting import check_nesting, parsed_json
+from scripts.storage.records import checked
+from scripts.storage.tensor_archive import check_archive
+
+MAX_JSON_BYTES = 256 * 2**20
+MAX_TENSOR_BYTES = 64 * 2**30
+_JSON_TAIL = re.compile(rb',\n"sha256": "([0-9a-f]{64})"\n}\n\Z')
+_COMMENT = b"sha256:"
+
+
+def write_json(path: Path, body: dict[str, Any]) -> None:
+    """Write a JSON artifact with schema, provenance and digest.
+
+    `body` holds plain finite values; `config_hash` and `data_fingerprint` come with it.
+    """
+    text = json.dumps(head(path.stem) | body, indent=1, allow_nan=False, ensure_ascii=False)
+    content = text.removesuffix("\n}").encode()
+    write_bytes(path, content + b',\n"sha256": "' + sha256(content).encode() + b'"\n}\n')
+
+
+def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
+    """Read a JSON artifact, digest first.
+
+    Parameters
+    ----------
+    path : Path
+        The artifact.
+    made_by : str
+        Command that makes it, named if it is missing.
+    kind : str, optional
+        Which artifact it must be; by default what its file name says.
+
+    Raises
+    ------
+    MissingInputError
+        There is no such file.
+    InputError
+        The file is damaged, was edited, has another schema, or lacks what its readers need (see `records`).
+    """
+    content = _read(path, made_by, MAX_JSON_BYTES)
+    tail = _JSON_TAIL.search(content)
+    again = f"make it again with {made_by}"
+    if tail is None:
+        raise InputError("is no complete artifact of Hyper", str(path), again)
+    if sha256(content[: tail.start()]) != tail[1].decode():
+        raise InputError("its SHA-256 does not fit: damaged or edited by hand", str(path), again)
+    try:
+        body = parsed_json(content)
+    except ValueError as error:  # whoever can edit the file can also make its digest
+        raise InputError(f"is no artifact of Hyper: {error}", str(path), again) from error
+    if not isinstance(body, dict):
+        raise InputError("is no artifact of Hyper: its content is no mapping", str(path), again)
+    check_head(path, body, kind or path.stem, again)
+    try:
+        return checked(kind or path.stem, body)
+    except ValueError as error:
+        raise InputError(f"does not hold what it should: {error}", str(path), again) from error
+
+
+def read_listed(path: Path, files: dict[str, str], made_by: str) -> bytes:
+    """Content of a file whose SHA-256 a JSON artifact lists under `files`; errors as `read_json`."""
+    content = _read(path, made_by, MAX_TENSOR_BYTES)
+    if sha256(content) != files.get(path.name):
+        raise InputError("its SHA-256 does not fit: damaged or replaced", str(path), f"make it again with {made_by}")
+    return content
+
+
+def pack_tensors(state: dict[str, Any]) -> bytes:
+    """Bytes of `torch.save(state)` with their SHA-256 as the comment of the zip archive. Equal states, equal bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    comment_length = len(_COMMENT) + 64
+    body = buffer.getvalue()[:-2] + comment_length.to_bytes(2, "little")
+    return body + _COMMENT + sha256(body).encode()
+
+
+def unpack_tensors(content: bytes) -> dict[str, Any]:
+    """Inverse of `pack_tensors`: digest, then archive limits, then a load that runs no code.
+
+    Raises
+    ------
+    ValueError
+        The content is not what `pack_tensors` made; the message says why.
+    """
+    body, comment = content[: -len(_COMMENT) - 64], content[-len(_COMMENT) - 64 :]
+    if not comment.startswith(_COMMENT) or comment[len(_COMMENT) :] != sha256(body).encode():
+        raise ValueError("its SHA-256 does not fit: damaged, edited, or not made by Hyper")
+    try:
+        check_archive(content, len(comment))
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        check_nesting(state, len(content))
+    except MemoryError:
+        raise
+    except Exception as error:  # the reader raises a different class for each kind of damage
+        raise ValueError(f"not a Hyper model: {[*str(error).splitlines(), type(error).__name__][0]}") from error
+    if not isinstance(state, dict):
+        raise ValueError("not a Hyper model: its content is no mapping")
+    return state
+
+
+def write_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a tensor artifact with schema and provenance."""
+    write_bytes(path, pack_tensors(head(path.stem) | state))
+
+
+def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
+    """Read a tensor artifact; parameters and errors as `read_json`."""
+    content = _read(path, made_by, MAX_TENSOR_BYTES)
+    again = f"make it again with {made_by}"
+    try:
+        state = unpack_tensors(content)
+    except ValueError as error:
+        raise InputError(str(error), str(path), again) from error
+    check_head(path, state, kind or path.stem, again)
+    return state
+
+
+def _read(path: Path, made_by: str, limit: int) -> bytes:
+    try:
+        return read_regular(path, limit, f"put there the file itself that {made_by} makes")
+    except FileNotFoundError:
+        raise MissingInputError("is missing", str(path), f"make it with {made_by}") from None

@@ -1,0 +1,14 @@
+"""The plan that phase 1 of a run directory was begun with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scripts.storage.artifacts import read_json
+from scripts.storage.run_dir import Command, RunDir
+
+
+def begun_plan(run_dir: RunDir, fresh: bool) -> dict[str, Any] | None:
+    """What this run's phase 1 was begun with, and goes on with; None at a first start."""
+    plan = run_dir.tuning / "plan.json"
+    return read_json(plan, Command.TUNING) if plan.exists() and not fresh else None

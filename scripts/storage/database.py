@@ -1,0 +1,201 @@
+"""Where the study lies: a SQLite file of the run directory, or a PostgreSQL server. Opens both.
+
+A server's password is taken from --storage's own environment variable or from libpq's means (~/.pgpass, PGPASSWORD).
+It is never part of a URL that Optuna or SQLAlchemy sees, nor of anything that is written or printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import RDBStorage
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
+from sqlalchemy.pool import Pool, QueuePool, StaticPool
+
+from scripts.errors import InputError
+from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.retry import Away
+from scripts.storage.run_dir import Command, RunDir
+
+ENVIRONMENT = "HYPER_STORAGE"
+FILE_STUDY_NAME = "hyper"
+# A server that vanished without a word is noticed within half a minute.
+_CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+    "application_name": "hyper",
+}
+_LOCKED_S = 1.0  # that SQLite itself waits for another program; callers then wait by `patiently`
+_REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+
+
+class DatabaseAway(Away):
+    """The database is away."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A study on a PostgreSQL server."""
+
+    study_name: str
+    url: URL = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"database {self.url.database or '(default)'} on {self.url.host or 'this machine'}"
+
+
+Place = Path | Server
+
+
+def server_url(text: str, from_command_line: bool) -> URL:
+    """Address of a PostgreSQL server.
+
+    Raises
+    ------
+    InputError
+        It is none, or holds a password where others can read it.
+    """
+    where = "--storage" if from_command_line else ENVIRONMENT
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or url.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise InputError("is no PostgreSQL address", where, "write postgresql+psycopg://USER@HOST:PORT/DATABASE")
+    if from_command_line and url.password is not None:
+        raise InputError(
+            "holds a password, which every user of this machine can read in the list of processes",
+            where,
+            f"change that password, and give the address by {ENVIRONMENT} or the password by ~/.pgpass",
+        )
+    if any("password" in name.lower() for name in url.query):
+        raise InputError("holds a password among its options", where, f"write it as USER:PASSWORD@ in {ENVIRONMENT}")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
+    """Where the study of a run directory lies.
+
+    Parameters
+    ----------
+    url : URL or None
+        Server of new studies; None means a file. A study goes on where it began.
+
+    Raises
+    ------
+    InputError
+        The study lies on a server and none was given.
+    """
+    if run_dir.study.exists():
+        return run_dir.study
+    if not run_dir.study_on_server.exists():
+        if url is None:
+            return run_dir.study
+        write_json(run_dir.study_on_server, {"study_name": f"{FILE_STUDY_NAME}-{secrets.token_hex(8)}"})
+    name = read_json(run_dir.study_on_server, Command.TUNING)["study_name"]
+    if url is None:
+        raise InputError(
+            "the study lies on a server", str(run_dir.study_on_server), f"name it by --storage or {ENVIRONMENT}"
+        )
+    return Server(name, url)
+
+
+def open_file(path: Path) -> RDBStorage:
+    """Storage in a SQLite file; its calls raise DatabaseAway while another program holds the file."""
+    # A creator and no URL: in a URL, a `?`, `%` or `{` of the path would silently name another file.
+    connect = functools.partial(sqlite3.connect, path, timeout=_LOCKED_S, check_same_thread=False)
+    storage = _on_sqlite(connect, QueuePool)
+    event.listen(storage.engine, "handle_error", _raise_if_locked)
+    return storage
+
+
+def storage_in_memory() -> tuple[RDBStorage, sqlite3.Connection]:
+    """Storage in memory, and the connection that holds it."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    return _on_sqlite(lambda: connection, StaticPool), connection
+
+
+def _on_sqlite(connect: Callable[[], sqlite3.Connection], pool: type[Pool]) -> RDBStorage:
+    events = [(_keep, "connect")]
+    return RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": pool, "pool_events": events})
+
+
+def _keep(_: sqlite3.Connection, record: Any) -> None:
+    """Date a connection after 1970: SQLAlchemy drops earlier ones at each use, even within a transaction."""
+    record.starttime = max(record.starttime, 1.0)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another program reads or writes the SQLite file now."""
+    # The low byte is the kind of error. Errors of Python's own module have no code.
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return isinstance(error, sqlite3.Error) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def open_server(server: Server) -> RDBStorage:
+    """Storage on a PostgreSQL server, with a pool of connections that are tested before they are used.
+
+    Raises
+    ------
+    DatabaseAway
+        From here on also by every call of the storage during which the server goes away.
+    InputError
+        The server refuses us, or psycopg is not installed.
+    """
+    options = {"creator": _connector(server), "pool_size": 2, "max_overflow": 2, "pool_pre_ping": True}
+    for left in range(4, -1, -1):
+        try:
+            storage = RDBStorage("postgresql+psycopg://", options)
+            break
+        except (IntegrityError, ProgrammingError):  # another command makes the same tables now
+            if not left:
+                raise
+            time.sleep(0.5)
+    event.listen(storage.engine, "handle_error", _raise_if_away)
+    return storage
+
+
+def _connector(server: Server) -> Callable[[], Any]:
+    """Makes connections; the password goes to libpq alone."""
+    try:
+        import psycopg
+    except ImportError:
+        raise InputError(
+            "is not installed", "psycopg", "run .venv/bin/pip install -r requirements-distributed.txt"
+        ) from None
+    _, keywords = server.url.get_dialect()().create_connect_args(server.url)
+
+    def connect() -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(**{**_CONNECTION, **keywords})
+        except psycopg.OperationalError as error:
+            reason = " ".join(str(error).split())
+            if any(refusal in reason for refusal in _REFUSALS):
+                raise InputError(f"refuses: {reason}", str(server), f"mend user, password or {ENVIRONMENT}") from None
+            raise DatabaseAway(reason) from None
+
+    return connect
+
+
+def _raise_if_locked(context: ExceptionContext) -> None:
+    """Replace SQLAlchemy's error, which Optuna would take for invalid data."""
+    if is_locked(context.original_exception):
+        raise DatabaseAway(f"held by another program: {context.original_exception}")
+
+
+def _raise_if_away(context: ExceptionContext) -> None:
+    """Replace SQLAlchemy's error, which Optuna would take for invalid data and in part try again by itself."""
+    if context.is_disconnect:
+        raise DatabaseAway(" ".join(str(context.original_exception).split()))

@@ -1,0 +1,51 @@
+"""Turns what a database says when its disk fails it into one clear line."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from scripts.errors import EnvironmentFailed, InputError
+from scripts.storage.database import Place
+
+_DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}  # what SQLite also calls a sector that cannot be read
+
+
+@contextmanager
+def database_errors(place: Place) -> Iterator[None]:
+    """Raise EnvironmentFailed where the cause of an error is that the disk of the database failed.
+
+    That is also damage of a study that was whole when it was opened. The next command looks closer.
+    """
+    try:
+        yield
+    except (InputError, SQLAlchemyError, OptunaError) as error:
+        kinds = _DISK if isinstance(error, InputError) else _DISK | _DAMAGE
+        if (failed := failure_of_the_disk(error, place, kinds)) is None:
+            raise
+        raise failed from error
+
+
+def failure_of_the_disk(error: BaseException, place: Place, kinds: Collection[int] = _DISK) -> EnvironmentFailed | None:
+    """EnvironmentFailed if the cause of an error is that the disk failed, by `kinds` of SQLite's errors."""
+    cause: BaseException | None = error
+    while cause is not None and not _is_of_disk(cause, kinds):
+        cause = getattr(cause, "orig", None) or cause.__cause__
+    if cause is None:
+        return None
+    remedy = "fix the disk or make room, then rerun the same command to resume"
+    return EnvironmentFailed(f"the database cannot be read or written ({cause})", str(place), remedy)
+
+
+def _is_of_disk(error: BaseException, kinds: Collection[int]) -> bool:
+    if isinstance(error, sqlite3.Error):
+        # The low byte is the kind of error, the others are the call; errors of Python's own module have no number.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in kinds
+    # Of psycopg's errors: insufficient resources, and failures of the server's own system.
+    return str(getattr(error, "sqlstate", None) or "")[:2] in ("53", "58")

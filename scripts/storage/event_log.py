@@ -1,0 +1,42 @@
+"""The log of a run directory: a JSON line for each decision, each run begun and ended, and what befell workers.
+
+It is for people and their tools: nothing reads it back, and a kill may cost its latest line.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scripts.storage.durable_files import append_line
+
+
+class EventLog:
+    """Appends to events.jsonl.
+
+    Parameters
+    ----------
+    path : Path or None
+        None logs nothing.
+    phase : str
+        Said in every line.
+    """
+
+    def __init__(self, path: Path | None = None, phase: str = "") -> None:
+        self._path, self.phase = path, phase
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Add a line: time (UTC, ISO 8601, milliseconds), phase, event, and plain values.
+
+        Raises
+        ------
+        EnvironmentFailed
+            The disk is full or failed.
+        """
+        if self._path is None:
+            return
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "phase": self.phase, "event": event} | fields
+        append_line(self._path, json.dumps(line, allow_nan=False), durable=False)

@@ -1,0 +1,74 @@
+"""What all typed records share: frozen, no conversions, finite numbers, and never an experiment that names code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from scripts.config.experiment import NOT_RECORDED, Experiment, recorded_data
+from scripts.config.search_space import Hyperparameters, Scalar
+
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+Files = dict[str, str]  # SHA-256 by name
+Curve = list[dict[str, float | None]]  # of each epoch, metrics by name
+_SHOWN = 90  # characters of a field's name
+
+
+def _without_code(values: Any) -> Any:
+    if isinstance(values, Mapping) and (named := NOT_RECORDED & values.keys()):
+        raise ValueError(f"holds {' and '.join(sorted(named))}, which no artifact does: it would name code to import")
+    if isinstance(values, Mapping) and isinstance(values.get("data"), Mapping):
+        return {**values, "data": recorded_data(values["data"])}
+    return values
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, Mapping) and not all(isinstance(value, Scalar) for value in values.values()):
+        raise ValueError("a hyperparameter is not a plain value")
+    return values
+
+
+def _named(values: Any) -> Any:
+    if isinstance(values, Mapping) and "family" not in values:
+        raise ValueError("family is missing")
+    return values
+
+
+RecordedExperiment = Annotated[Experiment, BeforeValidator(_without_code)]
+RecordedHyperparameters = Annotated[Hyperparameters, BeforeValidator(_plain)]
+ChosenHyperparameters = Annotated[RecordedHyperparameters, BeforeValidator(_named)]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, no conversions, only finite numbers, further fields allowed."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+
+class CreatedBy(Record):
+    """Versions that an artifact was written with."""
+
+    version: str | None = None
+    git_revision: str | None = None
+    libraries: dict[str, str] = Field({})
+
+
+class Made(Record):
+    """What artifacts of the phases record of where they came from."""
+
+    config_hash: str
+    data_fingerprint: str
+    sealed_fingerprint: str
+    inputs: Files = Field({})
+    created_by: CreatedBy = CreatedBy()
+
+
+def first_problem(error: ValidationError) -> str:
+    """Field and message of the first problem; never a value, which is text of whoever wrote the file."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if str(part).replace("_", "").isalnum())
+    said = first["msg"].removeprefix("Value error, ").splitlines()[0]
+    return f"{place[:_SHOWN] or 'content'}: {said[:200]}"

@@ -1,0 +1,161 @@
+"""Who may publish under a prefix: an object made and kept up by conditional writes, as a lock file is by the kernel.
+
+No clock is compared: whoever finds the prefix held watches the object. If it changes, its holder lives; if it does not
+for half a minute, the holder is taken for dead and its place is taken.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from scripts.errors import EnvironmentFailed, InputError
+from scripts.storage.nesting import parsed_json
+from scripts.storage.remote.bucket import Bucket, Version
+from scripts.storage.retry import Away, patiently
+from scripts.storage.run_dir import InUse
+
+LOCK = ".hyper/lock.json"
+BEAT_S = 5.0
+MAX_LOCK_BYTES = 2**16
+STALE_S = 30.0  # several beats, so that a slow answer is not taken for death
+
+
+class Hold:
+    """The right to publish under a prefix, for one command.
+
+    Parameters
+    ----------
+    bucket : Bucket
+    cache : str
+        Names the working directory, which one process alone can have: a holder with the same one is dead.
+    tell : callable
+        Takes lines for people.
+    """
+
+    def __init__(self, bucket: Bucket, cache: str, tell: Callable[[str], None]) -> None:
+        self._bucket, self._tell = bucket, tell
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._body: dict[str, Any] = {
+            "holder": f"{_user()}, pid {os.getpid()} on {socket.gethostname()}",
+            "since": since,
+            "cache": cache,
+            "released": False,
+            "sign_of_life": secrets.token_hex(8),
+        }
+        self._version: Version = {}
+        self._ended, self._lost = threading.Event(), threading.Event()
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+
+    def take(self) -> bool:
+        """Take hold; whether the one before did not end well, so that what it left needs a look.
+
+        Raises
+        ------
+        InUse
+            Another command holds the prefix.
+        InputError
+            The server does not know conditional writes.
+        """
+        unclean = patiently(self._take, self._bucket, self._tell)
+        self._beating.start()
+        return unclean
+
+    def check(self) -> None:
+        """Raise EnvironmentFailed if another start took this one for dead and its place."""
+        if self._lost.is_set():
+            what = "another start of a command has taken this one for dead and holds it now"
+            raise EnvironmentFailed(what, str(self._bucket), "wait for that one; then the same command goes on")
+
+    def release(self) -> None:
+        """Let the next one take hold at once; errors as those of `Bucket`."""
+        self._ended.set()
+        if self._beating.is_alive():
+            self._beating.join()
+        if not self._lost.is_set():
+            self._bucket.replace(LOCK, self._content(released=True), self._version)
+
+    def _take(self) -> bool:
+        while True:
+            version = self._bucket.create(LOCK, self._content())
+            if version is not None:
+                self._check_conditions()
+                self._version = version
+                return False
+            if (found := self._bucket.read(LOCK, MAX_LOCK_BYTES)) is None:
+                continue  # removed by hand in between
+            holder = _parsed(found[0])
+            if not holder.get("released") and holder.get("cache") != self._body["cache"]:
+                self._watch(holder, found[1])
+            if version := self._bucket.replace(LOCK, self._content(), found[1]):
+                self._version = version
+                return not holder.get("released")
+
+    def _check_conditions(self) -> None:
+        """Make the object a second time, and replace another one than it, both of which must fail."""
+        ignored = self._bucket.create(LOCK, self._content()) is not None
+        if self._bucket.scheme == "s3":  # Google knows both, and versions of another kind
+            ignored = ignored or self._bucket.replace(LOCK, self._content(), {"e_tag": f'"{"0" * 32}"'}) is not None
+        if ignored:
+            what = "its server ignores conditions of writes (If-None-Match, If-Match), which keep starts apart"
+            raise InputError(what, str(self._bucket), "use a server that knows them")
+
+    def _watch(self, holder: dict[str, Any], version: Version) -> None:
+        """Return if the holder shows no sign of life; raise InUse if it does."""
+        who = f"{holder.get('holder', 'another command')} since {holder.get('since', 'some time')}"
+        self._tell(f"note: {self._bucket} is held by {who}; listening for it, {STALE_S:.0f} s at most")
+        start = time.monotonic()
+        while time.monotonic() - start < STALE_S:
+            time.sleep(BEAT_S / 4)
+            found = self._bucket.read(LOCK, MAX_LOCK_BYTES)
+            if found is None or _parsed(found[0]).get("released"):
+                return
+            if found[1] != version:
+                who = _parsed(found[0]).get("holder", "another command")
+                since = _parsed(found[0]).get("since", "some time")
+                raise InUse(
+                    f"in use by {who} since {since}", str(self._bucket), "wait for it or choose another --run-dir"
+                )
+        self._tell(f"note: {self._bucket}: that one has shown no sign of life; its place is taken")
+
+    def _beat(self) -> None:
+        content = self._content()
+        while not self._ended.wait(BEAT_S):
+            try:
+                version = self._bucket.replace(LOCK, content, self._version)
+            except (Away, InputError):
+                # Whoever publishes says so; as long as nobody can write, nobody takes over. The same content again,
+                # which is known for our own if it has arrived.
+                continue
+            if version is None:
+                self._lost.set()
+                return
+            self._version, content = version, self._content()
+
+    def _content(self, released: bool = False) -> bytes:
+        self._body |= {"sign_of_life": secrets.token_hex(8), "released": released}
+        return json.dumps(self._body, indent=1).encode()
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Fields of a lock object; none if it is not one, so that it is watched as any other."""
+    try:
+        fields = parsed_json(content)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this number, as in some containers
+        return f"user {os.getuid()}"

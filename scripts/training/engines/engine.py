@@ -1,0 +1,57 @@
+"""What trains runs, alone or together, and an epoch of it: the one place that knows which engine is for which run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from scripts.training.engines.autograd import ByAutograd
+from scripts.training.engines.explicit import Lockstep
+from scripts.training.precision import products_in
+from scripts.training.spec import EpochReport
+
+if TYPE_CHECKING:
+    from scripts.training.run import TrainingRun
+
+
+class OutOfTime(Exception):
+    """A run has used its allowed seconds."""
+
+
+class Engine(Protocol):
+    """Trains epochs of its runs."""
+
+    runs: list[TrainingRun]
+
+    def epoch(self) -> list[float]:
+        """Train an epoch of each run; the mean losses of their steps."""
+
+
+def engine_of(runs: list[TrainingRun]) -> Engine:
+    """What trains these runs together: theirs if they have one, else a new one.
+
+    Parameters
+    ----------
+    runs : list of TrainingRun
+        A single one, or several of one `Lockstep.shape`.
+    """
+    engine = runs[0].engine
+    if engine is None or engine.runs != runs or any(run.engine is not engine for run in runs):
+        engine = ByAutograd(runs[0]) if Lockstep.shape(runs[0]) is None else Lockstep(runs)
+        for run in runs:
+            run.engine = engine
+    return engine
+
+
+def train_epoch(engine: Engine) -> list[EpochReport | None]:
+    """Train and evaluate an epoch of each run of an engine; None for a run that ended before finishing it."""
+    start = time.perf_counter()
+    try:
+        with products_in(engine.runs[0].spec.hyperparameters.precision):
+            losses = engine.epoch()
+    except OutOfTime:
+        (run,) = engine.runs  # one with a time limit trains alone
+        run.stop_for_time()
+        return [None]
+    seconds = (time.perf_counter() - start) / len(losses)
+    return [run.conclude_epoch(loss, seconds) for run, loss in zip(engine.runs, losses, strict=True)]

@@ -1,0 +1,215 @@
+"""Epochs of runs of one shape, step by step together, on explicit backward passes: the engine of the row families.
+
+A single run is a population of one, and every operation treats each member alike and apart, so that on the CPU a run
+ends in the same bits in whatever company it trains. What makes this true: products of equal size on equally aligned
+memory, elementwise work on whole vectors, sums by member, and random numbers of each run's own. Batches are therefore
+filled up to a multiple of `_ROWS`, with rows that count nothing. On a GPU it holds up to rounding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from scripts.random_keys import torch_generator
+from scripts.training.engines.cuda_graphs import CapturedStep, Step
+from scripts.training.engines.explicit_backward import ExplicitBackward
+from scripts.training.engines.flat_parameters import FlatParameters
+from scripts.training.inputs import take
+from scripts.training.models.layers import dropout_layers
+from scripts.training.models.mlp import MLP
+from scripts.training.models.resnet import ResNet
+from scripts.training.models.tabm import TabM
+from scripts.training.optimisation import average_weight, loss_factors
+
+if TYPE_CHECKING:
+    from scripts.training.run import TrainingRun
+
+_ROWS = 32  # with any width, whole vectors and the alignment that matrix products look for
+# Of a run, gathered at a time: few calls, and on the CPU still in the cache when they are used.
+_BLOCK_ROWS = {"cpu": 4096, "cuda": 16_384}
+_PRODUCTS = {"bfloat16": torch.bfloat16}  # else float32
+
+
+class Lockstep:
+    """Trains runs together, each of which keeps its own data, randomness, settings and number of steps.
+
+    Parameters
+    ----------
+    runs : sequence of TrainingRun
+        Whose `shape` is the same. Neighbours share more steps if those with more rows come first.
+    """
+
+    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+        self.runs = list(runs)
+        hp = runs[0].spec.hyperparameters
+        self._flat = FlatParameters(
+            [run.parameters for run in runs],
+            [run.optimiser for run in runs],
+            [run.average for run in runs],
+            [run.spec.hyperparameters.gradient_clip for run in runs],
+            _PRODUCTS.get(hp.precision, torch.float32),
+        )
+        self._full = _filled(hp.batch_size)
+        self._programs: dict[tuple[int, int], ExplicitBackward] = {}  # by the first and last of the runs that step
+        self._steps: dict[tuple[int, int], Step] = {}
+
+    @staticmethod
+    def shape(run: TrainingRun) -> tuple[object, ...] | None:
+        """What runs must share to train together; None for a run that this engine cannot train."""
+        hp = run.spec.hyperparameters
+        if run.in_parts or type(run.model) not in (MLP, ResNet, TabM):
+            return None
+        shapes = (p.shape for p in run.parameters)
+        return type(run.model), run.device, hp.precision, hp.activation, hp.batch_size, *shapes
+
+    @torch.inference_mode()
+    def epoch(self) -> list[float]:
+        """Train an epoch; for each run the mean loss of its steps.
+
+        Raises
+        ------
+        OutOfTime
+            A run has used its allowed seconds.
+        """
+        start = time.perf_counter()
+        members = [_Member(run) for run in self.runs]
+        for program in self._programs.values():
+            program.redraw()
+        losses = list[tuple[slice, torch.Tensor]]()
+        settings = _settings(members)
+        block_steps = max(1, _BLOCK_ROWS[settings.device.type] // self._full)
+        for step in range(max(len(member.sizes) for member in members)):
+            row = step % block_steps * self._full
+            if row == 0:
+                block = _gathered(members, step, block_steps)
+            for group, size in _groups(members, step):
+                if len(self.runs) == 1:  # no other has a time limit
+                    self.runs[0].check_time(start)
+                inputs, factors = (part[group, row : row + size] for part in block)
+                masks = self._program(group).masks(step, size)
+                losses.append((group, self._step(group, size)(inputs, factors, settings[step, :, group], *masks)))
+        # One copy to the CPU: each would wait for all that a GPU has still to do.
+        values = torch.cat([values for _, values in losses]).tolist()
+        for member, value in zip(itertools.chain(*(members[group] for group, _ in losses)), values, strict=True):
+            member.losses.append(value)
+        return [member.mean_loss() for member in members]
+
+    def _program(self, group: slice) -> ExplicitBackward:
+        if (group.start, group.stop) not in self._programs:
+            models = [cast(MLP | ResNet | TabM, run.model) for run in self.runs[group]]
+            self._programs[group.start, group.stop] = ExplicitBackward(models, self._flat.stacked(group))
+        return self._programs[group.start, group.stop]
+
+    def _step(self, group: slice, size: int) -> Step:
+        """A step of some runs; those of whole batches are worth recording, where that can be done."""
+        step = partial(_take_step, self._program(group), self._flat, group)
+        if size != self._full or self._flat.values.device.type != "cuda":
+            return step
+        return self._steps.setdefault((group.start, group.stop), CapturedStep(step))
+
+
+def _take_step(
+    program: ExplicitBackward,
+    flat: FlatParameters,
+    group: slice,
+    inputs: torch.Tensor,
+    factors: torch.Tensor,
+    settings: torch.Tensor,
+    *masks: torch.Tensor,
+) -> torch.Tensor:
+    """Losses of the models in a step."""
+    losses = program.losses(inputs, factors, masks)
+    flat.step(group, settings)
+    return losses
+
+
+class _Member:
+    """Batches of an epoch of one run, each filled up with rows that count nothing; all but the last are full."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        hp, epoch = run.spec.hyperparameters, run.epoch + 1
+        generator = torch_generator(*run.spec.address, epoch, "dropout", device=run.device)
+        for layer in dropout_layers(run.model):
+            layer.redraw(generator)
+        self.inputs, self.losses = run.inputs, list[float]()
+        steps = range(run.epoch * len(run.bounds), epoch * len(run.bounds))
+        self.rates = [run.learning_rate(step) for step in steps]
+        self.average_weights = [average_weight(run.spec.ema_decay, step) if run.average else 0.0 for step in steps]
+        self.counts = [b - a for a, b in run.bounds]
+        self.sizes = [_filled(count) for count in self.counts]
+        self.starts = [0, *itertools.accumulate(self.sizes)]
+        self.table = loss_factors(run.n_classes, run.class_weights, hp.label_smoothing, run.device)
+        self._place(run, run.order(epoch).to(run.device))
+
+    def _place(self, run: TrainingRun, order: torch.Tensor) -> None:
+        device = run.device
+        counts, starts, firsts = torch.tensor(
+            [self.counts, self.starts[:-1], [first for first, _ in run.bounds]], device=device
+        )
+        step = torch.arange(len(counts), device=device).repeat_interleave(counts, output_size=len(order))
+        place = torch.arange(len(order), device=device) + (starts - firsts)[step]
+        slots = order.new_zeros(self.starts[-1]).index_copy_(0, place, order)
+        self._rows, self._targets = run.train_rows[slots], run.targets[slots]
+        masses = counts.float()
+        if run.class_weights is not None:
+            masses = torch.zeros_like(masses).index_add_(0, step, run.class_weights[run.targets[order]])
+        weights = masses.new_ones(len(order)) if run.sample_weights is None else run.sample_weights[order]
+        self._scale = masses.new_zeros(self.starts[-1]).index_copy_(0, place, weights / masses[step])
+
+    def fill(self, first: int, n_steps: int, inputs: torch.Tensor, factors: torch.Tensor) -> None:
+        """Write some batches to the first rows of `inputs` and `factors` (see `ExplicitBackward.losses`)."""
+        slots = self.slots(first, n_steps)
+        n = slots.stop - slots.start
+        take(self.inputs, self._rows[slots], inputs[:n])
+        torch.index_select(self.table, 0, self._targets[slots], out=factors[:n])
+        factors[:n] *= self._scale[slots, None]
+
+    def slots(self, first: int, n_steps: int) -> slice:
+        """Places of some batches among those of the epoch."""
+        last = len(self.sizes)
+        return slice(self.starts[min(first, last)], self.starts[min(first + n_steps, last)])
+
+    def mean_loss(self) -> float:
+        """Mean of the steps' losses, by their rows."""
+        return sum(loss * n for loss, n in zip(self.losses, self.counts, strict=True)) / sum(self.counts)
+
+
+def _settings(members: Sequence[_Member]) -> torch.Tensor:
+    """Learning rates, and weights in the averages, shape (steps, 2, members); zeros after a member's last step."""
+    settings = np.zeros((max(len(member.rates) for member in members), 2, len(members)))
+    for k, member in enumerate(members):
+        settings[: len(member.rates), 0, k], settings[: len(member.rates), 1, k] = member.rates, member.average_weights
+    return torch.from_numpy(settings).to(members[0].table.device)
+
+
+def _filled(count: int) -> int:
+    return -(-count // _ROWS) * _ROWS
+
+
+def _gathered(members: Sequence[_Member], first: int, n_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and factors of some steps, shapes (members, rows, n_features) and (members, rows, n_classes)."""
+    slots = [member.slots(first, n_steps) for member in members]
+    shape = len(members), max(s.stop - s.start for s in slots)
+    like = members[0].table
+    inputs, factors = (like.new_empty(*shape, part.shape[1]) for part in (members[0].inputs, like))
+    for member, *places in zip(members, inputs, factors, strict=True):
+        member.fill(first, n_steps, *places)
+    return inputs, factors
+
+
+def _groups(members: Sequence[_Member], step: int) -> Iterator[tuple[slice, int]]:
+    """Neighbours whose batches at a step have the same rows, and how many."""
+    sizes = [member.sizes[step] if step < len(member.sizes) else 0 for member in members]
+    start = 0
+    for size, same in itertools.groupby(sizes):
+        stop = start + len(list(same))
+        if size:
+            yield slice(start, stop), size
+        start = stop

@@ -1,0 +1,63 @@
+"""Many training runs of one architecture as one tensor program: folds, seeds, or trials that share shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scripts.training.engines.engine import engine_of, train_epoch
+from scripts.training.engines.explicit import Lockstep
+from scripts.training.models.tabm import TabM
+from scripts.training.run import TrainingRun
+from scripts.training.spec import EpochReport
+
+# More gain nothing on the CPU, where a step of them no longer fits its caches; a GPU is idle with few.
+MOST_TOGETHER = {"cpu": 8, "cuda": 64}
+
+
+class Population:
+    """Carries runs forward together, an epoch at a time, each to the bits that it would reach alone.
+
+    Runs of one family, shape, activation and batch size share their steps; everything else may differ: data, seed,
+    learning rate and its schedule, weight decay, dropout, label smoothing, clipping, optimiser, averaging, patience.
+    Finished runs leave; runs that share no shape, and those with a time limit, train one after the other.
+
+    Parameters
+    ----------
+    runs : sequence of TrainingRun
+        New, or with a loaded state, at any epoch each.
+    most_together : int or None
+        Most runs in one program, more are spread evenly over several; by their device if None.
+    """
+
+    def __init__(self, runs: Sequence[TrainingRun], most_together: int | None = None) -> None:
+        self.runs, self.most_together = list(runs), most_together
+
+    @property
+    def finished(self) -> bool:
+        """Whether every run has its outcome."""
+        return all(run.finished for run in self.runs)
+
+    def groups(self) -> list[list[TrainingRun]]:
+        """Unfinished runs, those together that train as one program."""
+        by_shape: dict[object, list[TrainingRun]] = {}
+        for number, run in enumerate(self.runs):
+            if not run.finished:
+                shape = Lockstep.shape(run)
+                # Products with a single column take another kernel, whose bits do depend on the place in memory.
+                one_column = run.spec.hyperparameters.width == 1
+                # A TabM is as large as a population already: more of them would only take memory.
+                alone = shape is None or run.spec.max_duration_s is not None or one_column or type(run.model) is TabM
+                by_shape.setdefault(number if alone else shape, []).append(run)
+        groups = list[list[TrainingRun]]()
+        for same in by_shape.values():
+            same.sort(key=lambda run: -len(run.train_rows))
+            n_groups = -(-len(same) // (self.most_together or MOST_TOGETHER[same[0].device.type]))
+            groups += [same[k::n_groups] for k in range(n_groups)]
+        return groups
+
+    def advance(self) -> list[EpochReport | None]:
+        """One more epoch of every unfinished run; by run its report, None for a run that did not finish one."""
+        reports: dict[int, EpochReport | None] = {}
+        for group in self.groups():
+            reports |= zip(map(id, group), train_epoch(engine_of(group)), strict=True)
+        return [reports.get(id(run)) for run in self.runs]

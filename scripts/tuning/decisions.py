@@ -1,0 +1,80 @@
+"""The journal of a search with rungs: what was decided and what came of it; further decisions depend on it alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scripts.config.search_space import Scalar
+from scripts.tuning.stages import Stage
+
+
+@dataclass(frozen=True)
+class Start:
+    """Begin trial `trial` on split 0 and pause it after `epochs` epochs.
+
+    `gain` is what the model expects of it beyond the best trial so far, in standard deviations of the noise between
+    splits; None for a random trial.
+    """
+
+    trial: int
+    stage: Stage
+    values: dict[str, Scalar]
+    epochs: int
+    gain: float | None = None
+
+    split = 0
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Carry a paused run on until it has `epochs` epochs."""
+
+    trial: int
+    split: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """Begin a trial that leads on another split and pause it after `epochs` epochs."""
+
+    trial: int
+    split: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Nothing more is started."""
+
+    reason: str
+
+
+Action = Start | Continue | Replicate
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an action brought.
+
+    Attributes
+    ----------
+    scores : tuple of float
+        Accuracy after each epoch that the action trained, as fractions.
+    ended : bool
+        The run will not go on: all epochs run, patience at its end, or failed.
+    failed : bool
+        The run has no usable result.
+    """
+
+    scores: tuple[float, ...]
+    ended: bool = False
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A decision with its result, None while it is being carried out."""
+
+    action: Action
+    result: Result | None

@@ -1,0 +1,140 @@
+"""The trials that a search starts with: configurations of earlier runs, then the portfolio; part of what a run is."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scripts.config.experiment import Experiment
+from scripts.config.search_space import Scalar, SearchSpace
+from scripts.storage.begun_plan import begun_plan
+from scripts.storage.run_dir import RunDir
+from scripts.tuning.portfolio import SIZE, portfolio
+from scripts.tuning.space_transfer import Change, in_words, translate
+from scripts.tuning.warm_start import best_of_run
+
+
+@dataclass(frozen=True)
+class FirstTrial:
+    """A configuration that is tried before all others.
+
+    Attributes
+    ----------
+    origin : str
+        "warm start" or "portfolio".
+    source : str
+        The earlier trial that it was, in words; empty for the portfolio.
+    """
+
+    origin: str
+    source: str
+    values: dict[str, Scalar]
+
+
+@dataclass(frozen=True)
+class FirstTrials:
+    """What a search starts with.
+
+    Attributes
+    ----------
+    trials : tuple of FirstTrial
+        Distinct, the first to be tried first.
+    warm_start : tuple of str
+        Directories of the earlier runs, relative to the run directory.
+    notes : tuple of str
+        Lines for people: what was taken and what had to be changed.
+    """
+
+    trials: tuple[FirstTrial, ...] = ()
+    warm_start: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def recorded(self) -> dict[str, Any]:
+        """What the plan and trials.json say of it."""
+        return {"warm_start": list(self.warm_start), "starting": [asdict(trial) for trial in self.trials]}
+
+
+def first_trials(
+    run_dir: RunDir,
+    warm_start: Sequence[Path],
+    experiment: Experiment,
+    space: SearchSpace,
+    data_fingerprint: str,
+    fresh: bool,
+) -> FirstTrials:
+    """What phase 1 starts with: as its plan says if it was begun before, else from the earlier runs and the portfolio.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        Of this run; its plan decides unless `fresh`.
+    warm_start : sequence of Path
+        Directories of earlier runs.
+    space : SearchSpace
+        What is searched on these data.
+    data_fingerprint : str
+        Of this run's development rows.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        An earlier run has no results, or they are damaged.
+    """
+    runs = {Path(os.path.relpath(run.path, run_dir.path)).as_posix(): run for run in map(RunDir, warm_start)}
+    if (plan := begun_plan(run_dir, fresh)) is not None:
+        # A plan of an earlier revision has none; the claim then names the keys that differ.
+        stored = plan.get("starting", [])
+        return FirstTrials(tuple(FirstTrial(**trial) for trial in stored), tuple(runs))
+    chosen, notes = _of_earlier_runs(runs, space, data_fingerprint)
+    if experiment.tuning.starts_from_portfolio:
+        known = [trial.values for trial in chosen]
+        members = [member for member in portfolio(space, experiment.models) if member.values not in known]
+        members = members[: max(0, SIZE - len(chosen))]
+        chosen += [FirstTrial("portfolio", "", member.values) for member in members]
+        notes.append(_of_portfolio(len(members), sum(member.changed for member in members)))
+    most = experiment.tuning.n_random_trials
+    if len(chosen) > most:
+        notes.append(f"only the first {most} of {len(chosen)} configurations to start with: tuning.n_random_trials")
+    return FirstTrials(tuple(chosen[:most]), tuple(runs), tuple(notes))
+
+
+def origin_of(number: int, stage: str, first: Sequence[FirstTrial]) -> str:
+    """Where the configuration of a trial came from: "warm start", "portfolio", "random" or "model"."""
+    if number < len(first):
+        return first[number].origin
+    return "random" if stage == "random" else "model"
+
+
+def _of_earlier_runs(
+    runs: Mapping[str, RunDir], space: SearchSpace, data_fingerprint: str
+) -> tuple[list[FirstTrial], list[str]]:
+    """The best configuration of each run, then the second of each, and so on; with what there is to say."""
+    notes: list[str] = []
+    lists: list[list[FirstTrial]] = []
+    changes: list[Change] = []
+    for name, run in runs.items():
+        best, fingerprint = best_of_run(run)
+        own = []
+        for number, values in best:
+            kept, changed = translate(values, space)
+            own.append(FirstTrial("warm start", f"trial {number} of {name}", kept))
+            changes += changed
+        lists.append(own)
+        if fingerprint != data_fingerprint:
+            notes.append(f"warm start: {name} has other data; none of them may be rows that this run seals")
+    chosen: list[FirstTrial] = []
+    for trial in itertools.chain.from_iterable(itertools.zip_longest(*lists)):
+        if trial is not None and all(trial.values != other.values for other in chosen):
+            chosen.append(trial)
+    if runs:
+        notes.insert(0, f"warm start: {len(chosen)} configurations of {', '.join(runs)}")
+    return chosen, notes + [f"warm start: {line}" for line in in_words(changes)]
+
+
+def _of_portfolio(n_added: int, n_changed: int) -> str:
+    changed = f", {n_changed} of them changed to fit the search space" if n_changed else ""
+    return f"portfolio: {n_added} configurations to start with{changed}; tuning.portfolio=false leaves them out"
