@@ -45,7 +45,7 @@ set -- "${arguments[@]+"${arguments[@]}"}"
 
 # -----------------------------------------------------------------------------
 # Python environment: .venv beside this script, installed once per lock file
-locks=(requirements.lock)
+locks=(base.lock)
 source "$here/setup_environment.sh"
 
 # -----------------------------------------------------------------------------

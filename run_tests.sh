@@ -6,9 +6,9 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
-locks=(requirements.lock requirements-export.lock requirements-dev.lock)
+locks=(base.lock export.lock dev.lock)
 if [ "${1:-}" = --distributed ]; then
-    locks+=(requirements-distributed.lock)
+    locks+=(distributed.lock)
 fi
 source "$here/setup_environment.sh"
 
@@ -27,4 +27,5 @@ fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
+.venv/bin/lint-imports
 "$python" -m pytest -n auto "$@"

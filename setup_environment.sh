@@ -23,19 +23,19 @@ install() {
 install_torch() {
     local folder version
     folder=$(mktemp -d)
-    version=$(grep -o '^torch==[^ ]*' "$here/requirements-torch.lock")
+    version=$(grep -o '^torch==[^ ]*' "$here/requirements/torch.lock")
     "$python" -P -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: -d "$folder" "$version" >&2
-    install --no-index --find-links "$folder" -r "$here/requirements-torch.lock"
+    install --no-index --find-links "$folder" -r "$here/requirements/torch.lock"
     rm -r "$folder"
     if "$python" -P -c 'import importlib.metadata as m; raise SystemExit(not any("cuda" in r for r in m.requires("torch")))'; then
-        install -r "$here/requirements-gpu.lock"
+        install -r "$here/requirements/gpu.lock"
     fi
 }
-for lock in requirements-torch.lock "${locks[@]}"; do
+for lock in torch.lock "${locks[@]}"; do
     stamp="$here/.venv/installed-$lock"
-    if ! cmp -s "$here/$lock" "$stamp"; then
+    if ! cmp -s "$here/requirements/$lock" "$stamp"; then
         echo "installing $lock" >&2
-        if [ "$lock" = requirements-torch.lock ]; then install_torch; else install -r "$here/$lock"; fi
-        cp "$here/$lock" "$stamp"
+        if [ "$lock" = torch.lock ]; then install_torch; else install -r "$here/requirements/$lock"; fi
+        cp "$here/requirements/$lock" "$stamp"
     fi
 done

@@ -25,6 +25,6 @@ if [ ! -d "$run_dir/tensorboard_logs" ]; then
     echo "start_tensorboard.sh: $run_dir/tensorboard_logs is missing; make it with run_hyperparameter_tuning.py" >&2
     exit 3
 fi
-locks=(requirements.lock)
+locks=(base.lock)
 source "$here/setup_environment.sh"
 exec "$python" -P -m tensorboard.main --logdir "$run_dir/tensorboard_logs" --host "$host" --port "$port"

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     """Audit all lock files."""
-    files = [argument for path in sorted(ROOT.glob("requirements*.lock")) for argument in ("-r", str(path))]
+    files = [argument for path in sorted((ROOT / "requirements").glob("*.lock")) for argument in ("-r", str(path))]
     flags = ["--disable-pip", "--no-deps", "--progress-spinner=off", "-f", "json"]
     done = subprocess.run([sys.executable, "-P", "-m", "pip_audit", *flags, *files], capture_output=True, text=True)
     try:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Makes the lock files anew: every package that the requirements lead to, with the SHA-256 of each of its files.
+"""Writes the lock files: every package that the requirements lead to, with the SHA-256 of each of its files.
 
-requirements.lock holds what requirements.txt leads to, for Python 3.11 and later, but for PyTorch, of which there are
-several builds: requirements-torch.lock has them, requirements-gpu.lock what those with GPU support need beside.
+requirements/base.lock holds what requirements.txt leads to, for Python 3.11 and later, but for PyTorch, of which there are
+several builds: requirements/torch.lock has them, requirements/gpu.lock what those with GPU support need beside.
 The lock files for export, distribution and development hold what the .txt of that name adds. Needs uv.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # PyTorch's own build for the CPU, which PyPI does not have: torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl
 CPU_BUILD = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
-ADDED = {f"requirements-{name}.lock": f"requirements-{name}.txt" for name in ("export", "distributed", "dev")}
+ADDED = {f"requirements/{name}.lock": f"requirements/{name}.txt" for name in ("export", "distributed", "dev")}
 ON_GPU = re.compile("nvidia|cuda|triton")
 
 
@@ -47,9 +47,9 @@ def main() -> None:
             lock,
             {name: every[name] for name in resolved("requirements.txt", file, constraints=versions) if name not in run},
         )
-    write("requirements.lock", {name: every[name] for name in run if name != "torch" and not ON_GPU.match(name)})
-    write("requirements-torch.lock", {"torch": every["torch"]})
-    write("requirements-gpu.lock", {name: every[name] for name in run if ON_GPU.match(name)})
+    write("requirements/base.lock", {name: every[name] for name in run if name != "torch" and not ON_GPU.match(name)})
+    write("requirements/torch.lock", {"torch": every["torch"]})
+    write("requirements/gpu.lock", {name: every[name] for name in run if ON_GPU.match(name)})
 
 
 if __name__ == "__main__":

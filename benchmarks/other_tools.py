@@ -7,7 +7,7 @@ AutoGluon: its default preset on the same features as a table. The first two sea
 its default phases. `reported` is what each tool itself gives as the accuracy of its best model; for Hyper the
 cross-validated accuracy that it chose by. On a market without signal (rho 0) everything above one half is luck.
 
-Ray Tune needs requirements-distributed.txt; AutoGluon another Python, as it asks for other versions: `python -m venv
+Ray Tune needs requirements/distributed.txt; AutoGluon another Python, as it asks for other versions: `python -m venv
 ag; ag/bin/pip install "autogluon.tabular[lightgbm,xgboost,catboost]"`, then `--autogluon ag/bin/python`. Either may
 be absent.
 """

@@ -158,9 +158,10 @@ def checkout(tmp_path_factory):
     for name in ("configs", "scripts"):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
-    for lock in ("requirements.lock", "requirements-torch.lock"):
+    (folder / "requirements").mkdir()
+    for lock in ("base.lock", "torch.lock"):
         installed = Path(sys.prefix) / f"installed-{lock}"
-        shutil.copy(installed if installed.exists() else ROOT / lock, folder / lock)
+        shutil.copy(installed if installed.exists() else ROOT / "requirements" / lock, folder / "requirements" / lock)
     return folder
 
 

@@ -177,7 +177,7 @@ def test_scripts_for_clusters_are_valid(path):
 
 def test_the_job_for_kubernetes_gives_flags_that_the_pipeline_has_and_the_pinned_ray():
     job = YAML(typ="safe").load((ROOT / "configs" / "cluster" / "kuberay_job.yaml").read_text())
-    pinned = re.search(r"^ray==(.*)$", (ROOT / "requirements-distributed.txt").read_text(), re.M)[1]
+    pinned = re.search(r"^ray==(.*)$", (ROOT / "requirements/distributed.txt").read_text(), re.M)[1]
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned
     assert f"ray[default]=={pinned}" in (ROOT / "configs" / "cluster" / "Dockerfile").read_text()
     flags = re.findall(r"--[a-z-]+", job["spec"]["entrypoint"])

@@ -75,8 +75,8 @@ def test_the_locale_is_never_set():
 
 def test_the_locks_hold_every_requirement_with_hashes_and_nothing_without():
     for names, requirements in (
-        (("requirements.lock", "requirements-torch.lock"), "requirements.txt"),
-        (("requirements-dev.lock",), "requirements-dev.txt"),
+        (("requirements/base.lock", "requirements/torch.lock"), "requirements.txt"),
+        (("requirements/dev.lock",), "requirements/dev.txt"),
     ):
         wanted = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / requirements).read_text(), re.M)
         text = re.sub(r"^ *#.*$\n?", "", "".join((ROOT / name).read_text() for name in names), flags=re.M)
@@ -87,7 +87,7 @@ def test_the_locks_hold_every_requirement_with_hashes_and_nothing_without():
 
 
 def test_the_licences_of_all_packages_are_listed():
-    locks = [(ROOT / name).read_text() for name in ("requirements.lock", "requirements-torch.lock")]
+    locks = [(ROOT / name).read_text() for name in ("requirements/base.lock", "requirements/torch.lock")]
     locked = sorted(set(re.findall(r"^([\w.-]+)==", "".join(locks), re.M)))
     command = ["piplicenses", "--python", sys.executable, "--no-version", "--format=markdown", "--packages", *locked]
     made = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from scripts.reporting.report import write_analysis_report, write_evaluation_rep
 from tests.browser import PROGRAM, chromium, open_report
 from tests.sample_reports import sample_analysis, sample_evaluation
 
-pytest.importorskip("playwright", reason="the browser is driven by playwright of requirements-dev.txt")
+pytest.importorskip("playwright", reason="the browser is driven by playwright of requirements/dev.txt")
 if PROGRAM is None:
     pytest.skip("there is no chromium; install it by apt-get install chromium", allow_module_level=True)
 

@@ -205,7 +205,7 @@ def _onnx_bytes(model: FinalModel, example: torch.Tensor) -> bytes:
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            remedy = ".venv/bin/pip install -r requirements-export.txt"
+            remedy = ".venv/bin/pip install -r requirements/export.txt"
             raise InputError(f"the library {name} is not installed", "--export onnx", remedy) from None
     program = _exported(model, example)
     with _explained(model), _quiet():

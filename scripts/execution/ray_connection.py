@@ -52,7 +52,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         import ray
     except ImportError:
         raise InputError(
-            "is not installed", "ray", "run .venv/bin/pip install -r requirements-distributed.txt"
+            "is not installed", "ray", "run .venv/bin/pip install -r requirements/distributed.txt"
         ) from None
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

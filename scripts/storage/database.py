@@ -173,7 +173,7 @@ def _connector(server: Server) -> Callable[[], Any]:
         import psycopg
     except ImportError:
         raise InputError(
-            "is not installed", "psycopg", "run .venv/bin/pip install -r requirements-distributed.txt"
+            "is not installed", "psycopg", "run .venv/bin/pip install -r requirements/distributed.txt"
         ) from None
     _, keywords = server.url.get_dialect()().create_connect_args(server.url)
 

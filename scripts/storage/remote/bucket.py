@@ -126,7 +126,7 @@ class Bucket:
         try:
             from obstore import exceptions
         except ImportError:
-            remedy = "run .venv/bin/pip install -r requirements-distributed.txt"
+            remedy = "run .venv/bin/pip install -r requirements/distributed.txt"
             raise InputError("is not installed", "obstore", remedy) from None
         try:
             return request()
