@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes the lock files: every package that the requirements lead to, with the SHA-256 of each of its files.
 
-requirements/base.lock holds what requirements.txt leads to, for Python 3.11 and later, but for PyTorch, of which there are
-several builds: requirements/torch.lock has them, requirements/gpu.lock what those with GPU support need beside.
+requirements/base.lock holds what requirements.txt leads to, for Python 3.11 and later, but for PyTorch, of which there
+are several builds: requirements/torch.lock has them, requirements/gpu.lock what those with GPU support need beside.
 The lock files for export, distribution and development hold what the .txt of that name adds. Needs uv.
 """
 
