@@ -122,7 +122,7 @@ def test_a_signal_while_a_command_starts_ends_it_with_one_line(tmp_path, seconds
 PROGRAM = """
 import os, signal, sqlite3, sys, time
 sys.path.insert(0, sys.argv[1])
-from scripts import interruption
+from scripts.execution import interruption
 class Late:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "forward return among the features of a table",
         "data/files/columns.py",
-        "config.group_column, config.forward_return_column",
-        "config.group_column",
+        "traded = config.forward_return_column, config.cost_bps_column",
+        "traded = (config.cost_bps_column,)",
         PURPOSES,
     ),
     Mutant(

@@ -62,7 +62,7 @@ class Made(Record):
     config_hash: str
     data_fingerprint: str
     sealed_fingerprint: str
-    inputs: Files = Field({})
+    inputs: Files
     created_by: CreatedBy = CreatedBy()
 
 

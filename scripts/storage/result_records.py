@@ -95,6 +95,10 @@ class Returns(Record):
     gross: float
     net: float
     break_even_cost_bps: float | None
+    foresight_hit_rate: float | None = None
+    net_ci95: Pair | None = None
+    mean_net: float | None = None
+    mean_net_ci95: Annotated[list[float | None], Field(min_length=2, max_length=2)] | None = None
 
 
 class CostedMember(EnsembleMember):
@@ -126,10 +130,34 @@ class Latency(Record):
     batch: Call
 
 
+class Opened(Record):
+    """Which model was evaluated on which rows: the SHA-256 of the model, and that of the data or "sealed"."""
+
+    model_sha256: str
+    data: str
+
+
+class PrimaryTest(Record):
+    """The test of the probabilities against those of the naive rules."""
+
+    name: str
+    statistic: float | None
+    p_value: float | None
+
+
+class ConstantAnswer(Record):
+    """The class that a model gives in nearly all rows."""
+
+    name: str = Field(alias="class")
+    share: float
+
+
 class Evaluation(Made):
     """evaluation_results.json."""
 
-    opened: dict[str, str]
+    opened: Opened
+    opened_in_words: str
+    files: Files
     epochs_spent_total: Count
     n_rows: Count
     n_effective: float | None
@@ -138,7 +166,13 @@ class Evaluation(Made):
     accuracy_ci95: Pair
     skill: float
     skill_ci95: Pair
+    skill_p_value: float | None
     verdict: str
+    primary_test: PrimaryTest
+    constant_answer: ConstantAnswer | None
+    corrected_for_openings: Count
+    skill_ci95_uncorrected: Pair
+    verdict_uncorrected: str
     ceiling: float | None
     naive: dict[str, float]
     references: dict[str, float]
@@ -146,6 +180,7 @@ class Evaluation(Made):
     returns: Returns | None
     warnings: list[str]
     test_openings: Count
+    openings_by_other_runs: Count
     last_date: str | None = None
     latency: Latency | None = None
     ensemble: CostedEnsemble | None = None
