@@ -150,7 +150,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from scripts.config.experiment import DataConfig
-from scripts.data import streamed_features
+from scripts.data.files import streamed_features
 from scripts.data.loading import load_development
 from scripts.data.files.mapped_rows import MemoryBound
 path, folder = map(Path, sys.argv[1:])

@@ -155,6 +155,7 @@ class ConstantAnswer(Record):
 class Evaluation(Made):
     """evaluation_results.json."""
 
+    inputs: Files = Field({})  # the model that it was made from is under `opened`
     opened: Opened
     opened_in_words: str
     files: Files
@@ -180,7 +181,7 @@ class Evaluation(Made):
     returns: Returns | None
     warnings: list[str]
     test_openings: Count
-    openings_by_other_runs: Count
+    openings_by_other_runs: list[str]
     last_date: str | None = None
     latency: Latency | None = None
     ensemble: CostedEnsemble | None = None
