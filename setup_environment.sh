@@ -3,7 +3,7 @@
 python="$here/.venv/bin/python"
 if ! "$python" -P -m pip --version >/dev/null 2>&1; then
     for candidate in python3.13 python3.12 python3.11 python3; do
-        if command -v "$candidate" >/dev/null && "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        if command -v "$candidate" >/dev/null && "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             break
         fi
         candidate=""
