@@ -30,6 +30,7 @@ ANALYSE = ("analyze_results.py", ("best_config.json",), ())
 FINALISE = ("run_final_training.py", AFTER_EXTENDED, ())
 EVALUATE = ("evaluate_model.py", ("evaluation",), ())
 PREDICT = ("evaluate_model.py", (), ("--predict", "new.csv", "--out", "p.csv"))
+AGAIN = ("evaluate_model.py", (), ())
 EXPORT = ("evaluate_model.py", (), ("--export", "torch", "--out", "m.pt2"))
 NEXT = ("run_hyperparameter_tuning.py", (), ("--next", "received", "--dry-run"))
 WARM = ("run_hyperparameter_tuning.py", (), ("--warm-start", "received", "--config", "{config}", "--dry-run"))
@@ -93,6 +94,24 @@ def test_a_json_artifact_that_names_code_is_not_obeyed(received, finished_run, s
 @pytest.mark.parametrize("step", [EVALUATE, PREDICT, EXPORT], ids=["judge", "predict", "export"])
 def test_a_model_file_that_names_code_is_not_obeyed(received, finished_run, step):
     edit_tensors(received / "final_model.pkl", plant)
+    assert carry_out(step, received, finished_run).returncode in (0, 2)
+
+
+def changes_of_an_evaluation():
+    """Changes of an evaluation that left a field of another type, or none, to a reader of it."""
+    return {
+        "no digest of the model": lambda body: body["opened"].pop("model_sha256"),
+        "constant answer": lambda body: body.update(constant_answer=5),
+        "primary test": lambda body: body.pop("primary_test"),
+        "uncorrected interval": lambda body: body.update(skill_ci95_uncorrected=None, corrected_for_openings=2),
+        "digests of the pages": lambda body: body.pop("files"),
+    }
+
+
+@pytest.mark.parametrize("what", changes_of_an_evaluation())
+@pytest.mark.parametrize("step", [AGAIN, PLACEBO], ids=lambda step: step[0])
+def test_an_evaluation_of_another_shape_is_refused_or_made_again(received, finished_run, step, what):
+    edit_json(received / "evaluation" / "evaluation_results.json", changes_of_an_evaluation()[what])
     assert carry_out(step, received, finished_run).returncode in (0, 2)
 
 
