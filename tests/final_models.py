@@ -40,6 +40,7 @@ def write_model(path, experiment: Experiment, hyperparameters, decision=DECISION
         "config_hash": "",
         "data_fingerprint": dataset.fingerprint,
         "sealed_fingerprint": dataset.sealed_fingerprint,
+        "inputs": {},
     }
     content = made | model_content(work, best, calibrations, {"tuning": 3, "extended": 2, "final": 1}) | changed
     for name in without:

@@ -190,7 +190,13 @@ def configuration(number, accuracy):
 def earlier_run(folder, trials, configurations=None, inputs=None, fingerprint="f" * 64):
     """A run directory with these results."""
     run_dir = RunDir(folder)
-    made = {"config_hash": "c" * 64, "data_fingerprint": fingerprint, "sealed_fingerprint": "d" * 64, "files": {}}
+    made = {
+        "config_hash": "c" * 64,
+        "data_fingerprint": fingerprint,
+        "sealed_fingerprint": "d" * 64,
+        "files": {},
+        "inputs": {},
+    }
     spent = {"epochs_spent": 12, "data_passes": 12.0}
     write_json(run_dir.trials, made | spent | {"trials": trials})
     if configurations is not None:
