@@ -303,3 +303,9 @@ def test_every_part_of_a_footer_that_a_library_writes_is_counted(tmp_path):
     assert 3 * n_chunks < n < 12 * n_chunks  # a chunk, its metadata, its statistics, and the encodings of its pages
     assert n_structs(path.read_bytes()[at:-9], most=10**6) == n  # the last byte ends the message
     assert n_structs(path.read_bytes()[at:-8], most=7) == 8
+
+
+def test_what_follows_a_text_in_a_footer_is_counted():
+    text, inner, end = b"\x18\x02\x00\x00", b"\x1c\x00", b"\x00"  # field and type, length and text; field and type, end
+    assert n_structs(text + inner + inner + end, 10) == 3
+    assert n_structs(b"\x18" + b"\xff" * 8 + b"\x7f" + inner + end, 10) == 1  # the text ends far beyond the message

@@ -6,6 +6,7 @@ A footer may state other sizes than the headers of the pages, by which readers a
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import struct
 from pathlib import Path
@@ -18,6 +19,12 @@ from scripts.errors import InputError
 MAX_RATIO, MAX_INFLATED = 200, 10**9  # a file beyond both is taken for a bomb
 _STRUCT_BYTES = 1_000  # of memory for the smallest part of a Parquet footer, which takes three bytes of the file
 PARQUET_MAGIC = b"PAR1"
+MAX_PAGE = 2**27  # bytes of a page of a file smaller than a tenth of it
+_UNPACKED_SIZE, _PACKED_SIZE = 2, 3  # fields of PageHeader (parquet.thrift of apache/parquet-format)
+# Types of the compact protocol of Apache Thrift, in which footers and headers are written.
+_BOOLEANS, _BYTE, _NUMBERS, _DOUBLE, _BINARY, _LISTS, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 12
+_SIZED = (_BYTE, _DOUBLE, _BINARY)
+_DEPTH = 4
 
 
 def check_footer(file: BinaryIO, where: str) -> None:
@@ -42,51 +49,32 @@ def n_structs(footer: bytes, most: int) -> int:
 
     A message that breaks off is counted as far as it goes.
     """
-    at = n_structs = 0
-
-    def number() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = footer[at]
-            at, value, shift = at + 1, value | (byte & 0x7F) << shift, shift + 7
-            if byte < 0x80:
-                return value
+    file, found = io.BytesIO(footer), 0
 
     def skip(kind: int) -> None:
-        nonlocal at, n_structs
-        if kind == 3 or kind == 7:
-            at += 1 if kind == 3 else 8
-        elif kind in (4, 5, 6):
-            number()
-        elif kind == 8:
-            at += number()
-        elif kind in (9, 10):
-            head, at = footer[at], at + 1
-            n_elements = head >> 4 if head < 0xF0 else number()
+        nonlocal found
+        if kind in _LISTS:
+            head = _byte(file)
+            n_elements = head >> 4 if head < 0xF0 else _varint(file)
+            element = _BYTE if head & 15 in _BOOLEANS else head & 15  # in a list, a boolean takes a byte
             for _ in range(n_elements):
-                if at >= len(footer) or n_structs > most:
+                if file.tell() >= len(footer) or found > most:
                     break
-                skip(head & 15 if head & 15 > 2 else 3)  # in a list, a boolean takes a byte
-        elif kind == 12:
-            n_structs += 1
-            while n_structs <= most and (head := footer[at]):
-                at += 1
+                skip(element)
+        elif kind == _STRUCT:
+            found += 1
+            while found <= most and (head := _byte(file)):
                 if head < 16:
-                    number()
+                    _varint(file)
                 skip(head & 15)
-            at += 1
+        elif kind in _NUMBERS:
+            _varint(file)
+        elif kind in _SIZED:
+            _skip(file, kind)
 
-    with contextlib.suppress(IndexError, RecursionError):  # a reader, too, has built what is before the damage
-        skip(12)
-    return n_structs
-
-
-_UNPACKED_SIZE, _PACKED_SIZE = 2, 3  # fields of PageHeader (parquet.thrift of apache/parquet-format)
-# Types of the compact protocol of Apache Thrift, in which headers are written.
-_BOOLEANS, _BYTE, _NUMBERS, _DOUBLE, _BINARY, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, 12
-_DEPTH = 4
-MAX_PAGE = 2**27  # bytes of a page of a file smaller than a tenth of it
+    with contextlib.suppress(ValueError, RecursionError):  # a reader, too, has built what is before the damage
+        skip(_STRUCT)
+    return found
 
 
 def check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
@@ -141,11 +129,19 @@ def _struct(file: BinaryIO, depth: int) -> dict[int, int]:
             fields[field] = _signed(_varint(file))
         elif kind == _STRUCT:
             _struct(file, depth - 1)
-        elif kind in (_BYTE, _DOUBLE, _BINARY):
-            file.seek({_BYTE: 1, _DOUBLE: 8}.get(kind) or _varint(file), 1)
+        elif kind in _SIZED:
+            _skip(file, kind)
         elif kind not in _BOOLEANS:  # which are their type alone; no header has a list
             raise ValueError("the header of a page has a field of another type")
     return fields
+
+
+def _skip(file: BinaryIO, kind: int) -> None:
+    """Pass over a value whose size its type or its first number states."""
+    n_bytes = {_BYTE: 1, _DOUBLE: 8}.get(kind) or _varint(file)
+    if n_bytes >= 2**31:  # sizes of the protocol have 31 bits
+        raise ValueError("a text is longer than its format allows")
+    file.seek(n_bytes, 1)
 
 
 def _varint(file: BinaryIO) -> int:
@@ -161,5 +157,5 @@ def _signed(value: int) -> int:
 
 def _byte(file: BinaryIO) -> int:
     if not (read := file.read(1)):
-        raise ValueError("the header of a page is cut off")
+        raise ValueError("a footer or the header of a page is cut off")
     return read[0]
