@@ -22,7 +22,7 @@ if [ "${1:-}" = --distributed ]; then
         cp "$moto" .venv/installed-moto
     fi
     # Of the tests that every executor must pass only those that need one of them.
-    exec "$python" -m pytest tests/test_execution.py tests/distributed -k "ray or distributed" "${@:2}"
+    exec "$python" -m pytest tests/execution/test_execution.py tests/distributed -k "ray or distributed" "${@:2}"
 fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .

@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.browser import chromium, open_report
+from tests.reporting.browser import chromium, open_report
 
 REPORTS = ("analysis", "evaluation")
 SIZES = {"desktop": (1100, 900), "phone": (360, 740)}

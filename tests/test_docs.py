@@ -49,7 +49,7 @@ def test_the_readme_fits_on_a_few_screens():
     assert len(README.split()) <= 1800
 
 
-# Commands of the README as they are typed; start_tensorboard.sh runs in test_servers.py, run_tests.sh is running now.
+# Commands of the README as they are typed. start_tensorboard.sh has a test of its own, run_tests.sh is running now.
 TYPED = [
     line.partition("#")[0].split()
     for block in re.findall(r"```sh\n(.*?)```", README, re.S)

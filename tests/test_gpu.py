@@ -13,7 +13,7 @@ from scripts.training.engines.cuda_graphs import CapturedStep
 from scripts.training.engines.population import Population
 from scripts.training.run import TrainingRun
 from tests.conftest import SCRIPTS, artifact, run
-from tests.test_training import DATA, finished, spec
+from tests.training.test_training import DATA, finished, spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here")
 

@@ -34,20 +34,20 @@ class Mutant:
     test: str
 
 
-OWN_INPUTS = "test_development.py::test_inputs_and_naive_rules_do_not_depend_on_later_bars"
-WINDOWS = "test_development.py::test_windows_read_no_bar_before_the_one_they_name"
-COLUMN = "test_development.py::test_a_column_of_a_table_is_judged_by_its_development_rows_alone"
-SEAL = "test_seal.py::test_no_development_label_reads_a_sealed_bar_and_no_sealed_row_is_in_development"
-DEVELOPMENT = "test_seal.py::test_development_data_do_not_depend_on_sealed_rows"
-HOURS = "test_development.py::test_bars_within_the_day_with_missing_hours_load_split_and_purge[kfold]"
-NAIVE = "test_labels.py::test_naive_rules_and_offered_features_do_not_look_ahead"
-FOLDS = "test_splits.py::test_purged_folds_equal_the_reference"
-KINDS = "test_splits.py::test_every_kind_of_folds_keeps_dates_labels_and_features_apart"
+OWN_INPUTS = "data/test_development.py::test_inputs_and_naive_rules_do_not_depend_on_later_bars"
+WINDOWS = "data/test_development.py::test_windows_read_no_bar_before_the_one_they_name"
+COLUMN = "data/test_development.py::test_a_column_of_a_table_is_judged_by_its_development_rows_alone"
+SEAL = "data/test_seal.py::test_no_development_label_reads_a_sealed_bar_and_no_sealed_row_is_in_development"
+DEVELOPMENT = "data/test_seal.py::test_development_data_do_not_depend_on_sealed_rows"
+HOURS = "data/test_development.py::test_bars_within_the_day_with_missing_hours_load_split_and_purge[kfold]"
+NAIVE = "data/test_labels.py::test_naive_rules_and_offered_features_do_not_look_ahead"
+FOLDS = "data/test_splits.py::test_purged_folds_equal_the_reference"
+KINDS = "data/test_splits.py::test_every_kind_of_folds_keeps_dates_labels_and_features_apart"
 TRAINING = "test_leaks.py::test_what_is_learned_depends_on_the_training_rows_alone"
 PREDICTIONS = "test_leaks.py::test_predictions_do_not_depend_on_the_labels_of_the_rows_they_are_for"
 HOLDOUT = "test_leaks.py::test_the_length_of_the_final_training_comes_from_rows_that_are_held_out"
-PURPOSES = "test_development.py::test_columns_that_have_another_purpose_are_no_features"
-FILLS = "test_labels.py::test_forward_returns_are_earned_from_the_next_open_or_from_this_close"
+PURPOSES = "data/test_development.py::test_columns_that_have_another_purpose_are_no_features"
+FILLS = "data/test_labels.py::test_forward_returns_are_earned_from_the_next_open_or_from_this_close"
 
 MUTANTS = (
     # Rows that train, or choose, though they must not
@@ -87,14 +87,14 @@ MUTANTS = (
         "data/splits.py",
         "(spans.date > last_read + embargo)",
         "(spans.date > last_read)",
-        "test_splits.py::test_combinatorial_splits_equal_the_reference_plus_the_embargo_before_a_block",
+        "data/test_splits.py::test_combinatorial_splits_equal_the_reference_plus_the_embargo_before_a_block",
     ),
     Mutant(
         "walk-forward trained on what follows",
         "data/splits.py",
         "train = _ends_before(spans, part[0], self.embargo)",
         "train = _may_train(spans, test, self.embargo)",
-        "test_splits.py::test_walk_forward_equals_the_reference[None-train_expanding]",
+        "data/test_splits.py::test_walk_forward_equals_the_reference[None-train_expanding]",
     ),
     Mutant(
         "validation rows beside their own past labels",
@@ -115,7 +115,7 @@ MUTANTS = (
         "data/dataset.py",
         "return self.ticker[self.rows] if self.groups else None",
         "return None",
-        "test_development.py::test_groups_of_a_table_without_time_are_never_on_both_sides",
+        "data/test_development.py::test_groups_of_a_table_without_time_are_never_on_both_sides",
     ),
     Mutant(
         "trials trained on their validation rows",
@@ -215,7 +215,7 @@ MUTANTS = (
         "data/features.py",
         "out[k:] = x[: max(0, len(x) - k)]",
         "out[: max(0, len(x) - k)] = x[k:]",
-        "test_features.py::test_price_features_equal_rolling_formulas",
+        "data/test_features.py::test_price_features_equal_rolling_formulas",
     ),
     Mutant(
         "gap to the next open",
@@ -299,7 +299,7 @@ MUTANTS = (
         "data/loading.py",
         "ahead = np.arange(len(date)) + horizon",
         "ahead = np.arange(len(date)) + 1",
-        "test_development.py::test_labels_of_a_table_reach_as_far_as_their_horizon_and_are_purged",
+        "data/test_development.py::test_labels_of_a_table_reach_as_far_as_their_horizon_and_are_purged",
     ),
     # The seal
     Mutant(
@@ -335,7 +335,7 @@ MUTANTS = (
         "data/loading.py",
         "dataset.rows[~trained[order][dataset.rows]]",
         "dataset.rows",
-        "test_development.py::test_rows_trained_on_are_not_judged_again_from_another_file[when]",
+        "data/test_development.py::test_rows_trained_on_are_not_judged_again_from_another_file[when]",
     ),
     Mutant(
         "constant columns found in the whole file",
@@ -356,7 +356,7 @@ MUTANTS = (
         "data/seal.py",
         "tickers[~table.sealed].value_counts",
         "tickers.value_counts",
-        "test_development.py::test_which_tickers_are_long_enough_is_decided_before_the_seal",
+        "data/test_development.py::test_which_tickers_are_long_enough_is_decided_before_the_seal",
     ),
     Mutant(
         "placebo labels from beyond the seal",
@@ -373,7 +373,7 @@ MUTANTS = (
         "statistics/trading_simulator.py",
         "gain, kept, sold = held * self._step,",
         "gain, kept, sold = np.roll(held, -1) * self._step,",
-        "test_returns.py::test_reference_case[simulated_returns_3x12]",
+        "statistics/test_returns.py::test_reference_case[simulated_returns_3x12]",
     ),
     Mutant(
         "majority class of the test rows",
@@ -394,7 +394,7 @@ MUTANTS = (
         "statistics/intervals.py",
         "    if date is None:\n        return values",
         "    if len(values):\n        return values",
-        "test_statistics.py::test_rows_of_one_date_count_as_one_where_they_are_copies",
+        "statistics/test_statistics.py::test_rows_of_one_date_count_as_one_where_they_are_copies",
     ),
     Mutant(
         "blocks shorter than the labels",
@@ -408,14 +408,14 @@ MUTANTS = (
         "evaluation/selection_bias.py",
         "corrected_winner(score, ",
         "max(score.max(), ",
-        "test_credibility.py::test_the_best_of_many_equal_trials_is_corrected_to_their_mean",
+        "evaluation/test_selection_bias.py::test_the_best_of_many_equal_trials_is_corrected_to_their_mean",
     ),
     Mutant(
         "real run left out of its placebos",
         "commands/placebo.py",
         "(1 + at_least) / (1 + len(skills))",
         "at_least / len(skills)",
-        "test_credibility.py::test_the_p_value_counts_the_real_run",
+        "evaluation/test_selection_bias.py::test_the_p_value_counts_the_real_run",
     ),
 )
 

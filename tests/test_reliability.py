@@ -48,7 +48,7 @@ def test_the_faults_are_numbered_without_a_gap():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_every_named_test_exists(row):
-    named = re.findall(r"`((?:distributed/|faults/)?test_\w+\.py)::(test_\w+)`", row[3])
+    named = re.findall(r"`((?:\w+/)?test_\w+\.py)::(test_\w+)`", row[3])
     assert named or row[3].startswith("no test: "), "name a test, or say why there is none"
     assert len(named) == row[3].count("::")
     for file, function in named:
@@ -59,7 +59,7 @@ def test_every_named_test_exists(row):
 def test_every_kind_of_fault_names_modules_and_a_test_that_exist(row):
     modules = {path.name for path in (ROOT / "scripts").rglob("*.py")}
     assert set(re.findall(r"`(\w+\.py)`", row[1] + row[2])) <= modules
-    ((file, function),) = re.findall(r"`((?:faults/)?test_\w+\.py)::(test_\w+)`", row[3])
+    ((file, function),) = re.findall(r"`((?:\w+/)?test_\w+\.py)::(test_\w+)`", row[3])
     assert function in functions(file)
 
 

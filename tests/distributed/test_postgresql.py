@@ -12,9 +12,9 @@ from scripts.errors import EnvironmentFailed
 from scripts.storage.database import Server, server_url
 from scripts.tuning.stages import Proposal
 from scripts.tuning.study import TrialStudy
+from tests.commands.test_interruption import wait_for
 from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
 from tests.distributed.postgres import PASSWORD, QUOTED
-from tests.test_interruption import wait_for
 
 SECRETS = (PASSWORD, QUOTED)
 LONG = ["--set", "tuning.epochs_per_trial_random=60", "--set", "tuning.early_stopping_patience=60"]

@@ -7,8 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.commands.test_interruption import wait_for
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
-from tests.test_interruption import wait_for
 
 ON_RUNGS = ["--set", "tuning.scheduler=rungs", "--set", "tuning.rungs=[2, 4]", "--set", "tuning.epoch_budget=30"]
 

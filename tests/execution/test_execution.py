@@ -31,7 +31,7 @@ from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.run_dir import RunDir
 from scripts.training.run import TrainingRun
-from tests.test_training import DATA, finished, spec
+from tests.training.test_training import DATA, finished, spec
 
 SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
 FINAL = Experiment(final=FinalConfig(n_seeds=3, epochs=6, early_stopping_patience=2, warmup_epochs=1))

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from scripts.reporting.report import write_analysis_report, write_evaluation_report
-from tests.browser import PROGRAM, chromium, open_report
-from tests.sample_reports import sample_analysis, sample_evaluation
+from tests.reporting.browser import PROGRAM, chromium, open_report
+from tests.reporting.sample_reports import sample_analysis, sample_evaluation
 
 pytest.importorskip("playwright", reason="the browser is driven by playwright of requirements/dev.txt")
 if PROGRAM is None:

@@ -33,8 +33,8 @@ from scripts.tuning.portfolio import SIZE, portfolio, shipped
 from scripts.tuning.space_transfer import Change, in_words, translate
 from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.warm_start import best_of_run
+from tests.commands.test_interruption import start_and_signal
 from tests.conftest import EXTENDED, ROOT, TINY, TRIALS, artifact, command, finish, run, without_times
-from tests.test_interruption import start_and_signal
 
 SCRIPT = "run_hyperparameter_tuning.py"
 SPACE = {

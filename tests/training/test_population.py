@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.training.engines.population import Population
 from scripts.training.run import TrainingRun
-from tests.test_training import DATA, finished, spec
+from tests.training.test_training import DATA, finished, spec
 
 N_TRAIN = len(spec().train_rows)
 SHAPES = [

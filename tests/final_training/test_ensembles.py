@@ -18,10 +18,10 @@ from scripts.final_training.model import load_model
 from scripts.reporting.sections.ensemble import ensemble_in_words, ensemble_section
 from scripts.statistics.greedy_ensemble import fit_ensemble, greedy_draws, on_other_folds
 from scripts.storage.artifacts import write_json
+from tests.commands.test_interruption import start_and_signal
+from tests.commands.test_predict import evaluate, table
 from tests.conftest import EXTENDED, SCRIPTS, artifact, command, finish, run, without_times
 from tests.final_models import differing_parts, write_model
-from tests.test_interruption import start_and_signal
-from tests.test_prediction import evaluate, table
 
 FINAL, EVALUATE = SCRIPTS[3], SCRIPTS[4]
 RESULTS = "final_training_results/final_training_results.json"

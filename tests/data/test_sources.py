@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from scripts.config.experiment import DataConfig
 from scripts.data.sources import read_data
 from scripts.errors import InputError
+from tests.conftest import SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 HEADER = "date,ticker,open,high,low,close,volume\n"
 BARS = (
     "2020-01-02,A,10,11,9,10.5,100\n"
@@ -105,7 +105,7 @@ def test_every_accepted_form_gives_the_same_table(tmp_path, form):
 
 
 def test_real_prices_load_with_their_quirks():
-    path = SHARED / "us_daily.csv.gz"
+    path = SHARED / "data" / "us_daily.csv.gz"
     if not path.exists():
         pytest.skip("us_daily.csv.gz is not beside the checkout")
     data = market(path)
@@ -124,7 +124,7 @@ def test_real_prices_load_with_their_quirks():
 
 
 def test_synthetic_file_equals_the_generated_market():
-    path = SHARED / "synthetic_daily.csv.gz"
+    path = SHARED / "data" / "synthetic_daily.csv.gz"
     if not path.exists():
         pytest.skip("synthetic_daily.csv.gz is not beside the checkout")
     generated = read_data(DataConfig())

@@ -16,7 +16,7 @@ from scripts.errors import InputError
 from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.training.run import TrainingRun
 from tests.conftest import ROOT
-from tests.test_training import DATA, finished, spec
+from tests.training.test_training import DATA, finished, spec
 
 
 def labels(*spans):
@@ -146,7 +146,7 @@ def test_a_step_follows_the_gradient_of_the_weighted_loss_written_out(class_weig
     values = {"label_smoothing": smoothing, "class_weights": class_weights, "dropout": 0.0} | WEIGHTED
     # One step of SGD with Nesterov momentum 0.9 goes 1.9 times the gradient.
     values |= {"optimizer": "sgd", "learning_rate": 1.0, "weight_decay": 0.0, "gradient_clip": 0.0, "batch_size": 9999}
-    own = {"own": "tests.test_explicit_backward:own_mlp"}
+    own = {"own": "tests.training.test_explicit_backward:own_mlp"}
     values["family"] = "mlp" if engine == "explicit" else "own"
     run = TrainingRun(spec(hyperparameters=values, factories={} if engine == "explicit" else own), data)
     if engine == "autograd in micro-batches":

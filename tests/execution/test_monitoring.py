@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,9 +19,9 @@ from scripts.execution.tensorboard import TensorBoardLog
 from scripts.reporting.evaluation_page import evaluation_page
 from scripts.reporting.report import figures_for_tensorboard
 from scripts.reporting.tensorboard_images import write_figures_as_images, write_fold_bands, write_layout
-from tests.sample_reports import sample_evaluation
+from tests.conftest import ROOT
+from tests.reporting.sample_reports import sample_evaluation
 
-ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 from scripts.execution.progress import Progress
 with Progress("tuning", 20, enabled=True, verbose=True) as progress:

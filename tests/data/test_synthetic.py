@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,7 @@ from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.sources import read_data
 from scripts.data.synthetic import generate
 from scripts.errors import InputError
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+from tests.conftest import SHARED
 
 
 def as_csv(frame):
@@ -24,9 +22,9 @@ def as_csv(frame):
 
 @pytest.mark.parametrize(("position", "name"), [(0, "synthetic_daily.csv.gz"), (1, "synthetic_truth.csv.gz")])
 def test_default_market_is_the_recorded_one_byte_for_byte(position, name):
-    if not (SHARED / name).exists():
+    if not (SHARED / "data" / name).exists():
         pytest.skip(f"{name} is not beside the checkout")
-    with gzip.open(SHARED / name) as file:
+    with gzip.open(SHARED / "data" / name) as file:
         assert as_csv(generate(SyntheticConfig())[position]) == file.read()
 
 

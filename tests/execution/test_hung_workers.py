@@ -19,7 +19,7 @@ from scripts.execution.serial import SerialExecutor
 from scripts.storage.artifacts import unpack_tensors
 from scripts.training.spec import RunSpec
 
-OWN_MODELS = {name: f"tests.test_hung_workers:{name}" for name in ("endless", "endless_once", "hungry")}
+OWN_MODELS = {name: f"tests.execution.test_hung_workers:{name}" for name in ("endless", "endless_once", "hungry")}
 
 
 class Endless(nn.Module):

@@ -18,7 +18,7 @@ from scripts.training.models.mlp import MLP
 from scripts.training.models.registry import build_model
 from scripts.training.optimisation import clipped_step, loss_factors, loss_sum, make_optimiser
 from scripts.training.run import TrainingRun
-from tests.test_training import DATA, finished, spec
+from tests.training.test_training import DATA, finished, spec
 
 ROWS, FEATURES, CLASSES = 37, 5, 3
 

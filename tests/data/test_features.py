@@ -1,7 +1,5 @@
 """Features are causal to the last bit, read exactly their lookback and follow their published formulas."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +11,8 @@ from scripts.data import features as features_module
 from scripts.data.features import MAX_HALT, index_bars, market_features
 from scripts.data.ranks import rank_by_date
 from scripts.data.synthetic import generate
+from tests.conftest import SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 PRICES = ["open", "high", "low", "close"]
 
 

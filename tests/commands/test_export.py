@@ -14,8 +14,8 @@ from scripts.commands.export import TOLERANCE, example_rows, export_model, own_p
 from scripts.config.experiment import DataConfig, Experiment
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError
+from tests.commands.test_predict import evaluate, table
 from tests.final_models import write_model
-from tests.test_prediction import evaluate, table
 
 FAMILIES = ("mlp", "resnet", "tabm", "gru", "tcn", "transformer")
 LOADED = """

@@ -29,7 +29,7 @@ from scripts.storage.artifacts import write_json
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.run_dir import RunDir
 from tests.conftest import without_times
-from tests.test_selection import candidate
+from tests.extended_training.test_selection import candidate
 
 N_FOLDS, N_DATES, N_TICKERS = 3, 150, 8
 

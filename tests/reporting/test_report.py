@@ -21,7 +21,7 @@ from scripts.reporting.report import (
     write_analysis_report,
     write_evaluation_report,
 )
-from tests.sample_reports import sample_analysis, sample_evaluation
+from tests.reporting.sample_reports import sample_analysis, sample_evaluation
 
 HOSTILE = [  # what ends an element, an attribute, a script or a comment, and what a template would evaluate
     "<script>alert(1)</script>",

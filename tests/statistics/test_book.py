@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scripts.statistics.returns import TradingRules, equity_curve
 from scripts.statistics.trading_simulator import Bars, ReturnSimulator
-from tests.cash_ledger import Bar, Decision, Ledger, capital_by_day
+from tests.statistics.cash_ledger import Bar, Decision, Ledger, capital_by_day
 
 N_DAYS = 24
 

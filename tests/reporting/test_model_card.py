@@ -9,9 +9,9 @@ from scripts.config.experiment import DataConfig, Experiment
 from scripts.final_training.model import load_model
 from scripts.reporting.model_card import escaped, model_card
 from scripts.reporting.page import percent
+from tests.commands.test_predict import table
 from tests.conftest import artifact
 from tests.final_models import write_model
-from tests.test_prediction import table
 
 HOSTILE = ("<script>alert(1)</script>", "a | b", "[x](javascript:1)", "**bold**", "`code`", "# head", "{{7*7}}")
 

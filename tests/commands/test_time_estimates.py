@@ -14,7 +14,7 @@ from scripts.commands.time_estimates import (
 )
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import Choices
-from tests.test_training import DATA
+from tests.training.test_training import DATA
 
 EXPERIMENT = Experiment()
 TWO = Measured({"mlp": 1e-3, "gru": 9e-3}, {"mlp": 0.75, "gru": 0.25})  # an epoch over 1,000 rows: 3 s
