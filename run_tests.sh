@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: the environment, ruff, the type checker, pytest. Arguments go to pytest.
+# All checks: the environment, ruff, the type checker, the order of the rooms, spelling, pytest. Arguments go to pytest.
 # --distributed instead tests Ray, PostgreSQL and object storage: a cluster of several nodes, a server (apt package
 # postgresql) and an S3 server (moto, installed apart), started and ended by the tests on this machine.
 # --soak instead does very many accidents to whole pipelines (about an hour); --soak --help says what it takes.
@@ -28,4 +28,5 @@ fi
 "$python" -m ruff format --check .
 "$python" -m mypy
 .venv/bin/lint-imports
+.venv/bin/typos
 "$python" -m pytest -n auto "$@"
