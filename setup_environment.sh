@@ -1,5 +1,5 @@
-# Sourced by the other scripts, which set $here and ${locks[@]}: makes .venv, installs what changed, sets $python.
-# -P and -I: no module of the current directory, which may be a received run, takes the place of pip or venv.
+# Sourced by the other scripts, which set $here and ${locks[@]}: create .venv, install changed locks and set $python.
+# -P and -I: modules of the current directory, which may be a received run, must not shadow pip or venv.
 python="$here/.venv/bin/python"
 if ! "$python" -P -m pip --version >/dev/null 2>&1; then
     for candidate in python3.13 python3.12 python3.11 python3; do
@@ -9,14 +9,14 @@ if ! "$python" -P -m pip --version >/dev/null 2>&1; then
         candidate=""
     done
     if [ -z "$candidate" ]; then
-        echo "Python 3.11 or later was not found: install it (for example python3.11 and python3.11-venv)" >&2
+        echo "Python 3.11 or later not found: install it (for example python3.11 and python3.11-venv)" >&2
         exit 2
     fi
-    echo "making .venv with $("$candidate" --version)" >&2
+    echo "creating .venv with $("$candidate" --version)" >&2
     "$candidate" -I -m venv --clear "$here/.venv"
 fi
-# Only files whose SHA-256 is in a lock are installed, and none is built. PyTorch's is downloaded first, because any of
-# its builds will do: the one for the CPU alone where the machine offers it.
+# Install only files whose SHA-256 is in a lock, and build nothing. PyTorch is downloaded first, because its lock accepts
+# any of its builds: the CPU-only one where the package index of the machine offers it.
 install() {
     "$python" -P -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: "$@" >&2
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Watch a run: ./start_tensorboard.sh [--run-dir DIR] [--port P] [--host H]. TensorBoard has no login, so it listens on
-# this machine alone unless --host says otherwise.
+# Start TensorBoard for a run: ./start_tensorboard.sh [--run-dir DIR] [--port P] [--host H]
+# TensorBoard has no login, so it listens on this machine only, unless --host is given.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 run_dir=. port=6006 host=127.0.0.1
@@ -17,12 +17,12 @@ while [ $# -gt 0 ]; do
     esac
 done
 if [[ $run_dir == *://* ]]; then
-    echo "start_tensorboard.sh: $run_dir: logs are read from a file system only; name the directory in which the commands" \
-        "work on it here, as their last lines do" >&2
+    echo "start_tensorboard.sh: $run_dir: logs are read from a file system only; give the local directory that the" \
+        "commands print in their last lines" >&2
     exit 2
 fi
 if [ ! -d "$run_dir/tensorboard_logs" ]; then
-    echo "start_tensorboard.sh: $run_dir/tensorboard_logs is missing; make it with run_hyperparameter_tuning.py" >&2
+    echo "start_tensorboard.sh: $run_dir/tensorboard_logs is missing; create it with run_hyperparameter_tuning.py" >&2
     exit 3
 fi
 locks=(base.lock)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One whole pipeline for each seed, each on one machine, side by side: sbatch configs/cluster/slurm_array.sh --quick
-# Every argument goes to run_pipeline.sh. A job that Slurm stops and queues again goes on where it was. Install once
-# before, on the login node, with ./run_pipeline.sh --dry-run, so that the jobs do not all do it.
+# Run one whole pipeline per seed, each on its own machine: sbatch configs/cluster/slurm_array.sh --quick
+# Every argument is passed to run_pipeline.sh. A requeued job resumes. Install once on the login node before, with
+# ./run_pipeline.sh --dry-run, so that the jobs do not all install.
 #SBATCH --job-name=hyper
 #SBATCH --array=0-7
 #SBATCH --cpus-per-task=4

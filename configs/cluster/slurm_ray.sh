@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One pipeline on several machines, by a Ray cluster for the length of the job: sbatch configs/cluster/slurm_ray.sh --quick
-# The first machine holds the driver, which alone writes the run directory; the home directory, which all machines of
-# Slurm share, holds the token that Ray asks of everyone who connects.
+# Run one pipeline on a Ray cluster of the machines of the job: sbatch configs/cluster/slurm_ray.sh --quick
+# The first machine runs the driver, the only process that writes the run directory. The token for connections to Ray is
+# in the home directory, which all machines of Slurm share.
 #SBATCH --job-name=hyper-ray
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
