@@ -75,15 +75,16 @@ class Soak:
         """Random kills of the main process or a worker of a search with two workers."""
         begun, bad, kills, k = time.monotonic(), [], 0, 0
         calm, took = self.calm("workers", self.tiny)
-        generator = random.Random(0)
+        generator, longest = random.Random(0), took[SCRIPTS[0]]
         while kills < self.number(100):
-            folder, ended = self.folder / f"workers_{k}", False
-            for _ in range(8):
-                if ended:
+            folder = self.folder / f"workers_{k}"
+            for attempt in range(8):
+                start = time.monotonic()
+                if accidents.kill_some_process(SCRIPTS[0], folder, generator, longest, *self.tiny, "--workers", 2):
+                    # A whole search that was faster than the first one: kill within the time that one takes now.
+                    longest = longest if attempt else time.monotonic() - start
                     break
-                longest = 2 * took[SCRIPTS[0]] + 1.0
-                ended = accidents.kill_some_process(SCRIPTS[0], folder, generator, longest, *self.tiny, "--workers", 2)
-                kills += not ended
+                kills += 1
             finish(folder, *self.tiny, "--workers", 2, scripts=SCRIPTS[:1])
             bad, k = bad + differences(folder, calm, scripts=SCRIPTS[:1]), k + 1
         self.add(f"SIGKILLs of a random process, {k} searches, two workers", kills, bad, begun)
