@@ -59,6 +59,19 @@ class EnvironmentFailed(HyperError):
     exit_code = 5
 
 
+MORE_MEMORY = "free memory, use fewer columns, or fewer --workers if there are several; then rerun the same command"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Check for an allocation that failed, in Python or in PyTorch, on the CPU or a GPU."""
+    # PyTorch has a class of its own for GPUs alone; naming it here would make every command import torch.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
 class Interrupted(BaseException):
     """A signal asked the command to end.
 

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from scripts.errors import EnvironmentFailed, HyperError, Interrupted
+from scripts.errors import MORE_MEMORY, EnvironmentFailed, HyperError, Interrupted, is_out_of_memory
 from scripts.execution import interruption
 from scripts.storage.durable_files import failure_of_the_machine
 from scripts.storage.printable import printable
@@ -27,9 +27,8 @@ def account_for(error: BaseException, answer: dict[str, Any]) -> None:
         _refuse(answer, _INTERRUPTED, Interrupted.exit_code)
     elif isinstance(error, HyperError):
         _refuse(answer, error, error.exit_code)
-    elif isinstance(error, MemoryError):
-        remedy = "use fewer --workers or less data, then the same command"
-        _refuse(answer, EnvironmentFailed("out of memory", "", remedy), EnvironmentFailed.exit_code)
+    elif is_out_of_memory(error):
+        _refuse(answer, EnvironmentFailed("out of memory", "", MORE_MEMORY), EnvironmentFailed.exit_code)
     elif isinstance(error, OSError) and (failed := failure_of_the_machine(error)) is not None:
         _refuse(answer, failed, failed.exit_code)
     elif isinstance(error, Exception):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from scripts.data.dataset import Dataset
-from scripts.errors import HyperError, InputError
+from scripts.errors import HyperError, InputError, is_out_of_memory
 from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.training.engines.engine import engine_of, train_epoch
 from scripts.training.engines.explicit import Lockstep
@@ -171,7 +171,7 @@ class Carrier:
             reports = train_epoch(engine_of(group))
         except Exception as error:
             alone = len(group) == 1
-            if not (_can_halve(group[0], error) if alone else _is_memory(error)):
+            if not (_can_halve(group[0], error) if alone else is_out_of_memory(error)):
                 return [self._failed(run.spec, run, error) for run in group]
         else:
             updates = [self._update(run, report) for run, report in zip(group, reports, strict=True)]
@@ -213,13 +213,13 @@ class Carrier:
     def _failed(self, spec: RunSpec, run: TrainingRun | None, error: Exception) -> Update:
         """Outcome of a run that ran out of memory, or whose user-supplied model raised; anything else is a defect."""
         own_code = spec.hyperparameters.family in spec.factories
-        if isinstance(error, HyperError) or not (own_code or _is_memory(error)):
+        if isinstance(error, HyperError) or not (own_code or is_out_of_memory(error)):
             raise error
-        reason = "out of memory" if _is_memory(error) else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        reason = "out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {str(error).splitlines()[0]}"
         if run is not None:
             self._population.runs.remove(run)
         epochs, seconds = (run.epoch, sum(r.duration_s for r in run.history)) if run else (0, 0.0)
-        kind: FailureKind = "out_of_memory" if _is_memory(error) else "model_error"
+        kind: FailureKind = "out_of_memory" if is_out_of_memory(error) else "model_error"
         return Update(spec.name, None, None, Outcome.failed(reason, epochs, seconds, kind=kind))
 
 
@@ -248,7 +248,7 @@ def _load(run: TrainingRun, state: bytes) -> None:
         run.load_state_dict(unpack_tensors(state))
         check_fits(run)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if _is_memory(error):
+        if is_out_of_memory(error):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -261,7 +261,3 @@ def _load(run: TrainingRun, state: bytes) -> None:
 def _can_halve(run: TrainingRun, error: Exception) -> bool:
     """Whether a GPU may have room for the same steps in parts, which autograd takes; it halves them further itself."""
     return isinstance(error, torch.OutOfMemoryError) and run.micro_batch > 1 and Lockstep.shape(run) is not None
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.config.experiment import Experiment
-from scripts.errors import EnvironmentFailed, InputError
+from scripts.errors import MORE_MEMORY, EnvironmentFailed, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor
 from scripts.extended_training.cross_validation import CrossValidation
@@ -74,8 +74,7 @@ class ExtendedTrainer:
             failed = next(o for o in work.outcomes if o.state == "failed")
             what = f"every configuration failed in at least one fold, the first with: {failed.failure}"
             if failed.is_environment:
-                remedy = "use fewer --workers, fewer columns or more memory; the same command then trains them again"
-                raise EnvironmentFailed(what, str(self.run_dir.extended), remedy)
+                raise EnvironmentFailed(what, str(self.run_dir.extended), MORE_MEMORY)
             raise InputError(what, str(self.run_dir.extended), "add --fresh and a larger --top-n")
         best_naive = work.judge(usable)
         ranked, reason = rank(usable, work.experiment.extended.selection_order)

@@ -21,7 +21,7 @@ from scripts.data.files.spelling import spelled
 from scripts.data.inference_rows import Schema, UnlabelledRows, market_rows, table_rows
 from scripts.data.known_categories import refuse_lost_categories, unknown_in_words
 from scripts.data.preprocessing import Preprocessor
-from scripts.errors import InputError
+from scripts.errors import InputError, is_out_of_memory
 from scripts.final_training.model_record import check_weights, checked_model
 from scripts.statistics.decisions import ABSTAINS, DecisionPolicy, answer_positions
 from scripts.statistics.drift import FeatureReference
@@ -302,8 +302,8 @@ def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str
     try:
         made = tuple(_make_member(*member, sizes, factories) for member in members)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
-        if isinstance(error, RuntimeError) and "allocate" in str(error):  # as PyTorch reports it
-            raise MemoryError from error
+        if is_out_of_memory(error):
+            raise
         raise _unfit(path, error) from error
     config = DataConfig.model_validate(recorded_data(content["experiment"]["data"]))
     return FinalModel(made, preprocessor, config, content)

@@ -21,7 +21,7 @@ from scripts.config.experiment import Experiment
 from scripts.config.search_space import Hyperparameters
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
-from scripts.errors import EnvironmentFailed, HyperError, InputError
+from scripts.errors import MORE_MEMORY, EnvironmentFailed, HyperError, InputError
 from scripts.execution.driver import Watch, execute
 from scripts.execution.executor import Executor, Update
 from scripts.final_training.members import PlannedMember
@@ -150,7 +150,7 @@ def _failure(name: str, outcome: Outcome | None) -> HyperError:
     """A failed run as an error: the machine's doing is worth another try, a diverging configuration is not."""
     reason = outcome.failure if outcome and outcome.failure else "no outcome"
     if outcome is not None and outcome.is_environment:
-        return EnvironmentFailed(reason, name, "free memory or use fewer --workers; the same command goes on")
+        return EnvironmentFailed(reason, name, MORE_MEMORY)
     remedy = f"choose among more configurations: {Command.EXTENDED} --fresh --top-n 10"
     return InputError(reason, name, remedy)
 

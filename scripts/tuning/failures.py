@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.errors import EnvironmentFailed, HyperError, InputError
+from scripts.errors import MORE_MEMORY, EnvironmentFailed, HyperError, InputError
 from scripts.training.spec import Outcome
 
 
@@ -46,8 +46,7 @@ def all_failed(trials: Sequence[Mapping[str, Any]], study: Path) -> HyperError:
         remedy = "give more: the same command with a longer --max-trial-time, or without it, trains them again"
         return InputError(what, "--max-trial-time", remedy)
     if kind in ("out_of_memory", "worker_killed"):
-        remedy = "use fewer --workers, fewer columns or more memory; the same command then trains them again"
-        return EnvironmentFailed(what, str(study), remedy)
+        return EnvironmentFailed(what, str(study), MORE_MEMORY)
     if kind in ("model_error", "hung"):
         return InputError(what, str(study), "correct the model, then add --fresh")
     return InputError(what, str(study), "lower search_space.learning_rate or check the data, then add --fresh")

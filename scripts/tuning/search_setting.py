@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import Hyperparameters, SearchSpace, Values
 from scripts.data.dataset import Dataset, Split
-from scripts.errors import EnvironmentFailed
+from scripts.errors import MORE_MEMORY, EnvironmentFailed
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.initial_trials import FirstTrial
 from scripts.tuning.stages import draw
@@ -84,5 +84,5 @@ def check_failures(what: str, outcomes: Sequence[Outcome]) -> None:
         raise EnvironmentFailed(
             f"{len(killed)} of {len(outcomes)} {what} trials were killed or ran out of memory",
             "workers",
-            "use fewer --workers",
+            MORE_MEMORY,
         )

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
+from scripts.errors import is_out_of_memory
 from tests.conftest import SCRIPTS, TRIALS, artifact, run
 
 TINY = """
@@ -45,3 +48,11 @@ def test_a_class_too_rare_for_the_folds_is_named_before_phase_1_trains(tmp_path)
     done = run(SCRIPTS[0], tmp_path / "run", *flags, "--workers", 1)
     assert done.returncode == 2 and "4 folds (class c11: " in done.stderr
     assert not (tmp_path / "run" / TRIALS).parent.exists()
+
+
+def test_an_allocation_that_fails_in_pytorch_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("memory_format of the input is unknown"))
