@@ -9,7 +9,7 @@ import sys
 import tomllib
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from scripts import __version__
 from scripts.config.experiment import SyntheticConfig
@@ -146,7 +146,7 @@ def test_every_flag_in_the_documentation_is_one_of_its_command(script):
 
 
 def test_the_citation_names_this_version_and_licence():
-    citation = YAML(typ="safe", pure=True).load(ROOT / "CITATION.cff")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert citation["version"] == project["version"] == __version__
     assert citation["license"] == project["license"] == "Apache-2.0"
@@ -176,7 +176,7 @@ def test_scripts_for_clusters_are_valid(path):
 
 
 def test_the_job_for_kubernetes_gives_flags_that_the_pipeline_has_and_the_pinned_ray():
-    job = YAML(typ="safe").load((ROOT / "configs" / "cluster" / "kuberay_job.yaml").read_text())
+    job = yaml.safe_load((ROOT / "configs" / "cluster" / "kuberay_job.yaml").read_text())
     pinned = re.search(r"^ray==(.*)$", (ROOT / "requirements/distributed.txt").read_text(), re.M)[1]
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned
     assert f"ray[default]=={pinned}" in (ROOT / "configs" / "cluster" / "Dockerfile").read_text()

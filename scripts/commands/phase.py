@@ -13,7 +13,7 @@ from scripts.commands.recovery import check_unclaimed
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment, config_hash, differing_keys
 from scripts.config.search_space import longest_window
-from scripts.config.yaml_files import dump_yaml
+from scripts.config.yaml_text import dump_yaml
 from scripts.data.dataset import Dataset
 from scripts.data.files.mapped_rows import MemoryBound
 from scripts.data.loading import Development, read_development

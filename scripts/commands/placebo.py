@@ -19,7 +19,7 @@ from scripts.commands.experiment import load_later
 from scripts.commands.phase import check_data, load_data
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment
-from scripts.config.yaml_files import dump_yaml
+from scripts.config.yaml_text import dump_yaml
 from scripts.errors import BudgetEnded, HyperError, InputError
 from scripts.storage.artifacts import read_json, write_json
 from scripts.storage.durable_files import file_sha256, write_bytes

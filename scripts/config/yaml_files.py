@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from scripts.config.experiment import NOT_RECORDED, Experiment, nearest_choice, resolve_path
 from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange
 from scripts.config.unused_keys import inert_keys
+from scripts.config.yaml_text import Location, parse_yaml
 from scripts.errors import InputError, nearest
 
 MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
-MAX_YAML_DEPTH = 50
 _TEXT_MARKS = "%@`"  # begin no YAML, so that such a text can mean nothing else
-Location = tuple[str | int, ...]
 
 
 def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[str, Any] | None = None) -> Experiment:
@@ -109,7 +103,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 at byte {error.start}", str(path), "save it as UTF-8") from error
-    return _parse(text, str(path))
+    return parse_yaml(text, str(path))
 
 
 def parse_assignment(assignment: str) -> dict[str, Any]:
@@ -130,65 +124,11 @@ def _assigned(text: str, where: str) -> Any:
     if len(text) == 1 and not text.isalnum() and text != "~":
         return text
     try:
-        return _parse(f"value: {text}", where)[0]["value"]
+        return parse_yaml(f"value: {text}", where)[0]["value"]
     except InputError:
         if not text or text[0] not in _TEXT_MARKS or "\n" in text:
             raise
         return text
-
-
-def dump_yaml(values: dict[str, Any]) -> str:
-    """Plain values as YAML 1.2."""
-    buffer = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.width = 120
-    yaml.dump(values, buffer)
-    return buffer.getvalue()
-
-
-def _parse(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
-    yaml = YAML(typ="safe", pure=True)
-    try:
-        _check_limits(yaml, text, where)
-        values = yaml.load(text)
-        root = yaml.compose(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(str(error.problem or error.context), where + line, "correct the YAML") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError(str(error).splitlines()[0], where, "correct the YAML") from error
-    if values is None:
-        return {}, {}
-    if not isinstance(values, dict):
-        raise InputError("holds no mapping of keys to values", where, "write key: value")
-    lines: dict[Location, int] = {}
-    _collect_lines(root, (), lines)
-    return values, lines
-
-
-def _check_limits(yaml: YAML, text: str, where: str) -> None:
-    depth = 0
-    for event in yaml.parse(text):
-        if isinstance(event, AliasEvent):
-            raise InputError(
-                "uses an alias (*name)", f"{where} line {event.start_mark.line + 1}", "write the value out"
-            )
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > MAX_YAML_DEPTH:
-            raise InputError(f"is nested deeper than {MAX_YAML_DEPTH} levels", where, "a config is flat")
-
-
-def _collect_lines(node: Node | None, location: Location, lines: dict[Location, int]) -> None:
-    if isinstance(node, MappingNode):
-        for name, child in node.value:
-            lines[(*location, name.value)] = name.start_mark.line + 1
-            _collect_lines(child, (*location, name.value), lines)
-    elif isinstance(node, SequenceNode):
-        for position, child in enumerate(node.value):
-            lines[(*location, position)] = child.start_mark.line + 1
-            _collect_lines(child, (*location, position), lines)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

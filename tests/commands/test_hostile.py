@@ -301,9 +301,10 @@ def test_a_checkpoint_that_is_a_trap_is_passed_over(tmp_path, container):
 
 # --- source ---------------------------------------------------------------------------------------------------------
 
-UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_BUILTINS = {"eval", "exec", "compile", "__import__"}
-UNSAFE_METHODS = {"read_pickle", "to_pickle", "unsafe_load", "full_load"}
+UNSAFE_METHODS = {"read_pickle", "to_pickle", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
+UNSAFE_LOADERS = {"Loader", "UnsafeLoader", "FullLoader", "CLoader", "CUnsafeLoader", "CFullLoader"}  # of PyYAML
 WRITERS = {"to_csv", "to_parquet", "to_json", "to_html", "to_feather", "savefig", "savez", "write_image", "write_html"}
 SAVERS = {"save", "savez", "copy", "copyfile", "copytree", "move", "NamedTemporaryFile", "mkstemp"}
 # Who writes: durable_files.py in one step, artifacts.py into memory, run_dir.py its lock, the log of TensorBoard event
@@ -331,6 +332,10 @@ def dangers(tree):
             yield from (a.name for a in node.names if a.name.partition(".")[0] in UNSAFE_MODULES)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in UNSAFE_MODULES:
             yield str(node.module)
+        elif isinstance(node, ast.ImportFrom) and node.module == "yaml":
+            yield from (a.name for a in node.names if a.name in UNSAFE_LOADERS | UNSAFE_METHODS | {"load", "load_all"})
+        elif isinstance(node, ast.Attribute) and name_of(node.value) == "yaml" and node.attr in UNSAFE_LOADERS:
+            yield node.attr
         elif isinstance(node, ast.Call):
             yield from _dangers_of_call(node)
 
@@ -344,8 +349,8 @@ def _dangers_of_call(call):
         yield "torch.load"
     if (owner, name) == ("jit", "load"):
         yield "jit.load"
-    if name == "YAML" and keywords.get("typ") != "safe":
-        yield "YAML"
+    if owner == "yaml" and name in {"load", "load_all"}:
+        yield "yaml.load"
     yield from (k for k, bad in (("allow_pickle", True), ("shell", True)) if keywords.get(k) not in (None, not bad))
 
 
@@ -410,7 +415,6 @@ def test_only_the_modules_for_it_open_files_for_writing():
     [
         "import pickle",
         "from joblib import load",
-        "import yaml",
         "pd.read_pickle(p)",
         "eval(text)",
         "exec(text)",
@@ -418,8 +422,10 @@ def test_only_the_modules_for_it_open_files_for_writing():
         "torch.load(p, weights_only=False)",
         "torch.load(p, weights_only=flag)",
         "torch.jit.load(p)",
-        "YAML(typ='unsafe')",
-        "YAML()",
+        "yaml.load(text, yaml.SafeLoader)",
+        "yaml.unsafe_load(text)",
+        "class Reader(yaml.Loader): pass",
+        "from yaml import FullLoader",
         "np.load(p, allow_pickle=True)",
         "subprocess.run(line, shell=True)",
     ],

@@ -1,12 +1,14 @@
 """Experiments from YAML and the command line: defaults, bounds, and what is said about mistakes."""
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.config.experiment import Experiment, differing_keys
 from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, longest_window, narrow
-from scripts.config.yaml_files import dump_yaml, load_experiment, parse_assignment, read_yaml
+from scripts.config.yaml_files import load_experiment, parse_assignment, read_yaml
+from scripts.config.yaml_text import dump_yaml, parse_yaml
 from scripts.errors import InputError
 
 
@@ -39,7 +41,13 @@ TABLE = "data: {source: table, path: x.csv, label: column, label_column: target,
             "tuning:\n  n_random_trails: 3\n",
             "line 2, tuning.n_random_trails: unknown key; did you mean n_random_trials?",
         ),
-        ("tuning: {n_random_trials: 3, n_random_trials: 4}", "duplicate key"),
+        ("tuning: {n_random_trials: 3, n_random_trials: 4}", 'duplicate key "n_random_trials", first on line 1'),
+        ("seed: 1\ndata: {cost_bps: 1.0}\nseed: 2", 'line 3: found duplicate key "seed", first on line 1'),
+        ("1: a\n01: b", "duplicate key"),
+        ("[seed]: 1", "unhashable key"),
+        ("seed: !!python/object/apply:os.getpid []", "could not determine a constructor for the tag"),
+        ("seed: !!bool maybe", "line 1: 'maybe' is not a valid bool"),
+        ("data: &data {cost_bps: 1.0}\nfinal: {<<: *data}", "line 2: uses an alias (*name); write the value out"),
         ("tuning: {n_random_trials: yes}", "valid integer"),
         ("tuning: {n_random_trials: .inf}", "valid integer"),
         ("data: {cost_bps: .nan}", "finite"),
@@ -55,7 +63,7 @@ TABLE = "data: {source: table, path: x.csv, label: column, label_column: target,
         ("x: " + "{a: " * 20_000, "deeper than 50"),
         ("- " * 40_000, "deeper than 50"),
         ("".join(" " * k + "a:\n" for k in range(300)), "deeper than 50"),
-        ("seed: " + "9" * 5000, "digits"),
+        ("seed: " + "9" * 5000, "line 1: a number of 5000 characters is not a valid int"),
         ("data: {source: market}", "needs `path`"),
         ("data: {source: table, path: x.csv}", "does not go with label"),
         ("- 1\n- 2\n", "no mapping"),
@@ -81,6 +89,49 @@ def test_yaml_is_read_as_version_1_2(tmp_path):
     experiment = experiment_of(tmp_path, "seed: 010\nsearch_space: {learning_rate: 1e-3, family: mlp}")
     assert experiment.seed == 10
     assert experiment.search_space["learning_rate"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((text, True) for text in ("true", "True", "TRUE")),
+        *((text, False) for text in ("false", "False", "FALSE")),
+        *((text, None) for text in ("null", "Null", "NULL", "~", "")),
+        *((text, text) for text in ("yes", "No", "on", "OFF", "y", "12:30:45", "2020-01-01", "0o8", "_1", "1e", "=")),
+        *(("010", 10), ("-12", -12), ("1_000", 1000), ("0x1F", 31), ("0o17", 15), ("0b11", 3)),
+        *(("1e-3", 0.001), ("1E3", 1000.0), (".5", 0.5), ("-1.", -1.0), ("1_0.5", 10.5), ("-.inf", float("-inf"))),
+        *((f"'{text}'", text) for text in ("true", "~", "1e-3")),
+        ("!!str 5", "5"),
+    ],
+)
+def test_plain_scalars_follow_the_core_schema_of_yaml_1_2(text, value):
+    read = parse_yaml(f"value: {text}", "here")[0]["value"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.sampled_from(["yes", "no", "1e-3", "010", "~", "<<", "=", "2020-01-01", "*x", "&x", "!x", "%d", "0o7"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), PLAIN, max_size=4))
+def test_what_is_written_reads_back_the_same_also_by_a_reader_of_yaml_1_1(values):
+    text = dump_yaml(values)
+    assert parse_yaml(text, "here")[0] == values
+    assert yaml.safe_load(text) == values
+
+
+def test_a_value_that_occurs_twice_is_written_without_an_alias():
+    shared = ["mlp", "gru"]
+    assert parse_yaml(dump_yaml({"a": shared, "b": shared}), "here")[0] == {"a": shared, "b": shared}
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):

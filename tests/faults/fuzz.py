@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from scripts.config.experiment import Experiment
-from scripts.config.yaml_files import dump_yaml
+from scripts.config.yaml_text import dump_yaml
 from scripts.storage.artifacts import pack_tensors
 
 _CELLS = [
