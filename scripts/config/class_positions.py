@@ -1,4 +1,4 @@
-"""Positions that predicted classes hold in simulated returns, as the config states them or by the classes' names."""
+"""Positions of predicted classes in simulated returns, from the config or from the class names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.errors import InputError
 
 
 def with_text_keys(values: Any) -> Any:
-    """A mapping whose keys are text: a number or a truth value in YAML names the class or ticker of that name."""
+    """Return a mapping with text keys: a number or boolean in YAML is the name of a class or ticker."""
     if not isinstance(values, dict):
         return values
     return {str(int(k)) if isinstance(k, float) and k.is_integer() else str(k): v for k, v in values.items()}
@@ -28,14 +28,14 @@ ClassPositions = Annotated[
 KEY = "data.class_positions"
 _NEUTRAL = ("hold", "flat", "neutral", "none", "cash", "wait", "unchanged", "same", "sideways", "timeout")
 _ADVICE = {"strong buy": 1.0, "buy": 0.5, "sell": -0.5, "strong sell": -1.0}
-# Words for a long and a short position. Classes are known if one pair, with words for no position, holds them all.
+# Words for a long and a short position. Classes are known if one pair and the neutral words contain all of them.
 _PAIRS = (
     ("buy", "sell"), ("long", "short"), ("up", "down"), ("upward", "downward"), ("rise", "fall"), ("rising", "falling"),
     ("higher", "lower"), ("increase", "decrease"), ("bull", "bear"), ("bullish", "bearish"), ("positive", "negative"),
     ("gain", "loss"), ("profit", "loss"), ("win", "loss"), ("overweight", "underweight"),
     ("outperform", "underperform"),
 )  # fmt: skip
-_ANSWERS = (("yes", "no"), ("true", "false"))  # without a word in between
+_ANSWERS = (("yes", "no"), ("true", "false"))  # without a neutral word
 _FAMILIES: tuple[dict[str, float], ...] = (
     *({long: 1.0, short: -1.0} | dict.fromkeys(_NEUTRAL, 0.0) for long, short in _PAIRS),
     _ADVICE | dict.fromkeys(_NEUTRAL, 0.0),
@@ -43,61 +43,61 @@ _FAMILIES: tuple[dict[str, float], ...] = (
 )
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_ -]*[A-Za-z0-9]|[A-Za-z]")
 _WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
-_SHOWN = 12  # classes at most in a line that is to be pasted
-_LOSES = 3.0  # standard errors below zero from which positions are doubted
+_SHOWN = 12  # maximum number of classes in a line to paste
+_LOSES = 3.0  # standard errors below zero at which a warning about the positions is given
 
 
 def positions_of(classes: Sequence[str], stated: Mapping[str, float] | None) -> tuple[float, ...]:
-    """Position held for each predicted class, from -1 (short with the whole capital) to +1 (long).
+    """Return the position for each predicted class, from -1 (short with the whole capital) to +1 (long).
 
-    Where the config states none, numbers are taken by value: those of which one is negative as they are, divided by
-    the largest magnitude if it is above 1; others as a rating, spread evenly by value from -1 for the least to +1 for
-    the greatest. Words are known if all classes belong to one family, such as buy, hold and sell, in any case.
+    By default, numbers are used by value. If one is negative they are unchanged, or divided by the largest magnitude if
+    it is above 1. Otherwise they are a rating, spread by value from -1 for the smallest to +1 for the largest. Words
+    are known if all classes belong to one family, such as buy, hold and sell, in any case.
 
     Parameters
     ----------
     classes : sequence of str
     stated : mapping of str to float, or None
-        `data.class_positions`; a class is named by its text, as the same number, or in another case.
+        `data.class_positions`; a key matches a class by its text, by its number or in another case.
 
     Raises
     ------
     InputError
-        The config names other classes than these, or nothing says what the classes mean.
+        The config names other classes, or the meaning of the classes is unknown.
     """
     if stated is not None:
         return _stated(classes, stated)
     found = _of_numbers(classes) or _of_words(classes)
     if found is None or len(set(found)) < 2:
         raise InputError(
-            f"no position is known for the classes {_listed(classes)}",
+            f"unknown positions for the classes {_joined(classes)}",
             KEY,
-            f"state them, from -1 (short) to 1 (long), for example {pasted(classes)}",
+            f"set them, from -1 (short) to 1 (long), for example {pasted(classes)}",
         )
     return found
 
 
 def check_stated(stated: Mapping[str, float] | None, has_returns: bool) -> None:
-    """Raise ValueError if positions are stated where there are no returns, or none differs from another."""
+    """Raise ValueError if positions are given without returns, or are all equal."""
     if stated is not None and not has_returns:
         raise ValueError("class_positions needs `forward_return_column`; a table without it has no returns")
     if stated is not None and len(set(stated.values())) == 1:
-        raise ValueError("class_positions are all the same; predictions would decide nothing")
+        raise ValueError("class_positions are all equal; predictions would have no effect")
 
 
 def in_words(classes: Sequence[str], positions: Sequence[float]) -> str:
-    """Classes with their positions: "sell -1, hold 0, buy +1"."""
+    """Return classes with their positions as text: "sell -1, hold 0, buy +1"."""
     return ", ".join(f"{name} {'0' if p == 0 else f'{p:+.3g}'}" for name, p in zip(classes, positions, strict=True))
 
 
 def differing(classes: Sequence[str], held: Sequence[float]) -> bool:
-    """Whether the names of the classes say other positions than these; False where they say none."""
+    """Return True if the class names imply other positions than these; False if they imply none."""
     known = _of_numbers(classes) or _of_words(classes)
     return known is not None and not np.allclose(known, held)
 
 
 def pasted(classes: Sequence[str]) -> str:
-    """A flag that states positions, the first class short and the last one long, to be pasted and changed."""
+    """Return a flag to paste and edit, with the first class short and the last one long."""
     spread = np.linspace(-1.0, 1.0, len(classes)).round(2).tolist()
     pairs = [f"{_as_key(name)}: {p:g}" for name, p in zip(classes, spread, strict=True)]
     more = ", ..." if len(pairs) > _SHOWN else ""
@@ -106,12 +106,12 @@ def pasted(classes: Sequence[str]) -> str:
 
 
 def losing_positions(positions: Sequence[float], y: np.ndarray, earned: np.ndarray, date: np.ndarray) -> float | None:
-    """Mean return of a row that perfect predictions would earn, where it is below zero beyond chance; else None.
+    """Return the mean return per row of perfect predictions if it is significantly negative, else None.
 
     Parameters
     ----------
     positions : sequence of float
-        Of each class.
+        Position of each class.
     y, date : ndarray of int64, shape (n,)
         Class and date of each row.
     earned : ndarray of float64, shape (n,)
@@ -134,18 +134,18 @@ def _stated(classes: Sequence[str], stated: Mapping[str, float]) -> tuple[float,
     for key, position in stated.items():
         name = _class_of(key, classes)
         if name is None or name in found:
-            problem = "is not a class" if name is None else f"names the class {name!r} again"
-            raise InputError(f"{key!r} {problem}", KEY, f"the classes are {_listed(classes)}")
+            problem = "is not a class" if name is None else f"repeats the class {name!r}"
+            raise InputError(f"{key!r} {problem}", KEY, f"the classes are {_joined(classes)}")
         found[name] = position
     if missing := [name for name in classes if name not in found]:
         raise InputError(
-            f"has no position for {_listed(missing)}", KEY, f"name every class, for example {pasted(classes)}"
+            f"has no position for {_joined(missing)}", KEY, f"list every class, for example {pasted(classes)}"
         )
     return tuple(float(found[name]) for name in classes)
 
 
 def _class_of(key: str, classes: Sequence[str]) -> str | None:
-    """The class that a key of the config names."""
+    """Return the class that matches a key of the config."""
     if key in classes:
         return key
     same_number = [name for name in classes if (value := _number(name)) is not None and value == _number(key)]
@@ -182,10 +182,10 @@ def _word(name: str) -> str:
 
 
 def _as_key(name: str) -> str:
-    """A class name as a key of YAML."""
+    """Return a class name as a YAML key."""
     plain = _PLAIN.fullmatch(name) and name.casefold() not in _WORDS_OF_YAML
     return name if plain or _number(name) is not None else json.dumps(name)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,6 +1,6 @@
-"""JSON schema of the config for editors and shells, and its reference for people.
+"""JSON schema of the config for editors and shells, and its reference document.
 
-`docs/generate.py` writes both; a test fails where a file differs.
+`docs/generate.py` writes both; a test fails if a file differs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _INTRODUCTION = """# Every key of the configuration
 
 Generated from the typed config by `docs/generate.py`. Set a key in YAML (`--config FILE`) or on the command line
 (`--set data.horizon=5`). A key that is not set has its default. With the first line
-`# yaml-language-server: $schema=schema.json`, editors complete keys and values and mark mistakes.
+`# yaml-language-server: $schema=schema.json`, editors complete keys and values and mark errors.
 """
 _SPACE = """
 ## search_space
 
-One entry per hyperparameter: a range, choices, or a fixed value. What is not named keeps its default entry; types and
-bounds below are those of the values, whether fixed or inside a range.
+One entry per hyperparameter: a range, choices, or a fixed value. Others keep their default entry. Types and
+bounds below apply to fixed values and to the values of a range.
 
 ```yaml
 search_space:
@@ -42,15 +42,15 @@ search_space:
 
 """
 _FORMS = """
-An entry of type `float` or `int` has `low`, `high` and `log` (on a logarithmic scale, default false); one of type
-`categorical` has `choices`. With `when`, a mapping of categoricals to lists of values, it exists only for
-configurations that have one of these values each. Own model families may take further names.
+An entry of type `float` or `int` has `low`, `high` and `log` (logarithmic scale, default false). An entry of type
+`categorical` has `choices`. `when` is a mapping of categoricals to lists of values: the entry then applies only to
+configurations with one of these values each. Your own model families may take further names.
 """
 
 
 @dataclass(frozen=True)
 class Key:
-    """One key as the reference shows it; texts, `default` as in YAML, `values` where there are only a few."""
+    """One key as text for the reference, with its default as in YAML."""
 
     name: str
     type: str
@@ -60,14 +60,14 @@ class Key:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of a config file."""
+    """Return the JSON schema (draft 2020-12) of a config file."""
     made = Experiment.model_json_schema()
     definitions, space = made["$defs"], made["properties"]["search_space"]
     ranges = [kind.__name__ for kind in Range.__subclasses__()]
     for name in ranges:
         definitions[name]["required"] = ["type", *definitions[name]["required"]]
     forms = [{"$ref": f"#/$defs/{name}"} for name in ranges]
-    # The fixed value of a known hyperparameter has its bounds; others may have any name and value.
+    # A fixed value of a known hyperparameter has its bounds; other hyperparameters may have any name and value.
     space["properties"] = {
         name: {"description": fixed["description"], "anyOf": [*forms, *_changes_of(name, definitions), fixed]}
         for name, fixed in Hyperparameters.model_json_schema()["properties"].items()
@@ -76,7 +76,7 @@ def schema() -> dict[str, Any]:
 
 
 def sections(made: Schema) -> Iterator[tuple[str, str, list[Key]]]:
-    """Dotted name, description and keys of each mapping of the config; the experiment itself has no name."""
+    """Yield the dotted name, description and keys of each section; the name of the experiment is empty."""
     definitions = made["$defs"]
     waiting = [("", made)]
     while waiting:
@@ -92,7 +92,7 @@ def sections(made: Schema) -> Iterator[tuple[str, str, list[Key]]]:
 
 
 def reference() -> str:
-    """Every key with type, default, bounds and description, as Markdown."""
+    """Return every key with type, default, bounds and description as Markdown."""
     made, text = schema(), [_INTRODUCTION]
     for name, description, keys in sections(made):
         text.append(f"\n## {name or 'experiment'}\n\n{description.splitlines()[0]}\n\n{_table(keys)}")
@@ -102,7 +102,7 @@ def reference() -> str:
 
 
 def _changes_of(name: str, definitions: Schema) -> list[Schema]:
-    """Form of an entry without a `type`, which changes parts of the default entry, if there is one."""
+    """Return the form of an entry without a `type`, which changes parts of the default entry."""
     default = Experiment().search_space.get(name)
     if not isinstance(default, Range):
         return []
@@ -121,7 +121,7 @@ def _key(name: str, part: Schema) -> Key:
 
 
 def _type(part: Schema) -> str:
-    """Type in words: the values where there are only a few."""
+    """Return the type in words, or the allowed values."""
     if "anyOf" in part:
         return " or ".join(dict.fromkeys(_type(option) for option in part["anyOf"]))
     if "enum" in part:
@@ -135,7 +135,7 @@ def _type(part: Schema) -> str:
 
 
 def _table(keys: list[Key]) -> str:
-    lines = ["| key | type | default | bounds | what it is |", "|---|---|---|---|---|"]
+    lines = ["| key | type | default | bounds | description |", "|---|---|---|---|---|"]
     for key in keys:
         cells = (f"`{key.name}`", key.type, f"`{key.default}`", key.bounds or "-", key.description)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")

@@ -1,6 +1,6 @@
-"""Hyperparameters and their search space: declare, narrow around the best, name what applies.
+"""Hyperparameters and their search space: ranges, choices, conditions, narrowing around the best.
 
-A search space has the shape of the hyperparameters with leaves replaced by ranges; a plain value is fixed.
+A search space has the shape of the hyperparameters, with values replaced by ranges; a plain value is fixed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Values = Mapping[str, Scalar]
 
 
 class Model(BaseModel):
-    """Base of every typed record that comes from a file: frozen, strict, no unknown keys, only finite numbers."""
+    """Base of every typed record that is read from a file: frozen, strict, no unknown keys, only finite numbers."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Hyperparameters(Model):
-    """What one training run needs to know. A user's own model may take further values by name."""
+    """Hyperparameters of one training run. A model of the user may take further values by name."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -41,24 +41,24 @@ class Hyperparameters(Model):
     depth: int = Field(2, ge=1, le=64, description="hidden layers, residual blocks or recurrent layers")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of hidden activations set to zero in training")
     activation: Literal["relu", "gelu", "silu"] = Field("relu", description="non-linearity")
-    window: int = Field(1, ge=1, le=2_000, description="rows of history read by gru, tcn and transformer")
-    n_members: int = Field(16, ge=1, le=1024, description="perceptrons of a tabm that share their matrices")
-    patch_length: int = Field(4, ge=1, le=2_000, description="rows of history that a transformer takes as one")
+    window: int = Field(1, ge=1, le=2_000, description="rows of history that gru, tcn and transformer read")
+    n_members: int = Field(16, ge=1, le=1024, description="number of perceptrons of a tabm that share their matrices")
+    patch_length: int = Field(4, ge=1, le=2_000, description="rows of history in one patch of a transformer")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="weight of the uniform distribution in the target")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the planned epochs")
-    gradient_clip: float = Field(1.0, ge=0, le=1e6, description="largest gradient norm; 0 switches clipping off")
+    gradient_clip: float = Field(1.0, ge=0, le=1e6, description="maximum gradient norm; 0 disables clipping")
     class_weights: Literal["none", "balanced"] = Field("none", description="weight of each class in the loss")
     sample_weights: Literal["none", "uniqueness"] = Field("none", description="weight of each training row in the loss")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="of the products in training; tf32 is for GPUs; evaluation is always in float32"
+        "float32", description="precision of matrix products in training; tf32 is for GPUs; evaluation uses float32"
     )
     recency_half_life: float = Field(
-        0.0, ge=0, le=1_000_000, description="dates after which a training row counts half; 0 switches it off"
+        0.0, ge=0, le=1_000_000, description="dates after which the weight of a training row is halved; 0 disables it"
     )
 
 
 class Range(Model):
-    """What every dimension of a search space has."""
+    """Base of all ranges of a search space."""
 
     type: str
     when: dict[str, Annotated[tuple[Scalar, ...], Field(strict=False)]] = Field(
@@ -66,16 +66,16 @@ class Range(Model):
     )
 
     def applies(self, values: Values) -> bool:
-        """Whether this dimension exists for a configuration with these `values`."""
+        """Return True if this dimension applies to a configuration with these `values`."""
         return all(values.get(name) in allowed for name, allowed in self.when.items())
 
 
 class FloatRange(Range):
-    """A real number in [low, high]."""
+    """Real number in [low, high]."""
 
     type: Literal["float"] = "float"
-    low: float = Field(description="least value")
-    high: float = Field(description="greatest value")
+    low: float = Field(description="minimum")
+    high: float = Field(description="maximum")
     log: bool = Field(False, description="search on a logarithmic scale")
 
     @model_validator(mode="after")
@@ -85,21 +85,21 @@ class FloatRange(Range):
 
     @property
     def distribution(self) -> optuna.distributions.FloatDistribution:
-        """The same range as Optuna's distribution."""
+        """Range as an Optuna distribution."""
         return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log)
 
     def narrowed(self, best: Sequence[float], widen: float) -> FloatRange:
-        """Bounds that span `best`, each side widened by the share `widen` of the old width, inside the old bounds."""
+        """Return bounds around `best`, widened by the share `widen` of the old width, within the old bounds."""
         low, high = _narrow(self, best, widen)
         return self.model_copy(update={"low": low, "high": high})
 
 
 class IntRange(Range):
-    """A whole number in [low, high]."""
+    """Integer in [low, high]."""
 
     type: Literal["int"] = "int"
-    low: int = Field(description="least value")
-    high: int = Field(description="greatest value")
+    low: int = Field(description="minimum")
+    high: int = Field(description="maximum")
     log: bool = Field(False, description="search on a logarithmic scale")
 
     @model_validator(mode="after")
@@ -109,35 +109,35 @@ class IntRange(Range):
 
     @property
     def distribution(self) -> optuna.distributions.IntDistribution:
-        """The same range as Optuna's distribution."""
+        """Range as an Optuna distribution."""
         return optuna.distributions.IntDistribution(self.low, self.high, log=self.log)
 
     def narrowed(self, best: Sequence[int], widen: float) -> IntRange:
-        """As `FloatRange.narrowed`, rounded outwards."""
+        """Return bounds as `FloatRange.narrowed`, rounded outwards."""
         low, high = _narrow(self, best, widen)
         return self.model_copy(update={"low": max(self.low, math.floor(low)), "high": min(self.high, math.ceil(high))})
 
 
 class Choices(Range):
-    """One of a few values without order."""
+    """One of several unordered values."""
 
     type: Literal["categorical"] = "categorical"
     choices: Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1, max_length=1000)] = Field(
-        description="the values to choose from"
+        description="allowed values"
     )
 
     @property
     def distribution(self) -> optuna.distributions.CategoricalDistribution:
-        """The same choices as Optuna's distribution."""
+        """Choices as an Optuna distribution."""
         return optuna.distributions.CategoricalDistribution(self.choices)
 
     def narrowed(self, best: Sequence[Scalar], widen: float) -> Choices:
-        """Only the choices that one of `best` has."""
+        """Return only the choices that occur in `best`."""
         return self.model_copy(update={"choices": tuple(c for c in self.choices if c in best)})
 
 
 def _kind(value: Any) -> str:
-    """Which of the forms of a search space entry `value` is; decides whose errors the user sees."""
+    """Return the form of a search space entry; it determines which errors the user sees."""
     if isinstance(value, dict):
         return str(value.get("type", "missing"))
     return str(value.type) if isinstance(value, Range) else "fixed"
@@ -156,7 +156,7 @@ SearchSpace = dict[str, Dimension]
 
 
 def default_search_space() -> SearchSpace:
-    """Ranges that are sensible for standardised market features."""
+    """Return the default ranges, for standardised market features."""
     windowed: dict[str, tuple[Scalar, ...]] = {"family": ("gru", "tcn")}
     return {
         "family": Choices(choices=("mlp", "resnet", "gru", "tcn")),
@@ -177,16 +177,16 @@ def default_search_space() -> SearchSpace:
 
 
 def narrow(space: SearchSpace, best: Sequence[Values], widen: float) -> SearchSpace:
-    """Search space around the configurations in `best`.
+    """Return the search space around the configurations in `best`.
 
     Parameters
     ----------
     space : SearchSpace
-        The full space; dimensions that no configuration in `best` has stay as they are.
+        Full space; dimensions that no configuration in `best` has are unchanged.
     best : sequence of mappings
         Hyperparameters of the best trials so far.
     widen : float
-        Share of the old width by which each bound moves outwards again.
+        Share of the old width by which each bound is moved outwards.
     """
     narrowed: SearchSpace = {}
     for name, dimension in space.items():
@@ -199,7 +199,7 @@ def narrow(space: SearchSpace, best: Sequence[Values], widen: float) -> SearchSp
 
 
 def longest_window(space: SearchSpace) -> int:
-    """Rows of history that the longest window in `space` reads; splits are the same for every configuration."""
+    """Return the longest window in `space`, in rows; splits are the same for every configuration."""
     window = space.get("window", 1)
     if isinstance(window, FloatRange | IntRange):
         return int(window.high)

@@ -1,4 +1,4 @@
-"""Criteria by which a configuration of phase 2 is chosen, their default order, and the orders that have a name."""
+"""Selection criteria of phase 2, their default order, and the named orders of `--select`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Criterion = Literal[
     "duration_s",
 ]
 DEFAULT_ORDER: tuple[Criterion, ...] = ("avg_accuracy", "n_parameters", "operations_per_row")
-# What a user may ask for by one word; each decides among configurations that tie with the best mean accuracy.
+# Named orders; each chooses among configurations that tie with the best mean accuracy.
 PREFERENCES: dict[str, tuple[Criterion, ...]] = {
     "rule": DEFAULT_ORDER,
     "accuracy": ("avg_accuracy",),

@@ -1,4 +1,4 @@
-"""Keys of a config that have no effect beside others: those of the data are refused, the others get a note."""
+"""Config keys without effect: those of the data are refused, the others get a note."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _FAMILIES_OF = {"window": {"gru", "tcn", "transformer"}, "patch_length": {"trans
 
 @dataclass(frozen=True)
 class Rule:
-    """Keys that a condition takes the effect of.
+    """Keys that have no effect under a condition.
 
     Attributes
     ----------
     keys : tuple of str
-        Dotted.
+        Dotted keys.
     is_inert : callable
-        Whether they have no effect in an experiment.
+        Returns True if they have no effect in an experiment.
     reason : str
     """
 
@@ -74,7 +74,7 @@ RULES = (
     Rule(
         _data("cost_bps", "ticker_cost_bps"),
         lambda e: e.data.cost_bps_column is not None,
-        "data.cost_bps_column takes its place",
+        "data.cost_bps_column replaces it",
     ),
     Rule(_data("cost_bps_column"), lambda e: e.data.source == "synthetic", "it is for data.source: market and table"),
     Rule(
@@ -101,7 +101,7 @@ RULES = (
         lambda e: e.tuning.scheduler != "guide",
         "it is for tuning.scheduler: guide",
     ),
-    Rule(_tuning("epoch_budget"), lambda e: e.epoch_budget is not None, "epoch_budget takes its place"),
+    Rule(_tuning("epoch_budget"), lambda e: e.epoch_budget is not None, "epoch_budget replaces it"),
     Rule(
         _tuning("fine_tune_top", "fine_tune_widen"),
         lambda e: e.tuning.n_fine_tune_trials == 0,
@@ -117,13 +117,13 @@ RULES = (
 
 
 def inert_keys(experiment: Experiment, given: Values) -> Iterator[tuple[str, str]]:
-    """Yield the keys of what a user gave that have no effect, and why.
+    """Yield the given keys that have no effect, with the reason.
 
-    A key that is given its default value is passed over.
+    A key that is set to its default is skipped.
     """
     default = Experiment().model_dump(mode="json")
     for key, value in _leaves(given):
-        # A range may say with `when` which families it is for.
+        # A range may be limited to families by `when`.
         if value == _at(default, key) or (key.startswith("search_space.") and isinstance(value, Mapping)):
             continue
         for rule in RULES:
@@ -138,7 +138,7 @@ def _families(space: SearchSpace) -> set[str]:
 
 
 def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and what they are set to; an entry of the search space is one."""
+    """Yield dotted keys and their values; an entry of the search space is a single value."""
     for name, value in values.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping) and not prefix.startswith("search_space."):

@@ -90,7 +90,7 @@ def test_positions_follow_from_numbers_and_from_known_words_in_any_case(classes,
     ],
 )
 def test_classes_whose_meaning_is_not_known_are_refused_with_a_line_that_works(classes):
-    with pytest.raises(InputError, match="no position is known for the classes") as refused:
+    with pytest.raises(InputError, match="unknown positions for the classes") as refused:
         positions_of(classes, None)
     flag = pasted(classes)
     assert flag in str(refused.value)
@@ -131,10 +131,10 @@ def test_keys_of_yaml_that_are_numbers_or_truth_values_name_classes(tmp_path):
     [
         ("{buy: 1, hold: 0}", r"data.class_positions: has no position for sell; .*--set 'data.class_positions="),
         ("{buy: 1, hold: 0, sel: -1}", r"'sel' is not a class; the classes are buy, hold, sell"),
-        ("{buy: 1, Buy: 1, hold: 0, sell: -1}", r"'Buy' names the class 'buy' again"),
+        ("{buy: 1, Buy: 1, hold: 0, sell: -1}", r"'Buy' repeats the class 'buy'"),
         ("{buy: 1.5, hold: 0, sell: -1}", r"data.class_positions.buy: .*less than or equal to 1, not 1.5"),
         ("{buy: high, hold: 0, sell: -1}", r"data.class_positions.buy: .*number, not 'high'"),
-        ("{buy: 1, hold: 1, sell: 1}", r"all the same"),
+        ("{buy: 1, hold: 1, sell: 1}", r"all equal"),
         ("{buy: 1}", r"at least 2"),
         ("[1, 0, -1]", r"data.class_positions: .*dictionary"),
     ],
@@ -149,7 +149,7 @@ def test_positions_that_do_not_fit_the_classes_are_refused_in_one_line(tmp_path,
 def test_positions_need_returns_and_unknown_classes_need_none_without_them(tmp_path):
     path = write_table(tmp_path / "a.csv", names=("a", "b"), earned=(0.0, 0.01))
     assert loaded(path, forward_return_column=None).class_positions is None
-    with pytest.raises(InputError, match="no position is known"):
+    with pytest.raises(InputError, match="unknown positions"):
         loaded(path)
     with pytest.raises(InputError, match="class_positions needs `forward_return_column`"):
         load_experiment(None, ["data.class_positions={a: 1, b: -1}"], base=values(path, forward_return_column=None))
