@@ -1,17 +1,24 @@
 """Artifacts that somebody has edited and signed again, each given to the commands that read it."""
 
+import contextlib
 import copy
+import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from scripts.config.experiment import SyntheticConfig
 from scripts.data.synthetic import generate
+from scripts.storage.durable_files import file_sha256
+from scripts.tuning.study_records import signed
 from tests.forked import start
 from tests.signed import edit_json, edit_tensors
 
@@ -46,6 +53,16 @@ READERS = {
     "evaluation/evaluation_results.json": (EVALUATED, PLACEBO, NEXT),
     f"{TUNING}/checkpoints/trial_0001.pt": (AGAIN,),
     f"{FINAL}/checkpoints/final_all_seed_0.pt": (FINALISE_ON,),
+    f"{TUNING}/study.db": (AGAIN, AGAIN, AGAIN),
+    f"{TUNING}/validation_by_date.parquet": (ANALYSE, EXTEND),
+    f"{EXTENDED}/out_of_fold_predictions.parquet": (ANALYSE, ENSEMBLE, FINALISE),
+    "test_openings.jsonl": (EVALUATE, EVALUATED, NEXT),
+    "events.jsonl": (ANALYSE,),
+}
+# The artifact that holds the digest of a table.
+LISTED_IN = {
+    "validation_by_date.parquet": "trials.json",
+    "out_of_fold_predictions.parquet": "extended_training_results.json",
 }
 ELSEWHERE = (NEXT, WARM)  # in a run directory of their own
 VALUES = [
@@ -114,6 +131,86 @@ def _tensor(tensor, generator):
     )
 
 
+def edit(path, generator):
+    """Change an artifact of any format, and make its digest fit again."""
+    if path.suffix == ".json":
+        edit_json(path, lambda body: changed(body, generator))
+    elif path.suffix == ".parquet":
+        pq.write_table(_changed_table(pq.read_table(path), generator), path)
+        listed = {path.name: file_sha256(path)}
+        edit_json(path.parent / LISTED_IN[path.name], lambda body: body | {"files": body["files"] | listed})
+    elif path.suffix == ".jsonl":
+        path.write_bytes(_changed_lines(path.read_bytes().splitlines(keepends=True), generator))
+    elif path.suffix == ".db":
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            generator.choice((_change_cell, _change_record))(database, generator)
+    else:
+        edit_tensors(path, lambda body: changed(body, generator))
+
+
+def _changed_table(table, generator):
+    """A table with another column, type, cell or number of rows."""
+    place = generator.randrange(table.num_columns)
+    name, column = table.column_names[place], table.column(place)
+    with_column = lambda values: table.set_column(place, name, values)  # noqa: E731
+    nothing = pa.nulls(table.num_rows)
+    return generator.choice(
+        (
+            lambda: table.drop_columns([name]),
+            lambda: table.rename_columns(["x" if other == name else other for other in table.column_names]),
+            lambda: with_column(nothing),
+            lambda: with_column(nothing.cast(column.type)),
+            lambda: with_column(pa.array([str(value) for value in column.to_pylist()])),
+            lambda: with_column(pa.array([[value] for value in column.to_pylist()])),
+            lambda: with_column(pa.array([float("nan")] * table.num_rows)),
+            lambda: with_column(pa.array([generator.choice((-1, 2**62))] * table.num_rows)),
+            lambda: with_column(column.take(list(reversed(range(table.num_rows))))),
+            lambda: table.slice(0, generator.choice((0, 1, table.num_rows // 2))),
+            lambda: pa.concat_tables([table] * 3),
+            lambda: table.append_column(name, column),
+        )
+    )()
+
+
+def _changed_lines(lines, generator):
+    """Lines of JSON of which one is changed, damaged, repeated or lost."""
+    place = generator.randrange(len(lines))
+    kind = generator.randrange(6)
+    if kind < 3:
+        lines[place] = json.dumps(changed(json.loads(lines[place]), generator)).encode() + b"\n"
+    elif kind == 3:
+        lines[place] = lines[place][: generator.randrange(len(lines[place]))]
+    elif kind == 4:
+        lines[place] = generator.choice((b"\n", b"[]\n", b"null\n", b"\xff\n", b"[" * 10**5 + b"\n", b"{}\n" * 1000))
+    else:
+        lines += lines[place:] * generator.choice((1, 50))
+    return b"".join(lines)
+
+
+def _change_cell(database, generator):
+    """Replace one cell of any table of a study."""
+    tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+    tables = [name for name in tables if database.execute(f"select count(*) from {name}").fetchone()[0]]
+    table = generator.choice(sorted(tables))
+    column = generator.choice([row[1] for row in database.execute(f"pragma table_info({table})")])
+    rows = [row for (row,) in database.execute(f"select rowid from {table}")]
+    plain = [value for value in VALUES if value is None or isinstance(value, bool | float | str)]
+    value = generator.choice([*plain, -1, 2**40, b"\xff"])
+    with contextlib.suppress(sqlite3.IntegrityError):
+        database.execute(f"update or ignore {table} set {column} = ? where rowid = ?", (value, generator.choice(rows)))
+
+
+def _change_record(database, generator):
+    """Change the outcome of one trial, and sign it again."""
+    records = database.execute("select rowid, trial_id, value_json from trial_user_attributes where key = 'result'")
+    row, trial, text = generator.choice(records.fetchall())
+    (number,) = database.execute("select number from trials where trial_id = ?", (trial,)).fetchone()
+    body = json.loads(text)
+    del body["sha256"]
+    body = signed(f"trial {number}", changed(body, generator))
+    database.execute("update trial_user_attributes set value_json = ? where rowid = ?", (json.dumps(body), row))
+
+
 def watch(folder):
     """End this process at whatever an artifact must never bring about."""
 
@@ -155,7 +252,7 @@ def problem(seed, calm, config, data, scratch):
     path = here / "received" / name
     if not path.exists():
         return ""
-    (edit_json if name.endswith(".json") else edit_tensors)(path, lambda body: changed(body, generator))
+    edit(path, generator)
     values = {"config": config, "data": data, "calm": calm}
     given = [flag.format(**values) for flag in flags]
     folder = here / ("own" if step in ELSEWHERE else "received")
