@@ -78,13 +78,12 @@ class Soak:
         generator, longest = random.Random(0), took[SCRIPTS[0]]
         while kills < self.number(100):
             folder = self.folder / f"workers_{k}"
-            for attempt in range(8):
-                start = time.monotonic()
-                if accidents.kill_some_process(SCRIPTS[0], folder, generator, longest, *self.tiny, "--workers", 2):
-                    # A whole search that was faster than the first one: kill within the time that one takes now.
-                    longest = longest if attempt else time.monotonic() - start
+            for _ in range(8):
+                run = (SCRIPTS[0], folder, generator, longest, *self.tiny, "--workers", 2)
+                killed, ended = accidents.kill_some_process(*run)
+                kills += killed
+                if ended:
                     break
-                kills += 1
             finish(folder, *self.tiny, "--workers", 2, scripts=SCRIPTS[:1])
             bad, k = bad + differences(folder, calm, scripts=SCRIPTS[:1]), k + 1
         self.add(f"SIGKILLs of a random process, {k} searches, two workers", kills, bad, begun)

@@ -46,7 +46,8 @@ def test_no_trial_is_lost_or_counted_twice_when_any_process_of_a_search_is_kille
     arguments, generator = ("--config", finished_run.config, "--workers", 2, "-q"), random.Random(0)
     for k in range(2):
         for _ in range(5):
-            if accidents.kill_some_process(SCRIPTS[0], tmp_path / str(k), generator, 4.0, *arguments):
+            _, ended = accidents.kill_some_process(SCRIPTS[0], tmp_path / str(k), generator, 4.0, *arguments)
+            if ended:
                 break
         finish(tmp_path / str(k), *arguments, scripts=SCRIPTS[:1])
         assert differences(tmp_path / str(k), finished_run.folder, scripts=SCRIPTS[:1]) == []

@@ -41,7 +41,8 @@ def test_two_workers_and_kills_of_any_process_make_the_same_decisions(calm, tmp_
     folder, config = calm
     arguments, generator = ("--config", config, "--workers", 2, "-q"), random.Random(0)
     for _ in range(3):
-        if accidents.kill_some_process(SCRIPTS[0], tmp_path / "run", generator, 6.0, *arguments):
+        _, ended = accidents.kill_some_process(SCRIPTS[0], tmp_path / "run", generator, 6.0, *arguments)
+        if ended:
             break
     finish_forked(tmp_path / "run", *arguments, scripts=SCRIPTS[:1])
     assert differences(tmp_path / "run", folder, scripts=SCRIPTS[:1]) == []
