@@ -9,26 +9,26 @@ from scipy.stats import rankdata
 
 
 def probability_of_backtest_overfitting(performance: np.ndarray, n_blocks: int = 16) -> float:
-    """Judge a choice among trials by their mean performance, over all ways to choose on half of the dates.
+    """Estimate how often the best trial by mean performance on half of the dates is below the median on the other half.
 
     Parameters
     ----------
     performance : ndarray of float, shape (n_dates, n_trials)
         Higher is better: accuracy or net return of each trial on each date. At least two trials.
     n_blocks : int
-        Even, at least 2 and at most the number of dates. The dates are cut into so many blocks, the first ones one date
-        longer where they do not divide.
+        Even, at least 2 and at most the number of dates. Number of blocks of dates; the first ones are one date
+        longer if the number of dates is not divisible.
 
     Returns
     -------
     float
-        Share of the splits in which the best trial of one half falls below the median of all in the other. At the
-        median counts as half, and trials that are equally good inside share their split.
+        Share of the splits in which the best trial of one half is below the median of all trials in the other. A
+        rank at the median counts half, and trials that tie inside share their split.
 
     Raises
     ------
     ValueError
-        If the shape or the number of blocks is not as described.
+        If the shape or the number of blocks is invalid.
     """
     values = np.asarray(performance, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] < 2 or n_blocks < 2 or n_blocks % 2 or len(values) < n_blocks:
@@ -40,7 +40,7 @@ def probability_of_backtest_overfitting(performance: np.ndarray, n_blocks: int =
 
 
 def _below_median(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Share of the splits, shape (n_splits, n_trials), in which the best inside is below the median rank outside."""
+    """Share of the splits, shape (n_splits, n_trials), in which the best inside is below the outside median."""
     rank = rankdata(outside, axis=1) - (outside.shape[1] + 1) / 2
     chosen = inside == inside.max(axis=1, keepdims=True)
     below = (rank < 0) + 0.5 * (rank == 0)
@@ -48,7 +48,7 @@ def _below_median(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def _means(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Means over the chosen blocks, shape (n_splits, n_trials), from sums per block."""
+    """Return means over the chosen blocks, shape (n_splits, n_trials), from sums per block."""
     blocks = np.array_split(values, chosen.shape[1])
     n = chosen @ np.array([len(block) for block in blocks], dtype=np.float64)[:, None]
     return np.asarray(chosen @ np.array([block.sum(axis=0) for block in blocks]) / n)

@@ -1,4 +1,4 @@
-"""One book with one unit of capital: what targets of all tickers earn and cost, date by date.
+"""Portfolio of one unit of capital: returns and costs of the targets of all tickers, date by date.
 
 Marks are the dates on which something is filled. At each mark, in this order:
 
@@ -9,14 +9,14 @@ Marks are the dates on which something is filled. At each mark, in this order:
 
 The tickers listed on a date (first to last bar of each) share the capital equally: a position p of one of N_t listed
 tickers has the weight p / N_t. Between marks, shares are constant and weights drift. The last position of every ticker
-is sold and pays for it. Capital that falls to 0 stays there (ruin); nothing is traded afterwards.
+is sold and pays for it. A capital of 0 stays 0 (ruin), without further trades.
 
 The return booked on a mark runs from its valuation to the valuation at the next mark. It includes the costs of the
 trades at the mark, and for the last mark also those of the final sales. Thus net = gross - costs, each divided by the
 capital E of the mark, and the net returns compound to the final capital.
 
-The equations are solved for all dates at once. With rho_d = E_(d+1) / E_d, costs depend on the drift of the capital, so
-that rho appears on both sides; substitution converges in a few rounds, and after d rounds the first d dates are exact.
+The equations are solved for all dates at once. With rho_d = E_(d+1) / E_d, costs depend on the drift of the capital,
+and rho is on both sides. Substitution converges in a few rounds: after d rounds the first d dates are exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _CONVERGED = 1e-14
-_SMALLEST = 1e-12  # growth of one date that stands for ruin while the equations are solved
+_SMALLEST = 1e-12  # growth of one date that represents ruin while the equations are solved
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,18 @@ class Steps:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What is held over each period, as shares of the capital at its beginning; every array of shape (n,).
+    """Positions over each period, as shares of the capital at its beginning; every array of shape (n,).
 
     Attributes
     ----------
     weight : ndarray of float64
         Target after the trade at the beginning.
     gain : ndarray of float64
-        What it gains over the period.
+        Gain over the period.
     kept : ndarray of float64
-        Value of what is still held at the end.
+        Value held at the end.
     sold, sold_costs : ndarray of float64
-        Absolute value sold before the end of the period, or at it where the ticker ends, and what the sale costs.
+        Absolute value sold before the end of the period, or at the end of the ticker, and the cost of the sale.
     """
 
     weight: np.ndarray
@@ -81,12 +81,12 @@ class Holdings:
 
 @dataclass(frozen=True)
 class Account:
-    """Returns of a book on each mark, fractions of the capital at the mark; every array of shape (n_marks,).
+    """Returns of a portfolio on each mark, fractions of the capital at the mark; every array of shape (n_marks,).
 
     Attributes
     ----------
     gross, net, turnover, costs, fees : ndarray of float64
-        Return before costs and after them, traded value, and what trades and short positions cost.
+        Return before costs and after them, traded value, and costs of trades and of short positions.
     """
 
     gross: np.ndarray
@@ -104,7 +104,7 @@ def settle(steps: Steps, held: Holdings) -> Account:
     ----------
     steps : Steps
     held : Holdings
-        Of the same periods.
+        Holdings of the same periods.
     """
     n, wide = steps.n_marks, np.flatnonzero(steps.last - steps.first > 1)
     fee = steps.fee * np.maximum(0.0, -held.weight)
@@ -116,7 +116,7 @@ def settle(steps: Steps, held: Holdings) -> Account:
     growth, share, traded = np.ones(n), np.ones(len(held.weight)), np.zeros(len(held.weight))
     for _ in range(n + 2):
         log_capital = np.concatenate([[0.0], np.cumsum(np.log(np.maximum(growth, _SMALLEST)))])
-        # Capital when the position was made, over that of the mark on which the gain is booked.
+        # Ratio of the capital when the position was opened to that of the mark on which the gain is booked.
         share[wide] = np.exp(log_capital[steps.first[wide]] - log_capital[steps.last[wide] - 1])
         traded = np.abs(held.weight - before * np.exp(log_capital[origin] - log_capital[steps.first]))
         known = growth
@@ -136,7 +136,7 @@ def settle(steps: Steps, held: Holdings) -> Account:
 
 
 def _alive(growth: np.ndarray) -> int:
-    """Number of marks up to the ruin, that one included; all of them without a ruin."""
+    """Return the number of marks up to and including the ruin; all of them without a ruin."""
     ruined = np.flatnonzero(growth <= 0.0)
     return int(ruined[0]) + 1 if len(ruined) else len(growth)
 

@@ -1,7 +1,7 @@
-"""Block bootstrap over whole dates of a panel, and the block length that the data ask for.
+"""Block bootstrap over whole dates of a panel, with automatic block length.
 
-All rows of a date are drawn together, so that neither the dependence between the tickers of a date nor, through the
-blocks, that between dates is lost. Sources: Politis and Romano 1992 (circular blocks), Politis and White 2004 with the
+All rows of a date are drawn together and dates in blocks, which preserves the dependence between the tickers of a date
+and between dates. Sources: Politis and Romano 1992 (circular blocks), Politis and White 2004 with the
 correction of Patton, Politis and White 2009 (block length).
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 _AT_ONCE = 8  # resamples per product: reads the table less often, and stays small in memory
 
-LEAST_BLOCKS = 10  # of dates that a decision may rest on; fewer show too little of how an estimate varies
+LEAST_BLOCKS = 10  # minimum blocks of dates for a decision; fewer do not show the variation of an estimate
 
 
 def date_bootstrap(
@@ -26,7 +26,7 @@ def date_bootstrap(
     *,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Resampled means over rows, from per-date sums; float64 of shape (n_resamples, q).
+    """Return resampled means over rows from per-date sums, float64 of shape (n_resamples, q).
 
     Each value is the sum over the drawn dates of the rows' values divided by the number of rows drawn, so that dates
     with many rows keep their weight.
@@ -41,7 +41,7 @@ def date_bootstrap(
     block_length : float, optional
         Dates per block, at least 1; by default the longest that `ratio_block_length` finds for the q quantities.
     min_block : float
-        Least block length, the label horizon in dates.
+        Minimum block length, the label horizon in dates.
     rng : numpy.random.Generator
     """
     sums, counts = np.asarray(sums, dtype=np.float64).reshape(len(counts), -1), np.asarray(counts, dtype=np.float64)
@@ -57,9 +57,9 @@ def date_bootstrap(
 
 
 def _circular_totals(table: np.ndarray, block: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Column sums of circular resamples, shape (n_resamples, n_columns).
+    """Return column sums of circular resamples, shape (n_resamples, n_columns).
 
-    Only the starts of the blocks are drawn and counted: what a block sums to is known beforehand.
+    Only the starts of the blocks are drawn and counted, because the sum of each block is known beforehand.
     """
     n, n_blocks = len(table), math.ceil(len(table) / block)
     whole, cut = (_block_sums(table, length) for length in (block, n - (n_blocks - 1) * block))
@@ -73,7 +73,7 @@ def _circular_totals(table: np.ndarray, block: int, n_resamples: int, rng: np.ra
 
 
 def _block_sums(table: np.ndarray, length: int) -> np.ndarray:
-    """Sums of `length` rows from each row on, wrapping at the end; shape of `table`."""
+    """Return sums of `length` rows from each row on, wrapping at the end; shape of `table`."""
     if length == 1:
         return table
     before = np.concatenate([np.zeros((1, table.shape[1])), np.cumsum(np.concatenate([table, table[:length]]), axis=0)])
@@ -81,10 +81,10 @@ def _block_sums(table: np.ndarray, length: int) -> np.ndarray:
 
 
 def _independent_totals(table: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray | None:
-    """Resampled column sums of independent rows, shape (n_resamples, n_columns); None where few rows are equal.
+    """Return resampled column sums of independent rows, shape (n_resamples, n_columns); None if few rows are equal.
 
-    Equal rows, such as the hits and misses of rows without dates, need not be told apart: how often each kind is drawn
-    is one multinomial draw. A million rows then take seconds and not minutes.
+    The number of draws of each distinct row, such as the hits and misses of rows without dates, is one multinomial
+    draw. A million rows then take seconds instead of minutes.
     """
     kinds, counts = np.unique(table, axis=0, return_counts=True)
     if 10 * len(kinds) > len(table):
@@ -94,7 +94,7 @@ def _independent_totals(table: np.ndarray, n_resamples: int, rng: np.random.Gene
 
 @dataclass(frozen=True)
 class BlockLengths:
-    """Block lengths in periods, not rounded and perhaps below 1, and the bandwidth m that they were found with."""
+    """Block lengths in periods, not rounded and possibly below 1, and the bandwidth m of their estimate."""
 
     stationary: float
     circular: float
@@ -102,15 +102,15 @@ class BlockLengths:
 
 
 def optimal_block_lengths(x: np.ndarray) -> BlockLengths:
-    """Block lengths for the mean of a series (Politis and White 2004; Patton, Politis and White 2009).
+    """Return block lengths for the mean of a series (Politis and White 2004; Patton, Politis and White 2009).
 
-    Own code, because arch.bootstrap.optimal_block_length divides the correlations by the overlap when it chooses the
-    bandwidth, so that on series of up to a few hundred it may choose another, and does not report it.
+    arch.bootstrap.optimal_block_length is not used: it divides the correlations by the overlap when it chooses the
+    bandwidth, which changes the bandwidth of series of up to a few hundred values, and does not report it.
 
     Parameters
     ----------
     x : ndarray of float, shape (n,)
-        A series that never changes, or has fewer than three values, gets lengths of 1.
+        Lengths are 1 for a constant series or fewer than three values.
     """
     n = len(x)
     if n < 3 or np.ptp(x) == 0.0:
@@ -134,19 +134,19 @@ def optimal_block_lengths(x: np.ndarray) -> BlockLengths:
 
 
 def ratio_block_length(sums: np.ndarray, counts: np.ndarray, min_block: float = 1) -> float:
-    """Dates per block for the ratio sum(sums) / sum(counts) of per-date values of shape (n_dates,).
+    """Return the dates per block for the ratio sum(sums) / sum(counts) of per-date values of shape (n_dates,).
 
-    The series judged is the date's share in the error of the ratio, sums - ratio x counts; where all dates have the
-    same number of rows it differs from the daily means by a constant and a factor only. A whole number, at least
-    `min_block` and 1.
+    The series is the contribution of each date to the error of the ratio, sums - ratio x counts. If all dates have the
+    same number of rows, it differs from the daily means by a constant and a factor only. The result is an integer of at
+    least `min_block` and 1.
     """
     found = float(math.ceil(optimal_block_lengths(sums - sums.sum() / counts.sum() * counts).circular))
-    # A single block would show no variation at all, so that none is longer than half of the dates.
+    # At most half of the dates, because a single block would show no variation.
     return max(1.0, min(max(found, float(min_block)), math.ceil(len(counts) / 2)))
 
 
 def _autocovariances(x: np.ndarray, longest: int) -> np.ndarray:
-    """Autocovariances at the lags 0..longest with divisor n, 0 from lag n on; shape (longest + 1,)."""
+    """Return autocovariances at the lags 0..longest with divisor n, 0 from lag n on; shape (longest + 1,)."""
     n, centred = len(x), x - x.mean()
     values = [float(centred[: n - lag] @ centred[lag:]) / n for lag in range(min(longest + 1, n))]
     return np.pad(np.array(values), (0, longest + 1 - len(values)))

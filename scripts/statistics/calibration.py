@@ -1,4 +1,4 @@
-"""Test that the confidence of a classifier's answers is its accuracy, on a panel of dates."""
+"""Test of calibrated confidences of a classifier on a panel of dates."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from scripts.statistics.intervals import mean_intervals
 def calibration_p_value(y: np.ndarray, probabilities: np.ndarray, date: np.ndarray | None, horizon: int) -> float:
     """Return the p-value of calibrated confidences, by their intercept and slope (Cox 1958).
 
-    Where the largest probability of a row is the probability that its class is right, hits less confidences have mean 0
-    and no correlation with the confidence. Both means are tested with the standard error of all intervals, and the
-    smaller p-value is doubled (Bonferroni). The expected calibration error itself is positive for calibrated
-    probabilities as well, the more so the fewer the rows.
+    If the probabilities are calibrated, hits minus confidences have mean 0 and no correlation with the confidence. Both
+    means are tested with the standard error of all intervals, and the smaller p-value is doubled (Bonferroni). The
+    expected calibration error is not a test: it is positive for calibrated probabilities too, especially on few rows.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether out-of-fold rows justify another threshold or margin than the given one; what noise suggests is refused."""
+"""Choice of threshold and margin on out-of-fold rows, with a test against chance gains."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scripts.statistics.decisions import DecisionPolicy, NetReturns, margin_grid
 from scripts.statistics.intervals import sums_by_date
 from scripts.statistics.long_run_variance import joint_errors
 
-_LEAST_CHANGED = 0.01  # share of the rows that another threshold must decide otherwise to be worth a test
+_LEAST_CHANGED = 0.01  # minimum share of the rows that another threshold decides differently
 _N_THRESHOLDS = 40
-_LUCK = 0.95  # quantile of the best gain among candidates of which none is better
+_QUANTILE = 0.95  # of the best gain among candidates if none is better
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The best other value of a setting, against the one given.
+    """Best alternative value of a setting, compared with the given one.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Candidate:
     gain, gain_se : float
         Paired difference, out of fold: accuracy for a threshold, net return per date for a margin.
     required : float
-        Standard errors that the gain must exceed.
+        Required gain in standard errors.
     """
 
     value: float
@@ -36,13 +36,13 @@ class Candidate:
 
     @property
     def accepted(self) -> bool:
-        """Whether the gain is more than luck."""
+        """True if the gain is significant."""
         return self.gain > self.required * self.gain_se
 
 
 @dataclass(frozen=True)
 class ChosenPolicy:
-    """A policy with its reason; the candidates are None where there was nothing to compare."""
+    """Decision policy with its reason; a candidate is None if there was nothing to compare."""
 
     policy: DecisionPolicy
     reason: str
@@ -62,23 +62,23 @@ def choose_policy(
     net_returns: NetReturns | None = None,
     n_draws: int = 1000,
 ) -> ChosenPolicy:
-    """Threshold of the best accuracy, then margin of the best net return, on rows that the model has not seen.
+    """Choose the threshold by accuracy, then the margin by net return, on out-of-fold rows.
 
-    The best of many candidates looks good by luck. So one replaces what was given only if its gain, paired by date,
-    is more than one standard error and more than the best of all candidates would gain in 95 of 100 cases if none
-    were better (studentised reality check; White 2000, Romano and Wolf 2005), in standard errors of its own. Over
-    fewer than ten blocks of dates nothing is replaced.
+    The best of many candidates looks good by chance. So a candidate replaces the given value only if its gain, paired
+    by date, exceeds one standard error and the 95th percentile of the best gain of all candidates if none were better
+    (studentised reality check; White 2000, Romano and Wolf 2005), in standard errors. On fewer than ten blocks of dates
+    the given values are kept.
 
     Parameters
     ----------
     y, probabilities, date, horizon, net_returns
         As in `coverage_curve`, out of fold.
     rng : numpy.random.Generator
-        Of the draws.
+        Generator of the draws.
     margin : float
-        The configured margin; kept where there are no returns.
+        Configured margin; kept without returns.
     least_coverage : float
-        Least share of rows that another margin must leave answered.
+        Minimum share of rows that another margin must answer.
     """
     n_classes = probabilities.shape[1]
     policy, threshold, other = DecisionPolicy.default(n_classes, margin), None, None
@@ -91,12 +91,12 @@ def choose_policy(
         if other is not None and other.accepted:
             policy = replace(policy, margin=other.value)
     why_threshold = (
-        _reason("threshold", 0.5, threshold, "accuracy", "decides enough rows otherwise")
+        _reason("threshold", 0.5, threshold, "accuracy", "decides enough rows differently")
         if n_classes == 2
-        else f"of {n_classes} classes the most probable one is answered"
+        else f"of {n_classes} classes the most probable one is predicted"
     )
     why_margin = (
-        f"margin kept at {margin:g}: without returns nothing says what abstaining is worth"
+        f"margin kept at {margin:g}: the value of abstaining is unknown without returns"
         if net_returns is None
         else _reason("margin", margin, other, "net return per date", f"answers {least_coverage:.0%} of the rows")
     )
@@ -111,13 +111,13 @@ def _best_threshold(
     rng: np.random.Generator,
     n_draws: int,
 ) -> Candidate | None:
-    """The threshold with the best accuracy if every row is answered, among quantiles of the probability."""
+    """Return the threshold with the best accuracy if every row is answered, among quantiles of the probability."""
     usual = DecisionPolicy().decide(probabilities)[0] == y
     levels = np.arange(1, _N_THRESHOLDS) / _N_THRESHOLDS
     values = np.unique(np.quantile(probabilities[:, 1].astype(np.float64), levels))
     values = values[(values > 0.0) & (values < 1.0)]
     right = np.array([DecisionPolicy(value).decide(probabilities)[0] == y for value in values.tolist()])
-    # Of two classes, another answer is one that is right where the usual one is wrong, or the reverse.
+    # With two classes, a different answer turns a miss into a hit or a hit into a miss.
     compared = (right.reshape(-1, len(y)) != usual).mean(axis=1) >= _LEAST_CHANGED
     if not compared.any():
         return None
@@ -134,7 +134,7 @@ def _best_margin(
     rng: np.random.Generator,
     n_draws: int,
 ) -> Candidate | None:
-    """The margin with the best mean net return among those that answer enough rows."""
+    """Return the margin with the best mean net return among those that answer enough rows."""
     predicted, lead = policy.decide(probabilities)
     grid = margin_grid(lead)
     grid = grid[((lead[:, None] > grid).mean(axis=0) >= least_coverage) & (grid != policy.margin)]
@@ -147,7 +147,7 @@ def _best_margin(
 def _best_candidate(
     values: np.ndarray, gains: np.ndarray, counts: np.ndarray, horizon: int, rng: np.random.Generator, n_draws: int
 ) -> Candidate | None:
-    """The value of the largest gain, from sums of gains per date (n_dates, n_values) and rows per date."""
+    """Return the value of the largest gain, from sums of gains per date (n_dates, n_values) and rows per date."""
     estimates = gains.sum(axis=0) / counts.sum()
     best = int(estimates.argmax())
     if len(counts) < LEAST_BLOCKS:
@@ -157,17 +157,17 @@ def _best_candidate(
     if errors.degrees_of_freedom + 1 < LEAST_BLOCKS or errors.se[best] == 0.0:
         return None
     luck = errors.draws[:, errors.se > 0.0].max(axis=1)
-    required = max(1.0, float(np.quantile(luck, _LUCK)))
+    required = max(1.0, float(np.quantile(luck, _QUANTILE)))
     return Candidate(float(values[best]), float(estimates[best]), float(errors.se[best]), required)
 
 
 def _reason(name: str, given: float, other: Candidate | None, measure: str, needed: str) -> str:
-    """In words: what was chosen, what it gains, and what luck alone would."""
+    """Return the reason as text: the choice, its gain and the required gain."""
     if other is None:
-        return f"{name} kept at {given:g}: no other one {needed} over at least {LEAST_BLOCKS} blocks of dates"
+        return f"{name} kept at {given:g}: no alternative {needed} over at least {LEAST_BLOCKS} blocks of dates"
     if other.gain <= 0.0:
-        return f"{name} kept at {given:g}: no other one is better out of fold"
+        return f"{name} kept at {given:g}: no alternative is better out of fold"
     gain = f"{other.gain:+.3g} {measure} out of fold (standard error {other.gain_se:.2g}; {other.required:.1f} needed)"
     if other.accepted:
         return f"{name} {other.value:.3g} instead of {given:g}: {gain}"
-    return f"{name} kept at {given:g}: the best other one, {other.value:.3g}, brings {gain}, which may be luck"
+    return f"{name} kept at {given:g}: the best alternative, {other.value:.3g}, gains {gain}: not significant"

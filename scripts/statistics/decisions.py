@@ -1,8 +1,8 @@
-"""Decisions from probabilities: a threshold, abstention by a margin, and what coverage costs and brings.
+"""Decisions from probabilities: threshold, abstention by a margin, accuracy and return by coverage.
 
-The lead of an answer: for two classes (p1 - p0) - (2 threshold - 1), that is 2 (p1 - threshold), class 1 if positive;
-for more classes the largest probability minus the second. A row is answered where the lead's size is above the margin.
-At a threshold of 0.5 this is the rule of `returns.positions`.
+The lead of an answer with two classes is (p1 - p0) - (2 threshold - 1) = 2 (p1 - threshold), with class 1 if positive.
+With more classes it is the largest probability minus the second. A row is answered if the absolute lead exceeds the
+margin. At a threshold of 0.5 this is the rule of `returns.positions`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ NetReturns = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class DecisionPolicy:
-    """How probabilities become answers.
+    """Rule that turns probabilities into answers.
 
     Attributes
     ----------
     threshold : float or None
-        Two classes: class 1 is answered where its probability exceeds this, in (0, 1). None for more classes, where
-        the most probable one is answered.
+        Two classes: class 1 is predicted if its probability exceeds this, in (0, 1). None for more classes, where
+        the most probable one is predicted.
     margin : float
-        Least lead, exclusive, of a row that is answered; in [0, 2).
+        A row is answered if its lead exceeds this; in [0, 2).
 
     Raises
     ------
@@ -44,17 +44,17 @@ class DecisionPolicy:
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
-            raise InputError(f"{self.threshold} is no threshold", "threshold", "give a number between 0 and 1")
+            raise InputError(f"{self.threshold} is not a threshold", "threshold", "give a number between 0 and 1")
         if not 0.0 <= self.margin < 2.0:
-            raise InputError(f"{self.margin} is no margin", "margin", "give a number from 0 to below 2")
+            raise InputError(f"{self.margin} is not a margin", "margin", "give a number from 0 to below 2")
 
     @classmethod
     def default(cls, n_classes: int, margin: float = 0.0) -> DecisionPolicy:
-        """The most probable class, wherever it leads by more than `margin`."""
+        """Return the policy of the most probable class, if it leads by more than `margin`."""
         return cls(0.5 if n_classes == 2 else None, margin)
 
     def decide(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Class of each row if it had to be answered, int64, and the size of its lead, >= 0; both of shape (n,).
+        """Return the class of each row without abstention, int64, and its absolute lead, both of shape (n,).
 
         Parameters
         ----------
@@ -64,14 +64,14 @@ class DecisionPolicy:
         Raises
         ------
         InputError
-            If a threshold meets more than two classes, or none meets two.
+            If a threshold is given for more than two classes, or none for two.
         """
         n_classes = probabilities.shape[1]
         if (self.threshold is None) == (n_classes == 2):
             raise InputError(
                 f"a threshold of {self.threshold} does not fit {n_classes} classes",
                 "threshold",
-                "give a threshold for two classes alone",
+                "give a threshold for two classes only",
             )
         if self.threshold is None:
             second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
@@ -80,25 +80,25 @@ class DecisionPolicy:
         return (lead > 0).astype(np.int64), np.abs(lead)
 
     def answers(self, probabilities: np.ndarray) -> np.ndarray:
-        """Class of each row, -1 where the policy abstains; int64 of shape (n,). Arguments as `decide`."""
+        """Return the class of each row, -1 for an abstention; int64 of shape (n,). Arguments as `decide`."""
         predicted, lead = self.decide(probabilities)
         return _abstain(predicted, lead, self.margin)
 
 
 def answer_positions(answers: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
-    """Position of each row, float64 of shape (n,): that of the answered class, 0 where the policy abstains."""
+    """Return the position of each row, float64 of shape (n,): that of the answered class, 0 for an abstention."""
     held = np.asarray(class_positions, dtype=np.float64)[answers]
     return np.where(answers == ABSTAINS, 0.0, held)
 
 
 def simulated_net(simulator: ReturnSimulator, class_positions: Sequence[float]) -> NetReturns:
-    """Net return per date of holding what the answers say, for `coverage_curve` and `choose_policy`."""
+    """Return the function from answers to net returns per date, for `coverage_curve` and `choose_policy`."""
     return lambda answers: simulator.run(answer_positions(answers, class_positions)).net
 
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """What is answered above one margin, and how well; None where undefined, as on fewer than two dates.
+    """Coverage, accuracy and return above one margin; None if undefined, as on fewer than two dates.
 
     Attributes
     ----------
@@ -123,14 +123,14 @@ class CoveragePoint:
 
 
 def margin_grid(lead: np.ndarray, n_margins: int = 20) -> np.ndarray:
-    """Margins that leave about the shares 1, 1 - 1 / n_margins, ... of the rows answered: 0 and quantiles, ascending.
+    """Return margins that answer about the shares 1, 1 - 1 / n_margins, ... of the rows: 0 and quantiles, ascending.
 
     Parameters
     ----------
     lead : ndarray, shape (n,)
-        As from `DecisionPolicy.decide`, at least one.
+        Leads from `DecisionPolicy.decide`, at least one.
     n_margins : int
-        Fewer are returned where leads are equal.
+        Fewer are returned if leads are equal.
     """
     levels = np.arange(1, n_margins) / n_margins
     return np.unique(np.append(0.0, np.quantile(lead, levels, method="inverted_cdf")))
@@ -146,7 +146,7 @@ def coverage_curve(
     margins: np.ndarray | None = None,
     net_returns: NetReturns | None = None,
 ) -> tuple[CoveragePoint, ...]:
-    """Coverage, accuracy and return at each margin.
+    """Return coverage, accuracy and return at each margin.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def coverage_curve(
 
 
 def _interval(values: np.ndarray, date: np.ndarray | None, horizon: int) -> Interval | None:
-    """Interval of a mean; None on fewer than two dates."""
+    """Return the interval of a mean; None on fewer than two dates."""
     if len(values if date is None else np.unique(date)) < 2:
         return None
     return accuracy_interval(values.astype(np.float64), date, horizon)
@@ -203,5 +203,5 @@ def _abstain(predicted: np.ndarray, lead: np.ndarray, margin: float) -> np.ndarr
 
 
 def net_by_margin(net_returns: NetReturns, predicted: np.ndarray, lead: np.ndarray, margins: np.ndarray) -> np.ndarray:
-    """Net return of each date at each margin, float64 of shape (n_dates, n_margins)."""
+    """Return the net return of each date at each margin, float64 of shape (n_dates, n_margins)."""
     return np.column_stack([net_returns(_abstain(predicted, lead, margin)) for margin in margins.tolist()])

@@ -1,4 +1,4 @@
-"""What two sets of rows have to do with each other: how far each feature has drifted, and rows that lie in both."""
+"""Feature drift between two sets of rows, and rows that occur in both."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy.special import chdtrc, xlogy  # scipy.stats takes long to import
 from scripts.statistics.intervals import mean_intervals
 
 _BINS = 10
-_LEAST_SHARE = 1e-4  # of an empty bin, so that the index stays finite
-DRIFT_LEVEL = 0.001  # of the test that a drift is not chance, for all features together
+_LEAST_SHARE = 1e-4  # of an empty bin, which keeps the index finite
+DRIFT_LEVEL = 0.001  # significance level for all features together
 _HASHED_ROWS = 65_536  # at a time
 
 
@@ -24,12 +24,12 @@ class FeatureDrift:
     ----------
     psi : float
         Sum over bins of (q - p) ln(q / p) with the shares p and q of the two sets; the bins are the deciles of the
-        first set, or the categories, and one for missing values. By convention below 0.1 is little and above 0.25 much
+        first set, or the categories, and one for missing values. By convention, below 0.1 is small and above 0.25 large
         (Siddiqi 2006).
     ks : float
         Largest distance of the two distribution functions, in [0, 1].
     p_value : float
-        Of equal distributions, by the G-test over the bins; corrected for all features (Bonferroni).
+        P-value of equal distributions, by the G-test over the bins, corrected for all features (Bonferroni).
     """
 
     feature: str
@@ -46,7 +46,7 @@ def feature_drift(
     dates: tuple[np.ndarray, np.ndarray] | None = None,
     n_features: int | None = None,
 ) -> list[FeatureDrift]:
-    """Drift of each feature, the largest index first.
+    """Return the drift of each feature, the largest index first.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def feature_drift(
     dates : pair of ndarray of int, shape (n,), optional
         Dates of the two sets of rows; without them rows count as independent.
     n_features : int, optional
-        Features that the p-values are corrected for; by default those given.
+        Number of features for the correction of the p-values; by default those given.
     """
     found = []
     for k, name in enumerate(names):
@@ -71,10 +71,11 @@ def feature_drift(
 
 
 def _independent_rows(values: np.ndarray, reference: np.ndarray, date: np.ndarray | None) -> float:
-    """Number of independent rows that a feature's rows are worth, at most their number.
+    """Return the effective number of independent rows of a feature, at most their number.
 
-    The mean rank among the values of `reference` and the mean distance from the middle rank are as sure as means of so
-    many independent rows; the less sure of the two counts. A feature that changes slowly is worth few rows.
+    The mean rank among the values of `reference` and the mean distance from the middle rank have the standard error of
+    so many independent rows; the smaller of the two numbers is returned. A slowly changing feature has few effective
+    rows.
     """
     if date is None or len(np.unique(date)) < 2:
         return float(len(values))
@@ -85,13 +86,13 @@ def _independent_rows(values: np.ndarray, reference: np.ndarray, date: np.ndarra
 
 
 def n_rows_in_both(before: np.ndarray, after: np.ndarray) -> int:
-    """How many rows of `after`, shape (n, n_features), equal a row of `before` bit for bit."""
+    """Return the number of rows of `after`, shape (n, n_features), that are bitwise equal to a row of `before`."""
     known, rows = (_as_items(part) for part in (before, after))
     return int(np.isin(rows, known).sum())
 
 
 def n_shared_rows(before: np.ndarray, rows_before: np.ndarray, after: np.ndarray, rows_after: np.ndarray) -> int:
-    """`n_rows_in_both` for some rows of two arrays, of which no copy is made: equal rows have equal hashes."""
+    """Return `n_rows_in_both` for some rows of two arrays without copying them: equal rows have equal hashes."""
     known, asked = _row_hashes(before, rows_before), _row_hashes(after, rows_after)
     rows_after = rows_after[np.isin(asked, known)]
     rows_before = rows_before[np.isin(known, asked)]
@@ -108,7 +109,7 @@ def _row_hashes(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _as_items(rows: np.ndarray) -> np.ndarray:
-    """Each row as one item of raw bytes; -0.0 and 0.0 are the same value."""
+    """Return each row as one item of raw bytes; -0.0 and 0.0 are equal."""
     whole = np.ascontiguousarray(rows) + 0.0
     return whole.view(np.dtype((np.void, whole.dtype.itemsize * whole.shape[1]))).ravel()
 
@@ -120,24 +121,24 @@ def _shares(before: np.ndarray, after: np.ndarray, categorical: bool) -> tuple[n
 
 
 def _deciles(values: np.ndarray) -> np.ndarray:
-    """Bounds between the tenths of the values that are there; a value that takes a tenth or more has its own bin."""
+    """Return the decile bounds of the non-missing values; a value with a tenth or more of the rows has its own bin."""
     known = values[np.isfinite(values)]
     if not len(known):
         return np.empty(0)
     bounds, counts = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1]), return_counts=True)
-    # The next number in single precision, which features have: else larger values would share the bin of this one.
+    # The next single-precision number, because features are float32: larger values must not share the bin of this one.
     above = np.nextafter(bounds[counts > 1].astype(np.float32), np.float32(np.inf))
     return np.unique(np.concatenate([bounds, above.astype(bounds.dtype)]))
 
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Rows in each bin, the last one for missing values; two more than edges."""
+    """Return the rows in each bin, the last one for missing values; two more than edges."""
     place = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, "right"))
     return np.bincount(place, minlength=len(edges) + 2)
 
 
 def _p_of_homogeneity(first: np.ndarray, second: np.ndarray) -> float:
-    """P-value of the G-test that two rows of counts have the same shares."""
+    """Return the p-value of the G-test for equal shares of two rows of counts."""
     observed = np.stack([first, second])[:, (first > 0) | (second > 0)]
     expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0) / observed.sum()
     g = 2.0 * float(np.sum(xlogy(observed, observed / expected)))
@@ -155,14 +156,14 @@ def _distance(before: np.ndarray, after: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class FeatureReference:
-    """What each feature looked like in one set of rows: shares of bins, small enough to lie in a model file.
+    """Shares of bins of each feature in one set of rows, small enough for a model file.
 
     Attributes
     ----------
     edges : tuple of ndarray of float64
-        Of each feature the bounds of its bins, ascending: deciles, or the codes of its categories.
+        Bin bounds of each feature, ascending: deciles, or the codes of its categories.
     shares : tuple of ndarray of float64
-        Of each feature the share of the rows in each bin, the last one for missing values; two more than edges.
+        Share of the rows in each bin of each feature, the last one for missing values; two more than edges.
     n_rows : int
     """
 
@@ -172,7 +173,7 @@ class FeatureReference:
 
     @classmethod
     def of(cls, rows: np.ndarray, n_categories: Sequence[int]) -> FeatureReference:
-        """Reference of `rows`, shape (n, n_features); categories of each feature, 0 for a numeric one."""
+        """Return the reference of `rows`, shape (n, n_features); `n_categories` is 0 for a numeric feature."""
         edges = tuple(
             np.arange(n, dtype=np.float64) if n else _deciles(column)
             for column, n in zip(rows.T, n_categories, strict=True)
@@ -181,26 +182,26 @@ class FeatureReference:
         return cls(edges, tuple(counts / len(rows) for counts in empty.counts(rows)), len(rows))
 
     def counts(self, rows: np.ndarray) -> list[np.ndarray]:
-        """How many of `rows`, shape (n, n_features), lie in each bin of each feature; they add up over parts."""
+        """Number of `rows`, shape (n, n_features), in each bin of each feature; counts of parts can be added."""
         return [_counts(column, edges) for column, edges in zip(rows.T, self.edges, strict=True)]
 
     def drifted(
         self, counts: Sequence[np.ndarray], names: Sequence[str], bound: float, n_independent: int
     ) -> list[FeatureDrift]:
-        """Features whose index is above `bound` and that differ by more than chance, the largest index first.
+        """Return features whose index exceeds `bound` and whose drift is significant, the largest index first.
 
-        Chance: the likelihood-ratio test of homogeneity of the two sets over the bins (G-test; Sokal and Rohlf 1995,
-        17.2) at a level of .001 for all features together (Bonferroni), since the index of a few rows is large without
-        any drift. A stretch of time that is short beside the memory of a feature may differ without meaning much.
+        The test is the likelihood-ratio test of homogeneity over the bins (G-test; Sokal and Rohlf 1995, 17.2) at a
+        level of .001 for all features together (Bonferroni), because the index of a few rows is large without any
+        drift. A period that is short compared with the memory of a feature may differ without a real drift.
 
         Parameters
         ----------
         counts : sequence of ndarray
-            As from `counts`, at least one row in all.
+            Result of `counts`, at least one row in total.
         names : sequence of str
         bound : float
         n_independent : int
-            How many independent rows the counted ones are worth, such as the number of their dates.
+            Effective number of independent rows, such as the number of their dates.
         """
         found = []
         for name, before, seen in zip(names, self.shares, counts, strict=True):

@@ -1,6 +1,6 @@
-"""Ensembles from a library of predictions: greedy selection, and what it is worth on rows that it did not see.
+"""Greedy ensemble selection from a library of predictions, and its cross-validated gain.
 
-The probabilities of an ensemble are the weighted mean of its candidates' calibrated ones. Everywhere `y` holds class
+The probabilities of an ensemble are the weighted mean of its candidates' calibrated ones. Everywhere `y` has class
 indices, shape (n,), and `logits` the candidates' answers, shape (n_candidates, n, n_classes), up to a constant per row.
 """
 
@@ -14,45 +14,45 @@ import numpy as np
 from scripts.errors import InputError
 from scripts.statistics.metrics import Calibration, fit_calibration
 
-_TOLERANCE = 1e-12  # of a mean log loss: fewer draws that differ by no more do as well
+_TOLERANCE = 1e-12  # of a mean log loss: differences below this are ties, and fewer draws win
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Calibrations of all candidates, and the draws, in order, that the greedy selection has made among them."""
+    """Calibrations of all candidates, and the draws of the greedy selection in their order."""
 
     calibrations: tuple[Calibration, ...]
     draws: tuple[int, ...]
 
     @property
     def weights(self) -> dict[int, float]:
-        """Share of the draws of each candidate that was drawn, the heaviest first, then the one drawn first."""
+        """Share of the draws of each drawn candidate, the largest first, then by the order of the draws."""
         counts = {k: self.draws.count(k) / len(self.draws) for k in self.draws}
         return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Of the ensemble, float64 of shape (n, n_classes)."""
+        """Return the probabilities of the ensemble, float64 of shape (n, n_classes)."""
         parts = [weight * self.calibrations[k].probabilities(logits[k]) for k, weight in self.weights.items()]
         return np.sum(parts, axis=0)
 
 
 def greedy_draws(likelihoods: np.ndarray, most: int) -> tuple[int, ...]:
-    """Draws with replacement of which each is the one that leaves the least mean log loss (Caruana et al. 2004).
+    """Return draws with replacement, each minimising the mean log loss (Caruana et al. 2004).
 
-    Of all numbers of draws up to `most`, the one with the least loss is kept, the smaller on a tie; a tie between
-    candidates goes to the first.
+    Among all numbers of draws up to `most`, the one with the lowest loss is returned, the smaller on a tie. Ties
+    between candidates go to the first.
 
     Parameters
     ----------
     likelihoods : ndarray of float, shape (n_candidates, n)
-        What each candidate gives to the true class of each row: all that the log loss of a mean depends on.
+        Probability that each candidate gives to the true class of each row.
     most : int
         At least 1.
 
     Returns
     -------
     tuple of int
-        Positions of candidates; their shares are the weights.
+        Indices of candidates; their shares are the weights.
     """
     likelihoods = np.asarray(likelihoods, dtype=np.float64)
     total, draws, losses = np.zeros(likelihoods.shape[1]), list[int](), list[float]()
@@ -76,22 +76,21 @@ def fit_ensemble(y: np.ndarray, logits: np.ndarray, most: int) -> Ensemble:
 def on_other_folds(
     y: np.ndarray, logits: np.ndarray, fold: np.ndarray, row: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities for each fold by what is fitted and selected on the others alone.
+    """Return probabilities for each fold from ensembles that are fitted and selected on the other folds.
 
-    On the rows that it was made on a selection looks better than it is; on those of a fold that was left out it does
-    not.
+    A selection looks too good on the rows that it was made on, but not on the rows of a left-out fold.
 
     Parameters
     ----------
     fold, row : ndarray of int, shape (n,)
-        Fold that tests a row, and the row itself: one that several folds test is left out with each of them.
+        Fold that tests a row, and the row itself; a row that several folds test is left out with each of them.
     most : int
-        Draws.
+        Maximum number of draws.
 
     Returns
     -------
     tuple of ndarray
-        Of the ensemble, shape (n, n_classes), and of each candidate alone, shape (n_candidates, n, n_classes).
+        Probabilities of the ensemble, shape (n, n_classes), and of each candidate, shape (n_candidates, n, n_classes).
 
     Raises
     ------
@@ -115,6 +114,6 @@ def _calibrated(calibrations: Sequence[Calibration], logits: np.ndarray) -> np.n
 
 
 def _mean_loss(likelihood: np.ndarray) -> float:
-    """Mean log loss in nats, clipped as in `metrics.log_losses`."""
+    """Return the mean log loss in nats, clipped as in `metrics.log_losses`."""
     eps = np.finfo(np.float64).eps
     return float(-np.log(np.clip(likelihood, eps, 1.0 - eps)).mean())

@@ -1,8 +1,8 @@
 """Confidence intervals of accuracies, differences and other means on a panel.
 
 Rows of one date share the market, and rows whose labels look several bars ahead share bars. So rows are summed by date,
-and the standard error allows for the dependence between dates (`long_run_variance`). Independent rows would be far too
-sure of themselves.
+and the standard error allows for dependence between dates (`long_run_variance`). Intervals for independent rows would
+be much too narrow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROUNDING = 1e-9  # of the largest value: dates that differ by less are equal
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate of a mean with its uncertainty.
+    """Estimate of a mean with its uncertainty.
 
     Attributes
     ----------
@@ -32,13 +32,13 @@ class Interval:
     low, high : float
         Bounds by Student's law: estimate -+ quantile x se.
     n_dates : int
-        Dates, or rows where they have no dates.
+        Number of dates, or of rows without dates.
     degrees_of_freedom : float
-        Of the standard error.
+        Degrees of freedom of the standard error.
     n_effective : float or None
-        Number of independent rows that would give the same standard error; None where undefined.
+        Effective sample size: independent rows with the same standard error; None if undefined.
     confidence : float
-        Probability that the bounds hold the truth.
+        Probability that the bounds contain the true value.
     """
 
     estimate: float
@@ -54,26 +54,26 @@ class Interval:
     def of(
         cls, estimate: float, se: float, n_dates: int, degrees_of_freedom: float, n_effective: float | None = None
     ) -> Interval:
-        """95% interval of an estimate with this standard error."""
+        """Return the 95% interval of an estimate with this standard error."""
         bare = cls(estimate, se, estimate, estimate, n_dates, degrees_of_freedom, n_effective)
         return bare.at(bare.confidence)
 
     def at(self, confidence: float) -> Interval:
-        """The same estimate with bounds of another confidence, such as 1 - 0.05 / k for the k-th look at the rows."""
+        """Return the estimate with bounds of another confidence, such as 1 - 0.05 / k for the k-th opening."""
         half = student_quantile(self.degrees_of_freedom, confidence) * self.se
         return replace(self, low=self.estimate - half, high=self.estimate + half, confidence=confidence)
 
     @property
     def block_length(self) -> float:
-        """Dates per block, if each degree of freedom but one less is a block of dates."""
+        """Dates per block, such that the degrees of freedom are the number of blocks minus one."""
         return self.n_dates / (self.degrees_of_freedom + 1.0)
 
     @property
     def share_bounds(self) -> list[float]:
-        """Bounds of a share, such as an accuracy, inside [0, 1] (Wilson 1927).
+        """Return the bounds of a share, such as an accuracy, inside [0, 1] (Wilson 1927).
 
-        They have the rows that a share of independent rows would need for this standard error, and Student's quantile.
-        So an accuracy of 1 has an interval with a width as well.
+        They use the effective sample size of this standard error, and Student's quantile. So an accuracy of 1 also has
+        an interval of positive width.
         """
         share, quantile = min(1.0, max(0.0, self.estimate)), student_quantile(self.degrees_of_freedom, self.confidence)
         n = share * (1.0 - share) / self.se**2 if self.se > 0.0 and 0.0 < share < 1.0 else self.n_effective
@@ -84,39 +84,39 @@ class Interval:
 
     @property
     def p_value(self) -> float | None:
-        """Two-sided p-value of a mean of 0, by Student's law; None where every value is 0."""
+        """Return the two-sided p-value of a mean of 0, by Student's distribution; None if every value is 0."""
         if self.se == 0.0:
             return None
         return float(2.0 * stdtr(self.degrees_of_freedom, -abs(self.estimate) / self.se))
 
 
 def student_quantile(degrees_of_freedom: float, confidence: float) -> float:
-    """Half-width of a two-sided interval of this confidence, in standard errors."""
+    """Return the half-width of a two-sided interval of this confidence, in standard errors."""
     return float(stdtrit(degrees_of_freedom, 0.5 + confidence / 2.0))
 
 
 def accuracy_interval(hits: np.ndarray, date: np.ndarray | None, horizon: int) -> Interval:
-    """Mean of `hits` over all rows.
+    """Return the mean of `hits` over all rows with its interval.
 
     Parameters
     ----------
     hits : ndarray, shape (n,)
-        1 where the prediction is right, else 0; or any other value per row whose mean is wanted, such as log losses.
+        1 for a correct prediction, else 0; or any other value per row, such as log losses.
     date : ndarray of int, shape (n,), or None
-        None: the rows have no dates and are independent.
+        None if the rows have no dates and are independent.
     horizon : int
         Dates that a label looks ahead.
 
     Raises
     ------
     InputError
-        If there are fewer than two dates (rows, where they have no dates).
+        If there are fewer than two dates (or rows without dates).
     """
     return mean_intervals({"accuracy": hits}, date, horizon)["accuracy"]
 
 
 def difference_interval(hits_a: np.ndarray, hits_b: np.ndarray, date: np.ndarray | None, horizon: int) -> Interval:
-    """Mean of a - b over the same rows, paired: the skill, where b are the hits of the naive rule.
+    """Return the mean of a - b over the same rows, paired: the skill if b are the hits of the naive rule.
 
     Arguments and errors as `accuracy_interval`.
     """
@@ -125,12 +125,12 @@ def difference_interval(hits_a: np.ndarray, hits_b: np.ndarray, date: np.ndarray
 
 
 def mean_intervals(values: Mapping[str, np.ndarray], date: np.ndarray | None, horizon: int) -> dict[str, Interval]:
-    """Means of several quantities over the same rows, by name.
+    """Return the means of several quantities over the same rows, by name.
 
     Parameters
     ----------
     values : mapping of str to ndarray of float, shape (n,)
-        A metric that is not a mean over rows comes as the rows' influences on it, such as `metrics.auc_by_row`.
+        A metric that is not a mean over rows is given by the influences of the rows, such as `metrics.auc_by_row`.
 
     Other arguments and errors as `accuracy_interval`.
     """
@@ -146,18 +146,18 @@ def mean_intervals(values: Mapping[str, np.ndarray], date: np.ndarray | None, ho
 def minimum_detectable_skill(
     se: float, degrees_of_freedom: float, power: float = 0.8, confidence: float = 0.95
 ) -> float:
-    """Least true skill whose interval lies above 0 with probability `power`, in the unit of `se`.
+    """Return the smallest true skill whose interval is above 0 with probability `power`, in the unit of `se`.
 
-    The law is the noncentral t, since the standard error is an estimate.
+    The distribution is the noncentral t, because the standard error is an estimate.
     """
     quantile = student_quantile(degrees_of_freedom, confidence)
     return float(nctdtrinc(degrees_of_freedom, 1.0 - power, quantile)) * se
 
 
 def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the columns of (n, q) values, float64 of shape (n_dates, q), and rows per date; ascending by date.
+    """Return sums of the columns of (n, q) values, float64 of shape (n_dates, q), and rows per date, ascending by date.
 
-    Without dates each row stands for itself.
+    Without dates each row is its own date.
     """
     if date is None:
         return values.astype(np.float64), np.ones(len(values), dtype=np.int64)
@@ -168,14 +168,14 @@ def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarra
 def _require_dates(n_dates: int) -> None:
     if n_dates < 2:
         raise InputError(
-            f"{n_dates} date(s) of labelled rows, so that no uncertainty can be stated",
+            f"{n_dates} date(s) of labelled rows are too few for an interval",
             "evaluated rows",
-            "give rows of at least two dates, better of a hundred",
+            "provide rows of at least two dates, preferably of a hundred",
         )
 
 
 def _interval(column: np.ndarray, sums: np.ndarray, counts: np.ndarray, independent: bool, horizon: int) -> Interval:
-    """Interval of the mean of one column, whose sums by date are `sums`."""
+    """Return the interval of the mean of one column, whose sums by date are `sums`."""
     estimate, n_dates, n = float(column.mean()), len(counts), len(column)
     deviations = (sums - estimate * counts) * (n_dates / n)
     row_variance = float(column.var(ddof=1))

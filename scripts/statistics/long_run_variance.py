@@ -1,10 +1,10 @@
 """Variance of the mean of a dependent series, with the degrees of freedom of that estimate.
 
 The estimate is an equal-weighted cosine (EWC) estimate: the mean square of the first cosine coefficients of the series,
-whose law is Student's (Lazarus, Lewis, Stock and Watson 2018). Strong dependence biases it downwards. So the spectra of
-a grid, AR(1) processes plus white noise, are weighted by their likelihood (Whittle 1953). The estimate is multiplied by
-the weighted mean of what it misses under each of them. The number of coefficients is the largest for which that factor
-stays small. `benchmarks/error_rates.py` measures the coverage of the resulting intervals.
+with Student's distribution (Lazarus, Lewis, Stock and Watson 2018). Strong dependence biases it downwards. So the
+spectra of a grid, AR(1) processes plus white noise, are weighted by their likelihood (Whittle 1953). The estimate is
+multiplied by the weighted mean of its bias under each of them. The number of coefficients is the largest for which this
+factor remains small. `benchmarks/error_rates.py` measures the coverage of the resulting intervals.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 from scipy.fft import dct
 
 _PERSISTENCE = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # AR(1) coefficients of the grid
-_SHARE = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # of the variance that the AR(1) process has; the rest is white noise
+_SHARE = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # share of the AR(1) process in the variance; the rest is white noise
 _INDEPENDENCE = 0.8  # prior probability of white noise alone; all other spectra share the rest
-_WIDEST = 0.8  # the most coefficients are this times n_dates^(2/3)
-_MOST_BIAS, _LEAST_COEFFICIENTS = 1.2, 4  # fewer coefficients are taken until the correction is at most this factor
-_ROUNDING = 1e-10  # of a series that never varies
-_CACHED_DATES = 4096  # longer series are rare and their spectra large
+_WIDEST = 0.8  # the maximum number of coefficients is this times n_dates^(2/3)
+_MOST_BIAS, _LEAST_COEFFICIENTS = 1.2, 4  # coefficients are removed until the correction is at most this factor
+_ROUNDING = 1e-10  # of a constant series
+_CACHED_DATES = 4096  # spectra of longer series are large and rarely needed
 
 
 @dataclass(frozen=True)
 class MeanVariance:
-    """Variance of the mean of a series and the degrees of freedom of Student's law for mean / sqrt(variance)."""
+    """Variance of the mean of a series, and the degrees of freedom of mean / sqrt(variance) (Student)."""
 
     variance: float
     degrees_of_freedom: int
@@ -39,9 +39,9 @@ def mean_variance(deviations: np.ndarray, horizon: int = 1) -> MeanVariance:
     Parameters
     ----------
     deviations : ndarray of float, shape (n,)
-        The series less its mean, at least two values, in the order of time.
+        Series minus its mean, at least two values, in the order of time.
     horizon : int
-        Dates that a label looks ahead: fewer degrees of freedom than there are stretches of so many dates.
+        Dates that a label looks ahead; limits the degrees of freedom to fewer than the non-overlapping horizons.
     """
     n, power = len(deviations), _coefficients(deviations) ** 2
     n_coefficients, missed = _correction(power, _most_coefficients(n, horizon))
@@ -51,16 +51,16 @@ def mean_variance(deviations: np.ndarray, horizon: int = 1) -> MeanVariance:
 
 @dataclass(frozen=True)
 class JointErrors:
-    """Errors of the means of several series that are observed on the same dates.
+    """Errors of the means of several series on the same dates.
 
     Attributes
     ----------
     se : ndarray of float, shape (q,)
-        Standard errors; 0 for a series that never varies.
+        Standard errors; 0 for a constant series.
     degrees_of_freedom : int
-        Of all of them: the median of what the series have by themselves.
+        Common degrees of freedom: the median of those of the single series.
     draws : ndarray of float, shape (n_draws, q)
-        Errors in standard errors, drawn from the multivariate Student law with the correlations of the means.
+        Errors in standard errors, drawn from the multivariate Student distribution with the correlations of the means.
     """
 
     se: np.ndarray
@@ -71,17 +71,17 @@ class JointErrors:
 def joint_errors(deviations: np.ndarray, horizon: int, n_draws: int, rng: np.random.Generator) -> JointErrors:
     """Return the standard errors of the means of several series and joint draws of their errors.
 
-    Each cosine coefficient is an independent draw of the error of all means (Lazarus et al. 2018). Sums of them with
-    normal weights over the root of a chi-squared variable follow Student's law.
+    Each cosine coefficient is an independent draw of the error of all means (Lazarus et al. 2018). Their sums with
+    normal weights, divided by the root of a chi-squared variable, follow Student's distribution.
 
     Parameters
     ----------
     deviations : ndarray of float, shape (n, q)
-        As in `mean_variance`, a series a column.
+        As in `mean_variance`, one series per column.
     """
     n = len(deviations)
     coefficients, most = _coefficients(deviations), _most_coefficients(n, horizon)
-    # What never changes has a rest of rounding.
+    # A constant series has rounding errors.
     varies = np.ptp(deviations, axis=0) > _ROUNDING
     found = [_correction(column, most) for column in coefficients[:, varies].T ** 2]
     freedom = int(np.median([k for k, _ in found])) if found else most
@@ -89,7 +89,7 @@ def joint_errors(deviations: np.ndarray, horizon: int, n_draws: int, rng: np.ran
     spread = np.sqrt((first**2).mean(axis=0))
     se, draws = np.zeros(deviations.shape[1]), np.zeros((n_draws, deviations.shape[1]))
     se[varies] = spread * np.sqrt([missed[freedom - 1] / n for _, missed in found])
-    # Normal coefficients of the same covariance: one of them is the error of the means, `freedom` give its variance.
+    # Normal coefficients of the same covariance: one is the error of the means, `freedom` others give its variance.
     _, size, axes = np.linalg.svd(first / spread / math.sqrt(freedom), full_matrices=False)
     root = size[:, None] * axes
     for k in range(n_draws):
@@ -99,7 +99,7 @@ def joint_errors(deviations: np.ndarray, horizon: int, n_draws: int, rng: np.ran
 
 
 def _coefficients(deviations: np.ndarray) -> np.ndarray:
-    """Cosine coefficients 1..n-1 along the first axis."""
+    """Return the cosine coefficients 1..n-1 along the first axis."""
     return np.asarray(dct(np.asarray(deviations, dtype=np.float64), axis=0, norm="ortho")[1:])
 
 
@@ -108,7 +108,7 @@ def _most_coefficients(n: int, horizon: int) -> int:
 
 
 def _correction(power: np.ndarray, most: int) -> tuple[int, np.ndarray]:
-    """Number of coefficients to take of a series, and the factor that the mean of the first 1..most of them misses."""
+    """Return the number of coefficients to use for a series, and the bias factors of the mean of the first 1..most."""
     if not power.any():
         return most, np.ones(most)
     n = len(power) + 1
@@ -121,7 +121,7 @@ _SPECTRA = ((0.0, 0.0), *((persistence, share) for persistence in _PERSISTENCE f
 
 
 def _spectrum(spectrum: tuple[float, float], n: int) -> np.ndarray:
-    """Spectral density at the frequencies of the cosine coefficients 1..n-1, for a series of variance 1."""
+    """Return the spectral density at the frequencies of the cosine coefficients 1..n-1, for a series of variance 1."""
     persistence, share = spectrum
     frequency = np.pi * np.arange(1, n) / n
     ar1 = (1.0 - persistence**2) / (1.0 - 2.0 * persistence * np.cos(frequency) + persistence**2)
@@ -136,7 +136,7 @@ def _density(spectrum: tuple[float, float], n: int) -> np.ndarray:
 
 
 def _missed(spectrum: tuple[float, float], n: int, most: int) -> np.ndarray:
-    """Ratio of n times the variance of the mean of n dates to the mean of the first 1..most densities."""
+    """Return the ratio of n times the variance of the mean of n dates to the mean of the first 1..most densities."""
     persistence, share = spectrum
     ar1 = (1.0 + persistence) / (1.0 - persistence)
     ar1 -= 2.0 * persistence * (1.0 - persistence**n) / (n * (1.0 - persistence) ** 2)
@@ -145,7 +145,7 @@ def _missed(spectrum: tuple[float, float], n: int, most: int) -> np.ndarray:
 
 
 def _weights(power: np.ndarray) -> np.ndarray:
-    """Posterior probability of each spectrum, its scale integrated out; sum 1."""
+    """Return the posterior probability of each spectrum with its scale integrated out; sum 1."""
     n = len(power) + 1
     log_likelihood = np.empty(len(_SPECTRA))
     for k, spectrum in enumerate(_SPECTRA):

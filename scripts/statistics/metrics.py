@@ -1,7 +1,7 @@
-"""Metrics of a classifier on arrays of labels and probabilities; None where one is not defined.
+"""Metrics of a classifier on arrays of labels and probabilities; None if undefined.
 
 Everywhere `y` is an integer array (n,) of class indices, `probabilities` a float array (n, n_classes) whose rows sum to
-one, and `predicted` an integer array (n,), the first maximum of each row unless said otherwise.
+one, and `predicted` an integer array (n,), the first maximum of each row by default.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
 def confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
-    """Row counts, int64 of shape (n_classes, n_classes): true class by row, predicted class by column."""
+    """Return row counts, int64 of shape (n_classes, n_classes): true class by row, predicted class by column."""
     cells = np.asarray(y, dtype=np.int64) * n_classes + np.asarray(predicted, dtype=np.int64)
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 
 def balanced_accuracy(y: np.ndarray, predicted: np.ndarray) -> float | None:
-    """Mean recall over the classes that occur in `y`, in [0, 1]; None without rows."""
+    """Return the mean recall over the classes that occur in `y`, in [0, 1]; None without rows."""
     return float(np.mean([np.mean(predicted[y == k] == k) for k in np.unique(y)])) if len(y) else None
 
 
 def mcc(y: np.ndarray, predicted: np.ndarray) -> float | None:
-    """Matthews correlation for any number of classes (Gorodkin 2004), in [-1, 1].
+    """Return the Matthews correlation for any number of classes (Gorodkin 2004), in [-1, 1].
 
-    It is 0 where only one class occurs or is predicted, and None without rows.
+    It is 0 if only one class occurs or is predicted, and None without rows.
     """
     if not len(y):
         return None
-    from sklearn.metrics import matthews_corrcoef  # takes long to import; training never needs it
+    from sklearn.metrics import matthews_corrcoef  # slow to import, and not needed in training
 
     # scikit-learn gives the same 0 with a warning.
     constant = np.ptp(y) == 0 or np.ptp(predicted) == 0
@@ -43,7 +43,7 @@ def mcc(y: np.ndarray, predicted: np.ndarray) -> float | None:
 
 
 def log_loss(y: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Mean negative logarithm of the label's probability, in nats; None without rows.
+    """Return the mean negative logarithm of the label's probability, in nats; None without rows.
 
     Probabilities are clipped to [eps, 1 - eps] with the eps of double precision, 2.2e-16.
     """
@@ -51,15 +51,15 @@ def log_loss(y: np.ndarray, probabilities: np.ndarray) -> float | None:
 
 
 def log_losses(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Log loss of each row in nats, float64 of shape (n,), clipped as in `log_loss`."""
+    """Return the log loss of each row in nats, float64 of shape (n,), clipped as in `log_loss`."""
     eps = np.finfo(np.float64).eps
     return -np.log(np.clip(probabilities[np.arange(len(y)), y].astype(np.float64), eps, 1.0 - eps))
 
 
 def brier(y: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Brier score summed over all classes, in [0, 2]; None without rows.
+    """Return the Brier score summed over all classes, in [0, 2]; None without rows.
 
-    For two classes it is twice the one-sided form, which looks at the positive class alone.
+    For two classes it is twice the one-sided form, which uses the positive class only.
     """
     error = probabilities.astype(np.float64)
     error[np.arange(len(y)), y] -= 1.0
@@ -67,7 +67,7 @@ def brier(y: np.ndarray, probabilities: np.ndarray) -> float | None:
 
 
 def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Share of the other side that each row is ordered rightly against, ties half (DeLong et al. 1988).
+    """Return the share of the other side that each row is ranked correctly against, ties half (DeLong et al. 1988).
 
     Parameters
     ----------
@@ -79,10 +79,10 @@ def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n,)
-        Its mean over the positive rows, and over the others, is the AUC.
+        The mean over the positive rows, and over the others, is the AUC.
     """
     positive = np.asarray(positive, dtype=bool)
-    # A rank among all less the rank on the row's own side counts the rows of the other side that lie below.
+    # Rank among all rows minus rank on its own side = number of rows of the other side below.
     everywhere, place = _ranks(score), np.empty(len(score))
     place[positive] = (everywhere[positive] - _ranks(score[positive])) / (~positive).sum()
     place[~positive] = 1.0 - (everywhere[~positive] - _ranks(score[~positive])) / positive.sum()
@@ -90,21 +90,21 @@ def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:
-    """From 1 on; equal scores share their mean rank."""
+    """Return ranks from 1; equal scores share their mean rank."""
     return pd.Series(score).rank().to_numpy()
 
 
 def auc(y: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Area under the ROC curve in [0, 1]; None where it is undefined.
+    """Return the area under the ROC curve in [0, 1]; None if undefined.
 
-    Two classes: of class 1. More: mean over the classes for which it is defined (macro, one against the rest).
+    Two classes: area of class 1. More: mean over the classes with a defined area (macro, one against the rest).
     """
     rows = auc_by_row(y, probabilities)
     return None if rows is None else float(rows.mean())
 
 
 def auc_by_row(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray | None:
-    """Values whose mean over the rows is the AUC, so that it can be resampled like any mean; float64 of shape (n,).
+    """Return values whose mean over the rows is the AUC, so that it can be resampled like any mean; shape (n,).
 
     A value is the AUC plus n times the row's first-order influence on it (Efron 1982, the infinitesimal jackknife): a
     row that counts twice moves the AUC as it moves the mean of these values, up to terms of order 1 / n. None where
@@ -117,7 +117,7 @@ def auc_by_row(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray | None:
 
 
 def _area(positive: np.ndarray, score: np.ndarray) -> np.ndarray | None:
-    """Values of `auc_by_row` for one class; None if a side has no row."""
+    """Return the values of `auc_by_row` for one class; None if a side has no row."""
     n, n_positive = len(positive), int(positive.sum())
     if n_positive in (0, n):
         return None
@@ -127,11 +127,12 @@ def _area(positive: np.ndarray, score: np.ndarray) -> np.ndarray | None:
 
 
 def average_precision(y: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Area under the precision-recall curve as a sum of steps, in [0, 1]; the share of a class is chance level.
+    """Return the area under the precision-recall curve as a sum of steps, in [0, 1]; chance level is the class share.
 
-    Two classes: of the rarer one. More: mean over the classes that occur. None without rows or with a single class.
+    Two classes: area of the rarer one. More: mean over the classes that occur. None without rows or with a single
+    class.
     """
-    from sklearn.metrics import average_precision_score  # takes long to import; training never needs it
+    from sklearn.metrics import average_precision_score  # slow to import, and not needed in training
 
     counts = np.bincount(y, minlength=probabilities.shape[1])
     present = np.flatnonzero((counts > 0) & (counts < len(y)))
@@ -143,7 +144,7 @@ def average_precision(y: np.ndarray, probabilities: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows whose confidence lies in one bin: number of the bin from 0, rows, mean confidence, share of hits."""
+    """Rows in one bin of confidence: number of the bin from 0, rows, mean confidence, share of hits."""
 
     index: int
     count: int
@@ -154,16 +155,16 @@ class ReliabilityBin:
 def reliability_bins(
     confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15, equal_mass: bool = False
 ) -> list[ReliabilityBin]:
-    """Bins of confidence that hold rows, ascending.
+    """Return the non-empty bins of confidence, ascending.
 
     Parameters
     ----------
     confidence : ndarray of float, shape (n,)
         In [0, 1].
     correct : ndarray of bool or int, shape (n,)
-        1 where the event that the confidence speaks of came true.
+        1 if the predicted event occurred.
     n_bins : int
-        Bins (l, u] of equal width; a value of 0 lies in the first.
+        Bins (l, u] of equal width; a value of 0 is in the first.
     equal_mass : bool
         Put the edges at the quantiles k / n_bins (linear interpolation) instead; equal values share a bin.
     """
@@ -182,23 +183,23 @@ def reliability_bins(
 
 
 def reliability(y: np.ndarray, probabilities: np.ndarray, n_bins: int = 15) -> list[ReliabilityBin]:
-    """Non-empty bins of equal width of the largest probability of each row, against whether its class is right."""
+    """Return non-empty bins of equal width of the largest probability of each row, with the share of hits."""
     return reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == y, n_bins)
 
 
 def calibration_error(bins: list[ReliabilityBin]) -> float | None:
-    """Mean gap between confidence and accuracy weighted by rows (Guo et al. 2017, eq. 3), in [0, 1]; None if empty."""
+    """Return the mean gap between confidence and accuracy weighted by rows (Guo et al. 2017, eq. 3); None if empty."""
     n = sum(b.count for b in bins)
     return sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / n if n else None
 
 
 def ece(y: np.ndarray, probabilities: np.ndarray, n_bins: int = 15) -> float | None:
-    """Expected calibration error of the largest probability over bins of equal width, in [0, 1]; None without rows."""
+    """Return the expected calibration error of the largest probability over bins of equal width; None without rows."""
     return calibration_error(reliability(y, probabilities, n_bins))
 
 
 def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
-    """Temperature T in [0.05, 20] that minimises the log loss of softmax(logits / T) (Guo et al. 2017, section 4.2).
+    """Fit the temperature T in [0.05, 20] that minimises the log loss of softmax(logits / T) (Guo et al. 2017, 4.2).
 
     Parameters
     ----------
@@ -209,7 +210,7 @@ def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
     Returns
     -------
     float
-        1 where no temperature changes anything, such as for logits that are equal in every row.
+        1 if the loss does not depend on the temperature, such as for equal logits in every row.
 
     Raises
     ------
@@ -240,21 +241,21 @@ def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Logits are divided by `temperature`, then `bias`, shape (n_classes,) with sum 0, is added."""
+    """Calibration map: logits are divided by `temperature`, then `bias`, shape (n_classes,) with sum 0, is added."""
 
     temperature: float
     bias: np.ndarray
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, float64 of shape (n, n_classes)."""
+        """Return calibrated probabilities, float64 of shape (n, n_classes)."""
         return np.asarray(softmax(np.asarray(logits, dtype=np.float64) / self.temperature + self.bias, axis=1))
 
 
 def fit_calibration(logits: np.ndarray, y: np.ndarray) -> Calibration:
-    """Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, section 2.2): least log loss.
+    """Fit bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, section 2.2) by log loss.
 
-    The bias lets a model that has learned nothing give the classes' shares, which a temperature alone cannot.
-    Parameters and errors as `fit_temperature`, whose bounds hold for the temperature too.
+    With the bias, a model that has learned nothing can predict the class shares, which a temperature alone cannot.
+    Parameters and errors as `fit_temperature`, with the same bounds of the temperature.
     """
     z = np.asarray(logits, dtype=np.float64)
     start, n_classes, row = fit_temperature(z, y), z.shape[1], np.arange(len(y))
@@ -262,7 +263,7 @@ def fit_calibration(logits: np.ndarray, y: np.ndarray) -> Calibration:
     target[row, y] = 1.0
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """Mean log loss of softmax(slope z + bias), convex in slope and bias, and its gradient."""
+        """Return the mean log loss of softmax(slope z + bias), convex in slope and bias, and its gradient."""
         scores = parameters[0] * z + parameters[1:]
         excess = (softmax(scores, axis=1) - target) / len(y)
         value = float((logsumexp(scores, axis=1) - scores[row, y]).mean())

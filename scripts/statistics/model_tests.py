@@ -1,4 +1,4 @@
-"""Tests that compare models: over folds, over dates, over rows, and among many at once."""
+"""Statistical tests that compare models: over folds, dates or rows, and among many models at once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class ResampledComparison:
     Attributes
     ----------
     mean, sd, se : float
-        Of the differences (sd with ddof 1); se is corrected for overlapping training sets.
+        Moments of the differences (sd with ddof 1); se is corrected for overlapping training sets.
     t, p_two_sided : float or None
         Student statistic with `df` degrees of freedom; None if all differences are equal.
     df : int
     low, high : float
-        95 % interval of the mean.
+        95% interval of the mean.
     """
 
     mean: float
@@ -40,7 +40,7 @@ class ResampledComparison:
 
 
 def corrected_resampled_ttest(differences: np.ndarray, test_over_train: float | np.ndarray) -> ResampledComparison:
-    """Student test for scores from overlapping training sets (Nadeau and Bengio 2003; Bouckaert and Frank 2004).
+    """Run Student's test for scores from overlapping training sets (Nadeau and Bengio 2003; Bouckaert and Frank 2004).
 
     Parameters
     ----------
@@ -59,13 +59,13 @@ def corrected_resampled_ttest(differences: np.ndarray, test_over_train: float | 
 
 
 def corrected_standard_error(sd: float, n_splits: int, test_over_train: float | np.ndarray) -> float:
-    """Standard error sd sqrt(1 / n_splits + ratio) of a mean over splits; a ratio of 0 gives the plain one."""
+    """Standard error sd sqrt(1 / n_splits + ratio) of a mean over splits; a ratio of 0 means no correction."""
     return sd * math.sqrt(1.0 / n_splits + float(np.mean(test_over_train)))
 
 
 @dataclass(frozen=True)
 class DieboldMariano:
-    """Statistic and two-sided p of equal expected loss, the long-run variance and the kernel it was found with."""
+    """Statistic and two-sided p of equal expected loss, with the long-run variance and its kernel."""
 
     statistic: float | None
     p_two_sided: float | None
@@ -74,7 +74,7 @@ class DieboldMariano:
 
 
 def diebold_mariano(differences: np.ndarray, horizon: int, kernel: Kernel | None = None) -> DieboldMariano:
-    """Test of equal expected loss over dates (Diebold and Mariano 1995; Harvey, Leybourne and Newbold 1997).
+    """Test equal expected loss over dates (Diebold and Mariano 1995; Harvey, Leybourne and Newbold 1997).
 
     Parameters
     ----------
@@ -83,13 +83,13 @@ def diebold_mariano(differences: np.ndarray, horizon: int, kernel: Kernel | None
     horizon : int
         Dates that a label looks ahead, at least 1.
     kernel : {"rectangular", "bartlett"}, optional
-        Weights of the autocovariances: all 1, or 1 - k / horizon. By default rectangular, and Bartlett where that
-        long-run variance is not positive; the result names the one used.
+        Weights of the autocovariances: all 1, or 1 - k / horizon. By default rectangular, or Bartlett if that
+        long-run variance is not positive. The result contains the kernel.
 
     Returns
     -------
     DieboldMariano
-        Positive statistic: the model loses less. None where the long-run variance is not positive.
+        A positive statistic means that the model has less loss. None if the long-run variance is not positive.
     """
     if kernel is None:
         plain = diebold_mariano(differences, horizon, "rectangular")
@@ -108,7 +108,7 @@ def diebold_mariano(differences: np.ndarray, horizon: int, kernel: Kernel | None
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar test on the discordant rows; it takes rows as independent, so that on a panel p is too small.
+    """McNemar test on the discordant rows; it assumes independent rows, so p is too small on a panel.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def mcnemar(only_model_right: int, only_naive_right: int) -> McNemar:
 
 @dataclass(frozen=True)
 class ModelConfidenceSet:
-    """Models that cannot be told from the best, as ascending columns, and the p value of each model."""
+    """Columns of the models that tie with the best, ascending, and the p-value of each model."""
 
     included: tuple[int, ...]
     p_values: np.ndarray
@@ -138,21 +138,21 @@ class ModelConfidenceSet:
 def model_confidence_set(
     losses: np.ndarray, size: float, horizon: int, rng: np.random.Generator, n_draws: int = 1000
 ) -> ModelConfidenceSet:
-    """Models among which the best one is with probability 1 - size (Hansen, Lunde and Nason 2011; range statistic).
+    """Return the set that contains the best model with probability 1 - size (Hansen et al. 2011; range statistic).
 
-    The law of the statistic, if all models that are left are equally good, comes from joint draws of the errors of all
-    differences (`joint_errors`). A block bootstrap is too sure of itself where losses are autocorrelated.
+    The distribution of the statistic under equal models comes from joint draws of the errors of all differences
+    (`joint_errors`). A block bootstrap is too narrow for autocorrelated losses.
 
     Parameters
     ----------
     losses : ndarray, shape (n_dates, n_models)
-        Per date, lower is better. Columns that are equal to an earlier one share its p value.
+        Per date, lower is better. Columns equal to an earlier one share its p-value.
     size : float
         In (0, 1).
     horizon : int
         Dates that a label looks ahead.
     rng : numpy.random.Generator
-        Of the draws.
+        Generator of the draws.
     n_draws : int
     """
     # Two equal columns differ by exactly 0 with variance 0, and the statistic would be 0 / 0.
@@ -163,7 +163,7 @@ def model_confidence_set(
     mean = differences.mean(axis=0)
     errors = joint_errors(differences - mean, horizon, n_draws, rng)
     with np.errstate(divide="ignore"):
-        statistic = mean / errors.se  # infinite for columns a constant apart
+        statistic = mean / errors.se  # infinite for columns that differ by a constant
     left, p_values, p = np.ones(n_models, dtype=bool), np.ones(n_models), 0.0
     while left.sum() > 1:
         among = left[first] & left[second]

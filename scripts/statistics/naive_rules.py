@@ -1,4 +1,4 @@
-"""What a model is measured against: rules that need no model."""
+"""Naive baselines: prediction rules without a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNKNOWN = -1
 
 
 def naive_predictions(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Class that each naive rule says, int of shape (n,), by name.
+    """Return the predicted class of each naive rule, int of shape (n,), by name.
 
     Parameters
     ----------
@@ -21,12 +21,12 @@ def naive_predictions(y: np.ndarray, majority_class: int, rules: Mapping[str, np
     majority_class : int
         Most frequent class of the development rows.
     rules : mapping of str to ndarray of int, shape (n,)
-        Predicted class by name of the rule; -1 where the rule knows none, in whose place the majority class is taken.
+        Predicted class by name of the rule; -1 (no prediction) is replaced by the majority class.
 
     Returns
     -------
     dict
-        "best_constant" (the constant class that is best on these very rows, which no constant prediction can beat),
+        "best_constant" (the best constant class on these rows, which no constant prediction can beat),
         "majority" (always the majority class of the development rows), then the rules.
     """
     constants = {BEST_CONSTANT: int(np.bincount(y).argmax()), MAJORITY: majority_class}
@@ -35,17 +35,17 @@ def naive_predictions(y: np.ndarray, majority_class: int, rules: Mapping[str, np
 
 
 def constant_answers(n: int, classes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Answers of the rules that always say one class, each of shape (n,), by the name of the class."""
+    """Return the predictions of all constant rules, each of shape (n,), by name."""
     return {f"always {name}": np.full(n, k) for k, name in enumerate(classes)}
 
 
 def helps(y: np.ndarray, rule: np.ndarray) -> bool:
-    """Whether a rule is right more often than by chance, given how often each class occurs and is said.
+    """Return True if a rule beats chance, given the frequencies of labels and predictions.
 
     Parameters
     ----------
     y, rule : ndarray of int, shape (n,)
-        Labels and the rule's answers; rows where it knows none are left out.
+        Labels and predictions of the rule; rows without a prediction are ignored.
     """
     known = rule != UNKNOWN
     if not known.any():
@@ -57,12 +57,12 @@ def helps(y: np.ndarray, rule: np.ndarray) -> bool:
 
 
 def naive_accuracies(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Accuracy in [0, 1] of each naive rule on the same rows, by name; arguments as `naive_predictions`."""
+    """Return the accuracy in [0, 1] of each naive rule on the same rows, by name; arguments as `naive_predictions`."""
     return {name: float(np.mean(said == y)) for name, said in naive_predictions(y, majority_class, rules).items()}
 
 
 def best_naive(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    """Name of the most accurate naive rule, the first on a tie, and what it says, int of shape (n,).
+    """Return the name of the most accurate naive rule, the first on a tie, and its predictions, int of shape (n,).
 
     Arguments as `naive_predictions`.
     """

@@ -1,8 +1,8 @@
-"""Overlapping returns: a column whose rows each span several rows, told by its autocorrelation.
+"""Detection of overlapping returns, whose rows each span several rows, by their autocorrelation.
 
-Returns over h rows, one for each row, share h - k of their rows with the return k rows later, so that their
-autocorrelation at lag k is 1 - k / h (Hansen and Hodrick 1980) and at least 0.5 at lag 1. Returns of one row have one
-near 0.
+Returns over h rows, one for each row, share h - k of their rows with the return k rows later. So their autocorrelation
+at lag k is 1 - k / h (Hansen and Hodrick 1980), at least 0.5 at lag 1. Returns of one row have an autocorrelation near
+0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-_LEVEL = 0.01  # one-sided, of the test that a column holds returns of one row
+_LEVEL = 0.01  # one-sided level of the test for returns of one row
 _LEAST_CORRELATION = 0.3  # at lag 1: between the 0 of returns of one row and the 0.5 of those of two
 _LEAST_PAIRS = 30
 _MOST_LAGS = 300
@@ -21,17 +21,17 @@ _MOST_LAGS = 300
 
 @dataclass(frozen=True)
 class Overlap:
-    """Autocorrelation at lag 1, and over how many rows returns with these autocorrelations span."""
+    """Autocorrelation at lag 1, and the number of rows that returns with these autocorrelations span."""
 
     correlation: float
     rows: int
 
 
 def find_overlap(returns: np.ndarray, group: np.ndarray, date: np.ndarray) -> Overlap | None:
-    """Find out whether returns overlap; None where they may well be those of one row.
+    """Test whether returns overlap; return None if they are compatible with returns of one row.
 
-    The correlation is tested by sums over the groups of each date, so that groups may move together and volatility
-    may change (White 1980). The test rejects returns of one row in at most 1 % of the cases.
+    The correlation is tested by sums over the groups of each date, which allows for correlated groups and changing
+    volatility (White 1980). The test rejects returns of one row in at most 1% of the cases.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def find_overlap(returns: np.ndarray, group: np.ndarray, date: np.ndarray) -> Ov
 
 
 def _centred(returns: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Returns less the mean of their group."""
+    """Return the returns minus the mean of their group."""
     _, place = np.unique(group, return_inverse=True)
     known = np.isfinite(returns)
     total = np.bincount(place[known], returns[known], place.max(initial=-1) + 1)
@@ -65,13 +65,13 @@ def _centred(returns: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _products(centred: np.ndarray, group: np.ndarray, lag: int) -> np.ndarray:
-    """Products of rows with those `lag` rows later, shape (n - lag,); NaN across groups."""
+    """Return products of rows with those `lag` rows later, shape (n - lag,); NaN across groups."""
     products: np.ndarray = np.where(group[lag:] == group[:-lag], centred[:-lag] * centred[lag:], np.nan)
     return products
 
 
 def _rows_spanned(centred: np.ndarray, group: np.ndarray, variance: float) -> int:
-    """Number of rows h >= 2 whose autocorrelations 1 - k / h are nearest to those found, by least squares."""
+    """Return the number of rows h >= 2 whose autocorrelations 1 - k / h fit best, by least squares."""
     found = []
     for lag in range(1, min(_MOST_LAGS, len(centred) // 4) + 1):
         products = _products(centred, group, lag)

@@ -1,4 +1,4 @@
-"""Number of periods a year of a calendar of bars, from the dates alone."""
+"""Number of periods per year of a calendar of bars, inferred from the dates."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TOLERANCE = 0.2  # relative difference above which a configured number contradicts the dates
+TOLERANCE = 0.2  # relative difference above which a configured number is refused
 _TRADING_DAYS = 252.0  # a year of five-day weeks without holidays' dates
 _DAY_S = 86_400.0
-# Shortest and longest spacing in days of a known rhythm, its periods a year, and its name.
+# Shortest and longest spacing in days of a known frequency, its periods per year, and its name.
 _RHYTHMS = (
     (5.0, 9.0, 52.0, "weekly bars"),
     (12.0, 16.5, 26.0, "bars of two weeks"),
@@ -17,23 +17,23 @@ _RHYTHMS = (
     (80.0, 100.0, 4.0, "quarterly bars"),
     (300.0, 400.0, 1.0, "yearly bars"),
 )
-_BARE_WEEKDAY = 0.25  # share of the dates of the fullest weekday below which a weekday does not count
+_BARE_WEEKDAY = 0.25  # weekdays with a smaller share of the dates of the most frequent weekday are ignored
 
 
 @dataclass(frozen=True)
 class PeriodsPerYear:
-    """Dates a year, and in words what they were taken from."""
+    """Dates per year, and their source as text."""
 
     value: float
     how: str
 
 
 def infer_periods_per_year(dates: np.ndarray) -> PeriodsPerYear | None:
-    """Periods a year of the union calendar of all series.
+    """Return the periods per year of the union calendar of all series.
 
-    Spacings of 5 days and more have the number of their rhythm: 52, 26, 12, 4 or 1. Daily bars have 252 on five days a
-    week and 365 on seven. Bars within the day have as many times the usual number of bars of a day. Other spacings have
-    365.25 days divided by the median spacing.
+    Spacings of 5 days and more have the number of their frequency: 52, 26, 12, 4 or 1. Daily bars have 252 on five days
+    a week and 365 on seven. Intraday bars multiply this by the usual number of bars per day. Other spacings have 365.25
+    days divided by the median spacing.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def infer_periods_per_year(dates: np.ndarray) -> PeriodsPerYear | None:
 
 
 def contradicts(configured: float, found: PeriodsPerYear) -> bool:
-    """Whether a configured number differs from the one of the dates by more than `TOLERANCE`."""
+    """Return True if a configured number differs from the inferred one by more than `TOLERANCE`."""
     return abs(configured / found.value - 1.0) > TOLERANCE
 
 
@@ -83,7 +83,7 @@ def _on_full_weekdays(days: np.ndarray, bars: np.ndarray) -> np.ndarray:
 
 
 def _days_a_week(days: np.ndarray, bars: np.ndarray) -> int:
-    """Weekdays that usually have bars; five where there are too few dates to tell."""
+    """Return the weekdays that usually have bars; five if there are too few dates."""
     if days[-1] - days[0] < np.timedelta64(6, "D"):
         return 7 if _weekday(days).max() >= 5 else 5
     by_weekday = _bars_by_weekday(days, bars)

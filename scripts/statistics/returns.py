@@ -1,4 +1,4 @@
-"""Simulated returns: positions from probabilities, and what a series of returns comes to.
+"""Simulated returns: positions from probabilities, and summaries of return series.
 
 `scripts.statistics.trading_simulator` trades the positions; `scripts.statistics.book` defines the account.
 Returns and turnover are fractions of capital.
@@ -18,7 +18,7 @@ PositionRule = Literal["sign", "proportional"]
 
 @dataclass(frozen=True)
 class TradingRules:
-    """How probabilities become positions, and what a change of position costs.
+    """Rules that turn probabilities into positions, and trading costs.
 
     Attributes
     ----------
@@ -29,15 +29,15 @@ class TradingRules:
         classes the lead is |p_up - p_down|; 0 leaves out ties alone.
     position : {"sign", "proportional"}
         sign: the position of the most probable class. proportional: the mean of the class positions weighted by the
-        probabilities, which for classes held at -1 and +1 is p_up - p_down. It is not scaled any further: Sharpe
-        ratio and break-even cost would not change, and a scale taken from the judged rows would look ahead.
+        probabilities, which for classes at -1 and +1 is p_up - p_down. It is not scaled further: Sharpe ratio and
+        break-even cost would not change, and a scale from the test rows would be a look-ahead.
     max_weight : float
-        Largest share of the capital in one ticker, in (0, 1]. The n_t tickers of a date are weighted equally, so
+        Maximum share of the capital in one ticker, in (0, 1]. The n_t tickers of a date are weighted equally, so
         that |position| / n_t <= max_weight; a larger position is clipped and the rest stays in cash.
     borrow_bps : float
-        Yearly cost of a short position of 1 in basis points.
+        Annual cost of a short position of 1 in basis points.
     ticker_cost_bps : mapping of str to float or None
-        Cost of one unit of turnover of the tickers that do not cost `cost_bps`.
+        Cost of one unit of turnover of single tickers, instead of `cost_bps`.
     """
 
     cost_bps: float = 0.0
@@ -48,19 +48,19 @@ class TradingRules:
     ticker_cost_bps: Mapping[str, float] | None = None
 
     def costs_bps(self, tickers: Sequence[str]) -> np.ndarray:
-        """Cost of one unit of turnover of each ticker in basis points, shape (n_tickers,)."""
+        """Return the cost of one unit of turnover of each ticker in basis points, shape (n_tickers,)."""
         stated = self.ticker_cost_bps or {}
         return np.array([stated.get(ticker, self.cost_bps) for ticker in tickers], dtype=np.float64)
 
 
 def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules: TradingRules) -> np.ndarray:
-    """Position of each row before the limit of `max_weight`, float64 of shape (n,).
+    """Return the position of each row before the limit of `max_weight`, float64 of shape (n,).
 
     Parameters
     ----------
     probabilities : ndarray, shape (n, n_classes)
     class_positions : sequence of float
-        Position held for each class.
+        Position of each class.
     rules : TradingRules
     """
     held = np.asarray(class_positions, dtype=np.float64)
@@ -71,7 +71,7 @@ def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules
 
 
 def limited(position: np.ndarray, n_listed: np.ndarray, max_weight: float) -> np.ndarray:
-    """Positions clipped so that none takes more than `max_weight` of the capital, float64 of shape (n,).
+    """Return positions clipped to at most `max_weight` of the capital, float64 of shape (n,).
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ def limited(position: np.ndarray, n_listed: np.ndarray, max_weight: float) -> np
 
 
 def rule_positions(predicted: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
-    """Position of each row by a rule that says a class, such as a naive one, float64 of shape (n,).
+    """Return the position of each row for a rule that predicts classes, such as a naive one, float64 of shape (n,).
 
     Parameters
     ----------
     predicted : ndarray of int, shape (n,)
-        Class the rule says; -1 where it says none, and nothing is held.
+        Class that the rule predicts; -1 without a prediction gives a position of 0.
     class_positions : sequence of float
-        Position held for each class.
+        Position of each class.
     """
     return np.append(np.asarray(class_positions, dtype=np.float64), 0.0)[predicted]
 
@@ -106,10 +106,10 @@ class ReturnSeries:
     dates : ndarray of int64
         Positions in the calendar; the return of a date runs from its fills to those of the next date.
     gross, net, turnover, costs, fees : ndarray of float64
-        Fractions of the capital at the date: return before and after costs, traded value, what trades and short
-        positions cost; net = gross - costs - fees.
+        Fractions of the capital at the date: return before and after costs, traded value, costs of trades and short
+        positions; net = gross - costs - fees.
     rows, active, hits, misses : ndarray of int64
-        Decisions filled on the date, those with a position other than 0, and those of them that earned and that lost.
+        Decisions filled on the date, decisions with a position, and those of them that earned and that lost.
     """
 
     dates: np.ndarray
@@ -122,10 +122,10 @@ class ReturnSeries:
     active: np.ndarray
     hits: np.ndarray
     misses: np.ndarray
-    overlap: int = 1  # dates over which one return is spread: above 1, neighbouring returns hold the same moves
+    overlap: int = 1  # dates that one return spans: above 1, neighbouring returns overlap
 
     def on(self, dates: np.ndarray) -> ReturnSeries:
-        """The same series on other dates, ascending: nothing happens on those it lacks, and the others are left out."""
+        """Return the series on other dates, ascending: missing dates get zeros, all others are dropped."""
         at = np.minimum(np.searchsorted(self.dates, dates), max(0, len(self.dates) - 1))
         here = self.dates[at] == dates if len(self.dates) else np.zeros(len(dates), dtype=bool)
         parts = {name: getattr(self, name) for name in _PER_DATE if name != "dates"}
@@ -138,7 +138,7 @@ _PER_DATE = tuple(f.name for f in fields(ReturnSeries) if f.name != "overlap")
 
 @dataclass(frozen=True)
 class ReturnSummary:
-    """What a series of simulated returns comes to; None where undefined.
+    """Summary of a series of simulated returns; None if undefined.
 
     Attributes
     ----------
@@ -147,9 +147,9 @@ class ReturnSummary:
     mean_net : float or None
         Mean net return per date.
     volatility : float or None
-        Yearly standard deviation of the net returns.
+        Annualised standard deviation of the net returns.
     sharpe, sharpe_se : float or None
-        Yearly Sharpe ratio of the net returns and its standard error, which allows for autocorrelation (Lo 2002).
+        Annualised Sharpe ratio of the net returns and its standard error, which allows for autocorrelation (Lo 2002).
     max_drawdown : float
         Largest loss from an earlier peak of the net equity, a positive fraction.
     turnover : float or None
@@ -157,7 +157,7 @@ class ReturnSummary:
     break_even_cost_bps : float or None
         Cost per unit of turnover at which the sum of net returns is 0, with the turnover of the configured cost.
     hit_rate : float or None
-        Of the decisions with a position that earned or lost, the share that earned. A return of 0 is neither.
+        Share of winners among the decisions that earned or lost. A return of 0 is neither.
     exposure : float or None
         Share of the decisions with a position.
     n_dates : int
@@ -178,8 +178,8 @@ class ReturnSummary:
 
 
 def summarise(series: ReturnSeries, periods_per_year: float | None) -> ReturnSummary:
-    """Figures of a series whose dates lie 1 / `periods_per_year` years apart; None: yearly figures are unknown."""
-    from scripts.statistics.sharpe import sharpe_with_error  # takes long to import; training never needs it
+    """Summarise a series whose dates are 1 / `periods_per_year` years apart; annual figures are None without it."""
+    from scripts.statistics.sharpe import sharpe_with_error  # slow to import, and not needed in training
 
     found = sharpe_with_error(series.net, series.overlap)
     year = None if found is None or periods_per_year is None else math.sqrt(periods_per_year)
@@ -203,10 +203,10 @@ def summarise(series: ReturnSeries, periods_per_year: float | None) -> ReturnSum
 def returns_by_label(
     series: ReturnSeries, label_of_date: np.ndarray, periods_per_year: float | None
 ) -> dict[str, ReturnSummary]:
-    """Summary of the dates of each label, such as their year; labels ascending, as text.
+    """Return the summary of the dates of each label, such as their year; labels ascending, as text.
 
-    The capital starts from 1 in each part, and its first date pays for the change from the position before it, so that
-    the returns of parts that follow each other compound to that of the whole.
+    The capital starts from 1 in each part, and its first date pays for the change from the previous position. So the
+    returns of consecutive parts compound to that of the whole.
 
     Parameters
     ----------
@@ -220,19 +220,19 @@ def returns_by_label(
 
 
 def _dates_of(series: ReturnSeries, chosen: np.ndarray) -> ReturnSeries:
-    """The chosen dates of a series."""
+    """Return the chosen dates of a series."""
     return replace(series, **{name: getattr(series, name)[chosen] for name in _PER_DATE})
 
 
 def total_return(returns: np.ndarray) -> float:
-    """Compounded return of a series of returns, a fraction of capital: at least -1, and 0 for an empty series."""
+    """Return the compounded return of a series, a fraction of capital: at least -1, and 0 for an empty series."""
     return float(equity_curve(returns)[-1] - 1.0) if len(returns) else 0.0
 
 
 def net_by_date(series: ReturnSeries, dates: np.ndarray) -> np.ndarray:
-    """Net return on each of the dates, ascending; what is earned between two of them, or after, is added to the first.
+    """Return the net return on each of the dates, ascending; a return between two of them is added to the first.
 
-    Decisions are filled and left after the dates on which they are made.
+    Decisions are filled and closed after the dates on which they are made.
     """
     at = np.clip(np.searchsorted(dates, series.dates, side="right") - 1, 0, len(dates) - 1)
     grown = np.ones(len(dates))
@@ -241,12 +241,12 @@ def net_by_date(series: ReturnSeries, dates: np.ndarray) -> np.ndarray:
 
 
 def equity_curve(returns: np.ndarray) -> np.ndarray:
-    """Capital after each return, shape as `returns`: 1 before the first, and 0 from a return of -100 % or less on."""
+    """Capital after each return, shape as `returns`: 1 at the start, and 0 after a return of -100% or less."""
     return np.cumprod(np.maximum(0.0, 1.0 + returns))
 
 
 def drawdown(returns: np.ndarray) -> np.ndarray:
-    """Loss from the peak so far, the starting capital of 1 included: fractions >= 0, shape as `returns`."""
+    """Return the loss from the peak so far, including the starting capital of 1: fractions >= 0, shape as `returns`."""
     equity = equity_curve(returns)
     return 1.0 - equity / np.maximum(1.0, np.maximum.accumulate(equity))
 

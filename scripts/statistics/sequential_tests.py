@@ -1,17 +1,17 @@
-"""Racing: which configurations can hardly be the best any more after some of the folds, at a stated error.
+"""Racing: sequential tests that identify configurations that are unlikely to be the best, with a bounded error.
 
 A race (Maron and Moore 1994; Birattari et al. 2002) compares all candidates on the same rows and drops those that are
-clearly behind, so that effort goes to the others. The only error that matters is to drop the best one. It happens only
-if some rival is found ahead of it; so a one-sided test of each rival, with the level divided by the number of rivals
-(Bonferroni), bounds it at every look, whatever else was dropped before. What all looks may spend together is divided
-among them by a spending function (Lan and DeMets 1983).
+clearly worse, so that effort goes to the others. The only relevant error is to drop the best one. It occurs only
+if some rival appears better. So a one-sided test of each rival, with the level divided by the number of rivals
+(Bonferroni), bounds it at every look, whatever was dropped before. The error rate is divided among all looks by a
+spending function (Lan and DeMets 1983).
 
-A difference of two accuracies varies for two reasons. The dates are a sample: whole dates are resampled in blocks, all
-configurations together. And each fold has only one network of each configuration, which another seed would have made
-better or worse: no resampling of rows shows that. The residuals of an additive model of configuration and fold hold
-both kinds of chance, but only few of them are known, and they take the networks of all configurations as equally
-uncertain. So the larger of the two variances counts. Where folds test the same dates, the residuals share what these
-dates did, and hide it; there both are added.
+A difference of two accuracies varies for two reasons. First, the dates are a sample: whole dates are resampled in
+blocks, for all configurations together. Second, each fold has only one network of each configuration, and another seed
+would give a better or worse one. Resampling rows does not show this. The residuals of an additive model of
+configuration and fold include both, but there are few of them, and they assume equal variances of all configurations.
+So the larger of the two variances is used. If folds test the same dates, the residuals share the effect of these dates
+and hide it, so both variances are added.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import stdtr  # scipy.stats takes long to import
+from scipy.special import stdtr  # scipy.stats slow to import
 
 from scripts.statistics.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
 from scripts.statistics.intervals import sums_by_date
 
 
 def spent_level(error_rate: float, share: float) -> float:
-    """Probability of error that may be spent once `share` of the evidence is in: a ln(1 + (e - 1) t).
+    """Return the error that may be spent once `share` of the evidence is in: a ln(1 + (e - 1) t).
 
-    The function of Lan and DeMets (1983) that comes near the constant bounds of Pocock (1977): a race gains by stopping
-    early, and cannot wait as O'Brien and Fleming's bounds do.
+    The spending function of Lan and DeMets (1983) that approximates the constant bounds of Pocock (1977). A race gains
+    by early stopping, which the bounds of O'Brien and Fleming rarely allow.
 
     Parameters
     ----------
     error_rate : float
-        What all looks may spend together, above 0 and below 1.
+        Total error rate of all looks, above 0 and below 1.
     share : float
         From 0 to 1.
     """
@@ -42,18 +42,18 @@ def spent_level(error_rate: float, share: float) -> float:
 
 
 def run_noise(scores: np.ndarray) -> tuple[float, int]:
-    """Variance of a single network's accuracy on its fold beyond what configuration and fold explain; its freedom.
+    """Return the variance of a single network's accuracy on its fold beyond configuration and fold, and its freedom.
 
     Parameters
     ----------
     scores : ndarray, shape (n_configurations, n_folds)
-        NaN where a configuration was not trained.
+        NaN if a configuration was not trained.
 
     Returns
     -------
     tuple of float and int
-        Mean square of the residuals of the additive model, and the degrees of freedom: (c - 1)(f - 1) where all were
-        trained. With none left, as after one fold, the variance is infinite: nothing is known of it.
+        Mean square of the residuals of the additive model, and the degrees of freedom: (c - 1)(f - 1) if all were
+        trained. Without degrees of freedom, as after one fold, the variance is infinite.
     """
     configuration, fold = np.nonzero(np.isfinite(scores))
     values = scores[configuration, fold]
@@ -75,29 +75,29 @@ def p_values_of_being_best(
     rng: np.random.Generator,
     n_resamples: int = 1000,
 ) -> np.ndarray:
-    """For each configuration, a bound of the probability to look so bad beside some rival if it is the best.
+    """Return, for each configuration, a bound on the p-value of the hypothesis that it is the best.
 
     Parameters
     ----------
     hits : ndarray, shape (n, m)
-        1 where a configuration is right, else 0, on the same rows.
+        1 for a correct prediction, else 0, on the same rows.
     fold : ndarray of int, shape (n,)
         Fold that tested the row.
     date : ndarray of int, shape (n,), or None
-        None: the rows have no dates; each is drawn by itself.
+        None if the rows have no dates; rows are then drawn independently.
     horizon : int
-        Dates that a label looks ahead: the least block length.
+        Dates that a label looks ahead: the minimum block length.
     noise : tuple of float and int
-        Of a single network's accuracy on a fold, as `run_noise` makes it.
+        Variance of a single network's accuracy on a fold, from `run_noise`.
     n_rivals : int
-        Rivals that each had at the start of the race.
+        Number of rivals of each at the start of the race.
     rng : numpy.random.Generator
     n_resamples : int
 
     Returns
     -------
     ndarray, shape (m,)
-        In [0, 1], by Student's distribution. All 1 with too few dates, or with nothing known of the networks' noise.
+        In [0, 1], by Student's distribution. All 1 with too few dates, or if the noise of the networks is unknown.
     """
     hits = np.asarray(hits, dtype=np.float64)
     sums, counts = sums_by_date(hits, date)
@@ -108,7 +108,7 @@ def p_values_of_being_best(
     covariance = np.cov(date_bootstrap(sums, counts, n_resamples, block, rng=rng), rowvar=False)
     own = np.diag(covariance)
     shares = np.unique(fold, return_counts=True)[1] / len(fold)
-    # Two networks differ in each fold; the mean over rows weighs folds by their rows.
+    # Two networks differ in each fold; the mean over rows weights folds by their rows.
     trained = 2.0 * variance * float(np.sum(shares**2))
     sampled = np.maximum(own[:, None] + own[None, :] - 2.0 * covariance, 0.0)
     error = np.sqrt(sampled + trained if _test_same_dates(fold, date) else np.maximum(sampled, trained))
@@ -121,7 +121,7 @@ def p_values_of_being_best(
 
 
 def _test_same_dates(fold: np.ndarray, date: np.ndarray | None) -> bool:
-    """Whether a date is tested by several folds."""
+    """Return True if a date is tested by several folds."""
     if date is None:
         return False
     tested = np.unique(np.column_stack([fold, date]), axis=0)
@@ -129,6 +129,6 @@ def _test_same_dates(fold: np.ndarray, date: np.ndarray | None) -> bool:
 
 
 def _block_length(sums: np.ndarray, counts: np.ndarray, horizon: int) -> float:
-    """The longest that any configuration's difference from the mean of all asks for."""
+    """Return the longest block length of the differences of all configurations from their mean."""
     apart = sums - sums.mean(axis=1, keepdims=True)
     return max(ratio_block_length(column, counts, horizon) for column in apart.T)

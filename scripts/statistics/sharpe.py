@@ -1,9 +1,8 @@
-"""Sharpe ratios with their uncertainty: probabilistic and deflated Sharpe ratio, least track record.
+"""Sharpe ratios with their uncertainty: probabilistic and deflated Sharpe ratio.
 
-Everything is per period, never annualised: a yearly Sharpe ratio goes in divided by sqrt(periods per year).
-`sharpe_with_error` allows for autocorrelation (Lo, The statistics of Sharpe ratios, 2002); the others take returns as
-independent over the periods (Bailey and Lopez de Prado, The Sharpe ratio efficient frontier, 2012, and The deflated
-Sharpe ratio, 2014).
+Everything is per period: divide an annualised Sharpe ratio by sqrt(periods per year) first. `sharpe_with_error` allows
+for autocorrelation (Lo, The statistics of Sharpe ratios, 2002); the others assume that returns are independent over the
+periods (Bailey and Lopez de Prado, The Sharpe ratio efficient frontier, 2012, and The deflated Sharpe ratio, 2014).
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class SharpeMoments:
 
 
 def sharpe_moments(returns: np.ndarray) -> SharpeMoments | None:
-    """Moments of a series of returns (n,); None for fewer than two returns or returns that are all equal."""
+    """Return the moments of a series of returns (n,); None for fewer than two returns or constant returns."""
     if len(returns) < 2 or np.ptp(returns) == 0.0:
         return None
     ratio = float(np.mean(returns) / np.std(returns, ddof=1))
@@ -52,7 +51,7 @@ def sharpe_moments(returns: np.ndarray) -> SharpeMoments | None:
 
 @dataclass(frozen=True)
 class SharpeEstimate:
-    """Sharpe ratio of a series per period, its standard error, and the deviation that it was divided by."""
+    """Sharpe ratio of a series per period, its standard error, and the standard deviation of its denominator."""
 
     sharpe: float
     standard_error: float
@@ -60,24 +59,23 @@ class SharpeEstimate:
 
 
 def sharpe_with_error(returns: np.ndarray, overlap: int = 1) -> SharpeEstimate | None:
-    """Sharpe ratio with a standard error that allows for autocorrelation.
+    """Return the Sharpe ratio with a standard error that allows for autocorrelation.
 
-    The error is that of the delta method for mean and variance (Lo 2002, appendix), which are those of the influences
-    z - S (z^2 - 1) / 2, z being the standardised returns: sqrt(long-run variance / n), with Bartlett weights (Newey and
-    West 1987) up to the larger of 4 (n / 100)^(2/9), `overlap` - 1 and the optimal block length (Politis and White
-    2004).
+    The error is that of the delta method for mean and variance (Lo 2002, appendix), with the influences z - S (z^2 - 1)
+    / 2 of the standardised returns z. It is sqrt(long-run variance / n) with Bartlett weights (Newey and West 1987) up
+    to the largest of 4 (n / 100)^(2/9), `overlap` - 1 and the optimal block length (Politis and White 2004).
 
     Parameters
     ----------
     returns : ndarray, shape (n,)
     overlap : int
-        Periods over which one return is spread. Above 1, the deviation counts the autocovariances up to `overlap` - 1
-        (Hansen and Hodrick 1980): without them overlapping returns look calmer than they are.
+        Periods that one return spans. Above 1, the deviation includes the autocovariances up to `overlap` - 1 (Hansen
+        and Hodrick 1980), because overlapping returns have too small a variance without them.
 
     Returns
     -------
     SharpeEstimate or None
-        None for fewer than two returns or returns that are all equal.
+        None for fewer than two returns or constant returns.
     """
     n = len(returns)
     if n < 2 or np.ptp(returns) == 0.0:
@@ -97,14 +95,14 @@ def sharpe_with_error(returns: np.ndarray, overlap: int = 1) -> SharpeEstimate |
 
 
 def long_run_variance(values: np.ndarray, lags: int, weights: np.ndarray | None = None) -> float:
-    """Variance of sqrt(n) times the mean of values (n,) with mean 0, from autocovariances with divisor n.
+    """Return the variance of sqrt(n) times the mean of values (n,) with mean 0, from autocovariances with divisor n.
 
     Parameters
     ----------
     lags : int
-        Largest lag that counts, below n.
+        Largest lag, below n.
     weights : ndarray, shape (lags + 1,), optional
-        Of the lags 0, 1, ...; by default those of Bartlett, 1 - k / (lags + 1).
+        Weights of the lags 0, 1, ...; by default Bartlett's, 1 - k / (lags + 1).
     """
     lags = min(lags, len(values) - 1)
     share = 1.0 - np.arange(lags + 1) / (lags + 1.0) if weights is None else weights[: lags + 1]
@@ -113,18 +111,18 @@ def long_run_variance(values: np.ndarray, lags: int, weights: np.ndarray | None 
 
 
 def probabilistic_sharpe_ratio(moments: SharpeMoments, benchmark: float = 0.0) -> float | None:
-    """Probability in [0, 1] that the true Sharpe ratio exceeds `benchmark`; None if its s.e. is 0."""
+    """Return the probability in [0, 1] that the true Sharpe ratio exceeds `benchmark`; None if its s.e. is 0."""
     error = moments.standard_error
     return float(norm.cdf((moments.sharpe - benchmark) / error)) if error > 0.0 else None
 
 
 def expected_max_sharpe(n_trials: float, variance: float) -> float:
-    """Expected largest Sharpe ratio of `n_trials` independent trials without skill (2014, eq. 1).
+    """Return the expected largest Sharpe ratio of `n_trials` independent trials without skill (2014, eq. 1).
 
     Parameters
     ----------
     n_trials : float
-        May be an effective number. One or fewer: 0, and never below 0, as the approximation would be there.
+        May be an effective number. The result is 0 for one or fewer, where the approximation would be negative.
     variance : float
         Variance of the trials' Sharpe ratios per period (ddof 1).
     """
@@ -136,7 +134,7 @@ def expected_max_sharpe(n_trials: float, variance: float) -> float:
 
 
 def deflated_sharpe_ratio(moments: SharpeMoments, n_trials: float, variance: float) -> float | None:
-    """Probability that the best of `n_trials` has a true Sharpe ratio above 0 (2014, eq. 2).
+    """Return the probability that the best of `n_trials` has a true Sharpe ratio above 0 (2014, eq. 2).
 
     `moments` are those of the best trial, `variance` as in `expected_max_sharpe`; None if the standard error is 0.
     """
@@ -144,9 +142,9 @@ def deflated_sharpe_ratio(moments: SharpeMoments, n_trials: float, variance: flo
 
 
 def mean_correlation(returns: np.ndarray) -> float | None:
-    """Mean correlation over all pairs of columns of (n_periods, n_trials).
+    """Return the mean correlation over all pairs of columns of (n_periods, n_trials).
 
-    None for fewer than two trials, or fewer than two that vary; a column that never varies has no correlation.
+    None for fewer than two trials that vary; a constant column has no correlation.
     """
     varying = returns[:, np.ptp(returns, axis=0) > 0.0]
     n = varying.shape[1]
@@ -156,10 +154,10 @@ def mean_correlation(returns: np.ndarray) -> float | None:
 
 
 def effective_trials(n_trials: float, correlation: float) -> float:
-    """Number of independent trials worth `n_trials` of this mean correlation: rho + (1 - rho) N (2014)."""
+    """Return the effective number of independent trials at this mean correlation: rho + (1 - rho) N (2014)."""
     return correlation + (1.0 - correlation) * n_trials
 
 
 def _variance_factor(sharpe: float, skewness: float, kurt: float) -> float:
-    """(n - 1) times the squared standard error; at least 0, because kurtosis >= 1 + skew^2."""
+    """Return (n - 1) times the squared standard error; at least 0, because kurtosis >= 1 + skew^2."""
     return max(0.0, 1.0 - skewness * sharpe + (kurt - 1.0) / 4.0 * sharpe**2)

@@ -1,4 +1,4 @@
-"""Skill over naive rules: an interval valid for the choice of the rival, a test of the probabilities, the verdict."""
+"""Skill over naive rules: intervals that allow for choosing the rival, a test of the probabilities, the verdict."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scripts.statistics.intervals import Interval, mean_intervals
 
 Verdict = Literal["skill", "no skill", "worse than naive"]
 
-LEAST_DATES = 10  # of a verdict; the law of fewer cannot be known
+LEAST_DATES = 10  # minimum for a verdict; the distribution on fewer is unknown
 ENCOMPASSING = "forecast encompassing"
 _ROUNDING = 1e-9  # of the largest probability: residuals below it are rounding errors
 
 
 @dataclass(frozen=True)
 class Skill:
-    """Accuracy of a model less that of each fixed rule, on the same rows.
+    """Accuracy of a model minus that of each fixed rule, on the same rows.
 
     Attributes
     ----------
@@ -35,10 +35,10 @@ class Skill:
         return min(self.by_rule.values(), key=lambda interval: interval.estimate)
 
     def bounds(self, confidence: float = 0.95) -> list[float]:
-        """Interval of the skill over the rule that is truly the best, which the rows may not show.
+        """Return the interval of the skill over the truly best rule, which the rows may not show.
 
-        The lower bound is the least over the rules. The upper bound is the least over the rules at a confidence that
-        holds for all of them together (Bonferroni).
+        The lower bound is the smallest of all rules. The upper bound is the smallest of all rules at a simultaneous
+        confidence (Bonferroni).
         """
         each = 1.0 - (1.0 - confidence) / len(self.by_rule)
         low = min(interval.at(confidence).low for interval in self.by_rule.values())
@@ -46,7 +46,7 @@ class Skill:
 
     @property
     def p_value(self) -> float | None:
-        """Two-sided p-value of no skill over the truly best rule; None where model and best rule answer alike."""
+        """Two-sided p-value of no skill over the truly best rule; None if model and best rule agree on all rows."""
         if self.rival.p_value is None:
             return None
         if self.rival.estimate > 0.0:
@@ -61,9 +61,9 @@ def skill_over(hits: np.ndarray, rule_hits: Mapping[str, np.ndarray], date: np.n
     Parameters
     ----------
     hits : ndarray, shape (n,)
-        1 where the model is right, else 0.
+        1 for a correct prediction of the model, else 0.
     rule_hits : mapping of str to ndarray, shape (n,)
-        The same of each rule: every constant class, and the label's own rules.
+        The same for each rule: every constant class, and the label's own rules.
     date, horizon
         As in `statistics.accuracy_interval`.
     """
@@ -73,12 +73,12 @@ def skill_over(hits: np.ndarray, rule_hits: Mapping[str, np.ndarray], date: np.n
 
 @dataclass(frozen=True)
 class EncompassingTest:
-    """Student test that probabilities tell something of the labels that the naive answers do not.
+    """Student test that probabilities carry information on the labels beyond the naive predictions.
 
     Attributes
     ----------
     statistic : float or None
-        Positive where they do; None where the probabilities are a function of the naive answers.
+        Positive if they do; None if the probabilities are a function of the naive predictions.
     degrees_of_freedom : float
     p_value : float or None
         Two-sided.
@@ -98,10 +98,10 @@ def encompassing_test(
 ) -> EncompassingTest:
     """Test whether naive forecasts encompass the model's (Harvey, Leybourne and Newbold 1998).
 
-    Labels and probabilities are regressed on a constant and on the naive answers over the same rows. The statistic
+    Labels and probabilities are regressed on a constant and on the naive predictions over the same rows. The statistic
     tests the mean product of the residuals, summed over the classes: the numerator of the coefficient that the
-    probabilities would get beside the naive answers (Frisch and Waugh 1933). A constant probability of any value and
-    any function of one naive answer have a product of 0.
+    probabilities would get beside the naive predictions (Frisch and Waugh 1933). A constant probability of any value
+    and any function of one naive prediction have a product of 0.
 
     Parameters
     ----------
@@ -125,11 +125,12 @@ def encompassing_test(
 
 
 def verdict(skill: Skill, primary: EncompassingTest, level: float = 0.05) -> Verdict:
-    """Judge a model by its accuracy and by its probabilities.
+    """Return the verdict on a model from its accuracy and its probabilities.
 
-    - "worse than naive": the interval of the skill lies below 0.
-    - "skill": the interval lies above 0, or the accuracy is above that of the best naive rule and the probabilities
-      pass the encompassing test. Each of the two errs in at most half of `level`, so both together in at most `level`.
+    - "worse than naive": the interval of the skill is below 0.
+    - "skill": the interval is above 0, or the accuracy is above that of the best naive rule and the probabilities
+      pass the encompassing test. Each of the two has an error of at most half of `level`, so both together of at most
+      `level`.
     - "no skill": otherwise, and always on fewer than `LEAST_DATES` dates.
 
     Parameters
@@ -137,7 +138,7 @@ def verdict(skill: Skill, primary: EncompassingTest, level: float = 0.05) -> Ver
     skill : Skill
     primary : EncompassingTest
     level : float
-        0.05, divided by the number of looks at the rows.
+        0.05, divided by the number of openings.
     """
     low, high = skill.bounds(1.0 - level)
     if skill.rival.n_dates < LEAST_DATES:

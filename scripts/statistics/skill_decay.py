@@ -1,8 +1,8 @@
-"""How skill decays with the dates since training, and after how many the model should be trained again.
+"""Skill decay with the dates since training, and the suggested retraining interval.
 
-Skill is the share of rows that the model gets right less that of the naive rule. Its fall is a straight line fitted to
-the rows by least squares. Its standard error allows for dependence between dates, so that slow changes of the market
-are not taken for many independent signs of decay.
+Skill is the accuracy of the model minus that of the naive rule. Its decay is a straight line fitted to the rows by
+least squares. The standard error allows for dependence between dates, so that slow changes of the market are not
+counted as many independent signs of decay.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from scripts.statistics.bootstrap import LEAST_BLOCKS
 from scripts.statistics.intervals import Interval, difference_interval
 from scripts.statistics.long_run_variance import mean_variance
 
-_PER_DATES = 100  # the slope is a change of skill per so many dates
-_CONFIDENCE = 0.99  # of the interval that the advice to train again rests on
+_PER_DATES = 100  # unit of the slope, in dates
+_CONFIDENCE = 0.99  # of the interval on which the advice to retrain is based
 
 
 @dataclass(frozen=True)
 class SkillBin:
-    """Skill on a share of the dates, those of similar age.
+    """Skill on a share of the dates with similar age.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class SkillBin:
         Dates since training.
     n_rows : int
     skill : Interval
-        Over `skill.n_dates` dates.
+        Skill over `skill.n_dates` dates.
     """
 
     first_age: int
@@ -47,17 +47,17 @@ class DecayReport:
     Attributes
     ----------
     bins : tuple of SkillBin
-        Ascending by age; empty where there are fewer than two dates.
+        Ascending by age; empty for fewer than two dates.
     slope : Interval or None
-        Change of skill per 100 dates; None where it is not defined.
+        Change of skill per 100 dates; None if undefined.
     skill_at_start : float or None
-        Fitted skill at the least age.
+        Fitted skill at the lowest age.
     retrain_after : int or None
         Dates since training after which the fitted skill is below half of `skill_at_start`; None unless the 99%
-        interval of the slope lies below 0, over at least ten blocks of dates. The 95% interval of a slope covers less
+        interval of the slope is below 0, over at least ten blocks of dates. The 95% interval of a slope covers less
         than 95% where skill is persistent (`benchmarks/error_rates.py`).
     advice : str
-        The same in words.
+        Advice as text.
     n_dates : int
     """
 
@@ -77,19 +77,19 @@ def decay_report(
     horizon: int,
     n_bins: int = 5,
 ) -> DecayReport:
-    """Judge how skill depends on the dates since training.
+    """Estimate how skill depends on the dates since training.
 
     Parameters
     ----------
     hits, naive_hits : ndarray, shape (n,)
-        1 where the model, or the naive rule, is right, else 0.
+        1 for a correct prediction of the model, or of the naive rule, else 0.
     age : ndarray of int, shape (n,)
         Dates since the last training date of the model that predicted the row; the same for all rows of a date.
     date : ndarray of int, shape (n,)
     horizon : int
         Dates that a label looks ahead.
     n_bins : int
-        Bins of equal numbers of dates; fewer where a bin would have less than two.
+        Bins of equal numbers of dates; fewer if a bin would have less than two.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def decay_report(
     dates, first, place = np.unique(date, return_index=True, return_inverse=True)
     age_of_date = np.asarray(age)[first].astype(np.int64)
     if (age_of_date[place] != age).any():
-        raise InputError("rows of one date have several ages", "dates since training", "judge one model at a time")
+        raise InputError("rows of one date have several ages", "dates since training", "evaluate one model at a time")
     bins = _bins(difference, age_of_date, place, horizon, n_bins)
     sums, counts = np.bincount(place, difference, len(dates)), np.bincount(place, minlength=len(dates))
     slope, start = _fitted(sums, counts, age_of_date, horizon)
@@ -115,7 +115,7 @@ def _bins(
     horizon: int,
     n_bins: int,
 ) -> tuple[SkillBin, ...]:
-    """Skill by bins of dates, the youngest first; `place` is the date of each row."""
+    """Return skill by bins of dates, the lowest age first; `place` is the date of each row."""
     n_bins, bins = min(n_bins, len(age_of_date) // 2), []
     by_age = np.argsort(age_of_date, kind="stable")
     for chosen in np.array_split(by_age, n_bins) if n_bins else []:
@@ -129,7 +129,7 @@ def _bins(
 def _fitted(
     sums: np.ndarray, counts: np.ndarray, age: np.ndarray, horizon: int
 ) -> tuple[Interval | None, float | None]:
-    """Slope per 100 dates and skill at the least age, from sums of skill and rows per date; None if undefined."""
+    """Slope per 100 dates and skill at the lowest age, from sums of skill and rows per date; None if undefined."""
     if len(age) < 3 or np.ptp(age) == 0:
         return None, None
     x = (age - age.min()) / _PER_DATES
@@ -137,7 +137,7 @@ def _fitted(
     spread = float(counts @ centred**2)
     slope, mean = float(centred @ sums) / spread, float(sums.sum() / counts.sum())
     level = mean - slope * float(counts @ x / counts.sum())
-    # The slope's error is the sum over dates of these shares in it.
+    # The error of the slope is the sum of these contributions over dates.
     shares = centred * (sums - counts * (level + slope * x)) / spread
     found = mean_variance(shares, horizon)
     se = len(age) * math.sqrt(found.variance)
@@ -145,13 +145,13 @@ def _fitted(
 
 
 def _advice(slope: Interval | None, start: float | None, age: np.ndarray) -> tuple[int | None, str]:
-    """Dates after which the fitted skill is below half of what it was, only where decay is shown; and the words."""
+    """Return the dates after which the fitted skill is halved, only for a significant decay, and the advice as text."""
     few = slope is None or slope.degrees_of_freedom + 1 < LEAST_BLOCKS
     if slope is None or start is None or few or slope.at(_CONFIDENCE).high >= 0.0:
-        return None, f"no decay can be shown over {len(age)} dates"
+        return None, f"no significant decay over {len(age)} dates"
     fall = f"skill falls by {-slope.estimate:.3f} per {_PER_DATES} dates"
     if start <= 0.0:
-        return None, f"{fall}, but there was none to lose"
+        return None, f"{fall}, but the initial skill is not positive"
     after = int(age.min()) + math.ceil(0.5 * start / -slope.estimate * _PER_DATES)
     beyond = f", beyond the {int(age.max())} seen" if after > age.max() else ""
-    return after, f"{fall}: train again after {after} dates, when half of it is gone{beyond}"
+    return after, f"{fall}: retrain after {after} dates, when half of it is lost{beyond}"

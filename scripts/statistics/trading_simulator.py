@@ -1,9 +1,9 @@
-"""Decisions traded in one book: each is filled, held for some bars of its ticker, and left again.
+"""Trading of decisions in one portfolio: each is filled, held for some bars of its ticker, and closed.
 
 A decision holds a slice of 1 / `slices` of its ticker's share of the capital over `bars` periods of the ticker: a
 ladder of overlapping slices where decisions look further ahead than one bar (Jegadeesh and Titman 1993). Slices of one
 ticker are netted: its target at a fill is the sum of the slices held then, divided by the number of listed tickers.
-A slice may leave within its last period, at a price of its own such as a barrier.
+A slice may be closed within its last period at another price, such as a barrier.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from scripts.statistics.book import Holdings, Steps, settle
 from scripts.statistics.returns import ReturnSeries, TradingRules, limited, positions
 
-_ROUNDING = 1e-12  # rest of sums that are 0
+_ROUNDING = 1e-12  # rounding error of sums that are 0
 
 
 @dataclass(frozen=True)
 class Bars:
-    """What a position earns after each row; every array of shape (n,).
+    """Returns of a position after each row; every array of shape (n,).
 
     Attributes
     ----------
@@ -31,13 +31,13 @@ class Bars:
     until : ndarray of int64
         Date of the ticker's next fill, at which the period ends; later than `filled`.
     step : ndarray of float64
-        Return of +1 over the period; NaN where unknown, or where the decision is never filled.
+        Return of +1 over the period; NaN if unknown, or if the decision is never filled.
     listed : ndarray of int64
         Tickers listed on the date of the fill, at least 1: those from their first to their last bar.
     bars : ndarray of int64
-        Periods that a decision of the row is held, at least 0.
+        Holding time of a decision in periods, at least 0.
     leave : ndarray of float64
-        Return over the last of these periods, where it differs from that of the period; else NaN.
+        Return over the last of these periods, if it differs from that of the period; else NaN.
     cost : ndarray of float64
         Cost of one unit of turnover at the fill and before the next one, a fraction.
     slices : int
@@ -45,7 +45,7 @@ class Bars:
     fee : float
         Cost of a short position of 1 over one date.
     inside : bool
-        Decisions with a `leave` are sold before the end of the period, so that nothing can be netted with them.
+        Decisions with a `leave` are sold before the end of the period, so they cannot be netted.
     """
 
     ticker: np.ndarray
@@ -64,17 +64,17 @@ class Bars:
     def of_returns(
         cls, date: np.ndarray, ticker: np.ndarray, forward_return: np.ndarray, cost_bps: float = 0.0, rows: int = 1
     ) -> Bars:
-        """Rows that are filled on their own date and earn `forward_return` until the ticker's next row.
+        """Return rows that are filled on their own date and earn `forward_return` until the ticker's next row.
 
         Parameters
         ----------
         date, ticker : ndarray of int64, shape (n,)
             In any order; a ticker has at most one row per date.
         forward_return : ndarray of float64, shape (n,)
-            NaN where unknown; nothing is bought on such rows. They still count as rows that a longer return spans.
+            NaN if unknown; such rows are not bought, but count as rows that a longer return spans.
         cost_bps : float
         rows : int
-            Rows of its ticker that each return spans. The path over these rows is unknown: a slice is valued at its
+            Rows of its ticker that each return spans. The path over these rows is unknown: a slice is valued at
             cost until its end.
         """
         earned = np.asarray(forward_return, dtype=np.float64)
@@ -98,34 +98,34 @@ class Bars:
         )
 
     def held_one_bar(self) -> Bars:
-        """The same bars with every decision held until the next one."""
+        """Return the bars with every decision held until the next one."""
         return replace(self, bars=np.ones_like(self.bars), leave=np.full(len(self.leave), np.nan), slices=1)
 
     def at_cost(self, cost_bps: float | np.ndarray) -> Bars:
-        """The same bars with another cost of one unit of turnover, in basis points: of all rows, or of each."""
+        """Return the bars with another cost of one unit of turnover in basis points, for all rows or for each."""
         return replace(self, cost=np.full(len(self.cost), np.multiply(cost_bps, 1e-4)))
 
     def moved(self, source: np.ndarray) -> Bars:
-        """The same fills, with what the rows `source` earn, shape (n,); -1: nothing is known."""
+        """Return the fills with the returns of the rows `source`, shape (n,); -1 for unknown."""
         known = source >= 0
         step, leave = (np.where(known, values[source], np.nan) for values in (self.step, self.leave))
         return replace(self, step=step, leave=leave, bars=self.bars[source])
 
     def take(self, rows: np.ndarray) -> Bars:
-        """Some of the rows."""
+        """Return some of the rows."""
         names = ("ticker", "filled", "until", "step", "listed", "bars", "leave", "cost")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 def n_listed(date: np.ndarray, ticker: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Tickers listed on each of the dates `at`, from their first to their last row, at least 1; shape as `at`.
+    """Tickers listed on each of the dates `at`, from their first to their last row, at least 1; shape of `at`.
 
     Parameters
     ----------
     date, ticker : ndarray of int64, shape (n,)
-        Rows that exist.
+        Existing rows.
     at : ndarray of int64
-        Dates that are asked for.
+        Dates to count.
     """
     if not len(date):
         return np.ones(len(at), dtype=np.int64)
@@ -138,14 +138,14 @@ def n_listed(date: np.ndarray, ticker: np.ndarray, at: np.ndarray) -> np.ndarray
 
 
 class ReturnSimulator:
-    """Simulated returns of decisions on fixed rows; what does not depend on the positions is computed once.
+    """Simulated returns of decisions on fixed rows, with everything that does not depend on positions computed once.
 
     Parameters
     ----------
     bars : Bars
     rules : TradingRules
     decided : ndarray of int64, shape (n,), optional
-        Rows of `bars` with a decision; by default all of them, in their order.
+        Rows of `bars` with a decision; by default all rows in their order.
     """
 
     def __init__(self, bars: Bars, rules: TradingRules, decided: np.ndarray | None = None) -> None:
@@ -184,7 +184,9 @@ class ReturnSimulator:
         filled, until = bars.filled[order], bars.until[order]
         marks = np.unique(np.concatenate([filled, until[until < self._span[1]]])) if len(order) else filled
         self.dates = marks.astype(np.int64)
-        last = np.searchsorted(marks, until)  # what ends with the book, or later, has the mark after the last one
+        last = np.searchsorted(
+            marks, until
+        )  # an end at or after the end of the portfolio has the mark after the last one
         opens = np.ones(len(order), dtype=bool)
         opens[1:] = bars.ticker[order][1:] != bars.ticker[order][:-1]
         ends = np.append(opens[1:], True) if len(order) else opens
@@ -198,11 +200,11 @@ class ReturnSimulator:
             n_marks=len(marks),
         )
         self._step, self._listed = bars.step[order], bars.listed[order].astype(np.float64)
-        # Before a period that goes on when the book is closed, everything is sold.
+        # Everything is sold before a period that exceeds the end of the portfolio.
         self._open = until <= self._span[1] if len(order) else opens
 
     def _cost_of_next(self) -> np.ndarray:
-        """Cost at the end of each period, that of the ticker's next fill; of its last one, the same again."""
+        """Cost at the end of each period: that of the ticker's next fill, or for its last one the same again."""
         bars, cost = self.bars, self.bars.cost.copy()
         order = np.lexsort((bars.filled, bars.ticker))
         now, after = order[:-1], order[1:]
@@ -210,7 +212,7 @@ class ReturnSimulator:
         return cost
 
     def _set_outcomes(self) -> None:
-        """Return of +1 for each traded decision, and the mark of its fill."""
+        """Set the return of +1 for each traded decision, and the mark of its fill."""
         total = np.concatenate([[0.0], np.cumsum(np.log(np.maximum(1.0 + self._step, _ROUNDING)))])
         grown = np.exp(total[self._stop] - total[self._start])
         last = self._stop[self._leaving] - 1
@@ -222,19 +224,19 @@ class ReturnSimulator:
 
     @property
     def last_date(self) -> int | None:
-        """Date on which the last position is sold; None where nothing is traded."""
+        """Date on which the last position is sold; None without trades."""
         return int(self._span[1]) if len(self.dates) else None
 
     def positions(self, probabilities: np.ndarray, class_positions: Sequence[float]) -> np.ndarray:
-        """Position of each decision by the rules, limit included, shape (n,); arguments as `returns.positions`."""
+        """Position of each decision by the rules, with the limit, shape (n,); arguments as `returns.positions`."""
         return self.limited(positions(probabilities, class_positions, self.rules))
 
     def limited(self, position: np.ndarray) -> np.ndarray:
-        """`position`, shape (n,), clipped so that no ticker takes more than `max_weight` of the capital."""
+        """Return `position`, shape (n,), clipped to at most `max_weight` of the capital per ticker."""
         return limited(position, self.bars.listed[self.decided], self.rules.max_weight)
 
     def run(self, position: np.ndarray) -> ReturnSeries:
-        """Returns of holding `position`, shape (n,), in the order of the decisions, once limited."""
+        """Return the returns of holding `position`, shape (n,), in the order of the decisions, after the limit."""
         wished = self.limited(position)[self._traded]
         account = settle(self._steps, self._holdings(wished / self.bars.slices))
         earned = wished * self.earned[self._traded]
@@ -249,9 +251,9 @@ class ReturnSimulator:
         )
 
     def run_each_ticker(self, position: np.ndarray) -> dict[int, ReturnSeries]:
-        """As `run`, each ticker by itself on an account of its own; by ticker ascending, those without a fill absent.
+        """Return `run` for each ticker on its own account, ascending by ticker; tickers without a fill are absent.
 
-        Positions are limited as in the common book.
+        Positions are limited as in the common portfolio.
         """
         limited, bars, series = self.limited(position), self.bars, {}
         of_rows, of_decisions = bars.ticker, bars.ticker[self.decided]
@@ -264,10 +266,10 @@ class ReturnSimulator:
         return series
 
     def equal_weight(self) -> ReturnSeries:
-        """Returns of holding +1 in every listed ticker over the same dates, traded back to equal weights at each fill.
+        """Return the returns of +1 in every listed ticker on the same dates, rebalanced to equal weights at each fill.
 
-        It pays for this, and for its first and last trades. Where returns span several rows, it is the ladder of
-        decisions of +1.
+        It pays for this, and for its first and last trades. If returns span several rows, it is the ladder of decisions
+        of +1.
         """
         if not len(self.dates):
             return self.run(np.zeros(len(self.decided)))
@@ -281,10 +283,10 @@ class ReturnSimulator:
         return simulator.run(np.ones(len(rows))).on(self.dates)
 
     def buy_and_hold(self) -> ReturnSeries:
-        """Returns of buying equal shares of all tickers listed at the first date, each at its first fill, and holding.
+        """Return the returns of buying equal shares of all tickers listed at the first date and holding them.
 
-        Nothing is traded in between. A ticker that ends is sold and its money stays in cash. Costs are paid from cash.
-        Where returns span h rows, those of each ticker's rows 0, h, 2h and so on follow each other.
+        Each is bought at its first fill. A ticker that ends is sold, and the proceeds remain cash. Costs are paid from
+        cash. If returns span h rows, those of rows 0, h, 2h and so on of each ticker are chained.
         """
         steps, n = self._steps, len(self.dates)
         bars, first = self.bars, np.flatnonzero(self._steps.opens)
@@ -310,20 +312,20 @@ class ReturnSimulator:
 
     @property
     def _spans_rows(self) -> bool:
-        """Whether returns span several rows, so that the path between two rows is unknown."""
+        """Return True if returns span several rows, so that the path between two rows is unknown."""
         return self.bars.slices > 1 and not self.bars.inside
 
     def _chained(self, first: np.ndarray) -> np.ndarray:
-        """Return of +1 over each period by returns that follow each other, booked at their end.
+        """Return the return of +1 over each period by chained returns, booked at their end.
 
-        `first` is the place of the first period of its ticker, shape (n,). A return that is unknown counts as 0.
+        `first` is the index of the first period of its ticker, shape (n,). An unknown return counts as 0.
         """
         span, row = self.bars.slices, np.arange(len(first)) - first
         begun = np.arange(len(first)) - row % span
         return np.where(row % span == span - 1, np.nan_to_num(self.bars.leave[self._order][begun]), 0.0)
 
     def _holdings(self, size: np.ndarray) -> Holdings:
-        """Slices of the traded decisions, netted by ticker and period."""
+        """Return the slices of the traded decisions, netted by ticker and period."""
         n, bars = len(self._step), self.bars
         held = np.bincount(self._start, size, n + 1) - np.bincount(self._stop, size, n + 1)
         held = np.cumsum(held)[:n]

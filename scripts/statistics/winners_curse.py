@@ -1,6 +1,6 @@
-"""Winner's curse: how much too good the best of many trials looks, and what is left of it after a correction.
+"""Winner's curse: bias of the best of many trials, and its correction.
 
-Scores are such that higher is better, in any unit; corrected values come in the same unit.
+Higher scores are better, in any unit; corrected values have the same unit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CLEARLY = 2.0  # lead in log-likelihood
 
 
 def winner_shrinkage(scores: np.ndarray, error_sd: float) -> float:
-    """Share in [0, 1] of its lead over the mean that the winner keeps: 1 - s^2 / S^2 (James and Stein 1961).
+    """Return the share in [0, 1] of its lead over the mean that the winner keeps: 1 - s^2 / S^2 (James and Stein 1961).
 
     Parameters
     ----------
@@ -29,14 +29,14 @@ def winner_shrinkage(scores: np.ndarray, error_sd: float) -> float:
 
 
 def corrected_winner(scores: np.ndarray, error_sd: float) -> float:
-    """Expected true score of the best trial, an empirical Bayes estimate; arguments as `winner_shrinkage`.
+    """Return the expected true score of the best trial, an empirical Bayes estimate; arguments as `winner_shrinkage`.
 
-    True scores are taken as normal, which shrinks the lead of the best over their mean. That overrates the winner of
-    trials of which some are far worse, since their spread counts as skill. Where another distribution of true scores
-    (Kiefer and Wolfowitz 1956) fits clearly better, it decides.
+    Normal true scores shrink the lead of the best over the mean. That overrates the winner if some trials are much
+    worse, because their spread counts as skill. If another distribution of true scores (Kiefer and Wolfowitz 1956) fits
+    clearly better, it is used instead.
     """
     spread = math.sqrt(max(error_sd**2, float(np.var(scores, ddof=1))))
-    if error_sd <= np.ptp(scores) / _GRID:  # below the step of the grid: what is seen is the truth
+    if error_sd <= np.ptp(scores) / _GRID:  # below the step of the grid: scores are exact
         return shrunken_winner(scores, error_sd)
     normal = float(np.log(norm.pdf(scores, np.mean(scores), spread)).sum())
     likelihood, posterior_mean = _of_any_distribution(scores, error_sd)
@@ -44,13 +44,13 @@ def corrected_winner(scores: np.ndarray, error_sd: float) -> float:
 
 
 def shrunken_winner(scores: np.ndarray, error_sd: float) -> float:
-    """Best score after shrinking its lead over the mean of all trials; arguments as `winner_shrinkage`."""
+    """Return the best score after shrinking its lead over the mean of all trials; arguments as `winner_shrinkage`."""
     mean = float(np.mean(scores))
     return mean + winner_shrinkage(scores, error_sd) * (float(np.max(scores)) - mean)
 
 
 def _of_any_distribution(scores: np.ndarray, error_sd: float) -> tuple[float, float]:
-    """Largest log-likelihood by any distribution of true scores, and the posterior mean of the best trial's.
+    """Largest log-likelihood over all distributions of true scores, and the posterior mean of the best trial.
 
     The likelihood is maximised on a grid by expectation maximisation, as Jiang and Zhang (2009) do.
     """
@@ -66,7 +66,7 @@ def _of_any_distribution(scores: np.ndarray, error_sd: float) -> tuple[float, fl
 
 
 def cross_validation_selection_bias(fold_scores: np.ndarray) -> tuple[int, float]:
-    """Which candidate has the best mean over the folds, and by how much that mean is too good.
+    """Return the candidate with the best mean over the folds, and the bias of that mean.
 
     Parameters
     ----------

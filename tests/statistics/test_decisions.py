@@ -241,7 +241,7 @@ def test_without_returns_the_configured_margin_stays():
     choice = Market(0, signal=1.0).choose(net_returns=None, margin=0.25)
     assert choice.policy == DecisionPolicy(0.5, 0.25)
     assert choice.margin is None
-    assert "margin kept at 0.25: without returns" in choice.reason
+    assert "margin kept at 0.25: the value of abstaining is unknown without returns" in choice.reason
 
 
 def test_three_classes_have_no_threshold_but_may_have_a_margin():
@@ -255,7 +255,7 @@ def test_three_classes_have_no_threshold_but_may_have_a_margin():
     choice = choose_policy(y, probabilities, date, 1, generator, net_returns=net)
     assert (choice.policy.threshold, choice.threshold) == (None, None)
     assert choice.policy.margin > 0
-    assert choice.reason.startswith("of 3 classes the most probable one is answered; margin 0.")
+    assert choice.reason.startswith("of 3 classes the most probable one is predicted; margin 0.")
 
 
 def test_the_gain_of_a_threshold_is_as_unsure_as_any_difference_where_labels_are_autocorrelated():
@@ -280,4 +280,4 @@ def test_equal_probabilities_leave_nothing_to_choose():
     market.probabilities = both(np.full(len(market.y), 0.6))
     choice = market.choose()
     assert choice.policy == DecisionPolicy()
-    assert "no other one" in choice.reason
+    assert "no alternative" in choice.reason
