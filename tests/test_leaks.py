@@ -22,6 +22,7 @@ from scripts.statistics.intervals import accuracy_interval, difference_interval
 from scripts.statistics.metrics import fit_calibration
 from scripts.storage.artifacts import read_tensors
 from scripts.storage.event_log import EventLog
+from scripts.storage.result_records import DecisionRule, Selection
 from scripts.storage.run_dir import RunDir
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
@@ -185,13 +186,14 @@ def test_the_majority_class_is_that_of_the_development_rows(data, sealed):
     up = np.random.default_rng(0).uniform(0.3, 0.7, len(test.rows))
     probabilities = np.column_stack([1 - up, up])
     predictions = Predictions(probabilities, [probabilities], {"reference": probabilities})
-    promised = {"skill": 0.0, "skill_se": 0.01, "decision": {"threshold": 0.5, "margin": 0.0, "reason": ""}}
-    fields = score(development, test, predictions, promised, EXPERIMENT).fields
+    decision = DecisionRule(threshold=0.5, margin=0.0, reason="")
+    promised = Selection(reason="", skill=0.0, skill_se=0.01, decision=decision)
+    figures = score(development, test, predictions, promised, EXPERIMENT).figures
     share = (test.y[test.rows] == 1).mean()
-    assert fields["naive"]["majority"] == pytest.approx(1 - share)
-    assert fields["naive"]["best_constant"] == pytest.approx(share)
-    best = max(fields["naive"].values())
-    assert fields["skill"] == pytest.approx(fields["accuracy"] - best)
+    assert figures.naive["majority"] == pytest.approx(1 - share)
+    assert figures.naive["best_constant"] == pytest.approx(share)
+    best = max(figures.naive.values())
+    assert figures.skill == pytest.approx(figures.accuracy - best)
 
 
 def test_intervals_take_blocks_as_long_as_labels_look_ahead_and_whole_dates():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,7 @@ from scripts.data.labels import FILLED_AT_CLOSE
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError
-from scripts.evaluation.latency import measure_latency, measure_members
+from scripts.evaluation.latency import costed_ensemble, measure_latency
 from scripts.evaluation.reference_models import Fold, ReferenceModel, reference_models
 from scripts.evaluation.scores import Predictions, Scores, score
 from scripts.evaluation.seal_openings import Look, count_opening, known_openings, record_result
@@ -37,13 +36,18 @@ from scripts.evaluation.warnings import fill_caveat, openings_caveat
 from scripts.execution.tensorboard import TensorBoardLog
 from scripts.final_training.model import FinalModel, make_model, read_model
 from scripts.random_keys import key
+from scripts.reporting.evaluation_page import Making
 from scripts.reporting.figures import NO_PICTURES, can_draw
 from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
 from scripts.reporting.tensorboard_images import write_figures_as_images
-from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.artifacts import read_record, write_record
 from scripts.storage.durable_files import file_sha256, read_regular, sha256, write_bytes
+from scripts.storage.evaluation_record import Evaluation, Opened, ReferenceRows
+from scripts.storage.records import Plan
+from scripts.storage.result_records import Selection
 from scripts.storage.run_dir import Command, RunDir
+from scripts.storage.score_records import Scored
 from scripts.storage.spreadsheet_cells import class_cells, inert
 
 # Fields of a result in the ledger of openings
@@ -85,7 +89,7 @@ def evaluate(session: Session) -> None:
     path, other = session.arguments.model or run_dir.final_model, session.arguments.data
     content = read_model(path)
     # Refuses flags that would have no effect; what is left is the model's own experiment, its data perhaps moved.
-    experiment = load_later(session, content["experiment"], Command.FINAL)
+    experiment = load_later(session, content.experiment.recorded(), Command.FINAL)
     model = make_model(content, path, experiment.models)
     older = check_lineage(session, path, content)
     if session.arguments.dry_run:
@@ -93,31 +97,32 @@ def evaluate(session: Session) -> None:
         files = [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html", run_dir.openings]
         show_plan_table(session, rows, files)
         return
-    opened = {"model_sha256": file_sha256(path), "data": "sealed" if other is None else data_sha256(other)}
+    opened = Opened(model_sha256=file_sha256(path), data="sealed" if other is None else data_sha256(other))
     if (before := _finished(session, opened)) is not None:
         session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
-        look = _look(session, experiment, opened, before["sealed_fingerprint"])
-        before["warnings"] = [*_looks_since(run_dir, look, before), *older, *before["warnings"]]
+        look = _look(session, experiment, opened, before.sealed_fingerprint)
+        warnings = [*_looks_since(run_dir, look, before), *older, *before.warnings]
+        before = before.model_copy(update={"warnings": warnings})
         summarise(session, before, model)
         _conclude(session, experiment, before)
         return
     if other is None:
-        _check_promise(session, content["selection"])
-    written = new_file_config(session, content["experiment"])
+        _check_promise(session, content.selection)
+    written = new_file_config(session, content.experiment.recorded())
     judged = _load(experiment, model, other, written, memory_bound(session, experiment))
     judged = replace(judged, warnings=(*older, *judged.warnings))
     make_fresh(session, run_dir.evaluation)
     plan = run_dir.tuning / "plan.json"
-    earlier = read_json(plan, Command.TUNING).get("warm_start", []) if plan.exists() else []
+    earlier = read_record(plan, Command.TUNING, Plan).warm_start if plan.exists() else []
     looks = inherit_openings(run_dir, earlier, experiment, judged.development)
     for note in (*judged.warnings, *([looks] if looks else [])):
         session.say(f"note: {note}")
-    body = _judge(session, experiment, model, judged, opened)
-    summarise(session, body, model)
-    _conclude(session, experiment, body)
+    results = _judge(session, experiment, model, judged, opened)
+    summarise(session, results, model)
+    _conclude(session, experiment, results)
 
 
-def _check_promise(session: Session, selection: dict[str, Any]) -> None:
+def _check_promise(session: Session, selection: Selection) -> None:
     """Warn before the test set is opened for a model that phase 2 does not promise anything of, or refuse to.
 
     Raises
@@ -133,7 +138,7 @@ def _check_promise(session: Session, selection: dict[str, Any]) -> None:
     session.say(f"warning: {warning}")
 
 
-def _finished(session: Session, opened: dict[str, str]) -> dict[str, Any] | None:
+def _finished(session: Session, opened: Opened) -> Evaluation | None:
     """Results of this very evaluation, if they and all files beside them are there; else it is made again.
 
     The same model on the same rows gives the same results: making them again is not a further look at the test set.
@@ -142,15 +147,15 @@ def _finished(session: Session, opened: dict[str, str]) -> dict[str, Any] | None
     if session.arguments.fresh or not path.exists():
         return None
     try:
-        before = read_json(path, Command.EVALUATION)
+        before = read_record(path, Command.EVALUATION, Evaluation)
     except InputError as error:
         if path.is_symlink() or not path.is_file():
             raise
         session.say(f"note: the evaluation is made again: {error}")
         return None
-    if before["opened"] != opened:
+    if before.opened != opened:
         return None
-    if lost := [name for name in _FILES if _digest(path.with_name(name)) != before["files"].get(name)]:
+    if lost := [name for name in _FILES if _digest(path.with_name(name)) != before.files.get(name)]:
         session.say(f"note: missing or damaged and made again: {', '.join(lost)}")
         return None
     return before
@@ -164,22 +169,22 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _look(session: Session, experiment: Experiment, opened: dict[str, str], sealed: str, sketch: str = "") -> Look:
+def _look(session: Session, experiment: Experiment, opened: Opened, sealed: str, sketch: str = "") -> Look:
     run, shared = str(session.answer["run_dir"]), experiment.data.placebo is None
-    return Look(**opened, sealed_fingerprint=sealed, sealed_sketch=sketch, run=run, shared=shared)
+    return Look(opened.model_sha256, opened.data, sealed, sketch, run, shared)
 
 
-def _looks_since(run_dir: RunDir, look: Look, results: dict[str, Any]) -> list[str]:
+def _looks_since(run_dir: RunDir, look: Look, results: Evaluation) -> list[str]:
     """A warning if the same sealed rows were opened again since an evaluation."""
-    later = known_openings(run_dir, look).number - results["test_openings"]
+    later = known_openings(run_dir, look).number - results.test_openings
     if later <= 0:
         return []
     return [f"the sealed test set was opened {later} more time(s) since this evaluation, which is not corrected for it"]
 
 
-def _conclude(session: Session, experiment: Experiment, results: dict[str, Any]) -> None:
+def _conclude(session: Session, experiment: Experiment, results: Evaluation) -> None:
     """What comes next: a success is doubted, anything else is carried on."""
-    run_dir, found = session.run_dir, results["verdict"] == "skill"
+    run_dir, found = session.run_dir, results.verdict == "skill"
     doubt = session.next_command(Command.PLACEBO, "--n", "20", models=experiment.models)
     figures = (
         *("n_rows", "accuracy", "accuracy_ci95", "skill", "skill_ci95", "skill_p_value", "verdict", "test_openings"),
@@ -194,14 +199,12 @@ def _conclude(session: Session, experiment: Experiment, results: dict[str, Any])
     session.conclude(
         doubt if found else session.next_run(),
         [run_dir.evaluation_results, run_dir.predictions, run_dir.evaluation / "report.html"],
-        epochs=results["epochs_spent_total"],
-        **{name: results[name] for name in figures},
+        epochs=results.epochs_spent_total,
+        **{name: getattr(results, name) for name in figures},
     )
 
 
-def _judge(
-    session: Session, experiment: Experiment, model: FinalModel, judged: Judged, opened: dict[str, str]
-) -> dict[str, Any]:
+def _judge(session: Session, experiment: Experiment, model: FinalModel, judged: Judged, opened: Opened) -> Evaluation:
     """Predict, score and write; the content of evaluation_results.json."""
     run_dir, development, dataset = session.run_dir, judged.development, judged.dataset
     model.check_schema(dataset)
@@ -212,37 +215,48 @@ def _judge(
     references = _references(development, dataset, experiment)
     predictions = _predicted(model, dataset, references)
     looks = openings.number if judged.opens_seal else 1
-    scores = score(development, dataset, predictions, model.content["selection"], experiment, looks)
+    scores = score(development, dataset, predictions, model.content.selection, experiment, looks)
     table = _prediction_table(dataset, predictions.model, scores.position)
     write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
-    fields, making = scores.fields, known_making(run_dir, opened["model_sha256"])
-    if fields["returns"] is not None and experiment.data.source != "table":
-        fields["returns"]["fill"] = "close_to_close" if FILLED_AT_CLOSE in judged.notes else experiment.data.fill
-    warnings = [*fill_caveat(fields, experiment.data.fill), *openings_caveat(fields, openings.words)]
-    warnings += [*making.get("warnings", ()), *judged.warnings, *fields["warnings"], *openings.warnings]
+    figures, making = _with_fill(scores.figures, judged, experiment), known_making(run_dir, opened.model_sha256)
+    warnings = [*fill_caveat(figures, experiment.data.fill), *openings_caveat(figures, openings.words)]
+    warnings += [*making.warnings, *judged.warnings, *figures.warnings, *openings.warnings]
     latency = measure_latency(model, dataset)
-    body = {name: model.content[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
-    body |= fields | {
-        "warnings": warnings,
-        "notes": list(judged.notes),
-        "reference_tuning": {name: asdict(reference.record) for name, reference in references.items()},
-        "reference_rows": {"fitted": len(_in_memory(development, development.rows)), "of": len(development.rows)},
-        "epochs_spent_total": sum(model.content["epochs_spent"].values()),
-        "epochs_spent": model.content["epochs_spent"],
-        "test_openings": openings.number,
-        "openings_by_other_runs": list(openings.by_others),
-        "opened_in_words": openings.words,
-        "latency": latency,
-        **_ensemble_fields(model, dataset, latency),
-        "opened": opened,
-    }
-    _write_pages(session, model, scores, body, making)
+    kept = model.content
+    results = Evaluation(
+        config_hash=kept.config_hash,
+        data_fingerprint=kept.data_fingerprint,
+        sealed_fingerprint=kept.sealed_fingerprint,
+        **dict(figures) | {"warnings": warnings},
+        notes=list(judged.notes),
+        reference_tuning={name: reference.record for name, reference in references.items()},
+        reference_rows=ReferenceRows(fitted=len(_in_memory(development, development.rows)), of=len(development.rows)),
+        epochs_spent_total=sum(kept.epochs_spent.values()),
+        epochs_spent=kept.epochs_spent,
+        test_openings=openings.number,
+        openings_by_other_runs=list(openings.by_others),
+        opened_in_words=openings.words,
+        latency=latency,
+        ensemble=costed_ensemble(model, dataset, latency),
+        opened=opened,
+        files={},
+    )
+    _write_pages(session, model, scores, results, making)
     # The results come last: once they are there, the evaluation is finished.
-    body["files"] = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
-    write_json(run_dir.evaluation_results, body)
+    files = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
+    results = results.model_copy(update={"files": files})
+    write_record(run_dir.evaluation_results, results)
     if judged.opens_seal:
-        record_result(run_dir, look, openings.id, {name: fields[name] for name in _RECORDED})
-    return body
+        record_result(run_dir, look, openings.id, {name: getattr(results, name) for name in _RECORDED})
+    return results
+
+
+def _with_fill(scored: Scored, judged: Judged, experiment: Experiment) -> Scored:
+    """Figures of a market with the price at which positions are filled."""
+    if scored.returns is None or experiment.data.source == "table":
+        return scored
+    fill = "close_to_close" if FILLED_AT_CLOSE in judged.notes else experiment.data.fill
+    return scored.model_copy(update={"returns": scored.returns.model_copy(update={"fill": fill})})
 
 
 def _predicted(model: FinalModel, dataset: Dataset, references: dict[str, ReferenceModel]) -> Predictions:
@@ -257,20 +271,17 @@ def _predicted(model: FinalModel, dataset: Dataset, references: dict[str, Refere
     )
 
 
-def _write_pages(
-    session: Session, model: FinalModel, scores: Scores, body: dict[str, Any], making: dict[str, Any]
-) -> None:
+def _write_pages(session: Session, model: FinalModel, scores: Scores, results: Evaluation, making: Making) -> None:
     """Write the report, its figures for TensorBoard and the model card."""
     run_dir = session.run_dir
     report = EvaluationReport(
-        evaluation=body,
+        evaluation=results,
+        model=model.content,
+        n_parameters=model.n_parameters,
         dates=scores.dates,
         curves=scores.curves,
         reliability=scores.reliability,
         confusion=scores.confusion,
-        class_names=model.classes,
-        warnings=body["warnings"],
-        model=model.description,
         making=making,
     )
     figures = write_evaluation_report(run_dir.evaluation / "report.html", report)
@@ -278,21 +289,7 @@ def _write_pages(
         session.say(NO_PICTURES)
     elif run_dir.tensorboard.exists():
         write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(figures))
-    write_model_card(run_dir.evaluation / "model_card.md", model.description, body)
-
-
-def _ensemble_fields(model: FinalModel, dataset: Dataset, latency: dict[str, Any]) -> dict[str, Any]:
-    """What the selection of an ensemble has told, and what each member costs; empty for a single configuration."""
-    if (told := model.content["selection"].get("ensemble")) is None:
-        return {}
-    members = [
-        {"trial_number": kept["trial_number"], "family": member.hyperparameters.family, "weight": member.weight}
-        | {"epochs_spent": kept["epochs_spent"], "n_parameters": member.n_parameters, "one_row_p50_s": seconds}
-        for kept, member, seconds in zip(
-            model.content["members"], model.members, measure_members(model, dataset), strict=True
-        )
-    ]
-    return {"ensemble": told | {"members": members, "one_row_p50_s": latency["one_row"]["p50_s"]}}
+    write_model_card(run_dir.evaluation / "model_card.md", model.content, model.n_parameters, results)
 
 
 def _load(
@@ -355,7 +352,7 @@ def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[F
 def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.ndarray | None) -> pd.DataFrame:
     """One line per row; text cells that a spreadsheet would take for a formula are quoted."""
     rows = dataset.rows
-    columns: dict[str, Any] = {}
+    columns: dict[str, np.ndarray | list[str]] = {}
     if dataset.dates is not None:
         columns["date"] = dataset.dates[dataset.date[rows]]
     columns["ticker"] = inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])

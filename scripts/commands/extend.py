@@ -28,7 +28,9 @@ from scripts.extended_training.trainer import ExtendedTrainer, write_best_config
 from scripts.reporting.sections.racing import racing_in_words
 from scripts.reporting.tensorboard_images import write_fold_bands
 from scripts.storage.artifacts import read_json
+from scripts.storage.records import Trials
 from scripts.storage.run_dir import Command
+from scripts.storage.score_records import Promise
 from scripts.training.models.registry import check_named
 
 
@@ -39,7 +41,7 @@ def extend(session: Session) -> None:
     recorded = read_json(run_dir.tuning / "plan.json", Command.TUNING)["experiment"]
     experiment = load_later(session, recorded, Command.TUNING, begun(session, run_dir.extended, Command.EXTENDED))
     dataset = load_data(session, experiment)
-    check_data(dataset, trials, Command.TUNING)
+    check_data(dataset, Trials.model_validate(trials), Command.TUNING)
     chosen = top_trials(trials["trials"], experiment.extended.top_n)
     families = (trial["hyperparameters"].get("family", "mlp") for trial in chosen)
     check_named(families, experiment.models, str(run_dir.trials))
@@ -93,7 +95,7 @@ def _conclude(session: Session, experiment: Experiment, results: dict[str, Any])
     """The end of phase 2, also of one that was finished before."""
     best, run_dir = results["configurations"][0], session.run_dir
     figures = {name: best[name] for name in ("trial_number", "avg_accuracy", "accuracy_se", "skill", "skill_ci95")}
-    if warning := shortfall(best):
+    if warning := shortfall(Promise(skill=best["skill"], skill_se=best["skill_se"])):
         session.say(f"warning: {warning}")
     session.conclude(
         session.next_command(Command.ANALYSIS, models=experiment.models),

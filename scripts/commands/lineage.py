@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from scripts.commands.experiment import SECTIONS, comparable
 from scripts.commands.session import Session
 from scripts.config.experiment import differing_keys
 from scripts.errors import HyperError, InputError
-from scripts.storage.artifacts import read_json
+from scripts.storage.artifacts import read_record
 from scripts.storage.durable_files import file_sha256
+from scripts.storage.model_record import FinalModelContent
+from scripts.storage.records import BestConfig, Plan, Trials
 from scripts.storage.run_dir import Command, RunDir
 
 
-def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list[str]:
+def check_lineage(session: Session, path: Path, content: FinalModelContent) -> list[str]:
     """Refuse a model that is older than the phases of its run directory; warnings about what cannot be checked.
 
     Parameters
@@ -23,8 +24,8 @@ def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list
     session : Session
     path : Path
         Of the model. Only the run directory's own final_model.pkl must be of its phases.
-    content : dict
-        Of the model.
+    content : FinalModelContent
+        Content of the model.
 
     Raises
     ------
@@ -50,9 +51,9 @@ def check_lineage(session: Session, path: Path, content: dict[str, Any]) -> list
     )
 
 
-def _newer_phase(run_dir: RunDir, content: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+def _newer_phase(run_dir: RunDir, content: FinalModelContent) -> tuple[str, tuple[str, ...]] | None:
     """What the model does not come from, and the command to start with; None if it comes from all that is there."""
-    best = read_json(run_dir.best_config, Command.EXTENDED) if run_dir.best_config.exists() else None
+    best = read_record(run_dir.best_config, Command.EXTENDED, BestConfig) if run_dir.best_config.exists() else None
     source = content if best is None else best
     if differ := _differences(run_dir.tuning / "plan.json", Command.TUNING, source):
         return f"phase 1 was started with other settings ({differ})", (Command.EXTENDED, "--fresh")
@@ -66,29 +67,29 @@ def _newer_phase(run_dir: RunDir, content: dict[str, Any]) -> tuple[str, tuple[s
     return None
 
 
-def _differences(plan: Path, phase: Command, source: dict[str, Any]) -> str:
+def _differences(plan: Path, phase: Command, source: BestConfig | FinalModelContent) -> str:
     """Keys in which a phase's plan differs from the experiment of a later artifact; empty without a plan."""
     if not plan.exists():
         return ""
-    sections = SECTIONS[phase]
-    begun, later = (comparable(body["experiment"], sections) for body in (read_json(plan, phase), source))
+    sections, experiments = SECTIONS[phase], (read_record(plan, phase, Plan).experiment, source.experiment)
+    begun, later = (comparable(experiment.recorded(), sections) for experiment in experiments)
     return ", ".join(differing_keys(begun, later)[:3])
 
 
-def _searched_again(run_dir: RunDir, best: dict[str, Any]) -> bool:
+def _searched_again(run_dir: RunDir, best: BestConfig) -> bool:
     """Whether trials.json is another than the one that phase 2 read, and the chosen trial is not in it."""
-    if not run_dir.trials.exists() or best["inputs"].get(run_dir.trials.name) == file_sha256(run_dir.trials):
+    if not run_dir.trials.exists() or best.inputs.get(run_dir.trials.name) == file_sha256(run_dir.trials):
         return False
-    number, chosen = best["selection"]["trial_number"], best["hyperparameters"]
-    trials = read_json(run_dir.trials, Command.TUNING)["trials"]
-    return not any(t["number"] == number and t["hyperparameters"] == chosen for t in trials)
+    number, chosen = best.selection.trial_number, best.hyperparameters
+    trials = read_record(run_dir.trials, Command.TUNING, Trials).trials
+    return not any(t.number == number and t.hyperparameters == chosen for t in trials)
 
 
-def _chosen_otherwise(run_dir: RunDir, best: dict[str, Any], content: dict[str, Any]) -> bool:
+def _chosen_otherwise(run_dir: RunDir, best: BestConfig, content: FinalModelContent) -> bool:
     """Whether the model was trained from another best_config.json, which is not only written again."""
-    recorded = content["inputs"].get(run_dir.best_config.name)
+    recorded = content.inputs.get(run_dir.best_config.name)
     if recorded is None or recorded == file_sha256(run_dir.best_config):
         return False  # None: trained from a file of another name
     sections = SECTIONS[Command.EXTENDED]
-    same = comparable(best["experiment"], sections) == comparable(content["experiment"], sections)
-    return not (same and best["selection"] == content["selection"])
+    chosen, trained = (comparable(source.experiment.recorded(), sections) for source in (best, content))
+    return not (chosen == trained and best.selection == content.selection)

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.config.experiment import Experiment, recorded_data
+from scripts.config.experiment import Experiment
 from scripts.config.yaml_files import load_experiment
 from scripts.data.dataset import Dataset
 from scripts.errors import MissingInputError
 from scripts.evaluation.seal_openings import inherit, n_inherited, not_in, openings_of
-from scripts.storage.artifacts import read_json
+from scripts.storage.artifacts import read_record
 from scripts.storage.begun_plan import begun_plan
+from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.records import Plan
 from scripts.storage.run_dir import Command, RunDir
 
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
@@ -35,13 +37,12 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     if (plan := begun_plan(own, fresh)) is not None:
         begun: dict[str, Any] = plan["experiment"]
         return begun
-    recorded = read_json(earlier.tuning / "plan.json", Command.TUNING)["experiment"]
+    recorded = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan).experiment.recorded()
     if not earlier.suggestion.exists():
         raise MissingInputError(
             "is missing", str(earlier.suggestion), f"make it with {Command.ANALYSIS} --run-dir {earlier.path}"
         )
-    base = {**recorded, "data": recorded_data(recorded["data"])}
-    return load_experiment(earlier.suggestion, [], base=base).recorded()
+    return load_experiment(earlier.suggestion, [], base=recorded).recorded()
 
 
 def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experiment, development: Dataset) -> str:
@@ -72,11 +73,10 @@ def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experi
 
 def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development: Dataset) -> bool:
     """Whether rows that the earlier run opened may be among those that this run seals; if in doubt, they may."""
-    plan = read_json(earlier.tuning / "plan.json", Command.TUNING)
-    if plan["sealed_fingerprint"] == development.sealed_fingerprint:
+    plan = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan)
+    if plan.sealed_fingerprint == development.sealed_fingerprint:
         return True
-    data = experiment.recorded()["data"]
-    if any(plan["experiment"]["data"][name] != data[name] for name in _SAME_FILE):
+    if any(getattr(plan.experiment.data, name) != getattr(experiment.data, name) for name in _SAME_FILE):
         return False
     last = _last_date_judged(earlier.evaluation_results)
     if last is None or development.dates is None:
@@ -88,5 +88,5 @@ def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development:
 def _last_date_judged(path: Path) -> str | None:
     if not path.exists():
         return None
-    last = read_json(path, Command.EVALUATION).get("last_date")
-    return None if last is None else str(last)[:10]
+    last = read_record(path, Command.EVALUATION, Evaluation).last_date
+    return None if last is None else last[:10]

@@ -26,6 +26,7 @@ from scripts.storage.artifacts import read_json, write_json
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256, set_aside, write_bytes
 from scripts.storage.event_log import EventLog
+from scripts.storage.record_base import Made
 from scripts.storage.run_dir import Command
 
 
@@ -45,14 +46,14 @@ def memory_bound(session: Session, experiment: Experiment) -> MemoryBound:
     return MemoryBound(experiment.execution.memory_limit_mb, session.run_dir.path)
 
 
-def check_data(dataset: Dataset, artifact: dict[str, Any], made_by: str) -> None:
+def check_data(dataset: Dataset, artifact: Made, made_by: str) -> None:
     """Raise InputError if the data are not those that an earlier artifact was made from."""
     parts = {
-        "development": ("data_fingerprint", dataset.fingerprint),
-        "sealed": ("sealed_fingerprint", dataset.sealed_fingerprint),
+        "development": (artifact.data_fingerprint, dataset.fingerprint),
+        "sealed": (artifact.sealed_fingerprint, dataset.sealed_fingerprint),
     }
-    for part, (name, now) in parts.items():
-        if artifact[name] != now:
+    for part, (then, now) in parts.items():
+        if then != now:
             raise InputError(
                 f"the {part} rows of the data changed since {made_by}",
                 "data",

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from scripts.commands.dry_run import show_plan_table
 from scripts.commands.experiment import load_later
@@ -21,8 +20,10 @@ from scripts.commands.session import Session
 from scripts.config.experiment import Experiment
 from scripts.config.yaml_text import dump_yaml
 from scripts.errors import BudgetEnded, HyperError, InputError
-from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.artifacts import read_record, write_record
 from scripts.storage.durable_files import file_sha256, write_bytes
+from scripts.storage.evaluation_record import Evaluation, Placebos
+from scripts.storage.records import Plan
 from scripts.storage.run_dir import Command, RunDir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,10 +36,10 @@ def run_placebos(session: Session) -> None:
     run_dir, count = session.run_dir, session.arguments.n
     if session.arguments.execution == "ray" and session.arguments.ray_address is None:
         raise InputError("placebos share one cluster", "--execution ray", "start it and name it by --ray-address")
-    real = read_json(run_dir.evaluation_results, Command.EVALUATION)
+    real = read_record(run_dir.evaluation_results, Command.EVALUATION, Evaluation)
     experiment = _experiment_of_run(session, real)
     if session.arguments.dry_run:
-        epochs = f"{count} x about {real['epochs_spent_total']}"
+        epochs = f"{count} x about {real.epochs_spent_total}"
         rows = {"placebos": str(count), "epochs": epochs, "at a time": str(min(count, session.workers))}
         show_plan_table(session, rows, [run_dir.placebo / "placebo_results.json"])
         return
@@ -63,34 +64,36 @@ def run_placebos(session: Session) -> None:
             process.kill()
             process.wait()
     results = summary(real, [_result(run_dir, k) for k in range(1, count + 1)])
-    write_json(run_dir.placebo / "placebo_results.json", results)
+    write_record(run_dir.placebo / "placebo_results.json", results)
     session.say(
-        f"{count} placebos: skill {min(results['placebo_skill']):+.4f} to {max(results['placebo_skill']):+.4f}, "
-        f"{results['n_verdict_skill']} called skill; the real run has {results['skill']:+.4f}, "
-        f"p = {results['p_value']:.3f}, selection included"
+        f"{count} placebos: skill {min(results.placebo_skill):+.4f} to {max(results.placebo_skill):+.4f}, "
+        f"{results.n_verdict_skill} called skill; the real run has {results.skill:+.4f}, "
+        f"p = {results.p_value:.3f}, selection included"
     )
     session.conclude(
         session.next_run(),
         [run_dir.placebo / "placebo_results.json"],
-        **{name: results[name] for name in ("skill", "n_verdict_skill", "p_value")},
+        skill=results.skill,
+        n_verdict_skill=results.n_verdict_skill,
+        p_value=results.p_value,
     )
 
 
-def summary(real: dict[str, Any], placebos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(real: Evaluation, placebos: Sequence[Evaluation]) -> Placebos:
     """P-value of the whole procedure: (1 + placebos at least as good) / (1 + placebos) (Phipson and Smyth 2010)."""
-    skills = [placebo["skill"] for placebo in placebos]
-    at_least = sum(skill >= real["skill"] for skill in skills)
-    return {
-        "config_hash": real["config_hash"],
-        "data_fingerprint": real["data_fingerprint"],
-        "skill": real["skill"],
-        "placebo_skill": skills,
-        "n_verdict_skill": sum(placebo["verdict"] == "skill" for placebo in placebos),
-        "p_value": (1 + at_least) / (1 + len(skills)),
-    }
+    skills = [placebo.skill for placebo in placebos]
+    at_least = sum(skill >= real.skill for skill in skills)
+    return Placebos(
+        config_hash=real.config_hash,
+        data_fingerprint=real.data_fingerprint,
+        skill=real.skill,
+        placebo_skill=skills,
+        n_verdict_skill=sum(placebo.verdict == "skill" for placebo in placebos),
+        p_value=(1 + at_least) / (1 + len(skills)),
+    )
 
 
-def _experiment_of_run(session: Session, real: dict[str, Any]) -> Experiment:
+def _experiment_of_run(session: Session, real: Evaluation) -> Experiment:
     """Return the experiment of the run that was evaluated; only models, execution and the path of the data are free.
 
     Raises
@@ -99,14 +102,14 @@ def _experiment_of_run(session: Session, real: dict[str, Any]) -> Experiment:
         The evaluation is not of this run's model on its sealed rows, or the call names another experiment.
     """
     run_dir = session.run_dir
-    plan = read_json(run_dir.final / "plan.json", Command.FINAL)
+    plan = read_record(run_dir.final / "plan.json", Command.FINAL, Plan)
     where = str(run_dir.evaluation_results)
-    if real["opened"]["data"] != "sealed":
+    if real.opened.data != "sealed":
         raise InputError("is of another data file", where, f"evaluate the sealed rows: {Command.EVALUATION}")
-    is_own = run_dir.final_model.exists() and real["opened"]["model_sha256"] == file_sha256(run_dir.final_model)
-    if not is_own or real["config_hash"] != plan["config_hash"]:
+    is_own = run_dir.final_model.exists() and real.opened.model_sha256 == file_sha256(run_dir.final_model)
+    if not is_own or real.config_hash != plan.config_hash:
         raise InputError("is of another model than final_model.pkl", where, f"evaluate this one: {Command.EVALUATION}")
-    return load_later(session, plan["experiment"], Command.FINAL)
+    return load_later(session, plan.experiment.recorded(), Command.FINAL)
 
 
 def _commands(session: Session, experiment: Experiment, config: Path, k: int) -> list[list[str]]:
@@ -156,9 +159,6 @@ class PlaceboFailed(HyperError):
         self.exit_code = code if code in (2, 3, 4, 5) else 1
 
 
-def _result(run_dir: RunDir, k: int) -> dict[str, Any]:
+def _result(run_dir: RunDir, k: int) -> Evaluation:
     path = RunDir(run_dir.placebo / str(k)).evaluation_results
-    result = read_json(path, f"{Command.PLACEBO} --n {k}")
-    if not {"skill", "verdict"} <= result.keys():
-        raise InputError("holds no skill", str(path), "move the placebo's folder away and run again")
-    return result
+    return read_record(path, f"{Command.PLACEBO} --n {k}", Evaluation)

@@ -63,10 +63,10 @@ def load_for_use(session: Session) -> FinalModel:
     """The model that --model names, or that of the run directory, with the user's own families of this call."""
     path = session.arguments.model or session.run_dir.final_model
     content = read_model(path)
-    model = make_model(content, path, load_later(session, content["experiment"], Command.FINAL).models)
+    model = make_model(content, path, load_later(session, content.experiment.recorded(), Command.FINAL).models)
     if session.arguments.predict is None:
         return model
-    return replace(model, config=new_file_config(session, content["experiment"]))
+    return replace(model, config=new_file_config(session, content.experiment.recorded()))
 
 
 def check_out(out: Path) -> None:
@@ -146,7 +146,7 @@ def _predict_file(model: FinalModel, source: Path, out: Path, timed: bool) -> Su
             what = f"none of {summary.n_left_out} rows has the history that the model reads"
             raise InputError(what, str(source), "give more earlier rows")
     if drift is not None:
-        summary.drifted = drift.found(model.content["features"])
+        summary.drifted = drift.found(model.content.features)
     return summary
 
 

@@ -25,6 +25,7 @@ from scripts.execution.disk_space import Workload, check_room
 from scripts.final_training.members import choose_members
 from scripts.final_training.training import FinalTraining, run_final_training
 from scripts.storage.artifacts import read_json
+from scripts.storage.records import BestConfig
 from scripts.storage.run_dir import Command, RunDir
 from scripts.training.models.registry import check_named
 
@@ -39,7 +40,7 @@ def finalise(session: Session) -> None:
         check_descent(run_dir, best)
     experiment = load_later(session, best["experiment"], Command.EXTENDED, begun(session, run_dir.final, Command.FINAL))
     dataset = load_data(session, experiment)
-    check_data(dataset, best, Command.EXTENDED)
+    check_data(dataset, BestConfig.model_validate(best), Command.EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)
     check_named((member.hyperparameters.family for member in members), experiment.models, str(source))
     values = [member.hyperparameters.model_dump() for member in members]

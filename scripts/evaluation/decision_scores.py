@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 
 from scripts.config.experiment import DataConfig
@@ -16,11 +12,13 @@ from scripts.statistics.decision_costs import decision_costs
 from scripts.statistics.decisions import ABSTAINS, DecisionPolicy, NetReturns, answer_positions, coverage_curve
 from scripts.statistics.returns import total_return
 from scripts.statistics.skill_decay import decay_report
+from scripts.storage.result_records import DecisionRule
+from scripts.storage.trading_records import AgeBin, Costs, CoveragePoint, Decay, DecisionScores
 from scripts.training.trading import SimulatedTrading
 
 
-def cost_fields(judged: JudgedRows, probabilities: np.ndarray, config: DataConfig) -> dict[str, Any] | None:
-    """Mean cost per row of three ways to decide; None without a cost matrix.
+def cost_scores(judged: JudgedRows, probabilities: np.ndarray, config: DataConfig) -> Costs | None:
+    """Return the mean cost per row of three ways to decide; None without a cost matrix.
 
     `saved` is what the cheapest decision under the probabilities saves on the best constant one, with its interval.
     """
@@ -28,20 +26,27 @@ def cost_fields(judged: JudgedRows, probabilities: np.ndarray, config: DataConfi
         return None
     costs = decision_costs(judged.y, probabilities, np.array(config.cost_matrix))
     saved = judged.interval(costs.best_constant - costs.cheapest)
-    return costs.means() | {
-        "constant_class": judged.dataset.classes[costs.constant_class],
-        "saved": saved.estimate,
-        "saved_ci95": [saved.low, saved.high],
-    }
+    return Costs(
+        **costs.means(),
+        constant_class=judged.dataset.classes[costs.constant_class],
+        saved=saved.estimate,
+        saved_ci95=[saved.low, saved.high],
+    )
 
 
-def policy_fields(
+def likeliest_class(dataset: Dataset, config: DataConfig) -> DecisionRule:
+    """Return the decision rule of a model whose file holds none."""
+    policy = DecisionPolicy.default(dataset.n_classes, config.margin)
+    return DecisionRule(threshold=policy.threshold, margin=policy.margin, reason="the likeliest class")
+
+
+def policy_scores(
     judged: JudgedRows,
     trading: SimulatedTrading | None,
     traded: TradedRows,
-    decision: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the policy that was chosen out of fold does on the judged rows, and the curve of coverage.
+    decision: DecisionRule,
+) -> DecisionScores:
+    """Score the policy that was chosen out of fold on the judged rows, with the curve of coverage.
 
     Parameters
     ----------
@@ -49,10 +54,9 @@ def policy_fields(
     trading : SimulatedTrading or None
         Of the traded rows.
     traded : TradedRows
-    decision : mapping
-        `threshold`, `margin` and `reason`.
+    decision : DecisionRule
     """
-    policy = DecisionPolicy(decision["threshold"], decision["margin"])
+    policy = DecisionPolicy(decision.threshold, decision.margin)
     place = traded.judged(judged.dataset)
     probabilities = traded.probabilities[place]
     answers = policy.answers(probabilities)
@@ -66,16 +70,17 @@ def policy_fields(
         threshold=policy.threshold,
         net_returns=None if trading is None else _net_of_judged(trading, policy.answers(traded.probabilities), place),
     )
-    fields = dict(decision) | {
-        "coverage": float(answered.mean()),
-        "accuracy": float(right[answered].mean()) if answered.any() else None,
-        "net": None,
-        "curve": [asdict(point) for point in curve],
-    }
+    net = None
     if trading is not None:
         held = answer_positions(policy.answers(traded.probabilities), trading.class_positions)
-        fields["net"] = total_return(trading.simulator.run(held).net)
-    return fields
+        net = total_return(trading.simulator.run(held).net)
+    return DecisionScores(
+        **decision.body(),
+        coverage=float(answered.mean()),
+        accuracy=float(right[answered].mean()) if answered.any() else None,
+        net=net,
+        curve=[CoveragePoint.from_object(point) for point in curve],
+    )
 
 
 def _net_of_judged(trading: SimulatedTrading, answers: np.ndarray, place: np.ndarray) -> NetReturns:
@@ -89,8 +94,8 @@ def _net_of_judged(trading: SimulatedTrading, answers: np.ndarray, place: np.nda
     return net
 
 
-def decay_fields(judged: JudgedRows, development: Dataset) -> dict[str, Any] | None:
-    """Skill against dates since training; None without time, or where rows lie before its end."""
+def decay_scores(judged: JudgedRows, development: Dataset) -> Decay | None:
+    """Return skill against dates since training; None without time, or where rows lie before its end."""
     if judged.dataset.dates is None or development.dates is None or judged.date is None:
         return None
     age = judged.date - int(np.searchsorted(judged.dataset.dates, development.dates[-1], "right")) + 1
@@ -98,19 +103,19 @@ def decay_fields(judged: JudgedRows, development: Dataset) -> dict[str, Any] | N
         return None
     found = decay_report(judged.hits, judged.naive_hits, age, judged.date, judged.dataset.horizon)
     slope = found.slope
-    return {
-        "bins": [
-            {
-                "first_age": part.first_age,
-                "last_age": part.last_age,
-                "n_rows": part.n_rows,
-                "skill": part.skill.estimate,
-                "skill_ci95": [part.skill.low, part.skill.high],
-            }
+    return Decay(
+        bins=[
+            AgeBin(
+                first_age=part.first_age,
+                last_age=part.last_age,
+                n_rows=part.n_rows,
+                skill=part.skill.estimate,
+                skill_ci95=[part.skill.low, part.skill.high],
+            )
             for part in found.bins
         ],
-        "slope_per_100_dates": None if slope is None else slope.estimate,
-        "slope_ci95": None if slope is None else [slope.low, slope.high],
-        "retrain_after": found.retrain_after,
-        "advice": found.advice,
-    }
+        slope_per_100_dates=None if slope is None else slope.estimate,
+        slope_ci95=None if slope is None else [slope.low, slope.high],
+        retrain_after=found.retrain_after,
+        advice=found.advice,
+    )

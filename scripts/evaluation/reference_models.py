@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from scripts.statistics.metrics import log_losses
+from scripts.storage.evaluation_record import Tuning
 
 Setting = Mapping[str, float]
 
@@ -52,37 +53,11 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class TuningRecord:
-    """How the setting of a reference model was chosen: the best of `n_settings` on `n_folds` folds.
-
-    Attributes
-    ----------
-    setting : dict of str to float
-        Arguments of scikit-learn's model.
-    n_settings, n_folds : int
-    fold_log_losses : tuple of float
-        Of the chosen setting on each fold, in nats.
-    fold_rows : tuple of int
-        Rows that were fitted on in each fold.
-    rows_left_out : bool
-        Whether a fold had more rows than the budget allows, of which evenly spaced ones were then taken. The last fit
-        is on all rows in any case.
-    """
-
-    setting: dict[str, float]
-    n_settings: int
-    n_folds: int
-    fold_log_losses: tuple[float, ...]
-    fold_rows: tuple[int, ...]
-    rows_left_out: bool
-
-
-@dataclass(frozen=True)
 class ReferenceModel:
     """Class probabilities of a reference model, float64 of shape (n_test, n_classes), and how it was tuned."""
 
     probabilities: np.ndarray
-    record: TuningRecord
+    record: Tuning
 
 
 def reference_models(
@@ -148,11 +123,17 @@ def untuned_models(
         }
 
 
-def _record(tried: tuple[Setting, ...], losses: np.ndarray, used: list[int], full: list[int]) -> TuningRecord:
+def _record(tried: tuple[Setting, ...], losses: np.ndarray, used: list[int], full: list[int]) -> Tuning:
     """The setting with the least mean loss; `losses` has shape (n_folds, n_settings)."""
     best = int(losses.mean(axis=0).argmin())
-    fold_losses = tuple(losses[:, best].tolist())
-    return TuningRecord(dict(tried[best]), len(tried), len(losses), fold_losses, tuple(used), used != full)
+    return Tuning(
+        setting=dict(tried[best]),
+        n_settings=len(tried),
+        n_folds=len(losses),
+        fold_log_losses=losses[:, best].tolist(),
+        fold_rows=used,
+        rows_left_out=used != full,
+    )
 
 
 def _thinned(fold: Fold, max_cells: int, n_classes: int) -> Fold:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from scripts.config.experiment import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.sample_weights import effective_labels
-from scripts.evaluation.decision_scores import cost_fields, decay_fields, policy_fields
+from scripts.evaluation.decision_scores import cost_scores, decay_scores, likeliest_class, policy_scores
+from scripts.evaluation.opponents import ceiling, classical_tests, expected_accuracy, leads_over
 from scripts.evaluation.tested_rows import JudgedRows
 from scripts.evaluation.trading_scores import TradedRows, trading_scores
 from scripts.evaluation.volatility_regimes import THIRDS, volatility_thirds
 from scripts.evaluation.warnings import caveats, is_imbalanced
 from scripts.statistics.calibration import calibration_p_value
 from scripts.statistics.drift import FeatureDrift, feature_drift, n_shared_rows
-from scripts.statistics.intervals import Interval, accuracy_interval, minimum_detectable_skill
+from scripts.statistics.intervals import accuracy_interval, minimum_detectable_skill
 from scripts.statistics.metrics import (
+    ReliabilityBin,
     auc_by_row,
     average_precision,
     balanced_accuracy,
@@ -30,8 +31,21 @@ from scripts.statistics.metrics import (
     mcc,
     reliability,
 )
-from scripts.statistics.model_tests import diebold_mariano, mcnemar
-from scripts.statistics.skill import ENCOMPASSING, EncompassingTest, verdict
+from scripts.statistics.skill import ENCOMPASSING, verdict
+from scripts.storage.result_records import Selection
+from scripts.storage.score_records import (
+    AccuracyScores,
+    ConstantAnswer,
+    Drift,
+    Part,
+    PrimaryTest,
+    ProbabilityScores,
+    Promise,
+    Scored,
+    Span,
+    Versus,
+    VolatilityPart,
+)
 from scripts.training.trading import SimulatedTrading
 
 _PARTS_WITH_INTERVALS = 100  # tickers or years; beyond that the report shows too many for an interval each
@@ -63,23 +77,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Scores:
-    """Fields of evaluation_results.json, and what the report draws beside them.
+    """Figures of evaluation_results.json, and what the report draws beside them.
 
     Attributes
     ----------
-    fields : dict
+    figures : Scored
     position : ndarray of float64, shape (n,), or None
         Simulated position of each row; None where there are no returns.
     dates : list of str
     curves : dict of str to list of float
         Equity after costs on each date, by name: the model, the best naive rule, always +1.
-    reliability : list of dict
+    reliability : list of ReliabilityBin
     confusion : list of list of int
     """
 
-    fields: dict[str, Any]
+    figures: Scored
     position: np.ndarray | None
-    reliability: list[dict[str, Any]]
+    reliability: list[ReliabilityBin]
     confusion: list[list[int]]
     dates: list[str] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
@@ -89,7 +103,7 @@ def score(
     development: Dataset,
     dataset: Dataset,
     predictions: Predictions,
-    promised: Mapping[str, Any],
+    promised: Selection,
     experiment: Experiment,
     openings: int = 1,
 ) -> Scores:
@@ -101,8 +115,8 @@ def score(
         What the model was trained on; its most frequent class is the majority rule.
     dataset : Dataset
     predictions : Predictions
-    promised : mapping
-        What phase 2 said of the model: `skill` and `skill_se`, out of fold, and `decision`, the policy chosen there.
+    promised : Selection
+        Skill of the model out of fold, and the decision rule that was chosen there.
     experiment : Experiment
     openings : int
         Looks at these rows so far, this one included: verdict, intervals and p-values are corrected for them.
@@ -112,34 +126,38 @@ def score(
     rows = predictions.traded or TradedRows(dataset.rows, predictions.model)
     trading = SimulatedTrading.of(dataset, rows.rows, experiment.data.trading)
     traded = trading_scores(judged, trading, rows, experiment.data)
-    fields: dict[str, Any] = {
-        **_span(dataset),
-        **_accuracy_fields(judged, predictions.model),
-        "naive": judged.naive,
-        "references": {name: _accuracy(judged, p) for name, p in predictions.references.items()},
-        "ceiling": _ceiling(dataset),
-        "expected_accuracy": _expected_accuracy(judged),
-        **_probability_fields(judged, predictions.model, shares),
-        "tests": _tests(judged),
-        **_versus_references(judged, predictions.references),
-        "promised": {name: promised.get(name) for name in ("skill", "skill_se")},
-        "by_seed": [_accuracy(judged, p) for p in predictions.by_seed],
-        "by_group": _parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
-        "by_year": {} if judged.year is None else _parts(judged, *_numbered(judged.year)),
-        "by_volatility": _by_volatility(judged, development),
-        "class_shares": (np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
-        **_shift_fields(development, dataset),
-        "class_positions": trading and dict(zip(dataset.classes, trading.class_positions, strict=True)),
-        "returns": traded.fields,
-        "costs": cost_fields(judged, predictions.model, experiment.data),
-        "decision": policy_fields(judged, trading, rows, promised["decision"]),
-        "decay": decay_fields(judged, development),
-    }
-    fields |= {"imbalanced": is_imbalanced(fields), "warnings": caveats(fields)}
+    references = {name: _accuracy(judged, p) for name, p in predictions.references.items()}
+    leads, best = leads_over(judged, predictions.references), max(references, key=lambda name: references[name])
+    figures = Scored(
+        **dict(_span(dataset)),
+        **dict(accuracy_scores(judged, predictions.model)),
+        naive=judged.naive,
+        references=references,
+        ceiling=ceiling(dataset),
+        expected_accuracy=expected_accuracy(judged),
+        **dict(_probability_scores(judged, predictions.model, shares)),
+        tests=classical_tests(judged),
+        versus_reference=Versus(name=best, **dict(leads[best])),
+        versus_references=leads,
+        promised=Promise.from_object(promised),
+        by_seed=[_accuracy(judged, p) for p in predictions.by_seed],
+        by_group=_parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
+        by_year={} if judged.year is None else _parts(judged, *_numbered(judged.year)),
+        by_volatility=_by_volatility(judged, development),
+        class_shares=(np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
+        drift=_drift(development, dataset),
+        n_duplicates=n_shared_rows(development.x, development.rows, dataset.x, dataset.rows),
+        class_positions=None if trading is None else dict(zip(dataset.classes, trading.class_positions, strict=True)),
+        returns=traded.returns,
+        costs=cost_scores(judged, predictions.model, experiment.data),
+        decision=policy_scores(judged, trading, rows, promised.decision or likeliest_class(dataset, experiment.data)),
+        decay=decay_scores(judged, development),
+    )
+    said = {"imbalanced": is_imbalanced(figures.class_shares), "warnings": caveats(figures)}
     return Scores(
-        fields,
+        figures.model_copy(update=said),
         traded.position,
-        [asdict(b) for b in reliability(judged.y, predictions.model)],
+        reliability(judged.y, predictions.model),
         confusion(judged.y, judged.predicted, dataset.n_classes).tolist(),
         traded.dates,
         traded.curves,
@@ -150,58 +168,56 @@ def _accuracy(judged: JudgedRows, probabilities: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == judged.y).mean())
 
 
-def _span(dataset: Dataset) -> dict[str, Any]:
+def _span(dataset: Dataset) -> Span:
     first = last = None
     if dataset.dates is not None:
         date = dataset.dates[dataset.date[dataset.rows]]
         first, last = str(date.min())[:10], str(date.max())[:10]
-    return {"n_rows": len(dataset.rows), "first_date": first, "last_date": last}
+    return Span(n_rows=len(dataset.rows), first_date=first, last_date=last)
 
 
-def _accuracy_fields(judged: JudgedRows, probabilities: np.ndarray) -> dict[str, Any]:
-    """Accuracy and skill, each with its interval, and the verdict with its primary test."""
+def accuracy_scores(judged: JudgedRows, probabilities: np.ndarray) -> AccuracyScores:
+    """Return accuracy and skill with intervals, the verdict with its primary test, and all of it as of a first look."""
     right, skill = judged.interval(judged.hits), judged.skill.rival
     primary = judged.encompassing(probabilities)
     constant = _constant_answer(judged)
     differs = float(np.mean(judged.predicted != judged.naive_predicted))
     dataset = judged.dataset
     spans = (part[dataset.rows] for part in (dataset.date, dataset.label_end, dataset.ticker))
-    return {
-        "accuracy": right.estimate,
-        "accuracy_se": right.se,
-        "accuracy_ci95": right.share_bounds,
-        "best_naive": judged.naive_name,
-        "skill": skill.estimate,
-        "skill_se": skill.se,
-        "skill_degrees_of_freedom": skill.degrees_of_freedom,
-        "detectable_skill": None
+    return AccuracyScores(
+        accuracy=right.estimate,
+        accuracy_se=right.se,
+        accuracy_ci95=right.share_bounds,
+        best_naive=judged.naive_name,
+        skill=skill.estimate,
+        skill_se=skill.se,
+        skill_degrees_of_freedom=skill.degrees_of_freedom,
+        detectable_skill=None
         if constant is not None or differs < _ALIKE
         else minimum_detectable_skill(skill.se, skill.degrees_of_freedom, confidence=judged.confidence),
-        "skill_ci95": judged.skill.bounds(judged.confidence),
-        "skill_p_value": judged.p_value(judged.skill.p_value),
-        "verdict": verdict(judged.skill, primary, 1.0 - judged.confidence),
-        "primary_test": {"name": ENCOMPASSING, **asdict(primary), "p_value": judged.p_value(primary.p_value)},
-        "constant_answer": constant,
-        **_uncorrected(judged, right, primary),
-        "n_dates": skill.n_dates if dataset.has_time else None,
-        "block_length_dates": skill.block_length,
-        "n_effective": right.n_effective,
-        "n_effective_labels": effective_labels(*spans) if dataset.has_time else None,
-    }
+        skill_ci95=judged.skill.bounds(judged.confidence),
+        skill_p_value=judged.p_value(judged.skill.p_value),
+        verdict=verdict(judged.skill, primary, 1.0 - judged.confidence),
+        primary_test=PrimaryTest(
+            name=ENCOMPASSING,
+            statistic=primary.statistic,
+            degrees_of_freedom=primary.degrees_of_freedom,
+            p_value=judged.p_value(primary.p_value),
+        ),
+        constant_answer=constant,
+        corrected_for_openings=judged.openings,
+        accuracy_ci95_uncorrected=right.at(0.95).share_bounds,
+        skill_ci95_uncorrected=judged.skill.bounds(),
+        skill_p_value_uncorrected=judged.skill.p_value,
+        verdict_uncorrected=verdict(judged.skill, primary),
+        n_dates=skill.n_dates if dataset.has_time else None,
+        block_length_dates=skill.block_length,
+        n_effective=right.n_effective,
+        n_effective_labels=effective_labels(*spans) if dataset.has_time else None,
+    )
 
 
-def _uncorrected(judged: JudgedRows, right: Interval, primary: EncompassingTest) -> dict[str, Any]:
-    """The number of looks that all figures are corrected for, and the main ones as of a first look."""
-    return {
-        "corrected_for_openings": judged.openings,
-        "accuracy_ci95_uncorrected": right.at(0.95).share_bounds,
-        "skill_ci95_uncorrected": judged.skill.bounds(),
-        "skill_p_value_uncorrected": judged.skill.p_value,
-        "verdict_uncorrected": verdict(judged.skill, primary),
-    }
-
-
-def _constant_answer(judged: JudgedRows) -> dict[str, Any] | None:
+def _constant_answer(judged: JudgedRows) -> ConstantAnswer | None:
     """Class that the model answers in nearly all rows, though others are not that rare, and its share; else None."""
     n_classes = judged.dataset.n_classes
     answered, true = (np.bincount(own, minlength=n_classes) / len(own) for own in (judged.predicted, judged.y))
@@ -209,10 +225,10 @@ def _constant_answer(judged: JudgedRows) -> dict[str, Any] | None:
     others_missed = 1.0 - answered[most] < (1.0 - true[most]) / 2.0
     if answered[most] < 1.0 - _ALIKE or not others_missed:
         return None
-    return {"class": judged.dataset.classes[most], "share": float(answered[most])}
+    return ConstantAnswer(name=judged.dataset.classes[most], share=float(answered[most]))
 
 
-def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
+def _probability_scores(judged: JudgedRows, probabilities: np.ndarray, shares: np.ndarray) -> ProbabilityScores:
     """Metrics beside accuracy; those that are means over rows with intervals.
 
     `log_loss_skill` is what the log loss lies below that of always giving the development classes' shares.
@@ -223,69 +239,21 @@ def _probability_fields(judged: JudgedRows, probabilities: np.ndarray, shares: n
     if (rows := auc_by_row(y, probabilities)) is not None:
         values["auc"] = rows
     found = judged.intervals(values)
-    fields: dict[str, Any] = {"auc": None, "auc_ci95": None}
-    for name, interval in found.items():
-        bounds = interval.share_bounds if name == "auc" else [interval.low, interval.high]
-        fields |= {name: interval.estimate, f"{name}_ci95": bounds}
-    return fields | {
-        "brier": brier(y, probabilities),
-        "ece": ece(y, probabilities),
-        "calibration_p_value": calibration_p_value(y, probabilities, judged.date, judged.dataset.horizon),
-        "balanced_accuracy": balanced_accuracy(y, predicted),
-        "mcc": mcc(y, predicted),
-        "average_precision": average_precision(y, probabilities),
-    }
-
-
-def _tests(judged: JudgedRows) -> dict[str, Any]:
-    """Classical tests against the best naive rule, beside the interval that decides."""
-    rows = mcnemar(
-        int(((judged.hits == 1) & (judged.naive_hits == 0)).sum()),
-        int(((judged.hits == 0) & (judged.naive_hits == 1)).sum()),
+    auc, loss, skill = found.get("auc"), found["log_loss"], found["log_loss_skill"]
+    return ProbabilityScores(
+        auc=None if auc is None else auc.estimate,
+        auc_ci95=None if auc is None else auc.share_bounds,
+        log_loss=loss.estimate,
+        log_loss_ci95=[loss.low, loss.high],
+        log_loss_skill=skill.estimate,
+        log_loss_skill_ci95=[skill.low, skill.high],
+        brier=brier(y, probabilities),
+        ece=ece(y, probabilities),
+        calibration_p_value=calibration_p_value(y, probabilities, judged.date, judged.dataset.horizon),
+        balanced_accuracy=balanced_accuracy(y, predicted),
+        mcc=mcc(y, predicted),
+        average_precision=average_precision(y, probabilities),
     )
-    tests: dict[str, Any] = {
-        "mcnemar": {"p_mid": judged.p_value(rows.p_mid), "p_exact": judged.p_value(rows.p_exact)},
-        "diebold_mariano": None,
-    }
-    if judged.date is not None:
-        _, place, counts = np.unique(judged.date, return_inverse=True, return_counts=True)
-        by_date = np.bincount(place, judged.hits - judged.naive_hits) / counts
-        if len(by_date) > judged.dataset.horizon:
-            found = diebold_mariano(by_date, judged.dataset.horizon)
-            tests["diebold_mariano"] = {"statistic": found.statistic, "p": judged.p_value(found.p_two_sided)}
-            tests["diebold_mariano"] |= {"kernel": found.kernel}
-    return tests
-
-
-def _versus_references(judged: JudgedRows, references: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Paired differences in accuracy to each reference model, and to the better one: whether a network was worth it."""
-    right = {name: (p.argmax(axis=1) == judged.y).astype(np.float64) for name, p in references.items()}
-    found = {}
-    for name, hits in right.items():
-        lead = judged.interval(judged.hits - hits)
-        found[name] = {"difference": lead.estimate, "se": lead.se, "ci95": [lead.low, lead.high]}
-    best = max(right, key=lambda model: right[model].mean())
-    return {"versus_reference": {"name": best} | found[best], "versus_references": found}
-
-
-def _ceiling(dataset: Dataset) -> float | None:
-    """Best possible accuracy, where the market's probabilities are known."""
-    if (p := _probability_of_up(dataset)) is None:
-        return None
-    return float(np.maximum(p, 1 - p).mean())
-
-
-def _expected_accuracy(judged: JudgedRows) -> float | None:
-    """Accuracy that these predictions have in expectation, where the market's probabilities are known."""
-    if (p := _probability_of_up(judged.dataset)) is None:
-        return None
-    return float(np.where(judged.predicted == 1, p, 1 - p).mean())
-
-
-def _probability_of_up(dataset: Dataset) -> np.ndarray | None:
-    if dataset.truth is None or dataset.classes != ("down", "up") or dataset.horizon != 1:
-        return None
-    return np.asarray(dataset.truth[dataset.rows])
 
 
 def _numbered(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -294,33 +262,37 @@ def _numbered(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return number, [str(name) for name in distinct]
 
 
-def _by_volatility(judged: JudgedRows, development: Dataset) -> dict[str, dict[str, Any]]:
+def _by_volatility(judged: JudgedRows, development: Dataset) -> dict[str, VolatilityPart]:
     """Accuracy of the rows of calm, usual and turbulent markets, with their bounds; empty without a market."""
     thirds = volatility_thirds(development, judged.dataset)
     if thirds is None:
         return {}
-    return {name: part | thirds.span(name) for name, part in _parts(judged, thirds.third, THIRDS).items()}
+    parts = {}
+    for name, part in _parts(judged, thirds.third, THIRDS).items():
+        lower, upper = thirds.span(name)
+        parts[name] = VolatilityPart(**part.body(), lower=lower, upper=upper)
+    return parts
 
 
-def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[str, Part]:
     """Accuracy of each part of the rows; by blocks of dates where there are not too many parts. Empty for one part."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Part] = {}
     if len(names) < 2:
         return found
     order = np.argsort(part, kind="stable")
     numbers, starts = np.unique(part[order], return_index=True)
     for k, chosen in zip(numbers, np.split(order, starts[1:]), strict=True):
         hits, date = judged.hits[chosen], None if judged.date is None else judged.date[chosen]
-        found[names[k]] = {"accuracy": float(hits.mean()), "n_rows": len(hits)}
+        found[names[k]] = Part(accuracy=float(hits.mean()), n_rows=len(hits))
         n_dates = len(hits) if date is None else len(np.unique(date))
         if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
             interval = accuracy_interval(hits, date, judged.dataset.horizon).at(judged.confidence)
-            found[names[k]]["accuracy_ci95"] = interval.share_bounds
+            found[names[k]] = found[names[k]].model_copy(update={"accuracy_ci95": interval.share_bounds})
     return found
 
 
-def _shift_fields(development: Dataset, dataset: Dataset) -> dict[str, Any]:
-    """What lies between the rows that were trained on and those judged: drift of the features, equal rows."""
+def _drift(development: Dataset, dataset: Dataset) -> list[Drift]:
+    """Drift of the features between the rows that were trained on and those judged, the largest first."""
     before, after = development.rows, dataset.rows
     drift = list[FeatureDrift]()
     for k, name in enumerate(dataset.feature_names):  # one column at a time, since there may be too much for memory
@@ -329,7 +301,4 @@ def _shift_fields(development: Dataset, dataset: Dataset) -> dict[str, Any]:
         dates = (development.date[before], dataset.date[after]) if dataset.has_time else None
         drift += feature_drift(*pair, [name], dataset.categorical[one], dates, len(dataset.feature_names))
     drift.sort(key=lambda feature: (-feature.psi, feature.feature))
-    return {
-        "drift": [asdict(feature) for feature in drift[:_DRIFT_SHOWN]],
-        "n_duplicates": n_shared_rows(development.x, before, dataset.x, after),
-    }
+    return [Drift.from_object(feature) for feature in drift[:_DRIFT_SHOWN]]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from scripts.storage.result_records import Selection
+from scripts.storage.score_records import Promise
 
 
-def shortfall(selection: Mapping[str, Any]) -> str:
-    """Warning that a chosen configuration does not lead the best naive rule out of fold; empty where it does.
-
-    Parameters
-    ----------
-    selection : mapping
-        `skill` and `skill_se` out of fold, of best_config.json or of a configuration of phase 2.
-    """
-    skill, error = selection.get("skill"), selection.get("skill_se")
+def shortfall(selection: Selection | Promise) -> str:
+    """Return a warning that a chosen configuration does not lead the best naive rule out of fold, else nothing."""
+    skill, error = selection.skill, selection.skill_se
     if skill is None or skill > 0:
         return ""
     behind = f"{-100 * skill:.1f} pp behind" if skill < 0 else "level with"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -21,19 +20,18 @@ from scripts.statistics.returns import (
     total_return,
 )
 from scripts.statistics.trading_simulator import ReturnSimulator
+from scripts.storage.trading_records import Book, NetAtCost, ReturnIntervals, ReturnPart, Returns
 from scripts.training.trading import SimulatedTrading
 
 _PARTS = 500  # tickers beyond which returns by ticker are left out
 _COSTS, _DEAREST_BPS = 25, 200.0  # points of the curve over costs, and where it ends at the latest
-_SHOWN = ("gross", "net", "sharpe", "turnover", "hit_rate", "exposure", "n_dates")  # of a part
-_BESIDE = ("gross", "net", "volatility", "sharpe", "sharpe_se", "max_drawdown", "turnover")  # of another book
 
 
 @dataclass(frozen=True)
 class TradingScores:
-    """Simulated returns: fields of the results, the position of each judged row, equity curves by name on `dates`."""
+    """Simulated returns: the record, the position of each judged row, equity curves by name on `dates`."""
 
-    fields: dict[str, Any] | None
+    returns: Returns | None
     position: np.ndarray | None = None
     dates: list[str] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
@@ -61,7 +59,7 @@ class TradedRows:
 def trading_scores(
     judged: JudgedRows, trading: SimulatedTrading | None, traded: TradedRows, config: DataConfig
 ) -> TradingScores:
-    """Returns of trading the predictions, and of what they are measured against; no fields without returns."""
+    """Returns of trading the predictions, and of what they are measured against; no record without returns."""
     if trading is None:
         return TradingScores(None)
     simulator, held, dataset = trading.simulator, trading.class_positions, judged.dataset
@@ -74,32 +72,34 @@ def trading_scores(
         "equal_weight_rebalanced": simulator.equal_weight(),
         "naive": simulator.run(rule_positions(judged.naive_on(traded.rows), held)),
     }
-    beside = {name: asdict(summarise(book, year)) for name, book in books.items()}
+    beside = {name: summarise(book, year) for name, book in books.items()}
     whole = summarise(series, year)
-    fields = asdict(whole) | {
-        "probabilistic_sharpe": _probability_above_zero(whole.sharpe, whole.sharpe_se),
-        **{name: figures["net"] for name, figures in beside.items()},
-        "foresight_hit_rate": foresight_hit_rate(judged, simulator, held, traded),
-        "cost_bps": _mean_cost(series, usual),
-        **({} if config.ticker_cost_bps is None else {"ticker_cost_bps": config.ticker_cost_bps}),
-        **({} if config.cost_bps_column is None else {"cost_bps_column": config.cost_bps_column}),
-        "borrow_bps": config.borrow_bps,
-        "fill": dataset.fill,
-        "holding": config.holding if dataset.bars is not None else None,
-        "n_unlabelled": len(traded.rows) - len(dataset.rows),
-        "periods_per_year": year,
-        "periods_per_year_from": dataset.periods.how if dataset.periods else "data.periods_per_year",
-        **_return_intervals(judged, series, books["buy_and_hold"]),
-        "beside": {name: {key: figures[key] for key in _BESIDE} for name, figures in beside.items()},
-        "by_cost": _by_cost(trading, position, series, usual),
-        "by_group": _by_ticker(simulator, position, dataset, year),
-    }
+    dates = None if dataset.dates is None else dataset.dates[series.dates]
+    returns = Returns(
+        **asdict(whole),
+        probabilistic_sharpe=_probability_above_zero(whole.sharpe, whole.sharpe_se),
+        buy_and_hold=beside["buy_and_hold"].net,
+        equal_weight_rebalanced=beside["equal_weight_rebalanced"].net,
+        naive=beside["naive"].net,
+        foresight_hit_rate=foresight_hit_rate(judged, simulator, held, traded),
+        cost_bps=_mean_cost(series, usual),
+        ticker_cost_bps=config.ticker_cost_bps,
+        cost_bps_column=config.cost_bps_column,
+        borrow_bps=config.borrow_bps,
+        fill=dataset.fill,
+        holding=config.holding if dataset.bars is not None else None,
+        n_unlabelled=len(traded.rows) - len(dataset.rows),
+        periods_per_year=year,
+        periods_per_year_from=dataset.periods.how if dataset.periods else "data.periods_per_year",
+        **dict(_return_intervals(judged, series, books["buy_and_hold"])),
+        beside={name: Book.from_object(book) for name, book in beside.items()},
+        by_cost=_by_cost(trading, position, series, usual),
+        by_group=_by_ticker(simulator, position, dataset, year),
+        by_year={} if dates is None else _by_year(series, dates, year),
+    )
     shown = position[traded.judged(dataset)]
-    if dataset.dates is None:
-        return TradingScores(fields, shown)
-    dates = dataset.dates[series.dates]
-    years = returns_by_label(series, dates.astype("datetime64[Y]"), year)
-    fields["by_year"] = {name: _shown(asdict(part)) for name, part in years.items()}
+    if dates is None:
+        return TradingScores(returns, shown)
     curves = {
         "model after costs": series,
         "best naive rule": books["naive"],
@@ -107,7 +107,7 @@ def trading_scores(
         "equal weight": books["equal_weight_rebalanced"],
     }
     return TradingScores(
-        fields,
+        returns,
         shown,
         [str(date)[:10] for date in dates],
         {name: equity_curve(own.net).tolist() for name, own in curves.items()},
@@ -140,46 +140,46 @@ def _mean_cost(series: ReturnSeries, cost_bps: float) -> float:
     return 1e4 * float(series.costs.sum()) / total if total > 0 else cost_bps
 
 
-def _return_intervals(judged: JudgedRows, series: ReturnSeries, hold: ReturnSeries) -> dict[str, Any]:
+def _return_intervals(judged: JudgedRows, series: ReturnSeries, hold: ReturnSeries) -> ReturnIntervals:
     """Mean net return per date, the same above buy-and-hold, and the total, by blocks of dates; empty for one date."""
     n = len(series.dates)
     if n < 2:
-        return {}
+        return ReturnIntervals()
     growth = np.log1p(np.maximum(series.net, -1.0 + 1e-12))
     values = {"mean_net": series.net, "mean_excess": series.net - hold.net, "growth": growth}
     means = mean_intervals(values, series.dates, judged.dataset.horizon)
-    found = {name: interval.at(judged.confidence) for name, interval in means.items()}
-    total = found.pop("growth")
-    return {
-        "net_ci95": [float(np.expm1(n * bound)) for bound in (total.low, total.high)],
-        "mean_excess": found["mean_excess"].estimate,
-        **{f"{name}_ci95": [interval.low, interval.high] for name, interval in found.items()},
-    }
+    net, excess, total = (means[name].at(judged.confidence) for name in values)
+    return ReturnIntervals(
+        net_ci95=[float(np.expm1(n * bound)) for bound in (total.low, total.high)],
+        mean_excess=excess.estimate,
+        mean_net_ci95=[net.low, net.high],
+        mean_excess_ci95=[excess.low, excess.high],
+    )
 
 
-def _by_cost(
-    trading: SimulatedTrading, position: np.ndarray, series: ReturnSeries, cost_bps: float
-) -> list[dict[str, float]]:
+def _by_cost(trading: SimulatedTrading, position: np.ndarray, series: ReturnSeries, cost_bps: float) -> list[NetAtCost]:
     """Total net return against the cost of turnover, from none to twice the configured cost or well past break-even."""
     paid = _mean_cost(series, cost_bps)
     break_even = 1e4 * series.gross.sum() / series.turnover.sum() if series.turnover.sum() > 0 else 0.0
     most = max(10.0, 2 * paid, min(1.5 * break_even, _DEAREST_BPS))
     costs = np.linspace(0.0, most, _COSTS).round(2).tolist()
-    return [{"cost_bps": cost, "net": total_return(trading.at_cost(cost, paid).run(position).net)} for cost in costs]
+    nets = [total_return(trading.at_cost(cost, paid).run(position).net) for cost in costs]
+    return [NetAtCost(cost_bps=cost, net=net) for cost, net in zip(costs, nets, strict=True)]
 
 
 def _by_ticker(
     simulator: ReturnSimulator, position: np.ndarray, dataset: Dataset, year: float | None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ReturnPart]:
     """Figures of each ticker on an account of its own, on the dates on which it has bars."""
     if not 1 < len(dataset.tickers) <= _PARTS or not (dataset.has_time and dataset.ordered):
         return {}
     parts = {}
     for ticker, series in simulator.run_each_ticker(position).items():
         own = None if dataset.dates is None else infer_periods_per_year(dataset.dates[series.dates])
-        parts[dataset.tickers[ticker]] = _shown(asdict(summarise(series, own.value if own else year)))
+        parts[dataset.tickers[ticker]] = ReturnPart.from_object(summarise(series, own.value if own else year))
     return parts
 
 
-def _shown(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: summary[name] for name in _SHOWN}
+def _by_year(series: ReturnSeries, dates: np.ndarray, year: float | None) -> dict[str, ReturnPart]:
+    parts = returns_by_label(series, dates.astype("datetime64[Y]"), year)
+    return {name: ReturnPart.from_object(summary) for name, summary in parts.items()}

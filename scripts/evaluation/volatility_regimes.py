@@ -27,11 +27,11 @@ class VolatilityThirds:
     bounds: tuple[float, float]
     third: np.ndarray
 
-    def span(self, name: str) -> dict[str, float | None]:
-        """Lower and upper bound of a third; None where it is open."""
+    def span(self, name: str) -> tuple[float | None, float | None]:
+        """Return lower and upper bound of a third; None where it is open."""
         edges = (None, *self.bounds, None)
         k = THIRDS.index(name)
-        return {"from": edges[k], "to": edges[k + 1]}
+        return edges[k], edges[k + 1]
 
 
 def volatility_thirds(development: Dataset, dataset: Dataset) -> VolatilityThirds | None:

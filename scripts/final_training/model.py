@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from scripts.config.class_positions import differing, in_words
-from scripts.config.experiment import DataConfig, recorded_data
+from scripts.config.experiment import DataConfig
 from scripts.config.search_space import Hyperparameters
 from scripts.data.dataset import Dataset
 from scripts.data.files.raw_tables import frame_table
@@ -22,12 +21,13 @@ from scripts.data.inference_rows import Schema, UnlabelledRows, market_rows, tab
 from scripts.data.known_categories import refuse_lost_categories, unknown_in_words
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError, is_out_of_memory
-from scripts.final_training.model_record import check_weights, checked_model
 from scripts.statistics.decisions import ABSTAINS, DecisionPolicy, answer_positions
 from scripts.statistics.drift import FeatureReference
 from scripts.statistics.metrics import Calibration
 from scripts.statistics.returns import limited
 from scripts.storage.artifacts import read_tensors
+from scripts.storage.model_record import FinalModelContent, MemberContent, check_weights
+from scripts.storage.records import parsed
 from scripts.storage.run_dir import Command
 from scripts.training.inputs import Inputs, inputs_of
 from scripts.training.models.registry import build_model, check_named, window_offsets
@@ -80,19 +80,19 @@ class FinalModel:
         Configurations, most often one; the model gives the mean of their probabilities by weight.
     config : DataConfig
         Of the data that it was trained on.
-    content : dict
-        What the file holds beside the weights: experiment, schema, selection, epochs spent.
+    content : FinalModelContent
+        Content of the file.
     """
 
     members: tuple[Member, ...]
     preprocessor: Preprocessor
     config: DataConfig
-    content: dict[str, Any]
+    content: FinalModelContent
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in the order of the probabilities."""
-        return tuple(self.content["classes"])
+        return tuple(self.content.classes)
 
     @property
     def reads_windows(self) -> bool:
@@ -112,47 +112,40 @@ class FinalModel:
     @property
     def schema(self) -> Schema:
         """What data must hold to be predicted on."""
-        vocabularies = {name: tuple(values) for name, values in self.content["vocabularies"].items()}
-        dropped = self.content.get("dropped_columns")
-        dropped = None if dropped is None else tuple(dropped)
-        references = {name: (own[0], own[1]) for name, own in self.content.get("references", {}).items()}
-        tickers = tuple(self.content.get("tickers") or ())
-        features = tuple(self.content["features"])
+        vocabularies = {name: tuple(values) for name, values in self.content.vocabularies.items()}
+        dropped = None if self.content.dropped_columns is None else tuple(self.content.dropped_columns)
+        references = {name: (own[0], own[1]) for name, own in self.content.references.items()}
+        tickers = tuple(self.content.tickers or ())
+        features = tuple(self.content.features)
         return Schema(self.config, features, vocabularies, dropped, self.window, references, tickers)
 
     @property
     def reference(self) -> FeatureReference | None:
         """What the features looked like in training; None in a file of an earlier version."""
-        if (kept := self.content.get("reference")) is None:
+        if (kept := self.content.reference) is None:
             return None
-        ends = np.cumsum(kept["n_edges"])[:-1]
-        edges = np.split(kept["edges"].numpy(), ends)
-        shares = np.split(kept["shares"].numpy(), ends + 2 * np.arange(1, len(edges)))
-        return FeatureReference(tuple(edges), tuple(shares), kept["n_rows"])
+        ends = np.cumsum(kept.n_edges)[:-1]
+        edges = np.split(kept.edges.numpy(), ends)
+        shares = np.split(kept.shares.numpy(), ends + 2 * np.arange(1, len(edges)))
+        return FeatureReference(tuple(edges), tuple(shares), kept.n_rows)
 
     @property
-    def description(self) -> dict[str, Any]:
-        """Content of the file without its tensors; sizes of the members, and `has_reference` to judge drift."""
-        members = [
-            {name: value for name, value in content.items() if name != "weights"}
-            | {"n_networks": len(member.networks), "n_parameters": member.n_parameters}
-            for content, member in zip(self.content["members"], self.members, strict=True)
-        ]
-        own = {name: value for name, value in self.content.items() if name not in ("preprocessor", "reference")}
-        return own | {"members": members, "has_reference": self.reference is not None}
+    def n_parameters(self) -> list[int]:
+        """Return the number of parameters of each member."""
+        return [member.n_parameters for member in self.members]
 
     @property
     def policy(self) -> DecisionPolicy:
         """The decision rule that was chosen out of fold, else the likeliest class wherever it leads by the margin."""
-        kept = self.content.get("selection", {}).get("decision")
+        kept = self.content.selection.decision
         if kept is None:
             return DecisionPolicy.default(len(self.classes), self.config.margin)
-        return DecisionPolicy(kept["threshold"], kept["margin"])
+        return DecisionPolicy(kept.threshold, kept.margin)
 
     @property
     def positions_in_words(self) -> list[str]:
         """Position of each class; with a warning where its name says another, as in files of earlier versions."""
-        if (held := self.content["class_positions"]) is None:
+        if (held := self.content.class_positions) is None:
             return []
         told = [f"positions of the classes: {in_words(self.classes, held)}"]
         if self.config.source == "table" and self.config.class_positions is None and differing(self.classes, held):
@@ -161,14 +154,18 @@ class FinalModel:
 
     def check_schema(self, dataset: Dataset) -> None:
         """Raise InputError unless `dataset` has the features and classes that the model was trained on."""
-        for name, mine in (("features", dataset.feature_names), ("classes", dataset.classes)):
-            found, known = (list(map(spelled, map(str, names))) for names in (mine, self.content[name]))
+        kept = self.content
+        for name, mine, own in (
+            ("features", dataset.feature_names, kept.features),
+            ("classes", dataset.classes, kept.classes),
+        ):
+            found, known = (list(map(spelled, map(str, names))) for names in (mine, own))
             if found != known:
                 odd = sorted(set(found) ^ set(known))
                 raise InputError(
                     f"{name} differ from the model's: {', '.join(odd[:5])}", "data", "use data of the same schema"
                 )
-        held = self.content["class_positions"]
+        held = self.content.class_positions
         if dataset.class_positions is not None and held is not None and list(dataset.class_positions) != list(held):
             raise InputError(
                 f"the model holds {in_words(self.classes, held)}, the data give "
@@ -236,18 +233,19 @@ class FinalModel:
         probabilities = self.predict_raw(part.x, part.rows)
         answers = self.policy.answers(probabilities)
         identity = {"row": part.number, "date": part.date, "ticker": part.ticker}
-        columns: dict[str, Any] = {name: values for name, values in identity.items() if values is not None}
+        columns: dict[str, np.ndarray] = {name: values for name, values in identity.items() if values is not None}
         names = np.array([*self.classes, ""], dtype=object)
         columns["predicted"] = names[probabilities.argmax(axis=1)]
         columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(self.classes)}
         columns["decision"] = names[answers]
-        if self.content["class_positions"] is not None:
-            columns["position"] = self._positions(part, probabilities, answers)
+        if (held := self.content.class_positions) is not None:
+            columns["position"] = self._positions(part, probabilities, answers, held)
         return pd.DataFrame(columns)
 
-    def _positions(self, part: UnlabelledRows, probabilities: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    def _positions(
+        self, part: UnlabelledRows, probabilities: np.ndarray, answers: np.ndarray, held: Sequence[float]
+    ) -> np.ndarray:
         """Position of each row; `data.max_weight` limits it on a market, where all listed tickers are known."""
-        held = self.content["class_positions"]
         position = answer_positions(answers, held)
         if self.config.position == "proportional":
             position = np.where(answers == ABSTAINS, 0.0, probabilities @ np.array(held))
@@ -284,29 +282,27 @@ def load_model(path: str | Path, factories: dict[str, str] | None = None) -> Fin
     return make_model(read_model(Path(path)), path, factories or {})
 
 
-def read_model(path: Path) -> dict[str, Any]:
-    """Content of final_model.pkl, its experiment in today's form; errors as `load_model`."""
+def read_model(path: Path) -> FinalModelContent:
+    """Return the content of final_model.pkl; errors as `load_model`."""
     content = read_tensors(path, Command.FINAL, kind="final_model")
     try:
-        return checked_model(content)
+        return parsed(FinalModelContent, content)
     except ValueError as error:
         raise _unfit(path, error) from error
 
 
-def make_model(content: dict[str, Any], path: str | Path, factories: Mapping[str, str]) -> FinalModel:
+def make_model(content: FinalModelContent, path: str | Path, factories: Mapping[str, str]) -> FinalModel:
     """Model from what `read_model` read of `path`; parameters and errors as `load_model`."""
-    members = [(Hyperparameters.model_validate(own["hyperparameters"]), own) for own in content["members"]]
-    check_named((hyperparameters.family for hyperparameters, _ in members), factories, str(path))
-    preprocessor = Preprocessor.from_state_dict(content["preprocessor"])
-    sizes = (preprocessor.n_outputs, len(content["classes"]))
+    check_named((member.hyperparameters.family for member in content.members), factories, str(path))
+    preprocessor = Preprocessor.from_state_dict(dict(content.preprocessor))
+    sizes = (preprocessor.n_outputs, len(content.classes))
     try:
-        made = tuple(_make_member(*member, sizes, factories) for member in members)
+        made = tuple(_make_member(member, sizes, factories) for member in content.members)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         if is_out_of_memory(error):
             raise
         raise _unfit(path, error) from error
-    config = DataConfig.model_validate(recorded_data(content["experiment"]["data"]))
-    return FinalModel(made, preprocessor, config, content)
+    return FinalModel(made, preprocessor, content.experiment.data, content)
 
 
 def _unfit(path: str | Path, error: Exception) -> InputError:
@@ -314,12 +310,10 @@ def _unfit(path: str | Path, error: Exception) -> InputError:
     return InputError(what, str(path), f"make it again with {Command.FINAL} --fresh")
 
 
-def _make_member(
-    hyperparameters: Hyperparameters, content: dict[str, Any], sizes: tuple[int, int], factories: Mapping[str, str]
-) -> Member:
+def _make_member(content: MemberContent, sizes: tuple[int, int], factories: Mapping[str, str]) -> Member:
     """A member for so many inputs and classes."""
-    networks = []
-    for weights in content["weights"]:
+    hyperparameters, networks = content.hyperparameters, []
+    for weights in content.weights:
         if hyperparameters.family not in factories:
             # Without memory first: a small file may name a width that takes more than the machine has.
             with torch.device("meta"):
@@ -328,5 +322,5 @@ def _make_member(
         network.load_state_dict(weights)
         network.train(False)
         networks.append(network)
-    calibration = Calibration(float(content["temperature"]), np.array(content["bias"], dtype=np.float64))
-    return Member(hyperparameters, tuple(networks), calibration, float(content["weight"]))
+    calibration = Calibration(content.temperature, np.array(content.bias, dtype=np.float64))
+    return Member(hyperparameters, tuple(networks), calibration, content.weight)

@@ -40,6 +40,7 @@ from scripts.reporting.sections.costs import (
     together,
 )
 from scripts.reporting.sections.warnings import warnings_section
+from scripts.storage.record_base import Made
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def analysis_page(content: AnalysisReport) -> Page:
         warnings=tuple(str(w) for w in content.warnings),
         numbers=_numbers(costs, chosen, constant),
         sections=with_content(sections),
-        footer=provenance(best) or provenance(extended),
+        footer=provenance(Made.model_validate(best)),
     )
 
 

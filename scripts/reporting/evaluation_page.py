@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from scripts.reporting.charts.learning_curves import final_curve_figure
 from scripts.reporting.figures import words
@@ -15,7 +14,6 @@ from scripts.reporting.page import (
     interval,
     number,
     percent,
-    plain,
     points,
     present,
     provenance,
@@ -36,8 +34,35 @@ from scripts.reporting.sections.model import model_section
 from scripts.reporting.sections.probabilities import calibration_section, confusion_section
 from scripts.reporting.sections.returns import returns_section
 from scripts.reporting.sections.warnings import warnings_section
+from scripts.statistics.metrics import ReliabilityBin
+from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.model_record import FinalModelContent
+from scripts.storage.result_records import SeedCurves
+from scripts.storage.trading_records import Returns
 
 _TONES = {"skill": "good", "no skill": "bad", "worse than naive": "bad"}
+
+
+@dataclass(frozen=True)
+class Making:
+    """Training of an evaluated model, as far as it is known.
+
+    Attributes
+    ----------
+    durations_s : mapping of str to float
+        Seconds of training by phase (tuning, extended, final), summed over all workers.
+    seeds : sequence of SeedCurves
+        Learning curves of each network.
+    warnings : sequence of str
+        Those of phase 1, about leaks in the data.
+    note : str
+        Why something is missing; empty if nothing is.
+    """
+
+    durations_s: Mapping[str, float] = field(default_factory=dict)
+    seeds: Sequence[SeedCurves] = ()
+    warnings: Sequence[str] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,191 +71,160 @@ class EvaluationReport:
 
     Attributes
     ----------
-    evaluation : mapping
-        Content of evaluation_results.json. Beside the fixed fields: `references` (name -> accuracy, or a mapping with
-        `accuracy` and `accuracy_ci95`), `by_group`, `by_year` and `by_volatility` (name -> accuracy, or a mapping with
-        `accuracy`, `n_rows`, `accuracy_ci95`; a list of such mappings with `group` or `year` does too), `notes` (list
-        of str).
+    evaluation : Evaluation
+    model : FinalModelContent
+    n_parameters : sequence of int
+        Of each member of the model.
+    making : Making
     dates : sequence of str
         ISO dates of the equity curves.
     curves : mapping of str to sequence of float
         Capital on each date as a multiple of the initial one, the model first; each as long as `dates`.
-    reliability : sequence of mappings
-        Bins of the calibration: `confidence`, `accuracy`, `count`.
+    reliability : sequence of ReliabilityBin
     confusion : sequence of sequences of int
         Rows of the test set by true class (rows) and predicted class (columns).
-    class_names : sequence of str
-        Names of the classes in the order of `confusion`.
-    warnings : sequence of str
-        What the reader must know before believing anything.
-    model : mapping
-        What the model's file says of it: `hyperparameters`, `selection`, `trained_on`, `n_parameters`.
-    making : mapping
-        What the run directory says of its making: `durations_s` by phase, `seeds` with their learning curves, `note`.
     """
 
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
+    model: FinalModelContent
+    n_parameters: Sequence[int]
+    making: Making = Making()
     dates: Sequence[str] = ()
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    reliability: Sequence[Mapping[str, Any]] = ()
+    reliability: Sequence[ReliabilityBin] = ()
     confusion: Sequence[Sequence[int]] = ()
-    class_names: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    model: Mapping[str, Any] = field(default_factory=dict)
-    making: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluation_page(content: EvaluationReport) -> Page:
     """Put the evaluation report together; whatever is missing is left out."""
-    e, model, making = plain(content.evaluation), plain(content.model), plain(content.making)
-    best = _best_naive(e)
+    e, making = content.evaluation, content.making
     sections = (
         comparison_section(e),
-        ensemble_section(e),
-        cost_section(costs_of_model(e, making)),
-        model_section(e, model),
-        Section("Learning curves", figures=present([final_curve_figure(making.get("seeds") or ())])),
-        returns_section(e, [str(d) for d in content.dates], content.curves),
+        ensemble_section(e.ensemble),
+        cost_section(costs_of_model(e.epochs_spent, making.durations_s)),
+        model_section(e, content.model, content.n_parameters),
+        Section("Learning curves", figures=present([final_curve_figure(making.seeds)])),
+        returns_section(e, content.dates, content.curves),
         abstention_section(e),
         decision_cost_section(e),
-        calibration_section(e, plain(content.reliability)),
-        confusion_section(plain(content.confusion), content.class_names),
-        *part_sections(e, best[1] if best else None),
+        calibration_section(e, content.reliability),
+        confusion_section(content.confusion, content.model.classes),
+        *part_sections(e),
         decay_section(e),
         drift_section(e),
-        latency_section(e),
-        warnings_section(content.warnings, _notes(e, making)),
+        latency_section(e.latency),
+        warnings_section(e.warnings, _notes(e, making.note)),
     )
     where = "the sealed test set" if _kind(e) == "sealed" else "other data"
     return Page(
         title=f"What the model is worth: evaluation on {where}",
         verdict=verdict_sentence(e),
-        tone=_TONES.get(str(e.get("verdict")), ""),
-        warnings=tuple(str(w) for w in content.warnings),
+        tone=_TONES.get(e.verdict, ""),
+        warnings=tuple(e.warnings),
         numbers=_numbers(e),
         sections=with_content(sections),
         footer=provenance(e),
     )
 
 
-def _kind(e: Mapping[str, Any]) -> str:
+def _kind(e: Evaluation) -> str:
     """Which rows were judged: those of the sealed test set, or others that the user named."""
-    data = (e.get("opened") or {}).get("data", "sealed")
-    return "sealed" if data == "sealed" else "other"
+    return "sealed" if e.opened.data == "sealed" else "other"
 
 
-def _best_naive(e: Mapping[str, Any]) -> tuple[str, float] | None:
-    known = [(name, value) for name, value in (e.get("naive") or {}).items() if value is not None]
-    return max(known, key=lambda item: item[1]) if known else None
-
-
-def verdict_sentence(e: Mapping[str, Any]) -> str:
+def verdict_sentence(e: Evaluation) -> str:
     """The verdict of an evaluation with its uncertainty and what it is held beside, in words."""
     sentences = {
         "skill": "The model has skill",
         "no skill": "No skill could be shown",
         "worse than naive": "The model is worse than a naive rule",
     }
-    text = sentences.get(str(e.get("verdict")), "The verdict is not recorded")
-    if (constant := e.get("constant_answer")) is not None:
-        text = f"The model answers '{constant['class']}' in {percent(constant['share'])} of the rows. {text}"
+    text = sentences[e.verdict]
+    if (constant := e.constant_answer) is not None:
+        text = f"The model answers '{constant.name}' in {percent(constant.share)} of the rows. {text}"
     text += (
-        f": {percent(e.get('accuracy'))} of {number(e.get('n_rows'), ',')} {_kind(e)} rows right "
-        f"(95 % interval {interval(e.get('accuracy_ci95'))})"
+        f": {percent(e.accuracy)} of {number(e.n_rows, ',')} {_kind(e)} rows right "
+        f"(95 % interval {interval(e.accuracy_ci95)})"
+        f", against {percent(e.naive[e.best_naive])} for the best naive rule ({words(e.best_naive)})"
+        f"; the difference is {points(e.skill)} (95 % interval {interval(e.skill_ci95, signed=True)})"
+        f"{_by_probabilities(e)}"
     )
-    if (best := _best_naive(e)) is not None:
-        text += f", against {percent(best[1])} for the best naive rule ({words(best[0])})"
-    if e.get("skill") is not None:
-        text += f"; the difference is {points(e['skill'])} (95 % interval {interval(e.get('skill_ci95'), signed=True)})"
-        text += _by_probabilities(e)
-    ceiling = e.get("ceiling")
-    text += f"; the best possible is {percent(ceiling)}." if ceiling is not None else "."
-    if versus := e.get("versus_reference"):
-        worth = "Clearly" if versus["ci95"][0] > 0 else "Not clearly"
-        bounds = interval(versus["ci95"], signed=True)
-        text += f" {worth} better than {words(versus['name'])}: {points(versus['difference'])} (95 % {bounds})."
+    text += f"; the best possible is {percent(e.ceiling)}." if e.ceiling is not None else "."
+    versus = e.versus_reference
+    worth = "Clearly" if versus.ci95[0] > 0 else "Not clearly"
+    bounds = interval(versus.ci95, signed=True)
+    text += f" {worth} better than {words(versus.name)}: {points(versus.difference)} (95 % {bounds})."
     return text + corrected_in_words(e)
 
 
-def corrected_in_words(e: Mapping[str, Any]) -> str:
+def corrected_in_words(e: Evaluation) -> str:
     """A sentence on the correction for further openings of the test set; empty for the first one."""
-    count = e.get("corrected_for_openings") or 1
-    if count < 2:
+    if e.corrected_for_openings < 2:
         return ""
-    text = f" Verdict and intervals are corrected for {count} openings of the test set"
-    if (bounds := e.get("skill_ci95_uncorrected")) is not None:
-        text += f" (uncorrected, the difference lies between {interval(bounds, signed=True)} points)"
-    return f"{text}."
+    bounds = interval(e.skill_ci95_uncorrected, signed=True)
+    return (
+        f" Verdict and intervals are corrected for {e.corrected_for_openings} openings of the test set (uncorrected, "
+        f"the difference lies between {bounds} points)."
+    )
 
 
-def sure_of_return(returns: Mapping[str, Any]) -> str:
+def sure_of_return(returns: Returns) -> str:
     """The net return's 95% interval in words: that of the total where it is known, else that of the mean per date."""
-    if (bounds := returns.get("net_ci95")) is not None:
-        return f"95 %: {interval(bounds, signed=True)} %"
-    bounds = returns.get("mean_net_ci95")
-    if bounds is None or any(bound is None for bound in bounds) or returns.get("mean_net") is None:
+    if returns.net_ci95 is not None:
+        return f"95 %: {interval(returns.net_ci95, signed=True)} %"
+    bounds = returns.mean_net_ci95
+    if bounds is None or None in bounds or returns.mean_net is None:
         return ""
-    low, mean, high = (f"{100 * value:+.3f}" for value in (bounds[0], returns["mean_net"], bounds[1]))
+    low, mean, high = (f"{100 * (value or 0.0):+.3f}" for value in (bounds[0], returns.mean_net, bounds[1]))
     return f"mean per date {mean} % (95 %: {low} to {high})"
 
 
-def _by_probabilities(e: Mapping[str, Any]) -> str:
+def _by_probabilities(e: Evaluation) -> str:
     """The test that a verdict of skill rests on where the interval of the accuracy does not show it; else empty."""
-    test, bounds = e.get("primary_test"), e.get("skill_ci95")
-    if e.get("verdict") != "skill" or not test or not bounds or bounds[0] > 0:
+    test, p = e.primary_test, e.primary_test.p_value
+    if e.verdict != "skill" or e.skill_ci95[0] > 0 or p is None:
         return ""
-    p = test["p_value"]
     told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"; accuracy alone does not show it, the probabilities do ({test['name']} test, {told})"
+    return f"; accuracy alone does not show it, the probabilities do ({test.name} test, {told})"
 
 
-def _numbers(e: Mapping[str, Any]) -> tuple[Number, ...]:
-    best = _best_naive(e)
-    returns = e.get("returns") or {}
-    spent = e.get("epochs_spent_total")
-    share = "over all phases and folds" if spent is None else f"{spent / YARDSTICK:.0%} of 60 trials x 50 = 3,000"
+def _numbers(e: Evaluation) -> tuple[Number, ...]:
+    spent = e.epochs_spent_total
     numbers = [
-        Number("Accuracy", percent(e.get("accuracy")), f"95 %: {interval(e.get('accuracy_ci95'))}"),
-        Number("Best naive rule", percent(best[1] if best else None), words(best[0]) if best else "not recorded"),
-        Number("Difference", points(e.get("skill")), f"95 %: {interval(e.get('skill_ci95'), signed=True)} points"),
-        Number("Epochs spent", number(spent, ",d"), share),
+        Number("Accuracy", percent(e.accuracy), f"95 %: {interval(e.accuracy_ci95)}"),
+        Number("Best naive rule", percent(e.naive[e.best_naive]), words(e.best_naive)),
+        Number("Difference", points(e.skill), f"95 %: {interval(e.skill_ci95, signed=True)} points"),
+        Number("Epochs spent", number(spent, ",d"), f"{spent / YARDSTICK:.0%} of 60 trials x 50 = 3,000"),
     ]
-    if returns:
-        even = returns.get("break_even_cost_bps")
-        sure = sure_of_return(returns)
+    if (returns := e.returns) is not None:
+        even, sure = returns.break_even_cost_bps, sure_of_return(returns)
         remark = f"{sure}; " if sure else ""
-        remark += f"buy and hold {percent(returns.get('buy_and_hold'))}"
+        remark += f"buy and hold {percent(returns.buy_and_hold)}"
         remark += "" if even is None else f"; nothing left at {even:.1f} basis points"
-        numbers.append(Number("Return after costs", percent(returns.get("net")), remark))
-    if e.get("imbalanced"):
+        numbers.append(Number("Return after costs", percent(returns.net), remark))
+    if e.imbalanced:
         numbers[:0] = [
-            Number("Balanced accuracy", percent(e.get("balanced_accuracy")), "mean over the classes"),
-            Number("MCC", number(e.get("mcc"), ".3f"), "0 is chance, 1 is perfect"),
-            Number("Average precision", number(e.get("average_precision"), ".3f"), "the rarer class's share is chance"),
+            Number("Balanced accuracy", percent(e.balanced_accuracy), "mean over the classes"),
+            Number("MCC", number(e.mcc, ".3f"), "0 is chance, 1 is perfect"),
+            Number("Average precision", number(e.average_precision, ".3f"), "the rarer class's share is chance"),
         ]
-    if e.get("first_date") is not None:
-        rows = f"{e['first_date']} to {e.get('last_date')}"
-        numbers.insert(0, Number(f"{_kind(e).capitalize()} rows", number(e.get("n_rows"), ",d"), rows))
+    if e.first_date is not None:
+        rows = f"{e.first_date} to {e.last_date}"
+        numbers.insert(0, Number(f"{_kind(e).capitalize()} rows", number(e.n_rows, ",d"), rows))
     return tuple(numbers)
 
 
-def _notes(e: Mapping[str, Any], making: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(e: Evaluation, note: str) -> tuple[str, ...]:
     """What is no warning but has to be said: openings of the sealed set, rows left out."""
-    found = [*_opening_notes(e), *(str(note) for note in e.get("notes") or ())]
-    return (*found, making["note"]) if making.get("note") else tuple(found)
+    return (*_opening_notes(e), *e.notes, *([note] if note else []))
 
 
-def _opening_notes(e: Mapping[str, Any]) -> tuple[str, ...]:
-    openings = e.get("test_openings")
-    if openings is None:
-        return ()
-    count = len(openings) if isinstance(openings, list) else openings
-    if count == 0:
+def _opening_notes(e: Evaluation) -> tuple[str, ...]:
+    if e.test_openings == 0:
         return ("The sealed test set has not been opened.",)
-    if count == 1:
+    if e.test_openings == 1:
         return ("The sealed test set has been opened once.",)
-    told = e.get("opened_in_words") or f"{count} times"
     return (
-        f"The sealed test set has been opened {told}. If a choice was made after an earlier look, these numbers are "
-        "too good: the more looks, the more likely one of them was lucky.",
+        f"The sealed test set has been opened {e.opened_in_words}. If a choice was made after an earlier look, these "
+        "numbers are too good: the more looks, the more likely one of them was lucky.",
     )

@@ -76,12 +76,10 @@ class Figure:
     panels: tuple[Panel, ...]
 
 
-def wilson(share: float, n: float | None) -> dict[str, float]:
-    """95 % interval of a share of n independent rows (Wilson 1927); empty without n."""
-    if not n or not 0 <= share <= 1:
-        return {}
-    interval = stats.binomtest(round(share * n), int(n)).proportion_ci(method="wilson")
-    return {"low": float(interval.low), "high": float(interval.high)}
+def wilson(share: float, n: int) -> list[float]:
+    """Return the 95 % interval of a share of n independent rows (Wilson 1927)."""
+    interval = stats.binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return [float(interval.low), float(interval.high)]
 
 
 def chart(rows: Sequence[Row], height: int = 240) -> alt.Chart:

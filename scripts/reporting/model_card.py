@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,10 +12,12 @@ import jinja2
 from scripts.config.class_positions import in_words
 from scripts.reporting.evaluation_page import sure_of_return, verdict_sentence
 from scripts.reporting.figures import words
-from scripts.reporting.page import interval, number, percent, plain, points, provenance
+from scripts.reporting.page import interval, number, percent, points, provenance
 from scripts.reporting.sections.latency import milliseconds
 from scripts.reporting.sections.returns import NOT_MODELLED
 from scripts.storage.durable_files import write_bytes
+from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.model_record import FinalModelContent, MemberContent
 from scripts.storage.printable import printable
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
@@ -36,28 +38,27 @@ _LIMITS = (
 )
 
 
-def write_model_card(path: Path, model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
+def write_model_card(path: Path, model: FinalModelContent, n_parameters: Sequence[int], evaluation: Evaluation) -> None:
     """Write the model card.
 
     Parameters
     ----------
     path : Path
-    model : mapping
-        Content of final_model.pkl without its tensors, as `FinalModel.description`.
-    evaluation : mapping
-        Content of evaluation_results.json.
+    model : FinalModelContent
+    n_parameters : sequence of int
+        Of each member of the model.
+    evaluation : Evaluation
 
     Raises
     ------
     EnvironmentFailed
         The disk is full or the folder cannot be written.
     """
-    write_bytes(path, model_card(model, evaluation).encode(errors="backslashreplace"))
+    write_bytes(path, model_card(model, n_parameters, evaluation).encode(errors="backslashreplace"))
 
 
-def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    """Model card as Markdown; parameters as `write_model_card`. What is not recorded is left out."""
-    m, e = plain(model), plain(evaluation)
+def model_card(m: FinalModelContent, n_parameters: Sequence[int], e: Evaluation) -> str:
+    """Return the model card as Markdown; parameters as `write_model_card`."""
     environment = jinja2.Environment(
         autoescape=False,  # Markdown is no HTML: every value is escaped by `finalize`
         finalize=escaped,
@@ -66,19 +67,19 @@ def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    config = m["experiment"]["data"]
+    config = m.experiment.data
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         family=_families(m),
-        label=words(config["label"]) if config["label"] != "column" else f"column {config['label_column']}",
+        label=words(config.label) if config.label != "column" else f"column {config.label_column}",
         verdict=verdict_sentence(e),
-        warnings=e.get("warnings") or [],
-        purpose=_PURPOSES[config["label"]],
+        warnings=e.warnings,
+        purpose=_PURPOSES[config.label],
         decision=_decision(m),
         data=_data(m, e),
-        notes=e.get("notes") or [],
-        model=_model(m),
+        notes=e.notes,
+        model=_model(m.members, n_parameters),
         validation=_validation(m),
-        selection=m["selection"].get("reason", ""),
+        selection=m.selection.reason,
         measures=_measures(e),
         baselines=_baselines(e),
         limits=[*_LIMITS, *_own_limits(m, e)],
@@ -96,91 +97,89 @@ def escaped(value: Any) -> str:
     )
 
 
-def _decision(m: Mapping[str, Any]) -> str:
-    decision = m["selection"].get("decision")
+def _decision(m: FinalModelContent) -> str:
+    decision = m.selection.decision
     if decision is None:
         return "the likeliest class"
     threshold = (
-        ""
-        if decision["threshold"] is None
-        else f"{m['classes'][1]} above a probability of {decision['threshold']:.3g}, "
+        "" if decision.threshold is None else f"{m.classes[1]} above a probability of {decision.threshold:.3g}, "
     )
-    return f"{threshold}no answer unless it leads by more than {decision['margin']:.3g} ({decision['reason']})"
+    return f"{threshold}no answer unless it leads by more than {decision.margin:.3g} ({decision.reason})"
 
 
-def _data(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[Row]:
-    config, span = m["experiment"]["data"], m.get("trained_on")
+def _data(m: FinalModelContent, e: Evaluation) -> list[Row]:
+    config, span, features = m.experiment.data, m.trained_on, m.features
     rows = [
-        ("source", config["source"] + (f", {PurePath(config['path']).name}" if config["path"] else "")),
+        ("source", config.source + (f", {PurePath(config.path).name}" if config.path else "")),
         (
             "label",
-            f"{words(config['label'])}, {config['horizon']} bars ahead"
-            + (", from the next open" if config.get("label_price") == "next_open" else "")
-            if config["label"] != "column"
-            else config["label_column"],
+            f"{words(config.label)}, {config.horizon} bars ahead"
+            + (", from the next open" if config.label_price == "next_open" else "")
+            if config.label != "column"
+            else str(config.label_column),
         ),
         ("classes (share in training)", _shares(m)),
         *_positions(m),
         (
             "features",
-            f"{len(m['features'])}: {', '.join(m['features'][:40])}" + (", ..." if len(m["features"]) > 40 else ""),
+            f"{len(features)}: {', '.join(features[:40])}" + (", ..." if len(features) > 40 else ""),
         ),
     ]
     if span:
-        dates = f" from {span['first_date']} to {span['last_date']}" if span["first_date"] else ""
-        rows.append(("trained on", f"{span['n_rows']:,} rows of {span['n_tickers']} tickers or groups{dates}"))
-    dates = f" from {e['first_date']} to {e['last_date']}" if e.get("first_date") else ""
-    kind = "sealed rows" if (e.get("opened") or {}).get("data") == "sealed" else "rows of another file"
-    return [*rows, ("judged on", f"{number(e.get('n_rows'), ',')} {kind}{dates}")]
+        dates = f" from {span.first_date} to {span.last_date}" if span.first_date else ""
+        rows.append(("trained on", f"{span.n_rows:,} rows of {span.n_tickers} tickers or groups{dates}"))
+    dates = f" from {e.first_date} to {e.last_date}" if e.first_date else ""
+    kind = "sealed rows" if e.opened.data == "sealed" else "rows of another file"
+    return [*rows, ("judged on", f"{number(e.n_rows, ',')} {kind}{dates}")]
 
 
-def _positions(m: Mapping[str, Any]) -> list[Row]:
-    held = m.get("class_positions")
-    return [("positions of the classes", in_words(m["classes"], held))] if held else []
+def _positions(m: FinalModelContent) -> list[Row]:
+    held = m.class_positions
+    return [("positions of the classes", in_words(m.classes, held))] if held else []
 
 
-def _shares(m: Mapping[str, Any]) -> str:
-    pairs = list(zip(m["classes"], m["class_shares"], strict=True))
+def _shares(m: FinalModelContent) -> str:
+    pairs = list(zip(m.classes, m.class_shares, strict=True))
     return ", ".join(f"{name} ({percent(share)})" for name, share in pairs[:20]) + (", ..." if len(pairs) > 20 else "")
 
 
-def _model(m: Mapping[str, Any]) -> list[Row]:
-    members, n_networks = m["members"], sum(member["n_networks"] for member in m["members"])
+def _model(members: Sequence[MemberContent], n_parameters: Sequence[int]) -> list[Row]:
+    n_networks = sum(len(member.weights) for member in members)
     networks = f"{n_networks}, which differ by their seed; the model is the mean of their logits"
     if len(members) > 1:
         networks = (
             f"{n_networks} of {len(members)} configurations, whose calibrated probabilities are averaged by weight"
         )
-    rows = [("networks", networks), ("parameters", f"{sum(member['n_parameters'] for member in members):,} in all")]
+    rows = [("networks", networks), ("parameters", f"{sum(n_parameters):,} in all")]
     rows += [("not as searched", told) for member in members if (told := _replaced(member))]
     if len(members) == 1:
-        return rows + [(words(name), str(value)) for name, value in members[0]["hyperparameters"].items()]
+        return rows + [(words(name), str(value)) for name, value in members[0].hyperparameters.model_dump().items()]
     return rows + [_member(member) for member in members]
 
 
-def _replaced(member: Mapping[str, Any]) -> str:
+def _replaced(member: MemberContent) -> str:
     """Hyperparameters that phase 3 replaced; empty in files of earlier versions, which do not record them."""
-    replaced = member.get("replaced") or {}
-    return ", ".join(f"{words(name)} {now} (searched: {before})" for name, (before, now) in replaced.items())
+    replaced = member.replaced.items()
+    return ", ".join(f"{words(name)} {now} (searched: {before})" for name, (before, now) in replaced)
 
 
-def _member(member: Mapping[str, Any]) -> Row:
-    values = ", ".join(f"{words(name)} {value}" for name, value in member["hyperparameters"].items())
-    return f"trial {member['trial_number']}, weight {percent(member['weight'], 0)}", values
+def _member(member: MemberContent) -> Row:
+    values = ", ".join(f"{words(name)} {value}" for name, value in member.hyperparameters.model_dump().items())
+    return f"trial {member.trial_number}, weight {percent(member.weight, 0)}", values
 
 
-def _families(m: Mapping[str, Any]) -> str:
-    families = dict.fromkeys(member["hyperparameters"]["family"] for member in m["members"])
+def _families(m: FinalModelContent) -> str:
+    families = dict.fromkeys(member.hyperparameters.family for member in m.members)
     return " and ".join(families)
 
 
-def _validation(m: Mapping[str, Any]) -> str:
-    data, extended = m["experiment"]["data"], m["experiment"]["extended"]
-    dated = data["source"] != "table" or data["time_column"] is not None
-    purged = f", purged, with an embargo of {data['embargo']} dates" if dated else ""
-    text = f"{extended['cross_validation_folds']} folds ({words(extended['cv'])}{purged}) chose the configuration"
-    text += f"; the share of {data['test_fraction']:.0%} of the rows was sealed until the evaluation"
-    skill, error = m["selection"].get("skill"), m["selection"].get("skill_se")
+def _validation(m: FinalModelContent) -> str:
+    data, extended = m.experiment.data, m.experiment.extended
+    dated = data.source != "table" or data.time_column is not None
+    purged = f", purged, with an embargo of {data.embargo} dates" if dated else ""
+    text = f"{extended.cross_validation_folds} folds ({words(extended.cv)}{purged}) chose the configuration"
+    text += f"; the share of {data.test_fraction:.0%} of the rows was sealed until the evaluation"
+    skill, error = m.selection.skill, m.selection.skill_se
     return text + (
         f"; out of fold it was {points(skill)} above the best naive rule (s.e. {points(error, signed=False)})."
         if skill is not None
@@ -188,61 +187,51 @@ def _validation(m: Mapping[str, Any]) -> str:
     )
 
 
-def _measures(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _measures(e: Evaluation) -> list[tuple[str, str, str]]:
     rows = [
-        ("accuracy", percent(e.get("accuracy")), interval(e.get("accuracy_ci95"))),
-        (
-            f"above the best naive rule ({words(e.get('best_naive') or '')})",
-            points(e.get("skill")),
-            interval(e.get("skill_ci95"), signed=True),
-        ),
-        ("log loss (nats)", number(e.get("log_loss"), ".4f"), ""),
-        ("expected calibration error", number(e.get("ece"), ".4f"), ""),
+        ("accuracy", percent(e.accuracy), interval(e.accuracy_ci95)),
+        (f"above the best naive rule ({words(e.best_naive)})", points(e.skill), interval(e.skill_ci95, signed=True)),
+        ("log loss (nats)", number(e.log_loss, ".4f"), ""),
+        ("expected calibration error", number(e.ece, ".4f"), ""),
     ]
-    if versus := e.get("versus_reference"):
-        rows.append(
-            (f"above {words(versus['name'])}", points(versus["difference"]), interval(versus["ci95"], signed=True))
-        )
-    if returns := e.get("returns"):
-        cost = f"return after costs of {number(returns['cost_bps'])} basis points"
-        rows += [(cost, percent(returns["net"]), sure_of_return(returns))]
-        rows += [("buy and hold", percent(returns["buy_and_hold"]), "")]
-        if returns.get("sharpe") is not None and returns.get("periods_per_year"):
-            year = f"{returns['periods_per_year']:g} dates per year, from {returns['periods_per_year_from']}"
-            error = f", standard error {number(returns['sharpe_se'])}" if returns.get("sharpe_se") is not None else ""
-            rows += [(f"Sharpe ratio after costs (yearly; {year})", number(returns["sharpe"]) + error, "")]
+    versus = e.versus_reference
+    rows.append((f"above {words(versus.name)}", points(versus.difference), interval(versus.ci95, signed=True)))
+    if (returns := e.returns) is not None:
+        cost = f"return after costs of {number(returns.cost_bps)} basis points"
+        rows += [(cost, percent(returns.net), sure_of_return(returns))]
+        rows += [("buy and hold", percent(returns.buy_and_hold), "")]
+        if returns.sharpe is not None and returns.periods_per_year:
+            year = f"{returns.periods_per_year:g} dates per year, from {returns.periods_per_year_from}"
+            error = f", standard error {number(returns.sharpe_se)}" if returns.sharpe_se is not None else ""
+            rows += [(f"Sharpe ratio after costs (yearly; {year})", number(returns.sharpe) + error, "")]
     return rows
 
 
-def _baselines(e: Mapping[str, Any]) -> list[Row]:
-    named = [*(e.get("naive") or {}).items(), *(e.get("references") or {}).items()]
-    rows = [(words(name), percent(value)) for name, value in named]
-    return rows + ([("best possible", percent(e["ceiling"]))] if e.get("ceiling") is not None else [])
+def _baselines(e: Evaluation) -> list[Row]:
+    rows = [(words(name), percent(value)) for name, value in (*e.naive.items(), *e.references.items())]
+    return rows + ([("best possible", percent(e.ceiling))] if e.ceiling is not None else [])
 
 
-def _own_limits(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[str]:
+def _own_limits(m: FinalModelContent, e: Evaluation) -> list[str]:
     told = []
-    if seeds := e.get("by_seed"):
-        told.append(
-            f"With a single seed it reaches {percent(min(seeds))} to {percent(max(seeds))}: so much hangs on the seed."
-        )
-    if decay := e.get("decay"):
-        told.append(f"Skill against time since training: {decay['advice']}.")
-    if (openings := e.get("test_openings")) is not None and openings > 1:
-        often = e.get("opened_in_words") or f"{openings} times"
+    if e.by_seed:
+        low, high = percent(min(e.by_seed)), percent(max(e.by_seed))
+        told.append(f"With a single seed it reaches {low} to {high}: so much hangs on the seed.")
+    if e.decay is not None:
+        told.append(f"Skill against time since training: {e.decay.advice}.")
+    if e.test_openings > 1:
+        often = e.opened_in_words
         told.append(f"The sealed rows have been opened {often}; the more looks, the more likely a lucky one.")
-    if not m["has_reference"]:
+    if m.reference is None:
         told.append("The model file holds no distribution of its training data: drift cannot be judged from it.")
     return told
 
 
-def _cost(m: Mapping[str, Any], e: Mapping[str, Any]) -> list[Row]:
-    rows = [(f"epochs of {words(name)}", f"{value:,}") for name, value in m["epochs_spent"].items()]
-    rows.append(("epochs in all", f"{sum(m['epochs_spent'].values()):,}"))
-    if latency := e.get("latency"):
-        calls = {"one row": latency["one_row"], f"{latency['batch']['n_rows']} rows": latency["batch"]}
-        rows += [
-            (f"time for {name}", f"median {milliseconds(call['p50_s'])}, 99 % below {milliseconds(call['p99_s'])}")
-            for name, call in calls.items()
-        ]
-    return rows
+def _cost(m: FinalModelContent, e: Evaluation) -> list[Row]:
+    rows = [(f"epochs of {words(name)}", f"{value:,}") for name, value in m.epochs_spent.items()]
+    rows.append(("epochs in all", f"{sum(m.epochs_spent.values()):,}"))
+    calls = {} if e.latency is None else e.latency.calls
+    return rows + [
+        (f"time for {name}", f"median {milliseconds(call.p50_s)}, 99 % below {milliseconds(call.p99_s)}")
+        for name, call in calls.items()
+    ]

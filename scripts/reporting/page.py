@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from scripts.reporting.figures import Figure
 from scripts.storage.printable import printable
+from scripts.storage.record_base import Made
 
 _FOLDER = Path(__file__).parent
 _GAP = "-"
@@ -200,17 +201,14 @@ def with_content(sections: Iterable[Section]) -> tuple[Section, ...]:
     return tuple(s for s in sections if s.paragraphs or s.figures or any(t.rows for t in s.tables))
 
 
-def provenance(artifact: Mapping[str, Any]) -> str:
+def provenance(artifact: Made) -> str:
     """One line on what made an artifact, as far as it says."""
-    created = artifact.get("created_by") or {}
-    if not isinstance(created, Mapping):
-        return str(created)
-    libraries = ", ".join(f"{k} {v}" for k, v in (created.get("libraries") or {}).items())
+    created = artifact.created_by
     parts = {
-        "Hyper": created.get("version"),
-        "revision": created.get("git_revision"),
-        "libraries": libraries,
-        "config": str(artifact.get("config_hash") or "")[:12],
-        "data": str(artifact.get("data_fingerprint") or "")[:12],
+        "Hyper": created.version,
+        "revision": created.git_revision,
+        "libraries": ", ".join(f"{name} {version}" for name, version in created.libraries.items()),
+        "config": artifact.config_hash[:12],
+        "data": artifact.data_fingerprint[:12],
     }
     return "; ".join(f"{name} {value}" for name, value in parts.items() if value)

@@ -19,7 +19,8 @@ from scripts.errors import InputError, MissingInputError
 from scripts.storage.artifact_head import check_head, head
 from scripts.storage.durable_files import read_regular, sha256, write_bytes
 from scripts.storage.nesting import check_nesting, parsed_json
-from scripts.storage.records import checked
+from scripts.storage.record_base import Record
+from scripts.storage.records import R, checked, kind_of, parsed
 from scripts.storage.tensor_archive import check_archive
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -38,8 +39,13 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
     write_bytes(path, content + b',\n"sha256": "' + sha256(content).encode() + b'"\n}\n')
 
 
-def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
-    """Read a JSON artifact, digest first.
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as a JSON artifact; see `write_json`."""
+    write_json(path, record.body())
+
+
+def read_record(path: Path, made_by: str, record: type[R]) -> R:
+    """Read a JSON artifact as a record, digest first.
 
     Parameters
     ----------
@@ -47,8 +53,8 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
         The artifact.
     made_by : str
         Command that makes it, named if it is missing.
-    kind : str, optional
-        Which artifact it must be; by default what its file name says.
+    record : type of Record
+        Record of the artifact that it must be.
 
     Raises
     ------
@@ -57,6 +63,27 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
     InputError
         The file is damaged, was edited, has another schema, or lacks what its readers need (see `records`).
     """
+    try:
+        return parsed(record, _read_body(path, made_by, kind_of(record)))
+    except ValueError as error:
+        raise _unfit(path, made_by, error) from error
+
+
+def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
+    """Read a JSON artifact as plain values; by default of the kind that its file name says. Errors as `read_record`."""
+    body = _read_body(path, made_by, kind or path.stem)
+    try:
+        return checked(kind or path.stem, body)
+    except ValueError as error:
+        raise _unfit(path, made_by, error) from error
+
+
+def _unfit(path: Path, made_by: str, error: ValueError) -> InputError:
+    return InputError(f"does not hold what it should: {error}", str(path), f"make it again with {made_by}")
+
+
+def _read_body(path: Path, made_by: str, kind: str) -> dict[str, Any]:
+    """Content of a JSON artifact with a valid digest and head."""
     content = _read(path, made_by, MAX_JSON_BYTES)
     tail = _JSON_TAIL.search(content)
     again = f"make it again with {made_by}"
@@ -70,15 +97,12 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
         raise InputError(f"is no artifact of Hyper: {error}", str(path), again) from error
     if not isinstance(body, dict):
         raise InputError("is no artifact of Hyper: its content is no mapping", str(path), again)
-    check_head(path, body, kind or path.stem, again)
-    try:
-        return checked(kind or path.stem, body)
-    except ValueError as error:
-        raise InputError(f"does not hold what it should: {error}", str(path), again) from error
+    check_head(path, body, kind, again)
+    return body
 
 
 def read_listed(path: Path, files: dict[str, str], made_by: str) -> bytes:
-    """Content of a file whose SHA-256 a JSON artifact lists under `files`; errors as `read_json`."""
+    """Content of a file whose SHA-256 a JSON artifact lists under `files`; errors as `read_record`."""
     content = _read(path, made_by, MAX_TENSOR_BYTES)
     if sha256(content) != files.get(path.name):
         raise InputError("its SHA-256 does not fit: damaged or replaced", str(path), f"make it again with {made_by}")
@@ -124,7 +148,7 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
-    """Read a tensor artifact; parameters and errors as `read_json`."""
+    """Read a tensor artifact; parameters and errors as `read_record`."""
     content = _read(path, made_by, MAX_TENSOR_BYTES)
     again = f"make it again with {made_by}"
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -13,7 +13,7 @@ from scripts.config.search_space import Hyperparameters, Scalar
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 Files = dict[str, str]  # SHA-256 by name
-Curve = list[dict[str, float | None]]  # of each epoch, metrics by name
+IfGiven = Field(exclude_if=lambda value: value is None or value == {})  # of a field that is left out without a value
 _SHOWN = 90  # characters of a field's name
 
 
@@ -45,7 +45,31 @@ ChosenHyperparameters = Annotated[RecordedHyperparameters, BeforeValidator(_name
 class Record(BaseModel):
     """Base of all records: frozen, no conversions, only finite numbers, further fields allowed."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False, defer_build=True)
+
+    @classmethod
+    def from_object(cls, source: object) -> Self:
+        """Return the record of an object that has its fields as attributes."""
+        return cls(**{name: getattr(source, name) for name in cls.model_fields})
+
+    def body(self) -> dict[str, Any]:
+        """Return the fields that were given, as plain values in the order of the JSON file."""
+        return self.model_dump(exclude_unset=True, by_alias=True)
+
+
+class Epoch(Record):
+    """Metrics of an epoch; None where it was not evaluated or diverged."""
+
+    epoch: Count
+    train_loss: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    simulated_return: float | None = None
+    duration_s: float | None = None
+    examples_per_s: float | None = None
+
+
+Curve = list[Epoch]
 
 
 class CreatedBy(Record):

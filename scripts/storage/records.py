@@ -7,12 +7,13 @@ that it needs or one line that names the file and the field. Further fields are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from scripts.config.experiment import NAME_PATTERN
 from scripts.config.search_space import Scalar
+from scripts.storage.evaluation_record import Evaluation
 from scripts.storage.record_base import (
     ChosenHyperparameters,
     Count,
@@ -25,7 +26,7 @@ from scripts.storage.record_base import (
     RecordedHyperparameters,
     first_problem,
 )
-from scripts.storage.result_records import DecisionRule, Evaluation, Final, Selection
+from scripts.storage.result_records import DecisionRule, Final, Selection
 
 
 class FirstTrial(Record):
@@ -241,20 +242,31 @@ RECORDS: Mapping[str, type[Record]] = {
 }
 
 
-def checked(kind: str, body: dict[str, Any]) -> dict[str, Any]:
-    """`body` of an artifact of this kind, its experiment in today's form.
+R = TypeVar("R", bound=Record)
+
+
+def kind_of(record: type[Record]) -> str:
+    """Return the artifact that a record describes."""
+    return next(kind for kind, own in RECORDS.items() if own is record)
+
+
+def parsed(record: type[R], body: dict[str, Any]) -> R:
+    """Return `body` as a record.
 
     Raises
     ------
     ValueError
         A field is missing or of another type; the message names it.
     """
-    record = RECORDS.get(kind)
-    if record is None:
-        return body
     try:
-        parsed = record.model_validate(body)
+        return record.model_validate(body)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from error
-    experiment = getattr(parsed, "experiment", None)
+
+
+def checked(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return `body` of an artifact of this kind, its experiment in today's form; errors as `parsed`."""
+    if kind not in RECORDS:
+        return body
+    experiment = getattr(parsed(RECORDS[kind], body), "experiment", None)
     return body if experiment is None else body | {"experiment": experiment.recorded()}

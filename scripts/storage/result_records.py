@@ -1,4 +1,4 @@
-"""Typed records of what was chosen, trained last and judged: a part of `records`, and of the final model's."""
+"""Typed records of what was chosen and trained last: a part of `records`, and of the final model's."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ class EnsembleMember(Record):
 class Ensemble(Record):
     """Why an ensemble was chosen, and what it gains."""
 
-    single_trial_number: Count
+    most_draws: Count = 0
     members: Annotated[Sequence[EnsembleMember], Field(min_length=1)]
-    log_loss: Gain
-    accuracy: Gain
-    is_better: bool
+    single_trial_number: Count
     n_rows: Count
+    accuracy: Gain
+    log_loss: Gain
+    is_better: bool
 
 
 class Selection(Record):
@@ -51,6 +52,9 @@ class Selection(Record):
 
     trial_number: Count | None = None
     reason: str
+    avg_accuracy: float | None = None
+    std_accuracy: float | None = None
+    best_constant_accuracy: float | None = None
     skill: float | None = None
     skill_se: float | None = None
     decision: DecisionRule | None = None
@@ -79,109 +83,3 @@ class Final(Made):
     duration_s: float
     files: Files
     members: list[FinalMember]
-
-
-class Versus(Record):
-    """The model against the better reference model."""
-
-    name: str
-    difference: float
-    ci95: Pair
-
-
-class Returns(Record):
-    """Simulated returns."""
-
-    gross: float
-    net: float
-    break_even_cost_bps: float | None
-    foresight_hit_rate: float | None = None
-    net_ci95: Pair | None = None
-    mean_net: float | None = None
-    mean_net_ci95: Annotated[list[float | None], Field(min_length=2, max_length=2)] | None = None
-
-
-class CostedMember(EnsembleMember):
-    """A configuration of an ensemble with its cost."""
-
-    epochs_spent: Count
-    n_parameters: Count
-    one_row_p50_s: float
-
-
-class CostedEnsemble(Ensemble):
-    """An ensemble with its cost."""
-
-    members: Annotated[Sequence[CostedMember], Field(min_length=1)]
-    one_row_p50_s: float
-
-
-class Call(Record):
-    """Latency of a call."""
-
-    p50_s: float
-    n_rows: Count = 1
-
-
-class Latency(Record):
-    """Latency of one row and of a batch."""
-
-    one_row: Call
-    batch: Call
-
-
-class Opened(Record):
-    """Which model was evaluated on which rows: the SHA-256 of the model, and that of the data or "sealed"."""
-
-    model_sha256: str
-    data: str
-
-
-class PrimaryTest(Record):
-    """The test of the probabilities against those of the naive rules."""
-
-    name: str
-    statistic: float | None
-    p_value: float | None
-
-
-class ConstantAnswer(Record):
-    """The class that a model gives in nearly all rows."""
-
-    name: str = Field(alias="class")
-    share: float
-
-
-class Evaluation(Made):
-    """evaluation_results.json."""
-
-    inputs: Files = Field({})  # the model that it was made from is under `opened`
-    opened: Opened
-    opened_in_words: str
-    files: Files
-    epochs_spent_total: Count
-    n_rows: Count
-    n_effective: float | None
-    accuracy: float
-    accuracy_se: float
-    accuracy_ci95: Pair
-    skill: float
-    skill_ci95: Pair
-    skill_p_value: float | None
-    verdict: str
-    primary_test: PrimaryTest
-    constant_answer: ConstantAnswer | None
-    corrected_for_openings: Count
-    skill_ci95_uncorrected: Pair
-    verdict_uncorrected: str
-    ceiling: float | None
-    naive: dict[str, float]
-    references: dict[str, float]
-    versus_reference: Versus
-    returns: Returns | None
-    warnings: list[str]
-    test_openings: Count
-    openings_by_other_runs: list[str]
-    last_date: str | None = None
-    latency: Latency | None = None
-    ensemble: CostedEnsemble | None = None

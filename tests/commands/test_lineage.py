@@ -6,6 +6,7 @@ import pytest
 
 from scripts.evaluation.shortfall import shortfall
 from scripts.storage.artifacts import read_tensors, write_tensors
+from scripts.storage.score_records import Promise
 from tests.conftest import SCRIPTS, artifact, run
 
 TUNING, EXTENDED, ANALYSIS, FINAL, EVALUATION = SCRIPTS
@@ -75,9 +76,9 @@ def test_a_model_of_another_run_is_judged_and_named(folder, finished_run, tmp_pa
 
 
 def test_only_a_model_that_does_not_lead_out_of_fold_falls_short():
-    assert shortfall({"skill": 0.001, "skill_se": 0.1}) == shortfall({"skill": None, "skill_se": None}) == ""
-    assert "is 0.8 pp behind the best naive rule (s.e. 0.4 pp)" in shortfall({"skill": -0.008, "skill_se": 0.004})
-    assert "is level with the best naive rule" in shortfall({"skill": 0.0, "skill_se": 0.0})
+    assert shortfall(Promise(skill=0.001, skill_se=0.1)) == shortfall(Promise(skill=None, skill_se=None)) == ""
+    assert "is 0.8 pp behind the best naive rule (s.e. 0.4 pp)" in shortfall(Promise(skill=-0.008, skill_se=0.004))
+    assert "is level with the best naive rule" in shortfall(Promise(skill=0.0, skill_se=0.0))
 
 
 def test_a_model_that_promises_nothing_is_warned_of_before_the_test_set_is_opened(finished_run, tmp_path):

@@ -17,7 +17,8 @@ from scripts.final_training.members import OutOfFold
 from scripts.final_training.model import load_model
 from scripts.reporting.sections.ensemble import ensemble_in_words, ensemble_section
 from scripts.statistics.greedy_ensemble import fit_ensemble, greedy_draws, on_other_folds
-from scripts.storage.artifacts import write_json
+from scripts.storage.artifacts import read_record, write_json
+from scripts.storage.evaluation_record import Evaluation
 from tests.commands.test_interruption import start_and_signal
 from tests.commands.test_predict import evaluate, table
 from tests.conftest import EXTENDED, SCRIPTS, artifact, command, finish, run, without_times
@@ -269,7 +270,7 @@ def test_an_ensemble_of_two_families_is_trained_judged_and_reported(finished):
     assert low <= told["log_loss"]["gain"] <= high
     assert told["log_loss"]["gain"] == pytest.approx(told["log_loss"]["single"] - told["log_loss"]["ensemble"])
     assert told["is_better"] == (low > 0 and told["accuracy"]["gain_ci95"][1] >= 0)
-    assert evaluation["promised"]["skill"] == model.content["selection"]["skill"]
+    assert evaluation["promised"]["skill"] == model.content.selection.skill
     predictions = pd.read_csv(finished / "evaluation" / "predictions.csv")
     assert (predictions["predicted"] == predictions["label"]).mean() == pytest.approx(evaluation["accuracy"])
     assert "Is the ensemble worth its cost" in (finished / "evaluation" / "report.html").read_text()
@@ -308,9 +309,9 @@ def test_an_ensemble_of_the_chosen_configuration_alone_is_the_model_without_one(
     folder = started(finished_run.folder, tmp_path / "run", *PHASE_2)
     finish(folder, "--config", finished_run.config, "--workers", 1, "--ensemble", 3, scripts=[FINAL])
     assert not differing_parts(folder, finished_run.folder)
-    told = load_model(folder / "final_model.pkl").content["selection"]
-    assert "alone: no other adds to it" in told["reason"]
-    assert "ensemble" not in load_model(finished_run.folder / "final_model.pkl").content["selection"]
+    told = load_model(folder / "final_model.pkl").content.selection
+    assert "alone: no other adds to it" in told.reason
+    assert load_model(finished_run.folder / "final_model.pkl").content.selection.ensemble is None
 
 
 def test_an_ensemble_without_the_predictions_of_phase_2_is_refused(finished, tmp_path):
@@ -330,10 +331,11 @@ def test_the_choice_of_another_run_is_no_start_of_an_ensemble(finished, finished
 
 
 def test_the_report_says_in_words_whether_an_ensemble_is_worth_its_cost(finished):
-    told = artifact(finished, "evaluation/evaluation_results.json")["ensemble"]
-    assert "no gain over one configuration is shown" in ensemble_in_words(told | {"is_better": False})
-    assert "it is better than one configuration" in ensemble_in_words(told | {"is_better": True})
-    alone = [m for m in told["members"] if m["trial_number"] == told["single_trial_number"]]
-    assert "costs no more" in ensemble_in_words(told | {"members": alone})
-    assert len(ensemble_section({"ensemble": told}).tables[0].rows) == len(told["members"])
-    assert not ensemble_section({}).paragraphs
+    results = read_record(finished / "evaluation" / "evaluation_results.json", EVALUATE, Evaluation)
+    told = results.ensemble
+    assert "no gain over one configuration is shown" in ensemble_in_words(told.model_copy(update={"is_better": False}))
+    assert "it is better than one configuration" in ensemble_in_words(told.model_copy(update={"is_better": True}))
+    alone = [member for member in told.members if member.trial_number == told.single_trial_number]
+    assert "costs no more" in ensemble_in_words(told.model_copy(update={"members": alone}))
+    assert len(ensemble_section(told).tables[0].rows) == len(told.members)
+    assert not ensemble_section(None).paragraphs

@@ -4,8 +4,74 @@ import math
 
 import numpy as np
 
+from scripts.config.search_space import Hyperparameters
+from scripts.reporting.evaluation_page import Making
 from scripts.reporting.report import AnalysisReport, EvaluationReport
+from scripts.statistics.metrics import ReliabilityBin
+from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.model_record import FinalModelContent, MemberContent, Span
+from scripts.storage.record_base import Epoch
+from scripts.storage.result_records import SeedCurves, Selection
 
+ACCURACY = {
+    "accuracy": 0.534,
+    "accuracy_se": 0.0035,
+    "accuracy_ci95": [0.527, 0.541],
+    "best_naive": "best_constant",
+    "skill": 0.02,
+    "skill_se": 0.004,
+    "skill_degrees_of_freedom": 60,
+    "detectable_skill": 0.011,
+    "skill_ci95": [0.012, 0.028],
+    "skill_p_value": 0.001,
+    "verdict": "skill",
+    "primary_test": {"name": "forecast encompassing", "statistic": 3.4, "degrees_of_freedom": 60, "p_value": 0.001},
+    "constant_answer": None,
+    "corrected_for_openings": 1,
+    "accuracy_ci95_uncorrected": [0.527, 0.541],
+    "skill_ci95_uncorrected": [0.012, 0.028],
+    "skill_p_value_uncorrected": 0.001,
+    "verdict_uncorrected": "skill",
+    "n_dates": 1500,
+    "block_length_dates": 2.0,
+    "n_effective": 20_000.0,
+    "n_effective_labels": 30_000.0,
+}
+PROBABILITIES = {
+    "auc": 0.551,
+    "auc_ci95": [0.54, 0.56],
+    "log_loss": 0.6895,
+    "log_loss_ci95": [0.688, 0.691],
+    "log_loss_skill": 0.003,
+    "log_loss_skill_ci95": [0.001, 0.005],
+    "brier": 0.2481,
+    "ece": 0.011,
+    "balanced_accuracy": 0.533,
+    "mcc": 0.066,
+    "average_precision": 0.54,
+}
+RETURNS = {
+    "gross": 0.41,
+    "net": 0.22,
+    "sharpe": 0.71,
+    "max_drawdown": -0.12,
+    "turnover": 0.34,
+    "break_even_cost_bps": 9.6,
+    "hit_rate": 0.53,
+    "exposure": 1.0,
+    "n_dates": 1500,
+    "buy_and_hold": 0.31,
+    "cost_bps": 5.0,
+    "periods_per_year": 252.0,
+    "periods_per_year_from": "bars on five days a week",
+    "beside": {
+        "buy_and_hold": {"gross": 0.312, "net": 0.31, "volatility": 0.19, "sharpe": 0.55, "sharpe_se": 0.5}
+        | {"max_drawdown": 0.27, "turnover": 0.01},
+        "equal_weight_rebalanced": {"gross": 0.32, "net": 0.3, "volatility": 0.2, "sharpe": None, "sharpe_se": None}
+        | {"max_drawdown": 0.28, "turnover": 0.02},
+    },
+    "by_cost": [{"cost_bps": float(c), "net": 0.41 - 0.043 * c} for c in range(15)],
+}
 STAGES = [("random", 20, 8), ("bayesian", 40, 15), ("fine_tune", 15, 25)]
 
 
@@ -121,6 +187,8 @@ def sample_analysis(family="gru", warning="column `close_next` predicts the labe
             "created_by": created,
             "config_hash": "9f" * 32,
             "data_fingerprint": "1c" * 32,
+            "sealed_fingerprint": "2d" * 32,
+            "inputs": {},
         },
         fold_spans=[
             {"fold": k, "n_rows": 900, "first_date": f"201{k}-01-04", "last_date": f"201{k}-12-28"}
@@ -137,102 +205,86 @@ def sample_evaluation(ticker="AAPL", n_dates=1500):
     market = rng.normal(3e-4, 0.01, n_dates)
     dates = np.datetime64("2018-01-02") + np.arange(n_dates)
     tickers = [ticker] + [f"T{k:02d}" for k in range(19)]
-    return EvaluationReport(
-        evaluation={
-            "n_rows": 30_000,
-            "first_date": str(dates[0]),
-            "last_date": str(dates[-1]),
-            "accuracy": 0.534,
-            "accuracy_se": 0.0035,
-            "accuracy_ci95": [0.527, 0.541],
-            "naive": {"best_constant": 0.514, "majority": 0.512, "persistence": 0.497},
-            "references": {"logistic_regression": {"accuracy": 0.526, "accuracy_ci95": [0.519, 0.533]}},
-            "skill": 0.02,
-            "skill_se": 0.004,
-            "skill_ci95": [0.012, 0.028],
-            "verdict": "skill",
-            "best_naive": "best_constant",
-            "versus_references": {
-                "logistic_regression": {"difference": 0.008, "se": 0.003, "ci95": [0.002, 0.014]},
-                "gradient_boosting": {"difference": 0.002, "se": 0.003, "ci95": [-0.004, 0.008]},
-            },
-            "ceiling": 0.561,
-            "auc": 0.551,
-            "log_loss": 0.6895,
-            "brier": 0.2481,
-            "ece": 0.011,
-            "returns": {
-                "gross": 0.41,
-                "net": 0.22,
-                "sharpe": 0.71,
-                "max_drawdown": -0.12,
-                "turnover": 0.34,
-                "break_even_cost_bps": 9.6,
-                "cost_bps": 5.0,
-                "buy_and_hold": 0.31,
-                "periods_per_year": 252.0,
-                "periods_per_year_from": "bars on five days a week",
-                "beside": {
-                    "buy_and_hold": {
-                        "gross": 0.312,
-                        "net": 0.31,
-                        "volatility": 0.19,
-                        "sharpe": 0.55,
-                        "sharpe_se": 0.5,
-                        "max_drawdown": 0.27,
-                        "turnover": 0.01,
-                    },
-                    "equal_weight_rebalanced": {
-                        "gross": 0.32,
-                        "net": 0.3,
-                        "volatility": 0.2,
-                        "sharpe": None,
-                        "sharpe_se": None,
-                        "max_drawdown": 0.28,
-                        "turnover": 0.02,
-                    },
-                },
-                "by_cost": [{"cost_bps": float(c), "net": 0.41 - 0.043 * c} for c in range(15)],
-            },
-            "by_volatility": {
-                "low": {"accuracy": 0.521, "n_rows": 9000, "from": None, "to": 0.0081},
-                "middle": {"accuracy": 0.537, "n_rows": 11000, "from": 0.0081, "to": 0.0125},
-                "high": {"accuracy": 0.544, "n_rows": 10000, "from": 0.0125, "to": None},
-            },
-            "drift": [{"feature": f"feature_{k}", "psi": 0.4 / (k + 1), "ks": 0.2 / (k + 1)} for k in range(6)],
-            "n_duplicates": 0,
-            "epochs_spent": {"tuning": 500, "extended": 1500, "final": 210},
-            "by_seed": [0.531, 0.529, 0.533],
-            "by_group": {
-                t: {"accuracy": 0.534 + float(rng.normal(0, 0.012)), "n_rows": 1500, "naive": 0.51} for t in tickers
-            },
-            "by_year": {
-                str(y): {"accuracy": 0.534 + float(rng.normal(0, 0.008)), "n_rows": 7300} for y in range(2018, 2023)
-            },
-            "epochs_spent_total": 2210,
-            "test_openings": 2,
-            "notes": ["5 rows without a forward return were left out"],
-            "created_by": {"version": "0.1.0"},
+    body = {
+        "config_hash": "9f" * 32,
+        "data_fingerprint": "1c" * 32,
+        "sealed_fingerprint": "2d" * 32,
+        "created_by": {"version": "0.1.0"},
+        "n_rows": 30_000,
+        "first_date": str(dates[0]),
+        "last_date": str(dates[-1]),
+        **ACCURACY,
+        "naive": {"best_constant": 0.514, "majority": 0.512, "persistence": 0.497},
+        "references": {"logistic_regression": 0.526, "gradient_boosting": 0.532},
+        "ceiling": 0.561,
+        "expected_accuracy": None,
+        **PROBABILITIES,
+        "tests": {"mcnemar": {"p_mid": 0.004, "p_exact": 0.005}, "diebold_mariano": None},
+        "versus_reference": {"name": "gradient_boosting", "difference": 0.002, "se": 0.003, "ci95": [-0.004, 0.008]},
+        "versus_references": {
+            "logistic_regression": {"difference": 0.008, "se": 0.003, "ci95": [0.002, 0.014]},
+            "gradient_boosting": {"difference": 0.002, "se": 0.003, "ci95": [-0.004, 0.008]},
         },
+        "promised": {"skill": 0.02, "skill_se": 0.006},
+        "by_seed": [0.531, 0.529, 0.533],
+        "by_group": {t: {"accuracy": 0.534 + float(rng.normal(0, 0.012)), "n_rows": 1500} for t in tickers},
+        "by_year": {
+            str(y): {"accuracy": 0.534 + float(rng.normal(0, 0.008)), "n_rows": 7300} for y in range(2018, 2023)
+        },
+        "by_volatility": {
+            "low": {"accuracy": 0.521, "n_rows": 9000, "from": None, "to": 0.0081},
+            "middle": {"accuracy": 0.537, "n_rows": 11000, "from": 0.0081, "to": 0.0125},
+            "high": {"accuracy": 0.544, "n_rows": 10000, "from": 0.0125, "to": None},
+        },
+        "class_shares": [0.49, 0.51],
+        "drift": [
+            {"feature": f"feature_{k}", "psi": 0.4 / (k + 1), "ks": 0.2 / (k + 1), "p_value": 0.001} for k in range(6)
+        ],
+        "n_duplicates": 0,
+        "class_positions": {"down": -1.0, "up": 1.0},
+        "returns": RETURNS,
+        "costs": None,
+        "decision": {"threshold": 0.5, "margin": 0.0, "reason": "kept"}
+        | {"coverage": 1.0, "accuracy": 0.534, "net": 0.22, "curve": []},
+        "decay": None,
+        "warnings": ["only 1 % of the rows are warm"],
+        "notes": ["5 rows without a forward return were left out"],
+        "epochs_spent_total": 2210,
+        "epochs_spent": {"tuning": 500, "extended": 1500, "final": 210},
+        "test_openings": 2,
+        "openings_by_other_runs": [],
+        "opened_in_words": "2 times",
+        "opened": {"model_sha256": "3e" * 32, "data": "sealed"},
+        "files": {},
+    }
+    return EvaluationReport(
+        evaluation=Evaluation.model_validate(body),
+        model=sample_model(),
+        n_parameters=[25_000],
         dates=[str(d) for d in dates],
         curves={
             "model after costs": np.cumprod(1 + market * 0.4 + rng.normal(2e-4, 0.004, n_dates)),
             "buy and hold": np.cumprod(1 + market),
         },
         reliability=[
-            {"confidence": 0.5 + 0.03 * k, "accuracy": 0.5 + 0.026 * k, "count": 9000 // (k + 1)} for k in range(6)
+            ReliabilityBin(index=k, count=9000 // (k + 1), confidence=0.5 + 0.03 * k, accuracy=0.5 + 0.026 * k)
+            for k in range(6)
         ],
         confusion=[[7200, 7300], [6700, 8800]],
-        class_names=["down", "up"],
-        warnings=["only 1 % of the rows are warm"],
-        model={
-            "hyperparameters": {"family": "mlp", "width": 64},
-            "selection": {"reason": "trial 7 (mlp), the best"},
-            "trained_on": {"n_rows": 90_000, "n_tickers": 20, "first_date": "2000-01-03", "last_date": "2017-12-29"},
-            "n_parameters": 25_000,
-        },
-        making={
-            "durations_s": {"tuning": 300.0, "extended": 900.0, "final": 120.0},
-            "seeds": [{"history": list(history(rng, 40, 0.53))} for _ in range(3)],
-        },
+        making=Making(
+            durations_s={"tuning": 300.0, "extended": 900.0, "final": 120.0},
+            seeds=[SeedCurves(history=[Epoch(**epoch) for epoch in history(rng, 40, 0.53)]) for _ in range(3)],
+        ),
+    )
+
+
+def sample_model():
+    """Content of a final model without its tensors."""
+    member = {"trial_number": 7, "weight": 1.0, "hyperparameters": Hyperparameters(family="mlp", width=64)}
+    span = {"n_rows": 90_000, "n_tickers": 20, "first_date": "2000-01-03", "last_date": "2017-12-29"}
+    return FinalModelContent.model_construct(
+        members=[MemberContent.model_construct(**member, weights=[{}])],
+        selection=Selection(reason="trial 7 (mlp), the best"),
+        trained_on=Span(**span),
+        classes=["down", "up"],
     )

@@ -9,33 +9,37 @@ from scripts.config.experiment import DataConfig, Experiment
 from scripts.final_training.model import load_model
 from scripts.reporting.model_card import escaped, model_card
 from scripts.reporting.page import percent
+from scripts.storage.artifacts import read_record
+from scripts.storage.evaluation_record import Evaluation
 from tests.commands.test_predict import table
-from tests.conftest import artifact
+from tests.conftest import SCRIPTS, artifact
 from tests.final_models import write_model
+from tests.reporting.sample_reports import sample_evaluation
 
+EVALUATION = SCRIPTS[-1]
 HOSTILE = ("<script>alert(1)</script>", "a | b", "[x](javascript:1)", "**bold**", "`code`", "# head", "{{7*7}}")
 
 
 def test_the_card_of_a_run_tells_what_its_artifacts_hold(finished_run):
     card = (finished_run.folder / "evaluation" / "model_card.md").read_text()
-    results = artifact(finished_run.folder, "evaluation/evaluation_results.json")
+    results = read_record(finished_run.folder / "evaluation" / "evaluation_results.json", EVALUATION, Evaluation)
     model = load_model(finished_run.folder / "final_model.pkl")
-    span = model.content["trained_on"]
+    span = model.content.trained_on
     told = [
-        percent(results["accuracy"]),
-        *map(percent, results["naive"].values()),
-        *map(percent, results["references"].values()),
-        f"{span['n_rows']:,} rows of {span['n_tickers']} tickers or groups from {span['first_date']}",
-        f"from {results['first_date']} to {results['last_date']}",
+        percent(results.accuracy),
+        *map(percent, results.naive.values()),
+        *map(percent, results.references.values()),
+        f"{span.n_rows:,} rows of {span.n_tickers} tickers or groups from {span.first_date}",
+        f"from {results.first_date} to {results.last_date}",
         "252 dates per year, from daily bars on 5 days a week",
-        str(results["epochs_spent_total"]),
-        f"{sum(member.n_parameters for member in model.members):,} in all",
+        str(results.epochs_spent_total),
+        f"{sum(model.n_parameters):,} in all",
         "time for 1024 rows",
-        model.content["created_by"]["libraries"]["torch"],
+        model.content.created_by.libraries["torch"],
     ]
     assert [text for text in told if text not in card] == []
     assert "torch" in card.partition("## Versions")[2]
-    assert model_card(model.description, results) == card
+    assert model_card(model.content, model.n_parameters, results) == card
 
 
 def test_an_evaluation_holds_the_time_of_a_row_and_of_a_batch(finished_run):
@@ -55,7 +59,9 @@ def test_texts_from_data_are_no_markdown(tmp_path):
     decision = {"threshold": None, "margin": 0.1, "reason": HOSTILE[0]}
     hyperparameters = {"family": "mlp", "width": 8, "depth": 1}
     model = write_model(tmp_path / "final_model.pkl", experiment, hyperparameters, decision)
-    card = model_card(model.description, {"warnings": list(HOSTILE), "naive": {HOSTILE[1]: 0.5}})
+    sample = sample_evaluation(n_dates=30).evaluation
+    changed = {"warnings": list(HOSTILE), "naive": {HOSTILE[1]: 0.5}, "best_naive": HOSTILE[1]}
+    card = model_card(model.content, model.n_parameters, sample.model_copy(update=changed))
     assert "<" not in card
     assert "a \\| b" in card
     for text in HOSTILE:

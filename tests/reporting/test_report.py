@@ -10,17 +10,17 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from scripts.reporting.analysis_page import analysis_page
 from scripts.reporting.evaluation_page import evaluation_page
 from scripts.reporting.figures import write_svg
 from scripts.reporting.page import plain, render
 from scripts.reporting.report import (
-    AnalysisReport,
-    EvaluationReport,
     write_analysis_report,
     write_evaluation_report,
 )
+from scripts.storage.evaluation_record import Evaluation, Opened, ReferenceRows
 from tests.reporting.sample_reports import sample_analysis, sample_evaluation
 
 HOSTILE = [  # what ends an element, an attribute, a script or a comment, and what a template would evaluate
@@ -129,7 +129,7 @@ QUESTIONS = {
     ],
     "evaluation": [
         "linear model, the boosted trees", "cost", "Which configuration", "Learning curves", "Equity and drawdown",
-        "Calibration", "confused", "By ticker", "By year", "By volatility", "Drift", "Warnings",
+        "Answering only", "Calibration", "confused", "By ticker", "By year", "By volatility", "Drift", "Warnings",
     ],
 }  # fmt: skip
 
@@ -225,18 +225,15 @@ def test_the_evaluation_names_interval_naive_rule_and_ceiling_in_its_verdict():
 
 @pytest.mark.parametrize(
     ("openings", "expected"),
-    [(0, "not been opened"), (1, "opened once"), (2, "opened 2 times"), ([{}, {}, {}], "3 times")],
+    [(0, "not been opened"), (1, "opened once"), (2, "opened 2 times")],
 )
 def test_each_opening_of_the_sealed_set_is_told(openings, expected):
-    content = sample_evaluation()
-    content.evaluation["test_openings"] = openings
+    content = evaluated(test_openings=openings, opened_in_words=f"{openings} times")
     assert expected in render(evaluation_page(content))
 
 
 def test_other_data_are_not_called_sealed():
-    content = sample_evaluation(n_dates=30)
-    content.evaluation["opened"] = {"data": "other.csv"}
-    page = evaluation_page(content)
+    page = evaluation_page(evaluated(opened=Opened(model_sha256="", data="other.csv")))
     assert "other data" in page.title and "other rows" in page.verdict and "sealed" not in page.verdict
 
 
@@ -251,6 +248,12 @@ def test_numbers_sort_by_value_and_gaps_have_none():
     table = analysis_page(content).sections[2].tables[0]
     column = [c.name for c in table.columns].index("return")
     assert [row.cells[column].value for row in table.rows][:2] == [0.04, None]
+
+
+def evaluated(**changed):
+    """Report on an evaluation with changed fields."""
+    content = sample_evaluation(n_dates=30)
+    return replace(content, evaluation=content.evaluation.model_copy(update=changed))
 
 
 def paths_of(value, prefix=()):
@@ -284,30 +287,28 @@ def changed(value, path, change):
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_missing_empty_or_undefined_field_breaks_a_page(data):
-    kind = data.draw(st.sampled_from(["trials", "extended", "best", "evaluation"]))
+    kind = data.draw(st.sampled_from(["trials", "extended", "evaluation"]))
     content = sample_evaluation(n_dates=30) if kind == "evaluation" else sample_analysis()
-    artifact = plain(getattr(content, kind))
+    artifact = content.evaluation.body() if kind == "evaluation" else plain(getattr(content, kind))
     path = data.draw(st.sampled_from(sorted(paths_of(artifact), key=str)))
     numeric = isinstance(value_at(artifact, path), int | float)
     change = data.draw(st.sampled_from(["missing", "none", "nan"] if numeric else ["missing", "none"]))
-    content = type(content)(**{**vars(content), kind: changed(artifact, path, change)})
+    artifact = changed(artifact, path, change)
+    if kind == "evaluation":
+        try:
+            artifact = Evaluation.model_validate(artifact)
+        except ValidationError:
+            return
+    content = replace(content, **{kind: artifact})
     page = evaluation_page(content) if kind == "evaluation" else analysis_page(content)
     assert "nan" not in page.verdict.lower()
     json.dumps([panel.spec for figure in page.figures for panel in figure.panels], allow_nan=False)
 
 
 def test_reference_models_that_memory_had_no_room_for_say_what_they_learned_from():
-    report = sample_evaluation()
-    versus = {"name": "gradient_boosting", "difference": 0.002, "se": 0.003, "ci95": [-0.004, 0.008]}
     for fitted, told in ((1_000_000, True), (8_000_000, False)):
-        rows = {"versus_reference": versus, "reference_rows": {"fitted": fitted, "of": 8_000_000}}
-        page = render(evaluation_page(replace(report, evaluation=report.evaluation | rows)))
+        page = render(evaluation_page(evaluated(reference_rows=ReferenceRows(fitted=fitted, of=8_000_000))))
         assert ("They learned from 1,000,000 of 8,000,000 rows" in page) is told
-
-
-def test_empty_artifacts_still_make_pages():
-    assert "not recorded" in render(analysis_page(AnalysisReport({}, {}, {})))
-    assert "not recorded" in render(evaluation_page(EvaluationReport({})))
 
 
 def test_reports_and_figures_are_written_as_files(tmp_path):

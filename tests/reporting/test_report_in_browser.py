@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from scripts.reporting.report import write_analysis_report, write_evaluation_report
+from scripts.storage.score_records import Drift, Part
 from tests.reporting.browser import PROGRAM, chromium, open_report
 from tests.reporting.sample_reports import sample_analysis, sample_evaluation
 
@@ -66,8 +67,8 @@ def reports(finished_run, tmp_path_factory):
     for name, texts in (("sample", ("gru", "AAPL")), ("hostile", (ATTACKS[0], ATTACKS[0]))):
         analysis, evaluation = sample_analysis(texts[0]), sample_evaluation(texts[1], n_dates=300)
         if name == "hostile":
-            evaluation.evaluation["by_group"] |= {attack: {"accuracy": 0.5, "n_rows": 90} for attack in ATTACKS}
-            evaluation.evaluation["drift"] += [{"feature": attack, "psi": 0.3, "ks": 0.1} for attack in ATTACKS]
+            evaluation.evaluation.by_group.update({attack: Part(accuracy=0.5, n_rows=90) for attack in ATTACKS})
+            evaluation.evaluation.drift.extend(Drift(feature=a, psi=0.3, ks=0.1, p_value=0.0) for a in ATTACKS)
             values = {k: 0.1 for k in ATTACKS}
             for k, trial in enumerate(analysis.trials["trials"]):
                 trial["hyperparameters"] |= {name: value * (k + 1) for name, value in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import altair as alt
@@ -22,6 +23,9 @@ from scripts.reporting.figures import (
     specification,
     wilson,
 )
+from scripts.statistics.metrics import ReliabilityBin
+from scripts.storage.score_records import Drift
+from scripts.storage.trading_records import AgeBin, CoveragePoint
 
 _KINDS = {"model": BLUE, "naive rule": ORANGE, "reference model": PURPLE, "ceiling": GREEN}
 _BOUNDS = ("accuracy", "low", "high")
@@ -29,16 +33,33 @@ _DRIFTED = 0.25  # population stability index
 _FEW = 5  # rows of a calibration bin below which its mark says nothing and stretches the axes
 
 
-def comparison_figure(rows: Sequence[Row]) -> Figure | None:
-    """Accuracy of the model beside naive rules and reference models.
+@dataclass(frozen=True)
+class ComparedAccuracy:
+    """Accuracy of the model or of an opponent, with its 95 % interval where it is known."""
 
-    Parameters
-    ----------
-    rows : sequence of mappings
-        name, kind, accuracy; low and high (95 % interval) where known.
-    """
-    if not rows:
-        return None
+    name: str
+    kind: str
+    accuracy: float
+    bounds: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class PartAccuracy:
+    """Accuracy on a part of the rows, with its 95 % interval."""
+
+    name: str
+    accuracy: float
+    bounds: Sequence[float]
+    n_rows: int
+
+
+def comparison_figure(compared: Sequence[ComparedAccuracy]) -> Figure | None:
+    """Accuracy of the model beside naive rules and reference models."""
+    rows = [
+        {"name": c.name, "kind": c.kind, "accuracy": c.accuracy}
+        | dict(zip(("low", "high"), c.bounds or (None, None), strict=True))
+        for c in compared
+    ]
     height = 26 * len(rows) + 20
     kinds = [kind for kind in _KINDS if any(row["kind"] == kind for row in rows)]
     two_columns = alt.Legend(title=None, columns=2)
@@ -46,12 +67,12 @@ def comparison_figure(rows: Sequence[Row]) -> Figure | None:
         "kind:N", legend=two_columns, scale=alt.Scale(domain=kinds, range=[_KINDS[kind] for kind in kinds])
     )
     shape = alt.Shape("kind:N", legend=two_columns, scale=alt.Scale(domain=kinds))
-    order = alt.Y("name:N", title=None, sort=[str(row["name"]) for row in rows])
+    order = alt.Y("name:N", title=None, sort=[row.name for row in compared])
     axis, scale = alt.Axis(format=".1%", tickCount=6), alt.Scale(zero=False)
     x = alt.X("accuracy:Q", title="accuracy on the test rows", axis=axis, scale=scale)
     points = chart(rows, height=height).mark_point(size=90)
     points = points.encode(x, order, colour, shape, tooltip=["name:N", *map(percent_tooltip, _BOUNDS)])
-    known = [row for row in rows if row.get("low") is not None and row.get("high") is not None]
+    known = [row for row in rows if row["low"] is not None]
     bars = chart(known, height=height).mark_rule(strokeWidth=2)
     bars = bars.encode(alt.X("low:Q"), order, alt.X2("high:Q"), colour)
     reading = (
@@ -63,27 +84,19 @@ def comparison_figure(rows: Sequence[Row]) -> Figure | None:
     return Figure("comparison", "Model, naive rules and reference models", reading, (panel,))
 
 
-def reliability_figure(bins: Sequence[Row]) -> Figure | None:
-    """Accuracy against confidence.
-
-    Parameters
-    ----------
-    bins : sequence of mappings
-        confidence (mean probability of the answer given), accuracy (share of them right), count (rows).
-    """
-    rows = [b for b in bins if b.get("confidence") is not None and b.get("accuracy") is not None]
-    rows = [b for b in rows if b.get("count") is None or b["count"] >= _FEW] or rows
-    if not rows:
+def reliability_figure(bins: Sequence[ReliabilityBin]) -> Figure | None:
+    """Accuracy against confidence."""
+    shown = [b for b in bins if b.count >= _FEW] or bins
+    if not shown:
         return None
-    intervals = [{**row, **wilson(row["accuracy"], row.get("count"))} for row in rows]
-    values = [v for r in intervals for v in (r["confidence"], r["accuracy"])]
+    intervals = [asdict(b) | _low_and_high(wilson(b.accuracy, b.count)) for b in shown]
+    values = [value for b in shown for value in (b.confidence, b.accuracy)]
     ends = [{"confidence": v, "accuracy": v} for v in (min(values), max(values))]
     axis, scale = alt.Axis(format=".0%", tickCount=6), alt.Scale(zero=False)
     x = alt.X("confidence:Q", title="probability given to the answer", axis=axis, scale=scale)
     y = alt.Y("accuracy:Q", title="share of answers that were right", axis=axis, scale=scale)
     diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
-    known = [row for row in intervals if "low" in row]
-    bars = chart(known).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
+    bars = chart(intervals).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
     count = alt.Tooltip("count:Q", title="rows", format=",")
     dots = chart(intervals).mark_point(color=BLUE, size=70)
     dots = dots.encode(x, y, tooltip=[percent_tooltip("confidence"), percent_tooltip("accuracy"), count])
@@ -92,25 +105,27 @@ def reliability_figure(bins: Sequence[Row]) -> Figure | None:
         "below it mean overconfidence. Bars are 95 % intervals as if rows were independent, so they are rather short; "
         f"bins of fewer than {_FEW} rows are left out."
     )
-    layers = [diagonal, *([bars] if known else []), dots]
-    panel = Panel("", specification(layers, "Reliability of the predicted probabilities"))
+    panel = Panel("", specification([diagonal, bars, dots], "Reliability of the predicted probabilities"))
     return Figure("reliability", "Probabilities given and shares that came true", reading, (panel,))
 
 
-def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None) -> Figure | None:
+def group_figure(name: str, title: str, parts: Sequence[PartAccuracy], naive: float) -> Figure | None:
     """Accuracy of parts of the test set (tickers, years) with 95 % intervals.
 
     Parameters
     ----------
     name, title : str
         File name and heading.
-    rows : sequence of mappings
-        name, accuracy, low, high, n_rows.
-    naive : float or None
+    parts : sequence of PartAccuracy
+    naive : float
         Accuracy of the best naive rule on the whole test set.
     """
-    if len(rows) < 2:
+    if len(parts) < 2:
         return None
+    rows = [
+        {"name": part.name, "accuracy": part.accuracy, "n_rows": part.n_rows} | _low_and_high(part.bounds)
+        for part in parts
+    ]
     y = alt.Y("name:N", title=None, sort=None)
     height = 20 * len(rows) + 20
     x = alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(format=".1%", tickCount=6), scale=alt.Scale(zero=False))
@@ -129,32 +144,27 @@ def group_figure(name: str, title: str, rows: Sequence[Row], naive: float | None
             ],
         )
     )
-    known = [row for row in rows if row.get("low") is not None]
-    bars = chart(known, height=height).mark_rule(color=BLUE).encode(alt.X("low:Q"), y, alt.X2("high:Q"))
-    layers = [*([bars] if known else []), points, *rule(naive, vertical=True)]
+    bars = chart(rows, height=height).mark_rule(color=BLUE).encode(alt.X("low:Q"), y, alt.X2("high:Q"))
+    layers = [bars, points, *rule(naive, vertical=True)]
     reading = (
         "Bars are 95 % intervals; of twenty parts one lies outside its interval by chance alone, so only a pattern "
-        "over many of them means anything."
+        "over many of them means anything. The dashed line is the best naive rule on the whole test set."
     )
-    reading += " The dashed line is the best naive rule on the whole test set." if naive is not None else ""
     return Figure(name, title, reading, (Panel("", specification(layers, title)),))
 
 
-def coverage_figure(curve: Sequence[Row]) -> Figure | None:
-    """Accuracy, and net return where there are any, against the share of rows that are answered.
-
-    Parameters
-    ----------
-    curve : sequence of mappings
-        coverage, accuracy, accuracy_ci95, mean_net, mean_net_ci95.
-    """
-    measures = {"accuracy": ("accuracy of the answered rows", ".1%"), "mean_net": ("net return per date", ".2%")}
+def coverage_figure(curve: Sequence[CoveragePoint]) -> Figure | None:
+    """Accuracy, and net return where there are any, against the share of rows that are answered."""
+    measures = (
+        ("accuracy of the answered rows", ".1%", [(p.coverage, p.accuracy, p.accuracy_ci95) for p in curve]),
+        ("net return per date", ".2%", [(p.coverage, p.mean_net, p.mean_net_ci95) for p in curve]),
+    )
     panels = []
-    for name, (title, form) in measures.items():
+    for title, form, points in measures:
         rows = [
-            {"coverage": p["coverage"], "value": p[name], "low": bounds[0], "high": bounds[1]}
-            for p in curve
-            if p.get("coverage") and p.get(name) is not None and (bounds := p.get(f"{name}_ci95"))
+            {"coverage": coverage, "value": value} | _low_and_high(bounds)
+            for coverage, value, bounds in points
+            if coverage and value is not None and bounds
         ]
         if len(rows) > 1:
             panels.append(Panel(title, _band_chart(rows, "coverage:Q", "share of rows answered", title, form)))
@@ -167,19 +177,9 @@ def coverage_figure(curve: Sequence[Row]) -> Figure | None:
     return Figure("coverage", "Coverage against accuracy and return", reading, tuple(panels))
 
 
-def decay_figure(bins: Sequence[Row]) -> Figure | None:
-    """Skill against dates since training.
-
-    Parameters
-    ----------
-    bins : sequence of mappings
-        first_age, last_age, skill, skill_ci95.
-    """
-    rows = [
-        {"age": (p["first_age"] + p["last_age"]) / 2, "value": p["skill"], "low": bounds[0], "high": bounds[1]}
-        for p in bins
-        if p.get("skill") is not None and (bounds := p.get("skill_ci95"))
-    ]
+def decay_figure(bins: Sequence[AgeBin]) -> Figure | None:
+    """Skill against dates since training."""
+    rows = [{"age": (p.first_age + p.last_age) / 2, "value": p.skill} | _low_and_high(p.skill_ci95) for p in bins]
     if len(rows) < 2:
         return None
     reading = (
@@ -194,23 +194,13 @@ def decay_figure(bins: Sequence[Row]) -> Figure | None:
     return Figure("decay", "Skill since training", reading, (panel,))
 
 
-def drift_figure(drift: Sequence[Row]) -> Figure | None:
-    """Population stability index of each feature between development and the judged rows.
-
-    Parameters
-    ----------
-    drift : sequence of mappings
-        feature, psi, ks; the largest first.
-    """
-    rows = [
-        {"feature": str(d["feature"]), "psi": d["psi"], "ks": d.get("ks")}
-        for d in drift
-        if d.get("psi") is not None and d.get("feature") is not None
-    ]
-    if not rows:
+def drift_figure(drift: Sequence[Drift]) -> Figure | None:
+    """Population stability index of each feature between development and the judged rows, the largest first."""
+    if not drift:
         return None
+    rows = [{"feature": d.feature, "psi": d.psi, "ks": d.ks} for d in drift]
     height = 20 * len(rows) + 20
-    y = alt.Y("feature:N", title=None, sort=[row["feature"] for row in rows])
+    y = alt.Y("feature:N", title=None, sort=[d.feature for d in drift])
     x = alt.X("psi:Q", title="stability index", axis=alt.Axis(tickCount=6))
     bars = chart(rows, height=height).mark_bar(color=BLUE)
     bars = bars.encode(
@@ -221,9 +211,13 @@ def drift_figure(drift: Sequence[Row]) -> Figure | None:
         f"convention below 0.1 is little and above {_DRIFTED} (dashed line, where the axis reaches it) much: there the "
         "model answers questions that it was not trained on."
     )
-    limit = rule(_DRIFTED, vertical=True) if max(row["psi"] for row in rows) > _DRIFTED / 2 else []
+    limit = rule(_DRIFTED, vertical=True) if max(d.psi for d in drift) > _DRIFTED / 2 else []
     panel = Panel("", specification([bars, *limit], "Drift of the features"))
     return Figure("drift", "Drift of the features", reading, (panel,))
+
+
+def _low_and_high(bounds: Sequence[float]) -> dict[str, float]:
+    return {"low": bounds[0], "high": bounds[1]}
 
 
 def _band_chart(rows: Sequence[Row], field: str, x_title: str, y_title: str, form: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import altair as alt
 
 from scripts.reporting.figures import Figure, Panel, Row, chart, rule, specification, thinned
+from scripts.storage.record_base import Curve, Epoch
+from scripts.storage.result_records import SeedCurves
 
 _MAX_CANDIDATES = 8
 _SERIES = (
@@ -28,7 +30,8 @@ def learning_curve_figure(configurations: Sequence[Row], constant: float | None)
     """Training and validation loss and validation accuracy of each candidate and fold, two panels a candidate."""
     groups = {
         f"trial {c.get('trial_number', '?')}": {
-            f"fold {fold.get('fold', '?')}": fold.get("history") or () for fold in c.get("folds") or ()
+            f"fold {fold.get('fold', '?')}": [Epoch(**epoch) for epoch in fold.get("history") or ()]
+            for fold in c.get("folds") or ()
         }
         for c in configurations[:_MAX_CANDIDATES]
     }
@@ -37,16 +40,16 @@ def learning_curve_figure(configurations: Sequence[Row], constant: float | None)
     return _figure("learning_curves", "Loss and accuracy by epoch", reading, groups, constant)
 
 
-def final_curve_figure(seeds: Sequence[Row]) -> Figure | None:
+def final_curve_figure(seeds: Sequence[SeedCurves]) -> Figure | None:
     """Learning curves of the final model's networks on the split that found their best epoch."""
-    groups = {"hold-out": {f"seed {k}": seed.get("history") or () for k, seed in enumerate(seeds)}}
+    groups = {"hold-out": {f"seed {k}": seed.history for k, seed in enumerate(seeds)}}
     reading = _READING.format(line="seed", why="the luck of the initial weights")
     reading += " Each network was then trained on all development rows, up to the epoch that was best here."
     return _figure("final_curves", "Loss and accuracy of the final networks by epoch", reading, groups, None)
 
 
 def _figure(
-    name: str, title: str, reading: str, groups: Mapping[str, Mapping[str, Sequence[Row]]], constant: float | None
+    name: str, title: str, reading: str, groups: Mapping[str, Mapping[str, Curve]], constant: float | None
 ) -> Figure | None:
     rows = [
         {"group": group, "line": line} | at
@@ -65,11 +68,11 @@ def _figure(
     return Figure(name, title, reading, tuple(panels)) if panels else None
 
 
-def _points(history: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def _points(history: Curve) -> Iterator[dict[str, Any]]:
     for epoch in history:
         for key, measure, part in _SERIES:
-            if epoch.get(key) is not None:
-                yield {"measure": measure, "set": part, "epoch": epoch.get("epoch"), "value": epoch[key]}
+            if (value := getattr(epoch, key)) is not None:
+                yield {"measure": measure, "set": part, "epoch": epoch.epoch, "value": value}
 
 
 def _curve(

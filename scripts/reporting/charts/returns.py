@@ -22,6 +22,7 @@ from scripts.reporting.figures import (
     specification,
     spread,
 )
+from scripts.storage.trading_records import Returns
 
 
 def equity_figure(dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Figure | None:
@@ -75,34 +76,27 @@ def _time_chart(rows: list[dict[str, Any]], names: Sequence[str], title: str, fo
     return specification([lines], title)
 
 
-def cost_figure(returns: Mapping[str, Any]) -> Figure | None:
-    """Total net return against the cost of turnover, with the configured cost and the break-even cost.
-
-    Parameters
-    ----------
-    returns : mapping
-        `by_cost` (cost_bps, net), `cost_bps`, `break_even_cost_bps`, `buy_and_hold`.
-    """
-    curve = [row for row in returns.get("by_cost") or () if row.get("net") is not None]
-    if len(curve) < 2:
+def cost_figure(returns: Returns) -> Figure | None:
+    """Total net return against the cost of turnover, with the configured cost and the break-even cost."""
+    if len(returns.by_cost) < 2:
         return None
+    curve = [at.body() for at in returns.by_cost]
     most = curve[-1]["cost_bps"]
     x = alt.X("cost_bps:Q", title="cost per unit of turnover (basis points)", scale=alt.Scale(nice=False))
     y = alt.Y("net:Q", title="return after costs", axis=alt.Axis(format=".0%"))
     tooltip = [alt.Tooltip("cost_bps:Q", format=".1f"), percent_tooltip("net")]
     layers = [chart(curve).mark_line(color=BLUE).encode(x, y, tooltip=tooltip), *rule(0.0)]
-    marks = [(returns.get("cost_bps"), "assumed", ORANGE), (returns.get("break_even_cost_bps"), "break-even", PURPLE)]
+    marks = [(returns.cost_bps, "assumed", ORANGE), (returns.break_even_cost_bps, "break-even", PURPLE)]
     for cost, name, colour in marks:
         if cost is not None and 0 <= cost <= most:
             layers += _upright(cost, name, colour, "right" if cost > most / 2 else "left")
-    if (hold := returns.get("buy_and_hold")) is not None:
-        layers.append(chart([{"net": hold}]).mark_rule(color=GREEN, strokeDash=[5, 2]).encode(alt.Y("net:Q")))
+    hold = chart([{"net": returns.buy_and_hold}]).mark_rule(color=GREEN, strokeDash=[5, 2])
+    layers.append(hold.encode(alt.Y("net:Q")))
     reading = (
         "The line is what the same positions would have earned at other trading costs; upright lines are the cost that "
         "was assumed and the one at which nothing is left. Break-even close to the assumed cost means that the result "
-        "hangs on that assumption."
+        "hangs on that assumption. The dashed green line is buy-and-hold."
     )
-    reading += " The dashed green line is buy-and-hold." if hold is not None else ""
     panel = Panel("", specification(layers, "Net return against trading costs"))
     return Figure("costs", "What other trading costs would have left", reading, (panel,))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from scripts.reporting.charts.evaluation import group_figure
+from scripts.reporting.charts.evaluation import PartAccuracy, group_figure
 from scripts.reporting.figures import Figure, wilson
 from scripts.reporting.page import (
     Cell,
@@ -19,42 +18,45 @@ from scripts.reporting.page import (
     percent_cell,
     present,
 )
+from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.score_records import Part, VolatilityPart
 
 _MAX_PARTS = 60
 
 
-def part_sections(e: Mapping[str, Any], naive: float | None) -> tuple[Section, ...]:
+def part_sections(e: Evaluation) -> tuple[Section, ...]:
     """Sections by ticker, year and volatility; empty ones where the results have no such parts."""
-    volatility = {_volatility_name(name, part): part for name, part in (e.get("by_volatility") or {}).items()}
+    volatility = {_volatility_name(name, part): part for name, part in e.by_volatility.items()}
     kinds = (
-        ("by_group", "ticker", _parts(e.get("by_group"), "group")),
-        ("by_year", "year", _parts(e.get("by_year"), "year")),
-        ("by_volatility", "volatility", _parts(volatility, "volatility")),
+        ("by_group", "ticker", _parts(e.by_group)),
+        ("by_year", "year", _parts(e.by_year)),
+        ("by_volatility", "volatility", _parts(volatility)),
     )
     return tuple(
         Section(
             f"By {kind}",
             _notes(kind, rows),
             _tables(kind, rows),
-            present([_figure(name, kind, rows, naive)]),
+            present([_figure(name, kind, rows, e.naive[e.best_naive])]),
             figures_first=True,
         )
         for name, kind, rows in kinds
     )
 
 
-def _volatility_name(name: str, part: Mapping[str, Any]) -> str:
+def _volatility_name(name: str, part: VolatilityPart) -> str:
     """Name of a third with its bounds in per cent a bar."""
-    low, high = part.get("from"), part.get("to")
-    if low is None and high is None:
+    if part.lower is None and part.upper is None:
         return name
-    if low is None:
-        return f"{name}: below {percent(high, 2)}"
+    if part.lower is None:
+        return f"{name}: below {percent(part.upper, 2)}"
     # Short, for a phone: the lower bound of the middle third is told by the one before it.
-    return f"{name}: above {percent(low, 2)}" if high is None else f"{name}: up to {percent(high, 2)}"
+    return (
+        f"{name}: above {percent(part.lower, 2)}" if part.upper is None else f"{name}: up to {percent(part.upper, 2)}"
+    )
 
 
-def _notes(kind: str, rows: Sequence[Any]) -> tuple[str, ...]:
+def _notes(kind: str, rows: Sequence[PartAccuracy]) -> tuple[str, ...]:
     if kind != "volatility" or not rows:
         return ()
     return (
@@ -63,43 +65,33 @@ def _notes(kind: str, rows: Sequence[Any]) -> tuple[str, ...]:
     )
 
 
-def _parts(value: Any, key: str) -> list[dict[str, Any]]:
-    """Parts of the test set as rows with name, accuracy, n_rows, low and high, in the order given."""
-    if isinstance(value, Mapping):
-        value = [{key: name, **(v if isinstance(v, Mapping) else {"accuracy": v})} for name, v in value.items()]
-    rows = []
-    for part in value or ():
-        accuracy, n = part.get("accuracy"), part.get("n_rows")
-        if accuracy is None:
-            continue
-        bounds = part.get("accuracy_ci95")
-        limits = {"low": bounds[0], "high": bounds[1]} if bounds else wilson(accuracy, n)
-        rows.append({"name": str(part.get(key, part.get("name", "?"))), "accuracy": accuracy, "n_rows": n} | limits)
-    return rows
+def _parts(parts: Mapping[str, Part]) -> list[PartAccuracy]:
+    """Parts of the test set in the order given, with an interval of independent rows where they have none."""
+    bounds = {name: part.accuracy_ci95 or wilson(part.accuracy, part.n_rows) for name, part in parts.items()}
+    return [PartAccuracy(name, part.accuracy, bounds[name], part.n_rows) for name, part in parts.items()]
 
 
-def _figure(name: str, kind: str, rows: Sequence[Mapping[str, Any]], naive: float | None) -> Figure | None:
-    shown = list(rows)
-    title = f"Accuracy by {kind}"
+def _figure(name: str, kind: str, rows: Sequence[PartAccuracy], naive: float) -> Figure | None:
+    title, shown = f"Accuracy by {kind}", rows
     if len(shown) > _MAX_PARTS:
-        shown = sorted(shown, key=lambda r: -(r["n_rows"] or 0))[:_MAX_PARTS]
+        shown = sorted(shown, key=lambda row: -row.n_rows)[:_MAX_PARTS]
         title += f" ({_MAX_PARTS} largest of {len(rows)})"
     return group_figure(name, title, shown, naive)
 
 
-def _tables(kind: str, rows: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
+def _tables(kind: str, rows: Sequence[PartAccuracy]) -> tuple[Table, ...]:
     if not rows:
         return ()
     columns = (Column(kind, numeric=False), Column("rows"), Column("accuracy"), Column("95 % interval"))
     body = tuple(
         TableRow(
             (
-                Cell(r["name"]),
-                number_cell(r["n_rows"], ",d"),
-                percent_cell(r["accuracy"], 1),
-                Cell(interval((r.get("low"), r.get("high"))), r.get("low")),  # type: ignore[arg-type]
+                Cell(row.name),
+                number_cell(row.n_rows, ",d"),
+                percent_cell(row.accuracy, 1),
+                Cell(interval(row.bounds), row.bounds[0]),
             )
         )
-        for r in rows
+        for row in rows
     )
     return (Table(f"Accuracy by {kind}; without an interval of their own, rows count as independent.", columns, body),)

@@ -32,9 +32,8 @@ def costs_of_search(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> t
     )
 
 
-def costs_of_model(evaluation: Mapping[str, Any], making: Mapping[str, Any]) -> tuple[PhaseCost, ...]:
-    """Costs of all phases from evaluation_results.json and what is known of the making."""
-    epochs, seconds = evaluation.get("epochs_spent") or {}, making.get("durations_s") or {}
+def costs_of_model(epochs: Mapping[str, int], seconds: Mapping[str, float]) -> tuple[PhaseCost, ...]:
+    """Return the costs of all phases from epochs and seconds by phase."""
     names = {"tuning": "phase 1: search", "extended": "phase 2: cross-validation", "final": "phase 3: final networks"}
     return tuple(PhaseCost(told, epochs.get(key), seconds.get(key)) for key, told in names.items() if key in epochs)
 

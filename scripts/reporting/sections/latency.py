@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from scripts.reporting.page import Cell, Column, Section, Table, TableRow
+from scripts.storage.evaluation_record import Latency
 
 
-def latency_section(e: Mapping[str, Any]) -> Section:
+def latency_section(latency: Latency | None) -> Section:
     """Median and 99 % quantile of a call, for one row and for a batch; empty where nothing was timed."""
-    latency = e.get("latency") or {}
-    calls = [
-        ("one row", latency.get("one_row")),
-        (f"{(latency.get('batch') or {}).get('n_rows')} rows", latency.get("batch")),
-    ]
+    calls = {} if latency is None else latency.calls
     rows = tuple(
-        TableRow((Cell(name), *(Cell(milliseconds(call[key]), call[key]) for key in ("p50_s", "p99_s"))))
-        for name, call in calls
-        if call is not None
+        TableRow((Cell(name), *(Cell(milliseconds(seconds), seconds) for seconds in (call.p50_s, call.p99_s))))
+        for name, call in calls.items()
     )
     columns = (Column("call", numeric=False), Column("median"), Column("99 % are faster than"))
     caption = "Time from raw features to probabilities on the CPU of the machine that evaluated, all networks together."

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from scripts.reporting.charts.evaluation import reliability_figure
 from scripts.reporting.page import Cell, Column, Section, Table, TableRow, number_cell, present
-
-_MEASURES = (
-    ("auc", "area under the ROC curve", "0.5 is chance, 1 is perfect"),
-    ("average_precision", "average precision", "the share of the rarer class is chance, 1 is perfect"),
-    ("log_loss", "log loss (nats)", "lower is better; ln 2 = 0.693 is a coin for two classes"),
-    ("log_loss_skill", "log loss below that of the classes' shares (nats)", "0 is no better than the shares"),
-    ("balanced_accuracy", "balanced accuracy", "mean over the classes; 1 / number of classes is chance"),
-    ("mcc", "Matthews correlation coefficient", "0 is chance, 1 is perfect"),
-    ("brier", "Brier score", "lower is better; 0 is perfect"),
-    ("ece", "expected calibration error", "mean gap between probability and frequency; 0 is perfect"),
-)
+from scripts.statistics.metrics import ReliabilityBin
+from scripts.storage.evaluation_record import Evaluation
 
 
-def calibration_section(e: Mapping[str, Any], reliability: Sequence[Mapping[str, Any]]) -> Section:
+def calibration_section(e: Evaluation, reliability: Sequence[ReliabilityBin]) -> Section:
     """Whether the probabilities mean what they say, and how good they are."""
+    nats = "0 is no better than the shares"
+    measures = (
+        ("area under the ROC curve", "0.5 is chance, 1 is perfect", e.auc, e.auc_ci95),
+        ("average precision", "the share of the rarer class is chance, 1 is perfect", e.average_precision, None),
+        ("log loss (nats)", "lower is better; ln 2 = 0.693 is a coin for two classes", e.log_loss, e.log_loss_ci95),
+        ("log loss below that of the classes' shares (nats)", nats, e.log_loss_skill, e.log_loss_skill_ci95),
+        ("balanced accuracy", "mean over the classes; 1 / number of classes is chance", e.balanced_accuracy, None),
+        ("Matthews correlation coefficient", "0 is chance, 1 is perfect", e.mcc, None),
+        ("Brier score", "lower is better; 0 is perfect", e.brier, None),
+        ("expected calibration error", "mean gap between probability and frequency; 0 is perfect", e.ece, None),
+    )
     rows = tuple(
-        TableRow((Cell(title), number_cell(e[name]), Cell(_bounds(e.get(f"{name}_ci95"))), Cell(reading)))
-        for name, title, reading in _MEASURES
-        if e.get(name) is not None
+        TableRow((Cell(title), number_cell(value), Cell(_bounds(bounds)), Cell(reading)))
+        for title, reading, value, bounds in measures
+        if value is not None
     )
     columns = (
         Column("measure", numeric=False),
@@ -42,16 +43,15 @@ def confusion_section(confusion: Sequence[Sequence[int]], class_names: Sequence[
     title = "Which classes are confused"
     if not confusion:
         return Section(title)
-    names = [str(n) for n in class_names] or [f"class {k}" for k in range(len(confusion))]
     rows = []
-    for name, counts in zip(names, confusion, strict=True):
+    for name, counts in zip(class_names, confusion, strict=True):
         total = sum(counts) or 1
         shares = [count / total for count in counts]
         cells = (Cell(f"{c:,} ({s:.0%})", c, round(s, 3)) for c, s in zip(counts, shares, strict=True))
         rows.append(TableRow((Cell(name), *cells, Cell(f"{sum(counts):,}", sum(counts)))))
     columns = (
         Column("truth", numeric=False),
-        *(Column(f"predicted {name}") for name in names),
+        *(Column(f"predicted {name}") for name in class_names),
         Column("rows"),
     )
     caption = "Rows by true and predicted class, with the share of the true class; the darker, the larger the share."

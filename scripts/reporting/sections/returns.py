@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from scripts.config.class_positions import in_words
 from scripts.reporting.charts.returns import cost_figure, equity_figure
@@ -22,6 +21,8 @@ from scripts.reporting.page import (
     present,
     value_cell,
 )
+from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.trading_records import Book, ReturnPart, Returns
 
 _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "gross": ("return before costs", percent),
@@ -66,28 +67,26 @@ _BOOKS = {
 }
 
 
-def returns_section(e: Mapping[str, Any], dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Section:
+def returns_section(e: Evaluation, dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Section:
     """Equity curves, what other costs would leave, the figures, and the parts; empty without returns."""
-    returns = e.get("returns") or {}
+    title, returns = "Equity and drawdown after costs", e.returns
+    if returns is None:
+        return Section(title)
     figures = present([equity_figure(dates, curves), cost_figure(returns)])
-    held = e.get("class_positions") or {}
-    notes = (*_notes(returns), *_position_note(held)) if returns else ()
-    return Section("Equity and drawdown after costs", notes, _tables(returns), figures, figures_first=True)
+    notes = (*_notes(returns), *_position_note(e.class_positions or {}))
+    return Section(title, notes, _tables(returns), figures, figures_first=True)
 
 
-def _notes(returns: Mapping[str, Any]) -> tuple[str, ...]:
-    if not returns:
-        return ()
-    price = _FILLS.get(str(returns.get("fill")), "held for the row's forward return")
+def _notes(returns: Returns) -> tuple[str, ...]:
+    price = _FILLS.get(returns.fill or "", "held for the row's forward return")
     text = f"Each prediction is turned into a position, {price}; costs are paid on turnover."
-    if (bounds := returns.get("mean_net_ci95")) is not None:
+    if (net := returns.mean_net_ci95) is not None and (excess := returns.mean_excess_ci95) is not None:
         text += (
-            f" The mean net return per date lies between {percent(bounds[0], 3)} and {percent(bounds[1], 3)} (95 %), "
-            f"what it earns above buy and hold between {percent(returns['mean_excess_ci95'][0], 3)} and "
-            f"{percent(returns['mean_excess_ci95'][1], 3)}."
+            f" The mean net return per date lies between {percent(net[0], 3)} and {percent(net[1], 3)} (95 %), "
+            f"what it earns above buy and hold between {percent(excess[0], 3)} and {percent(excess[1], 3)}."
         )
-    if returns.get("break_even_cost_bps") is not None:
-        text += f" Nothing would be left at a cost of {number(returns['break_even_cost_bps'], '.1f')} basis points."
+    if returns.break_even_cost_bps is not None:
+        text += f" Nothing would be left at a cost of {number(returns.break_even_cost_bps, '.1f')} basis points."
     return (text, f"Not modelled: {NOT_MODELLED}.")
 
 
@@ -96,25 +95,25 @@ def _position_note(held: Mapping[str, float]) -> tuple[str, ...]:
     return (f"Positions of the classes: {in_words(list(held), list(held.values()))}.",) if held else ()
 
 
-def _tables(returns: Mapping[str, Any]) -> tuple[Table, ...]:
+def _tables(returns: Returns) -> tuple[Table, ...]:
     rows = []
-    for name, value in returns.items():
+    for name, value in returns.body().items():
         title, write = _RETURNS.get(name, (words(name), number))
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not isinstance(value, Mapping | list):
             rows.append(TableRow((Cell(title), Cell(write(value), value) if is_number else value_cell(value))))
     columns = (Column("quantity", numeric=False), Column("value"))
     whole = Table("Simulated returns over the test period.", columns, tuple(rows))
-    beside = _beside_table(returns)
-    parts = [_part_table(kind, returns.get(f"by_{kind}") or {}) for kind in ("year", "group")]
-    return (whole, *beside, *(table for table in parts if len(table.rows) > 1))
+    parts = [_part_table("year", returns.by_year), _part_table("ticker", returns.by_group)]
+    return (whole, *_beside_table(returns), *(table for table in parts if len(table.rows) > 1))
 
 
-def _beside_table(returns: Mapping[str, Any]) -> tuple[Table, ...]:
+def _beside_table(returns: Returns) -> tuple[Table, ...]:
     """The model's book beside books that predict nothing or little; empty for results that lack them."""
-    books = returns.get("beside") or {}
-    if not books:
+    if not returns.beside:
         return ()
+    books: dict[str, Returns | Book] = {"model": returns}
+    books |= {_BOOKS.get(name, words(name)): book for name, book in returns.beside.items()}
     columns = (
         Column("book", numeric=False), Column("after costs"), Column("volatility", "yearly"),
         Column("Sharpe ratio", "yearly"), Column("standard error"), Column("largest drawdown"),
@@ -123,31 +122,28 @@ def _beside_table(returns: Mapping[str, Any]) -> tuple[Table, ...]:
     rows = tuple(
         TableRow(
             (
-                Cell(name), percent_cell(b.get("net")), percent_cell(b.get("volatility")),
-                number_cell(b.get("sharpe"), ".2f"), number_cell(b.get("sharpe_se"), ".2f"),
-                percent_cell(b.get("max_drawdown")), number_cell(b.get("turnover"), ".2f"),
+                Cell(name), percent_cell(b.net), percent_cell(b.volatility), number_cell(b.sharpe, ".2f"),
+                number_cell(b.sharpe_se, ".2f"), percent_cell(b.max_drawdown), number_cell(b.turnover, ".2f"),
             )
         )
-        for name, b in {"model": returns, **{_BOOKS.get(k, words(k)): b or {} for k, b in books.items()}}.items()
+        for name, b in books.items()
     )  # fmt: skip
     return (Table("The model's book beside others on the same dates, after costs.", columns, rows),)
 
 
-def _part_table(kind: str, parts: Mapping[str, Mapping[str, Any]]) -> Table:
+def _part_table(kind: str, parts: Mapping[str, ReturnPart]) -> Table:
     columns = (
-        Column("ticker" if kind == "group" else kind, numeric=False), Column("dates"), Column("before costs"),
+        Column(kind, numeric=False), Column("dates"), Column("before costs"),
         Column("after costs"), Column("Sharpe ratio", "yearly"), Column("turnover", "per date"), Column("hit rate"),
     )  # fmt: skip
     rows = tuple(
         TableRow(
             (
-                Cell(name), number_cell(p.get("n_dates"), ",d"), percent_cell(p.get("gross")),
-                percent_cell(p.get("net")), number_cell(p.get("sharpe"), ".2f"), number_cell(p.get("turnover"), ".2f"),
-                percent_cell(p.get("hit_rate")),
+                Cell(name), number_cell(p.n_dates, ",d"), percent_cell(p.gross), percent_cell(p.net),
+                number_cell(p.sharpe, ".2f"), number_cell(p.turnover, ".2f"), percent_cell(p.hit_rate),
             )
         )
         for name, p in list(parts.items())[:_MAX_ROWS]
     )  # fmt: skip
     more = f" ({_MAX_ROWS} of {len(parts)})" if len(parts) > _MAX_ROWS else ""
-    named = "ticker" if kind == "group" else kind
-    return Table(f"Simulated returns by {named}{more}; each part starts from its own capital.", columns, rows)
+    return Table(f"Simulated returns by {kind}{more}; each part starts from its own capital.", columns, rows)

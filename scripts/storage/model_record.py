@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from scripts.storage.record_base import ChosenHyperparameters, Count, Made, Record, RecordedExperiment, first_problem
+from scripts.config.search_space import Scalar
+from scripts.storage.record_base import ChosenHyperparameters, Count, Made, Pair, Record, RecordedExperiment
 from scripts.storage.result_records import Selection
 
 _VECTORS = ("numeric", "median", "mean", "scale", "indicator", "category_column", "category_code")
@@ -31,6 +32,7 @@ class MemberContent(Tensors):
     temperature: Annotated[float, Field(gt=0)]
     bias: list[float]
     weights: Annotated[list[dict[str, torch.Tensor]], Field(min_length=1)]
+    replaced: dict[str, list[Scalar | None]] = Field({})  # by phase 3: value searched and value trained with
 
 
 class PreprocessorContent(Tensors):
@@ -101,6 +103,7 @@ class FinalModelContent(Made, Tensors):
     class_shares: list[float]
     dropped_columns: list[str] | None = None
     tickers: list[str] | None = None
+    references: dict[str, Pair] = Field({})
     reference: ReferenceContent | None = None
     trained_on: Span | None = None
     selection: Selection
@@ -124,21 +127,6 @@ class FinalModelContent(Made, Tensors):
         if not math.isclose(sum(member.weight for member in self.members), 1.0):
             raise ValueError("the weights of its members are not shares")
         return self
-
-
-def checked_model(content: dict[str, Any]) -> dict[str, Any]:
-    """Content of a final model with its experiment in today's form.
-
-    Raises
-    ------
-    ValueError
-        A field is missing, of another type, or does not fit the others; the message names it.
-    """
-    try:
-        parsed = FinalModelContent.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(first_problem(error)) from error
-    return content | {"experiment": parsed.experiment.recorded()}
 
 
 def check_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:

@@ -1,0 +1,193 @@
+"""Typed records of the figures of predictions on judged rows, a part of `evaluation_record`.
+
+A record with several bases has the fields of its last base first: the order of the JSON file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from scripts.storage.record_base import Count, IfGiven, Pair, Record
+from scripts.storage.trading_records import Costs, Decay, DecisionScores, Returns
+
+Verdict = Literal["skill", "no skill", "worse than naive"]
+
+
+class Span(Record):
+    """Rows that were judged, and their first and last date where they have dates."""
+
+    n_rows: Count
+    first_date: str | None = None
+    last_date: str | None = None
+
+
+class PrimaryTest(Record):
+    """Test of the probabilities against those of the naive rules."""
+
+    name: str
+    statistic: float | None
+    degrees_of_freedom: int | float
+    p_value: float | None
+
+
+class ConstantAnswer(Record):
+    """Class that a model gives in nearly all rows."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str = Field(alias="class")
+    share: float
+
+
+class AccuracyScores(Record):
+    """Accuracy and skill over the best naive rule with intervals, the verdict, and all of it as of a first look."""
+
+    accuracy: float
+    accuracy_se: float
+    accuracy_ci95: Pair
+    best_naive: str
+    skill: float
+    skill_se: float
+    skill_degrees_of_freedom: int | float
+    detectable_skill: float | None
+    skill_ci95: Pair
+    skill_p_value: float | None
+    verdict: Verdict
+    primary_test: PrimaryTest
+    constant_answer: ConstantAnswer | None
+    corrected_for_openings: Count
+    accuracy_ci95_uncorrected: Pair
+    skill_ci95_uncorrected: Pair
+    skill_p_value_uncorrected: float | None
+    verdict_uncorrected: Verdict
+    n_dates: Count | None
+    block_length_dates: float
+    n_effective: float | None
+    n_effective_labels: float | None
+
+
+class Opponents(Record):
+    """Accuracies of naive rules and reference models by name, and the best possible one where it is known."""
+
+    naive: dict[str, float]
+    references: dict[str, float]
+    ceiling: float | None
+    expected_accuracy: float | None
+
+
+class ProbabilityScores(Record):
+    """Metrics of the probabilities and of the answers beside accuracy, some with 95% intervals."""
+
+    auc: float | None
+    auc_ci95: Pair | None
+    log_loss: float
+    log_loss_ci95: Pair
+    log_loss_skill: float
+    log_loss_skill_ci95: Pair
+    brier: float | None
+    ece: float | None
+    calibration_p_value: float = 1.0
+    balanced_accuracy: float | None
+    mcc: float | None
+    average_precision: float | None
+
+
+class McNemarTest(Record):
+    """P-values of McNemar's test."""
+
+    p_mid: float | None
+    p_exact: float | None
+
+
+class DieboldMarianoTest(Record):
+    """Diebold-Mariano test by date."""
+
+    statistic: float | None
+    p: float | None
+    kernel: str
+
+
+class ClassicalTests(Record):
+    """Classical tests against the best naive rule."""
+
+    mcnemar: McNemarTest
+    diebold_mariano: DieboldMarianoTest | None
+
+
+class Lead(Record):
+    """Accuracy of the model less that of a reference model, paired on the same rows."""
+
+    difference: float
+    se: float
+    ci95: Pair
+
+
+class Versus(Record):
+    """The model against the better reference model."""
+
+    name: str
+    difference: float
+    se: float
+    ci95: Pair
+
+
+class Promise(Record):
+    """Skill out of fold, as phase 2 measured it."""
+
+    skill: float | None
+    skill_se: float | None
+
+
+class Part(Record):
+    """Accuracy on a part of the rows; without an interval where there are too many parts."""
+
+    accuracy: float
+    n_rows: Count
+    accuracy_ci95: Annotated[Pair | None, IfGiven] = None
+
+
+class VolatilityPart(Part):
+    """Accuracy on a third of the rows by volatility, and the bounds of the third."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    lower: float | None = Field(None, alias="from")
+    upper: float | None = Field(None, alias="to")
+
+
+class Drift(Record):
+    """Distance of a feature between the development rows and the judged ones."""
+
+    feature: str
+    psi: float
+    ks: float
+    p_value: float
+
+
+class PartScores(Record):
+    """Tests, comparisons, parts of the rows, drift, returns and decisions."""
+
+    tests: ClassicalTests
+    versus_reference: Versus
+    versus_references: dict[str, Lead]
+    promised: Promise
+    by_seed: list[float]
+    by_group: dict[str, Part]
+    by_year: dict[str, Part]
+    by_volatility: dict[str, VolatilityPart]
+    class_shares: list[float]
+    drift: list[Drift]
+    n_duplicates: Count
+    class_positions: dict[str, float] | None
+    returns: Returns | None
+    costs: Costs | None
+    decision: DecisionScores
+    decay: Decay | None
+    imbalanced: bool = False
+    warnings: list[str] = Field([])
+
+
+class Scored(PartScores, ProbabilityScores, Opponents, AccuracyScores, Span):
+    """All figures of predictions on judged rows."""
