@@ -247,7 +247,7 @@ MUTANTS = (
     ),
     Mutant(
         "label among the features of a market",
-        "data/loading.py",
+        "data/market_dataset.py",
         "if labels.features else features.values",
         "if labels.features else np.column_stack([labels.y, features.values[:, 1:]])",
         f"{OWN_INPUTS}[next_direction-1]",
@@ -268,7 +268,7 @@ MUTANTS = (
     ),
     Mutant(
         "features said to begin too late",
-        "data/loading.py",
+        "data/market_dataset.py",
         "labels.lookback) + longest_window - 1",
         "labels.lookback)",
         f"{WINDOWS}[next_direction-1]",
@@ -296,7 +296,7 @@ MUTANTS = (
     ),
     Mutant(
         "label spans of tables of one bar",
-        "data/loading.py",
+        "data/table_dataset.py",
         "ahead = np.arange(len(date)) + horizon",
         "ahead = np.arange(len(date)) + 1",
         "data/test_development.py::test_labels_of_a_table_reach_as_far_as_their_horizon_and_are_purged",

@@ -20,6 +20,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.loading import Development
 from scripts.data.preprocessing import Preprocessor
 from scripts.data.splits import Split
+from scripts.data.table import Table
 from scripts.errors import InputError
 from scripts.evaluation.leaks.changed_future import Finding, cut_dates, moment, moved_past, telling_columns
 from scripts.evaluation.leaks.peeking_models import families, peeking_models
@@ -192,12 +193,11 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
 
     most = min(scope.max_rows, max(1000, scope.max_cells // len(table.columns)))
     try:
-        frame = table.whole(part_of(table.frame, time, group, most))
+        frame = _whole(table, part_of(table.frame, time, group, most))
         dataset = build(frame)
         train = dataset.tail_split(experiment.tuning.validation_fraction, seed)[0]
     except InputError:  # such as a rare class that the part lacks; what all rows lack is told when they are built
-        more = table.frame if table.features is None else part_of(table.frame, time, group, _MORE * most)
-        frame = table.whole(more)
+        frame = _whole(table, part_of(table.frame, time, group, _MORE * most))
         dataset = build(frame)
         train = dataset.tail_split(experiment.tuning.validation_fraction, seed)[0]
     cuts = cut_dates(dataset, scope.n_cuts)
@@ -223,6 +223,11 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
         folds,
         tuple(notes),
     )
+
+
+def _whole(table: Table, part: pd.DataFrame) -> pd.DataFrame:
+    """All columns of a part of the rows."""
+    return table.take(part.index.to_numpy()).whole()
 
 
 def part_of(frame: pd.DataFrame, time: str | None, group: str | None, most: int) -> pd.DataFrame:

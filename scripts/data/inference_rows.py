@@ -134,7 +134,8 @@ def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
     changes neither their calendar nor their cross section. Other tickers read all of the file.
     """
     config = schema.config.model_copy(update={"path": table.path, "cost_bps_column": None})
-    frame, notes = bars_of(table, name, config)
+    market = bars_of(table, name, config)
+    frame, notes = market.frame, market.notes
     known = frame["ticker"].isin(schema.tickers).to_numpy(copy=True)
     if "market_return" in schema.features and frame["ticker"][known].nunique() < 2:
         known[:] = False  # a single ticker is not a market

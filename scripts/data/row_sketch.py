@@ -13,26 +13,19 @@ import binascii
 import numpy as np
 
 from scripts.config.experiment import DataConfig
-from scripts.data.files.streamed_features import combined_hashes
-from scripts.data.seal import CutTable
-from scripts.data.sources import RawData
+from scripts.data.table import Table
 
 _KEPT = 512  # hashes
 
 
-def sealed_sketch(raw: RawData, table: CutTable, config: DataConfig) -> str:
+def sealed_sketch(raw: Table, table: Table, config: DataConfig) -> str:
     """Sketch of the sealed rows of `table`, which `cut` made of `raw`; the same whatever the label.
 
     A row of a market is its date, ticker and close; one of a table its time, group and forward return where it has
     both, else all of its cells.
     """
-    rows = table.frame.index.to_numpy()[table.sealed]
-    columns = _identity(raw, config)
-    values = (
-        (raw.frame[name] if name in raw.frame or raw.features is None else raw.features.column(name)).iloc[rows]
-        for name in columns
-    )
-    hashes = np.unique(combined_hashes(values, len(columns)))
+    sealed = raw.take(np.isin(raw.rows, table.rows[table.sealed]))
+    hashes = np.unique(sealed.row_hashes(_identity(raw, config)))
     return base64.b64encode(hashes[:_KEPT].astype("<u8").tobytes()).decode()
 
 
@@ -41,14 +34,13 @@ def share_rows(first: str, second: str) -> bool:
     return bool(np.isin(_hashes(first), _hashes(second)).any())
 
 
-def _identity(raw: RawData, config: DataConfig) -> list[str]:
+def _identity(raw: Table, config: DataConfig) -> list[str]:
     if config.source != "table":
         return ["date", "ticker", "close"]
     if config.time_column is not None and config.forward_return_column is not None:
         named = (config.time_column, config.group_column, config.forward_return_column)
         return [name for name in named if name is not None]
-    features = () if raw.features is None else raw.features.names
-    return sorted({*map(str, raw.frame.columns), *features})
+    return sorted(raw.columns)
 
 
 def _hashes(sketch: str) -> np.ndarray:

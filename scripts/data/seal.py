@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,8 @@ import pandas as pd
 
 from scripts.config.experiment import DataConfig
 from scripts.data.files.cells import MAX_NUMBER, read_numbers
-from scripts.data.files.columns import named_columns
-from scripts.data.files.streamed_features import StreamedFeatures, combined_hashes
 from scripts.data.single_precision import Reference, reference_of
-from scripts.data.sources import RawData
+from scripts.data.table import Table
 from scripts.errors import InputError
 from scripts.storage.printable import listed
 
@@ -25,105 +22,39 @@ MANY_CATEGORIES, MAX_CATEGORIES = 1000, 10_000  # of a column, for a note and at
 UNIQUE, _ENOUGH_WORDS = 0.9, 50  # share of distinct cells from which text is an identifier; cells that tell
 
 
-@dataclass(frozen=True)
-class CutTable:
-    """A checked table cut into development rows and sealed rows.
-
-    Attributes
-    ----------
-    frame : DataFrame
-        As in `RawData`, without the tickers and columns that the development rows do not allow to use; labels of a
-        table are names of classes. The index counts rows of the checked table.
-    sealed : ndarray of bool, shape (n_rows,)
-    notes : tuple of str
-    truth : ndarray of float64 or None
-        By the index of `frame`.
-    dropped : tuple of str
-        Feature columns that were left out.
-    features : StreamedFeatures or None
-        Of the rows of `frame`, the feature columns of a table that are not in it.
-    references : dict of str to tuple of float
-        By feature column, the value and unit that it is kept relative to in single precision.
-    """
-
-    frame: pd.DataFrame
-    sealed: np.ndarray
-    notes: tuple[str, ...]
-    truth: np.ndarray | None
-    dropped: tuple[str, ...] = ()
-    features: StreamedFeatures | None = None
-    references: dict[str, Reference] = field(default_factory=dict)
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of all columns, in file order."""
-        if self.features is None:
-            return list(self.frame.columns)
-        return [name for name in self.features.table.columns if name in self.frame or name in self.features.names]
-
-    def column(self, name: str) -> pd.Series:
-        """One column."""
-        return self.frame[name] if self.features is None or name in self.frame else self.features.column(name)
-
-    def take(self, mask: np.ndarray) -> CutTable:
-        """The rows that a mask says, as if nothing of them were sealed."""
-        features = None if self.features is None else self.features.take(mask)
-        return replace(self, frame=self.frame[mask], sealed=np.zeros(int(mask.sum()), dtype=bool), features=features)
-
-    def whole(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Some rows of `frame`, whose index counts from 0, with all columns."""
-        if self.features is None:
-            return frame
-        return self.features.take(frame.index.to_numpy()).whole(frame)
-
-    def row_hashes(self, columns: Sequence[str]) -> np.ndarray:
-        """A 64-bit hash of the content of each row in some columns."""
-        return combined_hashes(map(self.column, columns), len(columns))
-
-    @property
-    def fingerprints(self) -> tuple[str, str]:
-        """SHA-256 of the content of the development rows and of the sealed rows."""
-        hashes = self.row_hashes(self.columns)
-        names = ",".join(map(str, self.columns)).encode()
-        parts = (~self.sealed, self.sealed)
-        development, closed = (hashlib.sha256(names + hashes[part].tobytes()).hexdigest() for part in parts)
-        return development, closed
-
-
-def cut(raw: RawData, config: DataConfig, seed: int) -> CutTable:
+def cut(raw: Table, config: DataConfig, seed: int) -> Table:
     """Seal the last dates; of a table without time, a stratified sample.
 
     Parameters
     ----------
-    raw : RawData
+    raw : Table
         What `config` names.
     config : DataConfig
     seed : int
         Seed of the sample.
+
+    Returns
+    -------
+    Table
+        Without the tickers and columns that the development rows do not allow to use; labels of a table are names of
+        classes.
 
     Raises
     ------
     InputError
         If nothing is left on one side, or the development rows hold no feature that varies.
     """
-    table = uncut(raw, config, check_length=False)
-    table = replace(table, sealed=_sealed_mask(table.frame, config, seed))
-    if config.source == "table":
-        return _without_constants(table, config)
-    return _without_short_tickers(table, config)
+    if config.source != "table":
+        return _without_short_tickers(replace(raw, sealed=_sealed_mask(raw.frame, config, seed)), config)
+    table = replace(raw, frame=_with_class_names(raw.frame, config))
+    return _without_constants(replace(table, sealed=_sealed_mask(table.frame, config, seed)), config)
 
 
-def uncut(raw: RawData, config: DataConfig, check_length: bool = True) -> CutTable:
-    """A table of the schema of `config` of which nothing is sealed and all columns are kept.
-
-    Parameters
-    ----------
-    check_length : bool
-        Whether tickers with too few bars are left out.
-    """
-    frame = _with_class_names(raw.frame, config) if config.source == "table" else raw.frame
-    table = CutTable(frame, np.zeros(len(frame), dtype=bool), raw.notes, raw.truth, features=raw.features)
-    return _without_short_tickers(table, config) if check_length and config.source != "table" else table
+def uncut(raw: Table, config: DataConfig) -> Table:
+    """Return a table of the schema of `config` of which nothing is sealed and all columns are kept."""
+    if config.source != "table":
+        return _without_short_tickers(raw, config)
+    return replace(raw, frame=_with_class_names(raw.frame, config))
 
 
 def class_name(value: Any) -> str:
@@ -137,12 +68,6 @@ def class_order(name: str) -> tuple[int, float, str]:
         return (0, float(name), name)
     except ValueError:
         return (1, 0.0, name)
-
-
-def feature_columns(columns: Sequence[str], config: DataConfig) -> list[str]:
-    """Those columns of a table that the config gives no other purpose."""
-    named = named_columns(config)
-    return [name for name in columns if name not in named]
 
 
 def _with_class_names(frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
@@ -183,7 +108,7 @@ def _sealed_mask(frame: pd.DataFrame, config: DataConfig, seed: int) -> np.ndarr
     return np.asarray(frame[time].to_numpy() >= dates[first])
 
 
-def _without_short_tickers(table: CutTable, config: DataConfig) -> CutTable:
+def _without_short_tickers(table: Table, config: DataConfig) -> Table:
     """Leave out tickers with too few development bars, unless all are short; the sealed rows have no say."""
     tickers = table.frame["ticker"]
     counts = tickers[~table.sealed].value_counts(sort=False).reindex(tickers.unique(), fill_value=0)
@@ -194,19 +119,17 @@ def _without_short_tickers(table: CutTable, config: DataConfig) -> CutTable:
     before = f"{MIN_BARS} bars before the sealed dates" if table.sealed.any() else f"{MIN_BARS} bars"
     if len(short) == len(counts):
         kept = ~tickers.isin(short.index[short == 0]).to_numpy()  # what the development rows do not know
-        table = replace(table, frame=table.frame[kept], sealed=table.sealed[kept])
-        return replace(table, notes=(*table.notes, f"{place}: all tickers have fewer than {before}: {shown}"))
+        return table.take(kept).noted(f"{place}: all tickers have fewer than {before}: {shown}")
     kept = ~tickers.isin(short.index).to_numpy()
-    note = f"{place}: tickers with fewer than {before} left out: {shown}"
-    return replace(table, frame=table.frame[kept], sealed=table.sealed[kept], notes=(*table.notes, note))
+    return table.take(kept).noted(f"{place}: tickers with fewer than {before} left out: {shown}")
 
 
-def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
+def _without_constants(table: Table, config: DataConfig) -> Table:
     """Leave out feature columns that never vary, or never repeat, in the development rows; refuse those of two types.
 
     Columns that single precision would blur get their references.
     """
-    features = feature_columns(table.columns, config)
+    features = table.feature_names
     constant, unique, many, fault = list[str](), list[str](), list[str](), None
     references: dict[str, Reference] = {}
     for name in features:
@@ -233,12 +156,8 @@ def _without_constants(table: CutTable, config: DataConfig) -> CutTable:
     if many:
         notes.append(f"{config.path}: text columns with many categories, each of which is an input: {listed(many)}")
     notes += _references_note(references, str(config.path))
-    table = replace(table, references=references, notes=(*table.notes, *notes))
-    if not dropped:
-        return table
-    kept = None if table.features is None else table.features.only(n for n in features if n not in dropped)
-    frame = table.frame.drop(columns=dropped) if table.features is None else table.frame
-    return replace(table, frame=frame, features=kept, dropped=tuple(dropped))
+    columns = tuple(name for name in table.columns if name not in dropped)
+    return replace(table, references=references, columns=columns, dropped=tuple(dropped)).noted(*notes)
 
 
 def _n_inputs(values: pd.Series, where: str) -> int:
@@ -277,9 +196,9 @@ def _is_constant(values: pd.Series) -> bool:
 
 def _fault_of_type(name: str, development: pd.Series, config: DataConfig) -> InputError | None:
     """What is wrong with a column that is text only for its sealed rows: alone, the others would be read as numbers."""
-    if pd.api.types.is_numeric_dtype(development) or development.name in config.text_columns:
+    if pd.api.types.is_numeric_dtype(development) or name in config.text_columns:
         return None
-    if read_numbers(development.dropna().tolist(), config.decimal).unreadable.any():
+    if read_numbers(development.dropna().unique().tolist(), config.decimal).unreadable.any():
         return None
     return InputError(
         "holds numbers in the development rows and text in the sealed ones",

@@ -14,8 +14,8 @@ import torch
 from scripts.config.experiment import DataConfig
 from scripts.config.search_space import Hyperparameters
 from scripts.data.files.mapped_rows import NO_BOUND, MappedRows, MemoryBound
-from scripts.data.files.streamed_features import combined_hashes
 from scripts.data.loading import load_development, load_sealed
+from scripts.data.table import Table
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.statistics.drift import n_rows_in_both, n_shared_rows
 from scripts.training.order import shuffled
@@ -63,7 +63,9 @@ def assert_same(a, b):
     assert a.x.tobytes() == b.x.tobytes()
 
 
-@pytest.mark.parametrize("keys", [{}, {"time_column": "when"}, {"time_column": "when", "group_column": "group"}])
+@pytest.mark.parametrize(
+    "keys", [{}, {"time_column": "when"}, {"time_column": "when", "group_column": "group"}, {"text_columns": ["whole"]}]
+)
 def test_a_mapped_table_is_the_same_data_set(table, tmp_path, bound, keys):
     config = written(table, tmp_path, **keys)
     for load in (
@@ -126,7 +128,7 @@ def test_an_order_in_blocks_is_a_permutation_that_reads_few_places_at_a_time():
 
 def test_hashes_of_columns_are_those_of_the_whole_frame(table):
     whole = pd.util.hash_pandas_object(table, index=False).to_numpy()
-    np.testing.assert_array_equal(combined_hashes((table[name] for name in table), table.shape[1]), whole)
+    np.testing.assert_array_equal(Table.of(table).row_hashes(tuple(table)), whole)
 
 
 def test_shared_rows_are_counted_without_a_copy():
@@ -150,17 +152,17 @@ KILLED = """
 import sys
 from pathlib import Path
 from scripts.config.experiment import DataConfig
-from scripts.data.files import streamed_features
+from scripts.data.files import feature_columns
 from scripts.data.loading import load_development
 from scripts.data.files.mapped_rows import MemoryBound
 path, folder = map(Path, sys.argv[1:])
-parts = streamed_features.table_chunks
+parts = feature_columns.table_chunks
 def slow(*arguments):
     for part in parts(*arguments):
         yield part
         print("written", flush=True)
         sys.stdin.read()
-streamed_features.table_chunks = slow
+feature_columns.table_chunks = slow
 config = DataConfig(source="table", label="column", path=str(path), label_column="y")
 load_development(config, 1, 0, MemoryBound(1, folder))
 """

@@ -38,8 +38,9 @@ def test_midnights_of_exchanges_are_their_days(tmp_path, form):
     plain, path = bars(), tmp_path / "offsets.csv"
     stamped(plain, form).to_csv(path, index=False)
     plain.to_csv(tmp_path / "dates.csv", index=False)
-    frame, notes = read_market(path, DataConfig(source="market", path=str(path), date_format=form))
-    wanted, _ = read_market(tmp_path / "dates.csv", DataConfig(source="market", path="dates.csv"))
+    read = read_market(path, DataConfig(source="market", path=str(path), date_format=form))
+    frame, notes = read.frame, read.notes
+    wanted = read_market(tmp_path / "dates.csv", DataConfig(source="market", path="dates.csv")).frame
     pd.testing.assert_frame_equal(frame, wanted)
     assert any("midnights of their time zones taken as days" in note for note in notes)
 
@@ -48,14 +49,15 @@ def test_midnights_of_exchanges_are_their_days(tmp_path, form):
 def test_midnights_of_a_typed_zone_are_its_days_over_daylight_saving(tmp_path, zone):
     plain, path = bars(n_tickers=1), tmp_path / "t.parquet"
     plain.assign(date=plain.date.dt.tz_localize(zone)).to_parquet(path)
-    frame, _ = read_market(path, DataConfig(source="market", path=str(path)))
+    frame = read_market(path, DataConfig(source="market", path=str(path))).frame
     assert (frame.date.to_numpy() == plain.date.to_numpy("datetime64[ns]")).all()
 
 
 def test_times_of_day_with_zones_are_in_utc(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("date,close\n2020-01-02 00:00:00-05:00,1\n2020-01-02 16:00:00-05:00,2\n")
-    frame, notes = read_market(path, DataConfig(source="market", path=str(path)))
+    read = read_market(path, DataConfig(source="market", path=str(path)))
+    frame, notes = read.frame, read.notes
     assert list(frame.date.astype(str)) == ["2020-01-02 05:00:00", "2020-01-02 21:00:00"]
     assert any("converted to UTC" in note for note in notes)
 

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import hashlib
 import io
 import os
 import pickle
@@ -77,7 +76,6 @@ def test_market_file_is_read_as_it_is(tmp_path):
     assert data.frame["close"].tolist() == [10.5, 10.25, 10.75, 20.5, 20.0]
     assert (data.frame.dtypes[["open", "high", "low", "close", "volume"]] == "float64").all()
     assert data.frame.index.tolist() == list(range(5))
-    assert data.file_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert data.truth is None
 
 
@@ -458,18 +456,18 @@ TIMED = {"time_column": "when", "group_column": "who"}
 
 
 def test_table_columns_get_their_types(tmp_path):
-    data = table(write(tmp_path, TABLE), **TIMED)
-    assert data.frame.columns.tolist() == ["when", "who", "x", "kind", "flat", "y"]
-    assert data.frame["when"].dtype == "datetime64[ns]" and data.frame["when"].is_monotonic_increasing
-    assert data.frame["who"].unique().tolist() == ["007", "b"]
-    assert data.frame["x"].dtype == "float64"
-    assert set(data.frame["kind"]) == {"NA", "k0", "k1"}
-    assert set(data.frame["y"]) == {"up", "down"}
+    frame = table(write(tmp_path, TABLE), **TIMED).whole()
+    assert frame.columns.tolist() == ["when", "who", "x", "kind", "flat", "y"]
+    assert frame["when"].dtype == "datetime64[ns]" and frame["when"].is_monotonic_increasing
+    assert frame["who"].unique().tolist() == ["007", "b"]
+    assert frame["x"].dtype == "float64"
+    assert set(frame["kind"]) == {"NA", "k0", "k1"}
+    assert set(frame["y"]) == {"up", "down"}
 
 
 def test_missing_cells_of_numeric_columns_are_nan_and_of_text_columns_empty_ones(tmp_path):
     text = "x,kind,y\n1,a,0\n,b,1\nNA,,0\nnan,NA,1\nnull,a,1\n-2e3,b,1\n"
-    frame = table(write(tmp_path, text)).frame
+    frame = table(write(tmp_path, text)).whole()
     np.testing.assert_array_equal(frame["x"], [1, np.nan, np.nan, np.nan, np.nan, -2000])
     assert frame["kind"].isna().tolist() == [False, False, True, False, False, False]
     assert frame["y"].tolist() == [0.0, 1.0, 0.0, 1.0, 1.0, 1.0]
@@ -477,7 +475,7 @@ def test_missing_cells_of_numeric_columns_are_nan_and_of_text_columns_empty_ones
 
 def test_rows_without_a_label_are_dropped_with_a_note(tmp_path):
     data = table(write(tmp_path, "x,y\n1,a\n2,\n3,b\n4,NA\n"))
-    assert data.frame["x"].tolist() == [1.0, 3.0]
+    assert data.column("x").tolist() == [1.0, 3.0]
     assert any("2 rows without a label" in note and "line 3" in note for note in data.notes)
 
 
@@ -518,7 +516,7 @@ def test_bad_tables_are_refused_with_their_place(tmp_path, text, values, says):
 
 @pytest.mark.parametrize(("name", "rows", "classes"), [("breast_cancer", 569, 2), ("digits", 1797, 10)])
 def test_bundled_tables_are_read(name, rows, classes):
-    frame = table(f"sklearn:{name}", label_column="target").frame
+    frame = table(f"sklearn:{name}", label_column="target").whole()
     assert len(frame) == rows
     assert frame["target"].nunique() == classes
     assert (frame.dtypes == "float64").all()
@@ -533,8 +531,8 @@ def test_table_from_parquet_equals_that_from_csv(tmp_path):
     frame = pd.read_csv(io.StringIO(TABLE), dtype={"who": str, "kind": str}, keep_default_na=False)
     path = tmp_path / "table.parquet"
     frame.assign(when=pd.to_datetime(frame["when"]), kind=frame["kind"].astype("category")).to_parquet(path)
-    expected = table(write(tmp_path, TABLE), **TIMED).frame
-    pd.testing.assert_frame_equal(table(path, **TIMED).frame, expected)
+    expected = table(write(tmp_path, TABLE), **TIMED).whole()
+    pd.testing.assert_frame_equal(table(path, **TIMED).whole(), expected)
 
 
 def test_parquet_faults_are_named(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Container
 
 import numpy as np
 import pandas as pd
@@ -25,13 +24,16 @@ def named_columns(config: DataConfig) -> tuple[str | None, ...]:
 
 
 def read_column(table: RawTable, name: str, config: DataConfig) -> np.ndarray | pd.Series:
-    """A column as numbers if all of its cells are numbers, else as text; errors as `read_features`."""
+    """A column as numbers if all of its cells are numbers, else as text, a feature as categories.
+
+    Errors as `read_features`.
+    """
     if name == config.group_column:
         return groups(table, name)
     if name == config.cost_bps_column:
         return checked_costs(table, name)
     if name in config.text_columns:
-        return _text(table, name, {""})
+        return as_categories(*table.words(name))
     numbers = column_numbers(table, name)
     if name == config.label_column and table.floats(name) is None:
         _refuse_merged_labels(table, name)
@@ -45,12 +47,18 @@ def read_column(table: RawTable, name: str, config: DataConfig) -> np.ndarray | 
             remedy = f"{error.remedy}; if the column is text, add --set {declared}"
             raise InputError(error.what, error.where, remedy) from None
     # A feature may well have a category called NA; a label called so is a missing one.
-    return _text(table, name, MISSING if name == config.label_column else {""})
-
-
-def _text(table: RawTable, name: str, gaps: Container[str]) -> pd.Series:
     codes, distinct = table.words(name)
-    return _texts(codes, [None if cell in gaps else cell for cell in distinct])
+    if name == config.label_column:
+        return _texts(codes, [None if cell in MISSING else cell for cell in distinct])
+    return as_categories(codes, distinct)
+
+
+def as_categories(codes: np.ndarray, distinct: np.ndarray) -> pd.Series:
+    """Return a column of text, given as in `RawTable.words`, as categories; empty cells are missing."""
+    there = distinct != ""
+    places = np.where(there, np.cumsum(there) - 1, -1)
+    categories = pd.Index(distinct[there], dtype="str")
+    return pd.Series(pd.Categorical.from_codes(places[codes], categories))
 
 
 def groups(table: RawTable, name: str) -> pd.Series:

@@ -12,8 +12,8 @@ from scripts.config.experiment import DataConfig
 from scripts.data.files.bar_checks import series_notes
 from scripts.data.files.cells import checked_costs, checked_numbers, column_numbers, read_dates
 from scripts.data.files.column_names import Renamed, missing_column, nearest_name
-from scripts.data.files.located_rows import LocatedRows, drop_copies, refuse_conflicts, sort_rows
 from scripts.data.files.raw_tables import RawTable, read_table
+from scripts.data.table import Table, drop_copies, refuse_conflicts, sort_rows
 from scripts.errors import InputError
 from scripts.storage.printable import listed
 
@@ -24,7 +24,7 @@ KEY = ("ticker", "date")
 ROUNDING = 1e-4  # relative; adjusted prices are often rounded to four decimals
 
 
-def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def read_market(path: Path, config: DataConfig) -> Table:
     """Read a market file.
 
     Parameters
@@ -36,11 +36,9 @@ def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str
 
     Returns
     -------
-    frame : DataFrame
+    Table
         date (datetime64[ns]), ticker (text), prices, volume and the costs that `config` names (float64), sorted by
-        ticker, then date.
-    notes : tuple of str
-        What was mended or left out, and what looks odd.
+        ticker, then date. Its notes tell what was mended or left out, and what looks odd.
 
     Raises
     ------
@@ -51,27 +49,25 @@ def read_market(path: Path, config: DataConfig) -> tuple[pd.DataFrame, tuple[str
     return bars_of(read_table(path, config, required), path.name.split(".")[0] or path.name, config)
 
 
-def bars_of(table: RawTable, name: str, config: DataConfig) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def bars_of(table: RawTable, name: str, config: DataConfig) -> Table:
     """Bars of the cells of a table, which has the columns `REQUIRED`; the rest as `read_market`.
 
     `name` is the ticker of a table without a column for it.
     """
     cost = config.cost_bps_column
     table = replace(table, columns=Renamed(table.columns, COLUMNS if cost is None else (*COLUMNS, cost)))
-    notes = [*table.notes, *_column_notes(table, cost)]
     tickers, ticker_notes = _tickers(table, name)
     dates, date_notes = read_dates(table, "date", config.date_format)
     columns = {"date": dates, "ticker": pd.array(tickers, dtype="str")}
     columns |= {name: _numbers(table, name) for name in COLUMNS[2:] if name in table.columns}
     columns |= {} if cost is None else {cost: checked_costs(table, cost)}
-    bars = LocatedRows(pd.DataFrame(columns, copy=False), table)
+    bars = Table.of(pd.DataFrame(columns, copy=False), source=table)
+    bars = bars.noted(*table.notes, *_column_notes(table, cost), *ticker_notes, *date_notes)
     _check_signs(bars)
-    bars, range_notes = _mend_ranges(bars)
-    bars, copy_notes = drop_copies(bars, KEY)
+    bars = drop_copies(_mend_ranges(bars), KEY)
     refuse_conflicts(bars, KEY)
-    bars, order_notes = sort_rows(bars, "date", "ticker", group_first=True)
-    notes += [*ticker_notes, *date_notes, *range_notes, *copy_notes, *order_notes]
-    return bars.frame, (*notes, *series_notes(bars.frame, lambda row: bars.place(row, KEY), table.path))
+    bars = sort_rows(bars, "date", "ticker", group_first=True)
+    return bars.noted(*series_notes(bars.frame, lambda row: bars.place(row, KEY), table.path))
 
 
 def _column_notes(table: RawTable, cost: str | None) -> list[str]:
@@ -106,7 +102,7 @@ def _numbers(table: RawTable, column: str) -> np.ndarray:
     return values
 
 
-def _refuse(bars: LocatedRows, bad: np.ndarray, what: str, remedy: str) -> None:
+def _refuse(bars: Table, bad: np.ndarray, what: str, remedy: str) -> None:
     """Raise InputError for the first bad bar."""
     if bad.any():
         first, count = int(bad.argmax()), int(bad.sum())
@@ -114,7 +110,7 @@ def _refuse(bars: LocatedRows, bad: np.ndarray, what: str, remedy: str) -> None:
         raise InputError(what.format(**bars.frame.iloc[first]) + more, bars.place(first, KEY), remedy)
 
 
-def _check_signs(bars: LocatedRows) -> None:
+def _check_signs(bars: Table) -> None:
     for name in PRICES:
         if name in bars.frame:
             bad = bars.frame[name].to_numpy() <= 0
@@ -124,7 +120,7 @@ def _check_signs(bars: LocatedRows) -> None:
         _refuse(bars, bad, "volume {volume} is negative", "mend or remove the row")
 
 
-def _mend_ranges(bars: LocatedRows) -> tuple[LocatedRows, list[str]]:
+def _mend_ranges(bars: Table) -> Table:
     """Refuse bars whose prices contradict each other; widen the range where rounding explains it."""
     _refuse_contradictions(bars)
     prices = bars.frame[[name for name in PRICES if name in bars.frame]]
@@ -134,12 +130,12 @@ def _mend_ranges(bars: LocatedRows) -> tuple[LocatedRows, list[str]]:
     for name, values in mended.items():
         changed |= (values != prices[name]).to_numpy()
     if not changed.any():
-        return bars, []
+        return bars
     note = f"{int(changed.sum())} bars with a price outside of [low, high] by rounding: range widened; the first is "
-    return replace(bars, frame=bars.frame.assign(**mended)), [note + bars.place(int(changed.argmax()), KEY)]
+    return replace(bars, frame=bars.frame.assign(**mended)).noted(note + bars.place(int(changed.argmax()), KEY))
 
 
-def _refuse_contradictions(bars: LocatedRows) -> None:
+def _refuse_contradictions(bars: Table) -> None:
     values = {name: bars.frame[name].to_numpy() for name in PRICES if name in bars.frame}
     pairs = (("low", "high"), ("open", "high"), ("close", "high"), ("low", "open"), ("low", "close"))
     for lower, upper in pairs:

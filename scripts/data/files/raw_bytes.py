@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import hashlib
 import io
 import zlib
 from collections.abc import Iterator
@@ -38,13 +37,6 @@ _WANTED = "give a CSV file (plain or .gz) or a Parquet file"
 def is_parquet(path: Path) -> bool:
     """Whether the name says that the file is Parquet."""
     return path.suffix.lower() in (".parquet", ".pq")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of the bytes of the file that data.path names; errors as `check_readable`."""
-    check_readable(path, "data.path")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_readable(path: Path, named_by: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -13,20 +12,18 @@ from scripts.config.experiment import DataConfig
 from scripts.data.files.cells import read_dates
 from scripts.data.files.column_names import missing_column
 from scripts.data.files.columns import named_columns, read_column
-from scripts.data.files.located_rows import LocatedRows, drop_copies, refuse_conflicts, sort_rows
+from scripts.data.files.feature_columns import FeatureColumns, StoredColumns
 from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.files.raw_bytes import is_parquet
 from scripts.data.files.raw_tables import read_table
-from scripts.data.files.streamed_features import StreamedFeatures
+from scripts.data.table import Table, drop_copies, refuse_conflicts, sort_rows
 from scripts.errors import InputError
 
 MAX_CLASSES = 1000
 BUNDLED = ("breast_cancer", "digits")
 
 
-def read_features(
-    path: Path, config: DataConfig, bound: MemoryBound = NO_BOUND
-) -> tuple[pd.DataFrame, tuple[str, ...], StreamedFeatures | None]:
+def read_features(path: Path, config: DataConfig, bound: MemoryBound = NO_BOUND) -> Table:
     """Read a table of features and labels.
 
     Parameters
@@ -38,15 +35,6 @@ def read_features(
     bound : MemoryBound
         The features of a Parquet file that exceeds it are left where they are.
 
-    Returns
-    -------
-    frame : DataFrame
-        Numeric columns as float64, others as text, missing cells NaN, time as datetime64[ns]; by time if there is one,
-        else in file order.
-    notes : tuple of str
-    features : StreamedFeatures or None
-        Of the same rows, the feature columns that are not in the frame.
-
     Raises
     ------
     InputError
@@ -55,42 +43,31 @@ def read_features(
     named = [name for name in named_columns(config) if name is not None]
     if other := [name for name in config.text_columns if name in named]:
         raise InputError(f"{other[0]!r} is not a feature", "data.text_columns", "remove it from the list")
-    table = read_table(path, config, [*named, *config.text_columns])
-    streams = is_parquet(path) and bound.exceeded_by(len(table) * len(table.columns))
-    notes = list(table.notes)
-    columns: dict[str, object] = {}
-    text = set[str]()
-    for name in table.columns:
+    raw = read_table(path, config, [*named, *config.text_columns])
+    stored = is_parquet(path) and bound.exceeded_by(len(raw) * len(raw.columns))
+    notes = raw.notes
+    frame, kept, text = dict[str, object](), dict[str, pd.Series](), dict[str, bool]()
+    for name in raw.columns:
         if name == config.time_column:
-            columns[name], date_notes = read_dates(table, name, config.date_format)
+            frame[name], date_notes = read_dates(raw, name, config.date_format)
             notes += date_notes
             continue
-        values = read_column(table, name, config)
-        if streams and name not in named:
-            text |= {name} if isinstance(values, pd.Series) else set()
+        values = read_column(raw, name, config)
+        if name in named:
+            frame[name] = values
+        elif stored:
+            text[name] = isinstance(values, pd.Series)
         else:
-            columns[name] = values
-    features = None
-    if streams:
-        names = tuple(name for name in table.columns if name not in named)
-        features = StreamedFeatures(table, config, names, frozenset(text), np.arange(len(table)), bound.folder)
-    rows = LocatedRows(pd.DataFrame(columns, copy=False), table, features)
-    rows, label_notes = _drop_unlabelled(rows, config)
-    rows, order_notes = _order(rows, config)
-    _check(rows.frame, config, table.path, has_features=bool(features and features.names))
-    return rows.frame, (*notes, *label_notes, *order_notes), rows.features
+            kept[name] = pd.Series(values)
+    features = StoredColumns(raw, config, text, bound.folder) if stored else FeatureColumns(kept)
+    table = Table.of(pd.DataFrame(frame, copy=False), features, raw.columns, raw).noted(*notes)
+    table = _order(_drop_unlabelled(table, config), config)
+    _check(table, config, raw.path)
+    return table
 
 
-def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
-    """Read one of scikit-learn's bundled tables, `sklearn:breast_cancer` or `sklearn:digits`.
-
-    Returns
-    -------
-    frame : DataFrame
-        Features and the label in column "target", all float64.
-    digest : str
-        SHA-256 of the values.
-    """
+def read_bundled(name: str, config: DataConfig) -> Table:
+    """Read one of scikit-learn's bundled tables, `sklearn:breast_cancer` or `sklearn:digits`; labels are "target"."""
     known = ", ".join(f"sklearn:{other}" for other in BUNDLED)
     if name not in BUNDLED:
         raise InputError(f"scikit-learn table {name!r} is not known", "data.path", f"choose one of {known}")
@@ -107,42 +84,49 @@ def read_bundled(name: str, config: DataConfig) -> tuple[pd.DataFrame, str]:
     for column in named_columns(config):
         if column is not None and column not in frame:
             raise missing_column(column, list(frame.columns)[::-1], place, "the label column is 'target'")
-    digest = hashlib.sha256(np.ascontiguousarray(frame.to_numpy()).tobytes()).hexdigest()
-    _check(frame, config, place)
-    return frame, digest
+    table = frame_as_table(frame, config)
+    _check(table, config, place)
+    return table
 
 
-def _drop_unlabelled(rows: LocatedRows, config: DataConfig) -> tuple[LocatedRows, list[str]]:
-    missing = rows.frame[config.label_column].isna().to_numpy()
+def frame_as_table(frame: pd.DataFrame, config: DataConfig) -> Table:
+    """Return a checked frame as a table."""
+    frame = frame.reset_index(drop=True)
+    names = list(map(str, frame.columns))
+    features = [name for name in names if config.source == "table" and name not in named_columns(config)]
+    columns = FeatureColumns({name: frame[name] for name in features})
+    return Table.of(frame.drop(columns=features), columns, names)
+
+
+def _drop_unlabelled(table: Table, config: DataConfig) -> Table:
+    missing = table.frame[config.label_column].isna().to_numpy()
     if not missing.any():
-        return rows, []
-    place = rows.source.place(int(missing.argmax()), config.label_column)
-    note = f"{int(missing.sum())} rows without a label were dropped, the first is {place}"
-    return rows.take(np.flatnonzero(~missing)), [note]
+        return table
+    place = table.source.place(int(missing.argmax()), config.label_column)
+    return table.take(~missing).noted(f"{int(missing.sum())} rows without a label were dropped, the first is {place}")
 
 
-def _order(rows: LocatedRows, config: DataConfig) -> tuple[LocatedRows, list[str]]:
+def _order(table: Table, config: DataConfig) -> Table:
     """Sort dated rows, drop exact copies, refuse two of one group and time; undated copies may be real."""
     if config.time_column is None:
-        copies = rows.repeated()
+        copies = table.repeated()
         if not copies.any():
-            return rows, []
-        return rows, [
+            return table
+        return table.noted(
             f"{int(copies.sum())} rows are exact copies of earlier ones; kept, since rows without time may be equal; "
-            f"the first is {rows.place(int(copies.argmax()))}"
-        ]
+            f"the first is {table.place(int(copies.argmax()))}"
+        )
     key = [name for name in (config.group_column, config.time_column) if name is not None]
-    rows, copy_notes = drop_copies(rows, key)
+    table = drop_copies(table, key)
     if config.group_column is not None:
-        refuse_conflicts(rows, key)
-    rows, order_notes = sort_rows(rows, config.time_column, config.group_column, group_first=False)
-    return rows, copy_notes + order_notes
+        refuse_conflicts(table, key)
+    return sort_rows(table, config.time_column, config.group_column, group_first=False)
 
 
-def _check(frame: pd.DataFrame, config: DataConfig, path: str, has_features: bool = False) -> None:
-    """Raise InputError unless there are classes and features, in the frame if nowhere else."""
-    _check_classes(frame[config.label_column], path, str(config.label_column))
-    if not has_features and set(named_columns(config)).issuperset(frame.columns):
+def _check(table: Table, config: DataConfig, path: str) -> None:
+    """Raise InputError unless there are classes and features."""
+    _check_classes(table.frame[config.label_column], path, str(config.label_column))
+    if not len(table.features):
         raise InputError("there is no feature column", path, "give at least one column beside the label")
 
 
