@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generate the documents that are made from the code: configuration, command line, code map and the JSON schema.
+"""Generate the files that are made from the code: three documents, the JSON schema and the default config.
 
     .venv/bin/python docs/generate.py
 
@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.config.reference import REFERENCE, SCHEMA, reference, schema
+from scripts.config.reference import DEFAULT, REFERENCE, SCHEMA, default_config, reference, schema
 
 COMMANDS = (
     "run_hyperparameter_tuning.py",
@@ -73,6 +73,7 @@ def documents() -> dict[Path, str]:
     return {
         SCHEMA: json.dumps(schema(), indent=1) + "\n",
         REFERENCE: reference(),
+        DEFAULT: default_config(),
         ROOT / "docs" / "command_line.md": command_line(),
         ROOT / "docs" / "code_map.md": code_map(),
     }

@@ -1,11 +1,12 @@
-"""JSON schema of the config for editors and shells, and its reference document.
+"""JSON schema of the config for editors and shells, its reference document, and the config with every default.
 
-`docs/generate.py` writes both; a test fails if a file differs.
+`docs/generate.py` writes all three; a test fails if a file differs.
 """
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,25 @@ from typing import Any
 
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import Hyperparameters, Range
+from scripts.config.yaml_text import inline_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA, REFERENCE = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
+DEFAULT = ROOT / "configs" / "default.yaml"
 Schema = Mapping[str, Any]
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _LENGTHS = {"minLength": "at least", "maxLength": "at most", "minItems": "at least", "maxItems": "at most"}
 _INTRODUCTION = """# Every key of the configuration
 
 Generated from the typed config by `docs/generate.py`. Set a key in YAML (`--config FILE`) or on the command line
-(`--set data.horizon=5`). A key that is not set has its default. With the first line
-`# yaml-language-server: $schema=schema.json`, editors complete keys and values and mark errors.
+(`--set data.horizon=5`). A key that is not set has its default.
+[configs/default.yaml](../configs/default.yaml) lists every key with its default; start your own file from a copy of it.
+With the first line `# yaml-language-server: $schema=schema.json`, editors complete keys and values and mark errors.
+"""
+_DEFAULT = """# yaml-language-server: $schema=schema.json
+# Every key of the configuration with its default. Generated from the typed config by docs/generate.py.
+# To start your own file, copy this one, change values, and remove what keeps its default.
+
 """
 _SPACE = """
 ## search_space
@@ -99,6 +108,47 @@ def reference() -> str:
     space = Hyperparameters.model_json_schema()["properties"]
     text += [_SPACE, _table([_key(name, part) for name, part in space.items()]), _FORMS]
     return "".join(text)
+
+
+def default_config() -> str:
+    """Return a config with every key at its default, each with its description as a comment."""
+    made = schema()
+    return _DEFAULT + "".join(_with_comments(made, Experiment().model_dump(mode="json"), made["$defs"], ""))
+
+
+def _with_comments(model: Schema, values: Any, definitions: Schema, indent: str) -> Iterator[str]:
+    for name, part in model["properties"].items():
+        if name == "search_space":
+            yield f"\n{_comment(part['description'], indent)}search_space:\n"
+            yield from _space_with_comments(values[name])
+            yield "\n"
+        elif "$ref" in part:
+            yield f"\n{_comment(part['description'], indent)}{indent}{name}:\n"
+            inner = definitions[part["$ref"].rpartition("/")[2]]
+            yield from _with_comments(inner, values[name], definitions, indent + "  ")
+        else:
+            key = _key(name, part)
+            kind = ", ".join(filter(None, (key.type, key.bounds)))
+            yield _comment(f"{key.description} ({kind})", indent)
+            yield f"{indent}{name}: {inline_yaml(values[name])}\n"
+
+
+def _space_with_comments(space: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an entry for each hyperparameter; those that are not searched by default are commented out."""
+    for name, part in Hyperparameters.model_json_schema()["properties"].items():
+        yield _comment(part["description"], "  ")
+        entry = space.get(name)
+        if entry is None:
+            yield f"  # {name}: {inline_yaml(part['default'])}\n"
+        else:
+            shown = {k: v for k, v in entry.items() if k != "when"} | ({"when": entry["when"]} if entry["when"] else {})
+            yield f"  {name}: {inline_yaml(shown)}\n"
+
+
+def _comment(text: str, indent: str) -> str:
+    return "".join(
+        f"{line}\n" for line in textwrap.wrap(text, 120, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+    )
 
 
 def _changes_of(name: str, definitions: Schema) -> list[Schema]:

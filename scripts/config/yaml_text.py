@@ -64,6 +64,14 @@ def dump_yaml(values: dict[str, Any]) -> str:
     return text
 
 
+def inline_yaml(value: Any) -> str:
+    """Return a plain value as YAML 1.2 on a single line, in the order of its keys."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+    )
+    return text.removesuffix("...\n").rstrip("\n")
+
+
 def _collect_lines(node: Node, location: Location, lines: dict[Location, int]) -> None:
     if isinstance(node, MappingNode):
         parts = [(name.value, name, child) for name, child in node.value]

@@ -11,12 +11,13 @@ import jsonschema
 import pytest
 
 from scripts.config.experiment import Experiment
-from scripts.config.reference import REFERENCE, SCHEMA, reference, schema, sections
+from scripts.config.reference import DEFAULT, REFERENCE, SCHEMA, reference, schema, sections
 from scripts.config.search_space import Hyperparameters
 from scripts.config.yaml_files import load_experiment, read_yaml
 from scripts.errors import InputError
 from tests.conftest import ROOT, TINY
 
+SPACE = Experiment().search_space.keys()
 SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
 DOCUMENTED = [
     snippet
@@ -51,6 +52,18 @@ def test_the_reference_shows_the_defaults_that_a_run_records():
             if not isinstance(value, dict):
                 line = next(row for row in reference().splitlines() if row.startswith(f"| `{section}.{name}` |"))
                 assert line.split(" | ")[2].strip("`") == json.dumps(value).strip('"')
+
+
+def test_the_default_config_is_the_default_experiment_with_a_comment_above_every_key():
+    assert load_experiment(DEFAULT, []) == Experiment()
+    rows, (_, lines) = DEFAULT.read_text().splitlines(), read_yaml(DEFAULT)
+    keys = {key.name for _, _, found in sections(schema()) for key in found} | {
+        f"search_space.{name}" for name in SPACE
+    }
+    found = {".".join(map(str, at)): line for at, line in lines.items()}
+    assert keys <= found.keys()
+    assert all(rows[found[key] - 2].lstrip().startswith("# ") for key in keys)
+    assert all(f"  # {name}: " in DEFAULT.read_text() for name in Hyperparameters.model_fields.keys() - SPACE)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
