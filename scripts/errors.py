@@ -1,7 +1,7 @@
-"""Errors that a user or the environment can cause, each with the exit code it ends in.
+"""Errors that a user or the environment can cause, with their exit codes.
 
-Every message has three parts: what is wrong, where (file, line, column, key), what to do about it.
-Anything that is not a `HyperError` is a defect of ours and ends in a traceback and exit code 1.
+Every message has three parts: what is wrong, where (file, line, column, key), what to do.
+Any other exception is a defect of Hyper and ends in a traceback and exit code 1.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class HyperError(Exception):
     Parameters
     ----------
     what : str
-        What is wrong.
+        Description of the problem.
     where : str
-        File, line, column or key it was found at.
+        File, line, column or key.
     remedy : str
-        What the user can do.
+        Action of the user.
     """
 
     exit_code = 1
@@ -36,25 +36,25 @@ class HyperError(Exception):
 
 
 class InputError(HyperError):
-    """The user's data, configuration or flags are wrong."""
+    """Wrong data, configuration or flags of the user."""
 
     exit_code = 2
 
 
 class MissingInputError(HyperError):
-    """The artifact of an earlier phase is missing; the remedy names the command that makes it."""
+    """Missing artifact of an earlier phase; the remedy contains the command that creates it."""
 
     exit_code = 3
 
 
 class BudgetEnded(HyperError):
-    """The time budget ended; the same command goes on."""
+    """The time budget ended; then rerun the same command to resume."""
 
     exit_code = 4
 
 
 class EnvironmentFailed(HyperError):
-    """Disk full, no permission, database away: everything finished is kept and the same command goes on."""
+    """Disk full, no permission, database unreachable: finished work is kept, and the same command resumes."""
 
     exit_code = 5
 
@@ -64,7 +64,7 @@ MORE_MEMORY = "free memory, use fewer columns, or fewer --workers if there are s
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Check for an allocation that failed, in Python or in PyTorch, on the CPU or a GPU."""
-    # PyTorch has a class of its own for GPUs alone; naming it here would make every command import torch.
+    # PyTorch has its own class for GPUs only; using it here would make every command import torch.
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -73,21 +73,21 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Interrupted(BaseException):
-    """A signal asked the command to end.
+    """Request of a signal to end the command.
 
-    Derives from BaseException so that no handler for ordinary errors can swallow it.
+    Derives from BaseException, so that handlers of ordinary errors do not catch it.
     """
 
     exit_code = 130
-    what, remedy = "interrupted", "the same command goes on where it was"
+    what, remedy = "interrupted", "rerun the same command to resume"
 
 
 def close_match(name: str, valid: Sequence[str]) -> str:
-    """Hint at the nearest valid name; empty if none is near."""
+    """Return a hint at the nearest valid name; empty if none is near."""
     close = difflib.get_close_matches(name, valid, n=1)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Hint at the nearest valid name, or the list of valid names."""
+    """Return a hint at the nearest valid name, or the list of valid names."""
     return close_match(name, valid) or f"valid: {', '.join(sorted(valid)[:20])}"

@@ -40,7 +40,7 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     recorded = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan).experiment.recorded()
     if not earlier.suggestion.exists():
         raise MissingInputError(
-            "is missing", str(earlier.suggestion), f"make it with {Command.ANALYSIS} --run-dir {earlier.path}"
+            "is missing", str(earlier.suggestion), f"create it with {Command.ANALYSIS} --run-dir {earlier.path}"
         )
     return load_experiment(earlier.suggestion, [], base=recorded).recorded()
 

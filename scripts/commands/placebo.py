@@ -57,7 +57,8 @@ def run_placebos(session: Session) -> None:
             _advance(session, running)
             session.steady(without=[run_dir.placebo / str(k) for k in running])
             if session.deadline is not None and time.monotonic() >= session.deadline:
-                raise BudgetEnded("the time budget ended; finished placebos are kept", "", "the same command goes on")
+                what = "the time budget ended; finished placebos are kept"
+                raise BudgetEnded(what, "", "rerun the same command to resume")
             time.sleep(_POLL_S)
     finally:
         for process, _ in running.values():
@@ -154,7 +155,7 @@ class PlaceboFailed(HyperError):
 
     def __init__(self, k: int, code: int) -> None:
         super().__init__(
-            f"placebo {k} ended with code {code}", "placebo", "see the line above; the same command goes on"
+            f"placebo {k} ended with code {code}", "placebo", "see above, then rerun the same command to resume"
         )
         self.exit_code = code if code in (2, 3, 4, 5) else 1
 

@@ -56,7 +56,7 @@ def finished(session: Session, folder: Path, phase: Command, listed: Path) -> di
     if listed.exists() and file_sha256(listed) == body.get("files", {}).get(listed.name):
         return body
     if listed.exists():
-        _back_up(session, listed, "its SHA-256 does not fit")
+        _back_up(session, listed, "SHA-256 mismatch")
     session.say(f"{listed.name} is made again from checkpoints")
     return None
 
@@ -118,7 +118,7 @@ def check_descent(run_dir: RunDir, best: Mapping[str, Any]) -> None:
             raise InputError(
                 f"was made from {name}, which {state}",
                 str(run_dir.best_config),
-                f"make it again with {Command.EXTENDED} --fresh",
+                f"create it again with {Command.EXTENDED} --fresh",
             )
 
 

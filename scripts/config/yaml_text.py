@@ -1,4 +1,4 @@
-"""YAML 1.2 text to plain values with the line of each key, and plain values to YAML.
+"""Conversion of YAML 1.2 text to plain values with the line of each key, and of plain values to YAML.
 
 PyYAML reads YAML 1.1, where `1e-3` is text, `no` is false, `010` is 8 and the last of two equal keys wins. The loader
 of this module resolves plain scalars by the core schema of YAML 1.2, and allows `_` between digits.
@@ -22,7 +22,7 @@ Location = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
-_CORE_SCHEMA = {  # in this order, because a whole number fits the pattern of float, too
+_CORE_SCHEMA = {  # in this order, because an integer also matches the pattern of float
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
     "int": r"[-+]?(?:[0-9][0-9_]*|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)",
@@ -32,12 +32,12 @@ _CORE_SCHEMA = {  # in this order, because a whole number fits the pattern of fl
 
 
 def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
-    """Return the mapping in `text`, and the line of each key and list item; `where` names the text in errors.
+    """Return the mapping in `text`, and the line of each key and list item; `where` is the location for errors.
 
     Raises
     ------
     InputError
-        The text is not YAML or not a mapping, nests too deep, uses an alias or has a key twice.
+        The text is not YAML or not a mapping, is nested too deeply, uses an alias or has a duplicate key.
     """
     try:
         loader = _Loader(text)
@@ -52,7 +52,7 @@ def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, in
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
-        raise InputError("holds no mapping of keys to values", where, "write key: value")
+        raise InputError("is not a mapping of keys to values", where, "write key: value")
     lines: dict[Location, int] = {}
     _collect_lines(root, (), lines)
     return values, lines
@@ -85,7 +85,7 @@ def _collect_lines(node: Node, location: Location, lines: dict[Location, int]) -
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader of small files: bounded depth, no aliases, no key twice, no types beyond those of JSON."""
+    """Loader of small files: bounded depth, no aliases, no duplicate keys, only the types of JSON."""
 
     yaml_implicit_resolvers: dict[str | None, Any] = {}  # noqa: RUF012
     yaml_constructors: dict[str | None, Any] = {  # noqa: RUF012 - PyYAML's own way to declare them
@@ -97,7 +97,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """Refuse what makes a small text large or the stack deep."""
+        """Refuse aliases and deep nesting, which make a small text large or the stack deep."""
         mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
             raise ComposerError(None, None, "uses an alias (*name)", mark, "write the value out")
@@ -110,7 +110,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice."""
+        """Refuse duplicate keys."""
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             lines: dict[Any, int] = {}
@@ -124,10 +124,10 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Dumper that quotes text which a reader of YAML 1.1 or 1.2 would take for something else."""
+    """Dumper that quotes text which YAML 1.1 or 1.2 would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write a value out wherever it occurs."""
+        """Return True, so that repeated values are written out."""
         return True
 
     def represent_str(self, data: str) -> Node:

@@ -1,4 +1,4 @@
-"""Comparison of a model with naive rules, with reference models, and with the best possible model."""
+"""Comparison of a model with naive rules, reference models and the best possible model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scripts.storage.score_records import ClassicalTests, DieboldMarianoTest, Le
 
 
 def classical_tests(judged: JudgedRows) -> ClassicalTests:
-    """Return classical tests against the best naive rule, beside the interval that decides."""
+    """Return classical tests against the best naive rule, besides the interval that decides."""
     rows = mcnemar(
         int(((judged.hits == 1) & (judged.naive_hits == 0)).sum()),
         int(((judged.hits == 0) & (judged.naive_hits == 1)).sum()),
@@ -40,14 +40,14 @@ def leads_over(judged: JudgedRows, references: Mapping[str, np.ndarray]) -> dict
 
 
 def ceiling(dataset: Dataset) -> float | None:
-    """Return the best possible accuracy, where the market's probabilities are known."""
+    """Return the best possible accuracy, if the probabilities of the market are known."""
     if (p := _probability_of_up(dataset)) is None:
         return None
     return float(np.maximum(p, 1 - p).mean())
 
 
 def expected_accuracy(judged: JudgedRows) -> float | None:
-    """Return the accuracy that these predictions have in expectation, where the market's probabilities are known."""
+    """Return the expected accuracy of these predictions, if the probabilities of the market are known."""
     if (p := _probability_of_up(judged.dataset)) is None:
         return None
     return float(np.where(judged.predicted == 1, p, 1 - p).mean())

@@ -87,7 +87,7 @@ def check_room(folder: Path, workload: Workload) -> None:
         raise EnvironmentFailed(
             f"the disk is too small: this phase needs up to {needed / 2**20:.1f} MB, {free / 2**20:.1f} MB are free",
             str(folder),
-            "make room, or choose another --run-dir; the same command goes on",
+            "free space or choose another --run-dir, then rerun the same command to resume",
         )
 
 

@@ -145,7 +145,7 @@ def _carry(
 
 
 def _budget_ended() -> BudgetEnded:
-    return BudgetEnded("the time budget ended; everything finished is kept", "", "the same command goes on")
+    return BudgetEnded("the time budget ended; everything finished is kept", "", "rerun the same command to resume")
 
 
 @contextmanager

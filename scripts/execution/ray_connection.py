@@ -65,7 +65,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         else:
             ray.init(address, runtime_env={"py_modules": sent}, **quiet)
     except Exception as error:  # of many classes, as its parts have them
-        remedy = "start it or name another; the same command goes on"
+        remedy = "start it or give another address, then rerun the same command to resume"
         raise EnvironmentFailed(f"no Ray cluster: {first_line(error)}", _named(address), remedy) from error
     finally:
         for number, handler in handlers.items():
@@ -76,7 +76,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         except ray.exceptions.RayTaskError:
             raise  # what a task raised is no failure of Ray
         except ray.exceptions.RayError as error:
-            remedy = "see that the cluster is up; the same command goes on"
+            remedy = "start the cluster, then rerun the same command to resume"
             raise EnvironmentFailed(f"the Ray cluster failed: {first_line(error)}", _named(address), remedy) from error
         finally:
             ray.shutdown()

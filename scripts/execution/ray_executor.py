@@ -154,7 +154,9 @@ class RayExecutor:
             raise _on_the_node(error) from error
         except RuntimeEnvSetupError as error:
             raise EnvironmentFailed(
-                f"cannot be prepared: {first_line(error)}", "a Ray node", "mend it; the same command goes on"
+                f"cannot be prepared: {first_line(error)}",
+                "a Ray node",
+                "fix it, then rerun the same command",
             ) from error
         except RayError as error:
             self._again(flight, _reason(error), isinstance(error, NodeDiedError))
@@ -233,12 +235,12 @@ def _on_the_node(error: RayTaskError) -> Exception:
         return EnvironmentFailed(
             f"cannot hand a training what it needs: {first_line(error.cause)}",
             "the Ray cluster",
-            "see that its machines reach each other and this one; the same command goes on",
+            "make its machines reachable, then rerun the same command to resume",
         )
     if isinstance(error.cause, ImportError):
         return EnvironmentFailed(
             f"lacks what a training needs: {first_line(error.cause)}",
             "a Ray node",
-            "give it the same code and requirements as here; the same command goes on",
+            "install the same code and requirements there, then rerun the same command to resume",
         )
     return error

@@ -194,5 +194,5 @@ def _tagged(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 def _failed(path: Path, error: OSError) -> EnvironmentFailed:
     return EnvironmentFailed(
-        error.strerror or str(error), str(path), "mend the disk or its permissions; the same command goes on"
+        error.strerror or str(error), str(path), "fix disk or permissions, then rerun the same command to resume"
     )

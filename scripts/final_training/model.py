@@ -306,8 +306,8 @@ def make_model(content: FinalModelContent, path: str | Path, factories: Mapping[
 
 
 def _unfit(path: str | Path, error: Exception) -> InputError:
-    what = f"does not hold what a final model holds: {[*str(error).splitlines(), type(error).__name__][0]}"
-    return InputError(what, str(path), f"make it again with {Command.FINAL} --fresh")
+    what = f"has invalid content: {[*str(error).splitlines(), type(error).__name__][0]}"
+    return InputError(what, str(path), f"create it again with {Command.FINAL} --fresh")
 
 
 def _make_member(content: MemberContent, sizes: tuple[int, int], factories: Mapping[str, str]) -> Member:

@@ -1,1 +1,1 @@
-"""What survives a kill: artifacts, checkpoints, the study's database and the run directory."""
+"""Storage that survives a kill: artifacts, checkpoints, the study's database and the run directory."""

@@ -1,4 +1,4 @@
-"""What every artifact says of itself: its kind, the version of its form, who made it; and what to do with another."""
+"""Header of every artifact: kind, schema version and provenance; check of both."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import torch
 from scripts import __version__
 from scripts.errors import InputError
 
-SCHEMA_VERSIONS = {"final_model": 2}  # of kinds of artifacts whose form has changed; of all others 1
+SCHEMA_VERSIONS = {"final_model": 2}  # of kinds whose schema has changed; 1 for all others
 
 
 def head(kind: str) -> dict[str, Any]:
-    """What every artifact says of itself."""
+    """Return the header of an artifact."""
     return {"schema_version": SCHEMA_VERSIONS.get(kind, 1), "artifact": kind, "created_by": created_by()}
 
 
 def check_head(path: Path, body: dict[str, Any], kind: str, again: str) -> None:
-    """Raise InputError, with the remedy `again`, unless `body` is an artifact of this kind in today's form."""
+    """Raise InputError with the remedy `again` unless `body` is an artifact of this kind and the present schema."""
     if body.get("artifact") != kind:
         raise InputError(f"is {body.get('artifact')}, not {kind}", str(path), again)
     found, own, created = body.get("schema_version"), SCHEMA_VERSIONS.get(kind, 1), body.get("created_by")
     if found != own:
         by = created.get("version") if isinstance(created, dict) else None
-        what = f"schema {found} written by version {by}, this is schema {own} of version {__version__}"
+        what = f"schema {found} written by version {by}, but schema {own} of version {__version__} is required"
         raise InputError(what, str(path), f"{again} --fresh")
 
 
 @functools.cache
 def created_by() -> dict[str, Any]:
-    """Version, source revision and library versions: what a result may depend on beside config and data."""
+    """Return version, source revision and library versions: what a result may depend on besides config and data."""
     libraries = {n: importlib.metadata.version(n) for n in ("torch", "optuna", "numpy", "pandas", "scikit-learn")}
     return {
         "version": __version__,
@@ -49,5 +49,5 @@ def _git_revision() -> str | None:
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):  # installed without git: the version alone has to do
+    except (OSError, subprocess.SubprocessError):  # installed without git: only the version is known
         return None

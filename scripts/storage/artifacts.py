@@ -1,8 +1,7 @@
-"""Artifacts as files: JSON and tensors, each with its schema, who made it, and a digest that is checked first.
+"""Artifact files: JSON and tensors with schema, provenance and a digest that is checked first.
 
-A JSON artifact ends in a `sha256` field over every byte before it; a tensor artifact is the zip archive that torch.save
-writes with the digest as its archive comment. Both are one file, replaced in one step, and both stay readable by
-other tools.
+A JSON artifact ends in a `sha256` field over all earlier bytes. A tensor artifact is the zip archive that torch.save
+writes, with the digest as its archive comment. Both are one file, replaced atomically, and readable by other tools.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _COMMENT = b"sha256:"
 def write_json(path: Path, body: dict[str, Any]) -> None:
     """Write a JSON artifact with schema, provenance and digest.
 
-    `body` holds plain finite values; `config_hash` and `data_fingerprint` come with it.
+    `body` contains plain finite values, including `config_hash` and `data_fingerprint`.
     """
     text = json.dumps(head(path.stem) | body, indent=1, allow_nan=False, ensure_ascii=False)
     content = text.removesuffix("\n}").encode()
@@ -52,16 +51,16 @@ def read_record(path: Path, made_by: str, record: type[R]) -> R:
     path : Path
         The artifact.
     made_by : str
-        Command that makes it, named if it is missing.
+        Command that creates it, for the message if it is missing.
     record : type of Record
-        Record of the artifact that it must be.
+        Record type of the artifact.
 
     Raises
     ------
     MissingInputError
-        There is no such file.
+        The file does not exist.
     InputError
-        The file is damaged, was edited, has another schema, or lacks what its readers need (see `records`).
+        The file is damaged or edited, has another schema, or lacks fields that its readers need (see `records`).
     """
     try:
         return parsed(record, _read_body(path, made_by, kind_of(record)))
@@ -70,7 +69,7 @@ def read_record(path: Path, made_by: str, record: type[R]) -> R:
 
 
 def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
-    """Read a JSON artifact as plain values; by default of the kind that its file name says. Errors as `read_record`."""
+    """Read a JSON artifact as plain values; by default of the kind given by its file name. Errors as `read_record`."""
     body = _read_body(path, made_by, kind or path.stem)
     try:
         return checked(kind or path.stem, body)
@@ -79,38 +78,38 @@ def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, An
 
 
 def _unfit(path: Path, made_by: str, error: ValueError) -> InputError:
-    return InputError(f"does not hold what it should: {error}", str(path), f"make it again with {made_by}")
+    return InputError(f"has invalid content: {error}", str(path), f"create it again with {made_by}")
 
 
 def _read_body(path: Path, made_by: str, kind: str) -> dict[str, Any]:
-    """Content of a JSON artifact with a valid digest and head."""
+    """Return the content of a JSON artifact with a valid digest and header."""
     content = _read(path, made_by, MAX_JSON_BYTES)
     tail = _JSON_TAIL.search(content)
-    again = f"make it again with {made_by}"
+    again = f"create it again with {made_by}"
     if tail is None:
-        raise InputError("is no complete artifact of Hyper", str(path), again)
+        raise InputError("is not a complete artifact of Hyper", str(path), again)
     if sha256(content[: tail.start()]) != tail[1].decode():
-        raise InputError("its SHA-256 does not fit: damaged or edited by hand", str(path), again)
+        raise InputError("SHA-256 mismatch: damaged or edited by hand", str(path), again)
     try:
         body = parsed_json(content)
-    except ValueError as error:  # whoever can edit the file can also make its digest
-        raise InputError(f"is no artifact of Hyper: {error}", str(path), again) from error
+    except ValueError as error:  # an edited file may have a valid digest
+        raise InputError(f"is not an artifact of Hyper: {error}", str(path), again) from error
     if not isinstance(body, dict):
-        raise InputError("is no artifact of Hyper: its content is no mapping", str(path), again)
+        raise InputError("is not an artifact of Hyper: its content is not a mapping", str(path), again)
     check_head(path, body, kind, again)
     return body
 
 
 def read_listed(path: Path, files: dict[str, str], made_by: str) -> bytes:
-    """Content of a file whose SHA-256 a JSON artifact lists under `files`; errors as `read_record`."""
+    """Return the content of a file whose SHA-256 a JSON artifact lists under `files`; errors as `read_record`."""
     content = _read(path, made_by, MAX_TENSOR_BYTES)
     if sha256(content) != files.get(path.name):
-        raise InputError("its SHA-256 does not fit: damaged or replaced", str(path), f"make it again with {made_by}")
+        raise InputError("SHA-256 mismatch: damaged or replaced", str(path), f"create it again with {made_by}")
     return content
 
 
 def pack_tensors(state: dict[str, Any]) -> bytes:
-    """Bytes of `torch.save(state)` with their SHA-256 as the comment of the zip archive. Equal states, equal bytes."""
+    """Return the bytes of `torch.save(state)` with their SHA-256 as zip comment; equal states give equal bytes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     comment_length = len(_COMMENT) + 64
@@ -119,16 +118,16 @@ def pack_tensors(state: dict[str, Any]) -> bytes:
 
 
 def unpack_tensors(content: bytes) -> dict[str, Any]:
-    """Inverse of `pack_tensors`: digest, then archive limits, then a load that runs no code.
+    """Unpack the result of `pack_tensors`: check digest and archive limits, then load without running code.
 
     Raises
     ------
     ValueError
-        The content is not what `pack_tensors` made; the message says why.
+        The content was not made by `pack_tensors`; the message gives the reason.
     """
     body, comment = content[: -len(_COMMENT) - 64], content[-len(_COMMENT) - 64 :]
     if not comment.startswith(_COMMENT) or comment[len(_COMMENT) :] != sha256(body).encode():
-        raise ValueError("its SHA-256 does not fit: damaged, edited, or not made by Hyper")
+        raise ValueError("SHA-256 mismatch: damaged, edited, or not made by Hyper")
     try:
         check_archive(content, len(comment))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -138,7 +137,7 @@ def unpack_tensors(content: bytes) -> dict[str, Any]:
     except Exception as error:  # the reader raises a different class for each kind of damage
         raise ValueError(f"not a Hyper model: {[*str(error).splitlines(), type(error).__name__][0]}") from error
     if not isinstance(state, dict):
-        raise ValueError("not a Hyper model: its content is no mapping")
+        raise ValueError("not a Hyper model: its content is not a mapping")
     return state
 
 
@@ -150,7 +149,7 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
 def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
     """Read a tensor artifact; parameters and errors as `read_record`."""
     content = _read(path, made_by, MAX_TENSOR_BYTES)
-    again = f"make it again with {made_by}"
+    again = f"create it again with {made_by}"
     try:
         state = unpack_tensors(content)
     except ValueError as error:
@@ -161,6 +160,6 @@ def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str,
 
 def _read(path: Path, made_by: str, limit: int) -> bytes:
     try:
-        return read_regular(path, limit, f"put there the file itself that {made_by} makes")
+        return read_regular(path, limit, f"replace it by the file itself that {made_by} creates")
     except FileNotFoundError:
-        raise MissingInputError("is missing", str(path), f"make it with {made_by}") from None
+        raise MissingInputError("is missing", str(path), f"create it with {made_by}") from None

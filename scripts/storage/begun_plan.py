@@ -1,4 +1,4 @@
-"""The plan that phase 1 of a run directory was begun with."""
+"""Recorded plan of phase 1 of a run directory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from scripts.storage.run_dir import Command, RunDir
 
 
 def begun_plan(run_dir: RunDir, fresh: bool) -> dict[str, Any] | None:
-    """What this run's phase 1 was begun with, and goes on with; None at a first start."""
+    """Return the plan with which phase 1 of this run was started; None before the first start."""
     plan = run_dir.tuning / "plan.json"
     return read_json(plan, Command.TUNING) if plan.exists() and not fresh else None

@@ -1,4 +1,4 @@
-"""Checkpoints of runs: packed states in one folder, two generations each, damage noticed when they are read."""
+"""Checkpoints of runs: packed states in one folder, with two generations each and detection of damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from scripts.storage.artifacts import MAX_TENSOR_BYTES, unpack_tensors
 from scripts.storage.durable_files import environment_errors, read_regular, write_bytes
 
-# Names of the runs of a phase, each with its two generations.
+# File names of the checkpoints of all phases, with both generations.
 _OURS = re.compile(r"(trial_\d+(_split_\d+)?|extended_\d+_fold_\d+(_seed_\d+)?|final_[a-z0-9_]+)(\.earlier)?\.pt")
 
 
@@ -23,27 +23,27 @@ class Checkpoints:
         self.folder = folder
 
     def path(self, name: str) -> Path:
-        """File of the newest generation of run `name`."""
+        """Return the file of the newest generation of run `name`."""
         return self.folder / f"{name}.pt"
 
     def save(self, name: str, packed: bytes) -> None:
-        """Keep `packed` as the newest generation of run `name`, the one before it as the second."""
+        """Store `packed` as the newest generation of run `name`, and the previous one as the second."""
         path = self.path(name)
         with environment_errors(path), contextlib.suppress(FileNotFoundError):
             os.replace(path, self._earlier(name))
         write_bytes(path, packed)
 
     def load(self, name: str) -> tuple[bytes | None, dict[str, Any], str]:
-        """Newest undamaged generation of run `name`, packed and unpacked, and a warning, empty if all is well.
+        """Return the newest undamaged generation of run `name`, packed and unpacked, and a warning or an empty text.
 
-        None and nothing without one.
+        Without a checkpoint, return None, an empty state and an empty text.
 
         Raises
         ------
         InputError
-            Something else than a regular file is in its place.
+            The file is not a regular file.
         EnvironmentFailed
-            The disk or its permissions fail.
+            The disk failed, or permission is denied.
         """
         damaged = []
         for path in (self.path(name), self._earlier(name)):
@@ -56,15 +56,15 @@ class Checkpoints:
             except ValueError as error:
                 damaged.append(f"{path}: {error}")
                 continue
-            return content, state, f"{damaged[0]}; going on from the checkpoint before it" if damaged else ""
-        return None, {}, f"{damaged[0]}; no earlier one is whole, {name} starts anew" if damaged else ""
+            return content, state, f"{damaged[0]}; resuming from the previous checkpoint" if damaged else ""
+        return None, {}, f"{damaged[0]}; no earlier checkpoint is intact, {name} starts from scratch" if damaged else ""
 
     def has(self, name: str) -> bool:
-        """Whether an undamaged generation of run `name` is there."""
+        """Return True if run `name` has an undamaged generation."""
         return self.load(name)[0] is not None
 
     def discard(self, name: str) -> None:
-        """Remove both generations of run `name`, which begins again."""
+        """Remove both generations of run `name`, which starts from scratch."""
         for path in (self.folder / f"{name}.pt", self._earlier(name)):
             with environment_errors(path):
                 path.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def drop_all_earlier(self) -> None:
-        """Remove each second generation beside a newest one, such as a kill left after the last report of a run."""
+        """Remove all second generations with a newest one, such as those left by a kill after the end of a run."""
         if self.folder.is_symlink() or self.folder.parent.is_symlink():
             return
         for path in self.folder.glob("*.earlier.pt"):
@@ -87,8 +87,8 @@ class Checkpoints:
     def keep_only(self, *patterns: str) -> bool:
         """Remove the checkpoints of all runs whose names match none of the `patterns`, such as "trial_0007".
 
-        Only regular files with names of runs go. False if the folder is reached through a link, whose files are not
-        known to be this run's: then all stay.
+        Only regular files with names of runs are removed. Return False without removing any if the folder is reached
+        through a link, because its files may belong to another run.
         """
         if self.folder.is_symlink() or self.folder.parent.is_symlink():
             return False

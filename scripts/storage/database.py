@@ -1,7 +1,7 @@
-"""Where the study lies: a SQLite file of the run directory, or a PostgreSQL server. Opens both.
+"""Location and connection of the study: a SQLite file of the run directory, or a PostgreSQL server.
 
-A server's password is taken from --storage's own environment variable or from libpq's means (~/.pgpass, PGPASSWORD).
-It is never part of a URL that Optuna or SQLAlchemy sees, nor of anything that is written or printed.
+The password of a server comes from the environment variable of --storage or from libpq (~/.pgpass, PGPASSWORD). It is
+never part of a URL that Optuna or SQLAlchemy sees, nor of any file or message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scripts.storage.run_dir import Command, RunDir
 
 ENVIRONMENT = "HYPER_STORAGE"
 FILE_STUDY_NAME = "hyper"
-# A server that vanished without a word is noticed within half a minute.
+# A server that disappears silently is detected within half a minute.
 _CONNECTION = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -37,12 +37,12 @@ _CONNECTION = {
     "tcp_user_timeout": 25_000,  # milliseconds
     "application_name": "hyper",
 }
-_LOCKED_S = 1.0  # that SQLite itself waits for another program; callers then wait by `patiently`
+_LOCKED_S = 1.0  # timeout of SQLite for another program; callers then retry by `patiently`
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 
 class DatabaseAway(Away):
-    """The database is away."""
+    """The database is unreachable."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ Place = Path | Server
 
 
 def server_url(text: str, from_command_line: bool) -> URL:
-    """Address of a PostgreSQL server.
+    """Parse the URL of a PostgreSQL server.
 
     Raises
     ------
     InputError
-        It is none, or holds a password where others can read it.
+        It is not a PostgreSQL URL, or contains a password that others can read.
     """
     where = "--storage" if from_command_line else ENVIRONMENT
     try:
@@ -73,30 +73,30 @@ def server_url(text: str, from_command_line: bool) -> URL:
     except (ArgumentError, ValueError):
         url = None
     if url is None or url.drivername not in ("postgresql", "postgresql+psycopg"):
-        raise InputError("is no PostgreSQL address", where, "write postgresql+psycopg://USER@HOST:PORT/DATABASE")
+        raise InputError("is not a PostgreSQL URL", where, "write postgresql+psycopg://USER@HOST:PORT/DATABASE")
     if from_command_line and url.password is not None:
         raise InputError(
-            "holds a password, which every user of this machine can read in the list of processes",
+            "contains a password, which every user of this machine can read in the list of processes",
             where,
-            f"change that password, and give the address by {ENVIRONMENT} or the password by ~/.pgpass",
+            f"change that password, and pass the URL in {ENVIRONMENT} or the password in ~/.pgpass",
         )
     if any("password" in name.lower() for name in url.query):
-        raise InputError("holds a password among its options", where, f"write it as USER:PASSWORD@ in {ENVIRONMENT}")
+        raise InputError("contains a password in its options", where, f"write it as USER:PASSWORD@ in {ENVIRONMENT}")
     return url.set(drivername="postgresql+psycopg")
 
 
 def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
-    """Where the study of a run directory lies.
+    """Return the location of the study of a run directory.
 
     Parameters
     ----------
     url : URL or None
-        Server of new studies; None means a file. A study goes on where it began.
+        Server of new studies; None means a file. An existing study keeps its location.
 
     Raises
     ------
     InputError
-        The study lies on a server and none was given.
+        The study is on a server, and no server was given.
     """
     if run_dir.study.exists():
         return run_dir.study
@@ -107,14 +107,14 @@ def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
     name = read_json(run_dir.study_on_server, Command.TUNING)["study_name"]
     if url is None:
         raise InputError(
-            "the study lies on a server", str(run_dir.study_on_server), f"name it by --storage or {ENVIRONMENT}"
+            "the study is on a server", str(run_dir.study_on_server), f"give its URL with --storage or {ENVIRONMENT}"
         )
     return Server(name, url)
 
 
 def open_file(path: Path) -> RDBStorage:
-    """Storage in a SQLite file; its calls raise DatabaseAway while another program holds the file."""
-    # A creator and no URL: in a URL, a `?`, `%` or `{` of the path would silently name another file.
+    """Return storage in a SQLite file; its calls raise DatabaseAway while another program locks the file."""
+    # A creator instead of a URL: in a URL, a `?`, `%` or `{` of the path would silently select another file.
     connect = functools.partial(sqlite3.connect, path, timeout=_LOCKED_S, check_same_thread=False)
     storage = _on_sqlite(connect, QueuePool)
     event.listen(storage.engine, "handle_error", _raise_if_locked)
@@ -122,7 +122,7 @@ def open_file(path: Path) -> RDBStorage:
 
 
 def storage_in_memory() -> tuple[RDBStorage, sqlite3.Connection]:
-    """Storage in memory, and the connection that holds it."""
+    """Return storage in memory and its connection."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     return _on_sqlite(lambda: connection, StaticPool), connection
 
@@ -133,33 +133,33 @@ def _on_sqlite(connect: Callable[[], sqlite3.Connection], pool: type[Pool]) -> R
 
 
 def _keep(_: sqlite3.Connection, record: Any) -> None:
-    """Date a connection after 1970: SQLAlchemy drops earlier ones at each use, even within a transaction."""
+    """Set the time of a connection after 1970: SQLAlchemy drops earlier ones at each use, even within a transaction."""
     record.starttime = max(record.starttime, 1.0)
 
 
 def is_locked(error: BaseException) -> bool:
-    """Whether another program reads or writes the SQLite file now."""
+    """Return True if the SQLite file is locked by another program."""
     # The low byte is the kind of error. Errors of Python's own module have no code.
     code = getattr(error, "sqlite_errorcode", None) or 0
     return isinstance(error, sqlite3.Error) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def open_server(server: Server) -> RDBStorage:
-    """Storage on a PostgreSQL server, with a pool of connections that are tested before they are used.
+    """Return storage on a PostgreSQL server, with a pool of connections that are tested before use.
 
     Raises
     ------
     DatabaseAway
-        From here on also by every call of the storage during which the server goes away.
+        The server is unreachable, also during any later call of the storage.
     InputError
-        The server refuses us, or psycopg is not installed.
+        The server refuses the connection, or psycopg is not installed.
     """
     options = {"creator": _connector(server), "pool_size": 2, "max_overflow": 2, "pool_pre_ping": True}
     for left in range(4, -1, -1):
         try:
             storage = RDBStorage("postgresql+psycopg://", options)
             break
-        except (IntegrityError, ProgrammingError):  # another command makes the same tables now
+        except (IntegrityError, ProgrammingError):  # another command creates the same tables now
             if not left:
                 raise
             time.sleep(0.5)
@@ -168,7 +168,7 @@ def open_server(server: Server) -> RDBStorage:
 
 
 def _connector(server: Server) -> Callable[[], Any]:
-    """Makes connections; the password goes to libpq alone."""
+    """Return a function that opens connections; only libpq gets the password."""
     try:
         import psycopg
     except ImportError:
@@ -183,19 +183,19 @@ def _connector(server: Server) -> Callable[[], Any]:
         except psycopg.OperationalError as error:
             reason = " ".join(str(error).split())
             if any(refusal in reason for refusal in _REFUSALS):
-                raise InputError(f"refuses: {reason}", str(server), f"mend user, password or {ENVIRONMENT}") from None
+                raise InputError(f"refused: {reason}", str(server), f"check the user or {ENVIRONMENT}") from None
             raise DatabaseAway(reason) from None
 
     return connect
 
 
 def _raise_if_locked(context: ExceptionContext) -> None:
-    """Replace SQLAlchemy's error, which Optuna would take for invalid data."""
+    """Replace SQLAlchemy's error, which Optuna would treat as invalid data."""
     if is_locked(context.original_exception):
-        raise DatabaseAway(f"held by another program: {context.original_exception}")
+        raise DatabaseAway(f"locked by another program: {context.original_exception}")
 
 
 def _raise_if_away(context: ExceptionContext) -> None:
-    """Replace SQLAlchemy's error, which Optuna would take for invalid data and in part try again by itself."""
+    """Replace SQLAlchemy's error, which Optuna would treat as invalid data or retry itself."""
     if context.is_disconnect:
         raise DatabaseAway(" ".join(str(context.original_exception).split()))

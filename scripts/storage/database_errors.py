@@ -1,4 +1,4 @@
-"""Turns what a database says when its disk fails it into one clear line."""
+"""Conversion of database errors that are caused by the disk into a single clear message."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scripts.storage.database import Place
 
 _DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}  # what SQLite also calls a sector that cannot be read
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}  # also reported by SQLite for an unreadable sector
 
 
 @contextmanager
 def database_errors(place: Place) -> Iterator[None]:
-    """Raise EnvironmentFailed where the cause of an error is that the disk of the database failed.
+    """Raise EnvironmentFailed if an error was caused by the disk of the database.
 
-    That is also damage of a study that was whole when it was opened. The next command looks closer.
+    This includes damage of a study that was intact when it was opened. The next command checks it again.
     """
     try:
         yield
@@ -33,19 +33,19 @@ def database_errors(place: Place) -> Iterator[None]:
 
 
 def failure_of_the_disk(error: BaseException, place: Place, kinds: Collection[int] = _DISK) -> EnvironmentFailed | None:
-    """EnvironmentFailed if the cause of an error is that the disk failed, by `kinds` of SQLite's errors."""
+    """Return EnvironmentFailed if the cause of an error is the disk, by the SQLite error codes `kinds`."""
     cause: BaseException | None = error
     while cause is not None and not _is_of_disk(cause, kinds):
         cause = getattr(cause, "orig", None) or cause.__cause__
     if cause is None:
         return None
-    remedy = "fix the disk or make room, then rerun the same command to resume"
+    remedy = "fix the disk or free space, then rerun the same command to resume"
     return EnvironmentFailed(f"the database cannot be read or written ({cause})", str(place), remedy)
 
 
 def _is_of_disk(error: BaseException, kinds: Collection[int]) -> bool:
     if isinstance(error, sqlite3.Error):
-        # The low byte is the kind of error, the others are the call; errors of Python's own module have no number.
+        # The low byte is the kind of error, the others are the call; errors of Python's own module have no code.
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in kinds
-    # Of psycopg's errors: insufficient resources, and failures of the server's own system.
+    # psycopg's classes of insufficient resources and of system errors of the server.
     return str(getattr(error, "sqlstate", None) or "")[:2] in ("53", "58")

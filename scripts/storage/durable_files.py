@@ -1,4 +1,4 @@
-"""Files that survive a kill: replaced in one step, flushed to disk, set aside rather than deleted, known by digest."""
+"""Atomic, fsynced file writes; backups instead of deletion; SHA-256 checksums."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from typing import BinaryIO
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.storage.temporary_files import temporary_file
 
-# Errors of a call that is wrong in itself. Every other one is the machine's: of its disks, network, limits or files.
+# Errors of an invalid call. All others are environment errors: of disks, network, limits or files.
 _DEFECTS = {
     *(errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTTY, errno.ESPIPE, errno.EDOM, errno.ERANGE, errno.ECHILD),
     *(errno.ENOTSOCK, errno.ESRCH, errno.EAGAIN, errno.EINTR),
 }
-# Some network and user-space file systems cannot flush a folder; databases go on there too.
+# Some network and user-space file systems cannot flush a folder; databases also ignore this.
 _NO_FOLDER_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS}
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` in one step; errors as `replacing`."""
+    """Replace `path` atomically; errors as `replacing`."""
     with replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` in one step once the block has ended without an error.
+    """Open a file that replaces `path` atomically once the block has ended without an error.
 
-    A temporary file of this writer alone is flushed to disk and renamed, and the folder is flushed.
+    A private temporary file is flushed to disk and renamed, and the folder is flushed.
 
     Raises
     ------
     EnvironmentFailed
-        No space, no permission or a failing disk; the old file is untouched.
+        No space, no permission or a disk failure; the old file is unchanged.
     InputError
         `path` is a link, a folder, a device or a pipe, which a rename would silently replace.
     """
-    check_replaceable(path, "remove it; artifacts are ordinary files")
+    check_replaceable(path, "remove it; artifacts are regular files")
     with environment_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_file(path.parent) as (temporary, file):
@@ -55,7 +55,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_replaceable(path: Path, remedy: str, named_by: str = "") -> None:
-    """Raise InputError if something else than a regular file is at `path`; `named_by` is the flag that names it."""
+    """Raise InputError if `path` exists and is not a regular file; `named_by` is the flag with this path."""
     with environment_errors(path):
         try:
             mode = path.lstat().st_mode
@@ -71,7 +71,7 @@ def _kind(mode: int) -> str:
 
 
 def append_line(path: Path, line: str, durable: bool = True) -> None:
-    """Add one line to a ledger and (if `durable`) flush it to disk; earlier lines are never touched.
+    """Append one line to a ledger and, if `durable`, flush it to disk; earlier lines are not changed.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def append_line(path: Path, line: str, durable: bool = True) -> None:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Rename a file or folder to the first free `NAME.before-K`; never deletes. Returns the new path."""
+    """Rename a file or folder to the first free `NAME.before-K` and return the new path; nothing is deleted."""
     if not path.exists():
         return None
     k = 1
@@ -102,16 +102,16 @@ def set_aside(path: Path) -> Path | None:
 
 
 def read_regular(path: Path, limit: int, remedy: str = "") -> bytes:
-    """Read a regular file of at most `limit` bytes. Links are not followed, and no device or pipe is waited for.
+    """Read a regular file of at most `limit` bytes, without following links or blocking on devices or pipes.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     InputError
-        A link, a folder, a pipe, a device, or a file that is too large; it ends in `remedy`.
+        A link, a folder, a pipe, a device, or a file that is too large; the message ends in `remedy`.
     EnvironmentFailed
-        The disk or its permissions fail.
+        The disk failed, or permission is denied.
     """
     with opened_regular(path, remedy) as file:
         size = os.fstat(file.fileno()).st_size
@@ -122,13 +122,13 @@ def read_regular(path: Path, limit: int, remedy: str = "") -> bytes:
 
 @contextmanager
 def opened_regular(path: Path, remedy: str = "") -> Iterator[BufferedReader]:
-    """Open a regular file for reading; errors as `read_regular`, also those of reading within the block."""
+    """Open a regular file for reading; errors as `read_regular`, also those of reads within the block."""
     with open(regular_descriptor(path, remedy), "rb") as file, environment_errors(path):
         yield file
 
 
 def regular_descriptor(path: Path, remedy: str, access: int = os.O_RDONLY) -> int:
-    """Descriptor of a regular file, opened for `access`; errors as `read_regular`.
+    """Return the descriptor of a regular file, opened for `access`; errors as `read_regular`.
 
     A pipe without a writer opens at once, and is then refused.
     """
@@ -138,8 +138,8 @@ def regular_descriptor(path: Path, remedy: str, access: int = os.O_RDONLY) -> in
         raise
     except OSError as error:
         if error.errno == errno.ELOOP and path.is_symlink():
-            raise InputError("is a symbolic link", str(path), remedy or "put the file itself there") from error
-        if error.errno in (errno.ENXIO, errno.EISDIR):  # a socket, a pipe that nobody reads, a folder
+            raise InputError("is a symbolic link", str(path), remedy or "replace it by the file itself") from error
+        if error.errno in (errno.ENXIO, errno.EISDIR):  # a socket, a pipe without a reader, a folder
             raise InputError("is not a regular file", str(path), remedy or "remove it") from error
         with environment_errors(path):
             raise
@@ -150,19 +150,19 @@ def regular_descriptor(path: Path, remedy: str, access: int = os.O_RDONLY) -> in
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal SHA-256."""
+    """Return the hexadecimal SHA-256."""
     return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file; errors as `read_regular`."""
+    """Return the hexadecimal SHA-256 of a file; errors as `read_regular`."""
     with opened_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def environment_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the machine into one clear line."""
+    """Convert errors of the machine into a single clear message."""
     try:
         yield
     except OSError as error:
@@ -172,14 +172,14 @@ def environment_errors(path: Path) -> Iterator[None]:
 
 
 def failure_of_the_machine(error: OSError, place: str = "") -> EnvironmentFailed | None:
-    """EnvironmentFailed for an error of disks, network, limits or files; None for a defect of this program.
+    """Return EnvironmentFailed for an error of disks, network, limits or files; None for a defect of this program.
 
-    `place` is where it happened, if the error does not say.
+    `place` is the location if the error has none.
     """
     if error.errno is None or error.errno in _DEFECTS:
         return None
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else place
-    remedy = "fix the disk, its permissions or what is in the way"
+    remedy = "free space, fix permissions or remove the blocking file"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         remedy = "allow more open files (ulimit -n)"
     return EnvironmentFailed(

@@ -1,4 +1,4 @@
-"""Typed record of evaluation_results.json, and of the placebos that it is compared with."""
+"""Typed records of evaluation_results.json and placebo_results.json."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from scripts.storage.score_records import Scored
 
 
 class Tuning(Record):
-    """How the setting of a reference model was chosen: the best of `n_settings` on `n_folds` folds.
+    """Selection of the setting of a reference model: the best of `n_settings` on `n_folds` folds.
 
     Attributes
     ----------
     setting : dict of str to int or float
-        Arguments of scikit-learn's model.
+        Arguments of the scikit-learn model.
     fold_log_losses : list of float
-        Of the chosen setting on each fold, in nats.
+        Log loss of the chosen setting on each fold, in nats.
     fold_rows : list of int
-        Rows that were fitted on in each fold.
+        Rows used for fitting in each fold.
     rows_left_out : bool
-        Whether a fold had more rows than the budget allows, of which evenly spaced ones were then taken. The last fit
-        is on all rows in any case.
+        True if a fold had more rows than the budget, so that evenly spaced rows were used. The last fit
+        always uses all rows.
     """
 
     setting: dict[str, int | float]
@@ -37,7 +37,7 @@ class Tuning(Record):
 
 
 class ReferenceRows(Record):
-    """Rows that the reference models were fitted on, of how many."""
+    """Number of rows that the reference models were fitted on, and number of available rows."""
 
     fitted: Count
     of: Count
@@ -79,7 +79,7 @@ class CostedEnsemble(Ensemble):
 
 
 class Opened(Record):
-    """SHA-256 of the model that was evaluated, and that of the data or "sealed"."""
+    """SHA-256 of the evaluated model, and that of the data or "sealed"."""
 
     model_sha256: str
     data: str
@@ -88,7 +88,7 @@ class Opened(Record):
 class Evaluation(Scored, Made):
     """evaluation_results.json."""
 
-    inputs: Files = Field({})  # the model that it was made from is under `opened`
+    inputs: Files = Field({})  # the model is under `opened`
     notes: list[str] = Field([])
     reference_tuning: dict[str, Tuning] = Field({})
     reference_rows: ReferenceRows | None = None

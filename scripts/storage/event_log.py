@@ -1,6 +1,6 @@
-"""The log of a run directory: a JSON line for each decision, each run begun and ended, and what befell workers.
+"""Event log of a run directory as JSON lines: scheduling decisions, run starts, run ends and worker failures.
 
-It is for people and their tools: nothing reads it back, and a kill may cost its latest line.
+It is for people and their tools: no command reads it, and a kill may lose its latest line.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from scripts.storage.durable_files import append_line
 
 
 class EventLog:
-    """Appends to events.jsonl.
+    """Writer of events.jsonl.
 
     Parameters
     ----------
     path : Path or None
-        None logs nothing.
+        None disables the log.
     phase : str
-        Said in every line.
+        Phase in every line.
     """
 
     def __init__(self, path: Path | None = None, phase: str = "") -> None:
         self._path, self.phase = path, phase
 
     def write(self, event: str, **fields: Any) -> None:
-        """Add a line: time (UTC, ISO 8601, milliseconds), phase, event, and plain values.
+        """Append a line: time (UTC, ISO 8601, milliseconds), phase, event, and plain values.
 
         Raises
         ------

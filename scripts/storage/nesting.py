@@ -1,4 +1,4 @@
-"""Limits of what a file may hold once it is parsed: no endless nesting, no tensor larger than its data."""
+"""Limits of parsed content: no endless nesting, no tensor larger than its data."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import torch
 
 MAX_DEPTH = 50
-# Memory of a value and of a mapping or list around values, in bytes; what is below the bound is never refused.
+# Memory of a value and of a mapping or list around values, in bytes; content below the bound is always accepted.
 _VALUE, _LIST, _MAPPING, _ALWAYS_FINE = 64, 72, 256, 2**29
 
 
 def parsed_json(content: bytes) -> Any:
-    """Parse JSON from a file or an object that anybody may have written.
+    """Parse JSON from an untrusted file or object.
 
     Raises
     ------
     ValueError
-        It is not JSON, holds a number that is not finite, or is too large or too deeply nested once parsed.
+        It is not JSON, contains a number that is not finite, or is too large or too deeply nested once parsed.
     """
     check_text(content)
     try:
@@ -30,22 +30,22 @@ def parsed_json(content: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def check_text(content: bytes) -> None:
-    """Raise ValueError if JSON text would take far more memory than its size once it is parsed, such as empty lists."""
+    """Raise ValueError if JSON text would take far more memory than its size once parsed, such as empty lists."""
     estimate = _VALUE * content.count(b",") + _LIST * content.count(b"[") + _MAPPING * content.count(b"{")
     if estimate > max(_ALWAYS_FINE, 10 * len(content)):
         raise ValueError("it would take far more memory than its size")
 
 
 def check_nesting(content: Any, most: int) -> None:
-    """Raise ValueError unless lists and mappings are nested sanely and tensors are no larger than what backs them.
+    """Raise ValueError if lists and mappings are nested too deeply, or a tensor is larger than its data.
 
-    A pickle can hold one list many times in another, and that one many times in a third: small on disk, endless for
-    whoever walks it. An honest one has at most a part for each of its `most` bytes. A tensor without strides can be
-    of any size over a single number.
+    A pickle can contain one list many times in another, and that one many times in a third: small on disk, but endless
+    to traverse. A valid one has at most one part for each of its `most` bytes. A tensor without strides can have
+    any size over a single number.
     """
     level, depth, seen = [content], 0, 0
     while level:

@@ -1,6 +1,6 @@
-"""Bounds of Parquet files: what the footer and the pages take is counted before memory is allocated.
+"""Bounds of Parquet files: sizes of footer and pages are added up before memory is allocated.
 
-A footer may state other sizes than the headers of the pages, by which readers allocate.
+The sizes in a footer may differ from those in the page headers, which readers use for allocation.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pyarrow.parquet
 
 from scripts.errors import InputError
 
-MAX_RATIO, MAX_INFLATED = 200, 10**9  # a file beyond both is taken for a bomb
-_STRUCT_BYTES = 1_000  # of memory for the smallest part of a Parquet footer, which takes three bytes of the file
+MAX_RATIO, MAX_INFLATED = 200, 10**9  # a file beyond both is refused
+_STRUCT_BYTES = 1_000  # memory of the smallest part of a footer, which takes three bytes of the file
 PARQUET_MAGIC = b"PAR1"
-MAX_PAGE = 2**27  # bytes of a page of a file smaller than a tenth of it
+MAX_PAGE = 2**27  # maximum bytes of a page, if also above ten times the file
 _UNPACKED_SIZE, _PACKED_SIZE = 2, 3  # fields of PageHeader (parquet.thrift of apache/parquet-format)
-# Types of the compact protocol of Apache Thrift, in which footers and headers are written.
+# Types of the compact protocol of Apache Thrift, the format of footers and headers.
 _BOOLEANS, _BYTE, _NUMBERS, _DOUBLE, _BINARY, _LISTS, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 12
 _SIZED = (_BYTE, _DOUBLE, _BINARY)
 _DEPTH = 4
@@ -30,8 +30,8 @@ _DEPTH = 4
 def check_footer(file: BinaryIO, where: str) -> None:
     """Raise InputError if the footer of a Parquet file would take over 1 GB and ten times the file's size in memory.
 
-    A reader builds the whole footer before it can say how many columns there are. Its parts are counted here by the
-    rules of the Thrift compact protocol, without building any. A damaged footer is left to the reader.
+    A reader builds the whole footer before it knows the number of columns. The parts are counted here by the rules of
+    the Thrift compact protocol, without building any. A damaged footer is left to the reader.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 8))
@@ -47,7 +47,7 @@ def check_footer(file: BinaryIO, where: str) -> None:
 def n_structs(footer: bytes, most: int) -> int:
     """Count the structs of a message in Thrift's compact protocol, until there are more than `most`.
 
-    A message that breaks off is counted as far as it goes.
+    A truncated message is counted up to its end.
     """
     file, found = io.BytesIO(footer), 0
 
@@ -72,7 +72,7 @@ def n_structs(footer: bytes, most: int) -> int:
         elif kind in _SIZED:
             _skip(file, kind)
 
-    with contextlib.suppress(ValueError, RecursionError):  # a reader, too, has built what is before the damage
+    with contextlib.suppress(ValueError, RecursionError):  # a reader also builds everything before the damage
         skip(_STRUCT)
     return found
 
@@ -83,7 +83,7 @@ def check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
     inflated = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
     with path.open("rb") as file:
         largest, unpacked = unpacked_sizes(file, metadata)
-    # A number that a column repeats takes 8 bytes a row.
+    # A repeated number takes 8 bytes a row.
     inflated = max(inflated, unpacked, 8 * metadata.num_rows)
     if largest > max(MAX_PAGE, 10 * size):
         raise InputError(f"{size} bytes unpack to a page of {largest}", str(path), "write it again in smaller pages")
@@ -92,7 +92,7 @@ def check_inflation(metadata: pyarrow.parquet.FileMetaData, path: Path) -> None:
 
 
 def unpacked_sizes(file: BinaryIO, metadata: pyarrow.parquet.FileMetaData) -> tuple[int, int]:
-    """Return what the largest compressed page of a file unpacks to, and all its columns together, in bytes.
+    """Return the unpacked size of the largest compressed page of a file, and of all its columns together, in bytes.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def unpacked_sizes(file: BinaryIO, metadata: pyarrow.parquet.FileMetaData) -> tu
     largest, total = 0, 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
-            if column.compression == "UNCOMPRESSED":  # its pages are taken as they are
+            if column.compression == "UNCOMPRESSED":  # its pages have their stored size
                 total += column.total_compressed_size
                 continue
             offset = column.data_page_offset
@@ -121,7 +121,7 @@ def unpacked_sizes(file: BinaryIO, metadata: pyarrow.parquet.FileMetaData) -> tu
 
 
 def _struct(file: BinaryIO, depth: int) -> dict[int, int]:
-    """Read a struct; return its fields that are whole numbers."""
+    """Read a struct and return its integer fields."""
     fields, field = dict[int, int](), 0
     while (kind := (head := _byte(file)) & 15) and depth:
         field = field + (head >> 4) if head >> 4 else _signed(_varint(file))
@@ -131,13 +131,13 @@ def _struct(file: BinaryIO, depth: int) -> dict[int, int]:
             _struct(file, depth - 1)
         elif kind in _SIZED:
             _skip(file, kind)
-        elif kind not in _BOOLEANS:  # which are their type alone; no header has a list
+        elif kind not in _BOOLEANS:  # whose value is their type; headers have no lists
             raise ValueError("the header of a page has a field of another type")
     return fields
 
 
 def _skip(file: BinaryIO, kind: int) -> None:
-    """Pass over a value whose size its type or its first number states."""
+    """Skip a value whose size is given by its type or its first number."""
     n_bytes = {_BYTE: 1, _DOUBLE: 8}.get(kind) or _varint(file)
     if n_bytes >= 2**31:  # sizes of the protocol have 31 bits
         raise ValueError("a text is longer than its format allows")
@@ -157,5 +157,5 @@ def _signed(value: int) -> int:
 
 def _byte(file: BinaryIO) -> int:
     if not (read := file.read(1)):
-        raise ValueError("a footer or the header of a page is cut off")
+        raise ValueError("a footer or the header of a page is truncated")
     return read[0]

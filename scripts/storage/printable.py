@@ -1,4 +1,4 @@
-"""Text from data, files and command lines as it may be shown: nothing in it moves a cursor, hides or reorders text."""
+"""Escaping of text from data, files and command lines: no character can move a cursor, hide or reorder text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Control characters (C0, DEL, C1), invisible ones, separators of lines, marks and overrides of direction, surrogates.
+# Control characters (C0, DEL, C1), invisible ones, line separators, direction marks and overrides, surrogates.
 _HIDDEN = "\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff"
 _HIDDEN += "\\ufff9-\\ufffb\\U000e0000-\\U000e007f"
 _UNSAFE, _UNSAFE_IN_LINES = re.compile(f"[{_HIDDEN}]"), re.compile(f"(?!\n)[{_HIDDEN}]")
 
 
 def printable(text: str, lines: bool = False) -> str:
-    """Show characters that a terminal or browser obeys instead of showing, as Python writes them.
+    """Escape characters that a terminal or browser interprets, as Python writes them.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def printable(text: str, lines: bool = False) -> str:
 
 
 def listed(items: Sequence[str], most: int = 5) -> str:
-    """The first few items and how many more there are."""
+    """Return the first items and the number of further ones."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def printable_values(value: Any) -> Any:
-    """Mappings and sequences with every text in them, keys included, as `printable` shows it."""
+    """Apply `printable` to every text in mappings and sequences, including keys."""
     if isinstance(value, str):
         return printable(value, lines=True)
     if isinstance(value, Mapping):

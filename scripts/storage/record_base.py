@@ -1,4 +1,4 @@
-"""What all typed records share: frozen, no conversions, finite numbers, and never an experiment that names code."""
+"""Base of all typed records: frozen, no conversions, finite numbers, no code in experiments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scripts.config.search_space import Hyperparameters, Scalar
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 Files = dict[str, str]  # SHA-256 by name
-IfGiven = Field(exclude_if=lambda value: value is None or value == {})  # of a field that is left out without a value
+IfGiven = Field(exclude_if=lambda value: value is None or value == {})  # of a field that is omitted without a value
 _SHOWN = 90  # characters of a field's name
 
 
 def _without_code(values: Any) -> Any:
     if isinstance(values, Mapping) and (named := NOT_RECORDED & values.keys()):
-        raise ValueError(f"holds {' and '.join(sorted(named))}, which no artifact does: it would name code to import")
+        raise ValueError(f"contains {' and '.join(sorted(named))}, which artifacts must not: it names code to import")
     if isinstance(values, Mapping) and isinstance(values.get("data"), Mapping):
         return {**values, "data": recorded_data(values["data"])}
     return values
@@ -73,7 +73,7 @@ Curve = list[Epoch]
 
 
 class CreatedBy(Record):
-    """Versions that an artifact was written with."""
+    """Versions of the program and libraries that wrote an artifact."""
 
     version: str | None = None
     git_revision: str | None = None
@@ -81,7 +81,7 @@ class CreatedBy(Record):
 
 
 class Made(Record):
-    """What artifacts of the phases record of where they came from."""
+    """Provenance that all artifacts of the phases record."""
 
     config_hash: str
     data_fingerprint: str
@@ -91,8 +91,8 @@ class Made(Record):
 
 
 def first_problem(error: ValidationError) -> str:
-    """Field and message of the first problem; never a value, which is text of whoever wrote the file."""
+    """Return field and message of the first problem, without its value, which may be untrusted text."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"] if str(part).replace("_", "").isalnum())
-    said = first["msg"].removeprefix("Value error, ").splitlines()[0]
-    return f"{place[:_SHOWN] or 'content'}: {said[:200]}"
+    problem = first["msg"].removeprefix("Value error, ").splitlines()[0]
+    return f"{place[:_SHOWN] or 'content'}: {problem[:200]}"

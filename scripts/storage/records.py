@@ -1,7 +1,7 @@
-"""Typed records of the JSON artifacts: what their readers need, checked where each is read.
+"""Typed records of the JSON artifacts: the fields that their readers need, checked on every read.
 
-A digest tells damage, not intent: whoever can write a file can also make its digest. So a reader meets either the shape
-that it needs or one line that names the file and the field. Further fields are welcome.
+A digest detects damage, not intent: anyone who can write a file can also write its digest. So a reader gets either
+the required content or a single message with the file and the field. Further fields are allowed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scripts.storage.result_records import DecisionRule, Final, Selection
 
 
 class FirstTrial(Record):
-    """A configuration that phase 1 starts with."""
+    """Initial configuration of phase 1."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,7 +40,7 @@ class FirstTrial(Record):
 
 
 class Plan(Made):
-    """What a phase was started with."""
+    """Plan with which a phase was started."""
 
     experiment: RecordedExperiment
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?|ray)$")] | None = None
@@ -89,7 +89,7 @@ class Trial(Record):
     @model_validator(mode="after")
     def _check(self) -> Trial:
         if self.state != "failed" and self.val_accuracy is None:
-            raise ValueError("a trial that did not fail has a val_accuracy")
+            raise ValueError("a trial that did not fail needs a val_accuracy")
         return self
 
 
@@ -109,9 +109,9 @@ class Trials(Made):
     @model_validator(mode="after")
     def _check(self) -> Trials:
         if all(trial.state == "failed" for trial in self.trials):
-            raise ValueError("holds no usable trial")
+            raise ValueError("contains no usable trial")
         if len({trial.number for trial in self.trials}) < len(self.trials):
-            raise ValueError("a trial number is there twice")
+            raise ValueError("a trial number is duplicated")
         return self
 
 
@@ -178,7 +178,7 @@ class Look(Record):
 
 
 class Race(Record):
-    """What racing did."""
+    """Results of racing."""
 
     looks: list[Look]
     error_rate: float
@@ -207,7 +207,7 @@ class Extended(Made):
         if self.configurations[0].state == "stopped":
             raise ValueError("the chosen configuration was stopped")
         if len({c.trial_number for c in self.configurations}) < len(self.configurations):
-            raise ValueError("a configuration is there twice")
+            raise ValueError("a configuration is duplicated")
         for configuration in self.configurations:
             numbers = [fold.fold for fold in configuration.folds]
             of_all = configuration.state == "stopped" or len(numbers) == self.n_folds
@@ -246,7 +246,7 @@ R = TypeVar("R", bound=Record)
 
 
 def kind_of(record: type[Record]) -> str:
-    """Return the artifact that a record describes."""
+    """Return the kind of artifact that a record describes."""
     return next(kind for kind, own in RECORDS.items() if own is record)
 
 
@@ -256,7 +256,7 @@ def parsed(record: type[R], body: dict[str, Any]) -> R:
     Raises
     ------
     ValueError
-        A field is missing or of another type; the message names it.
+        A field is missing or of another type; the message contains it.
     """
     try:
         return record.model_validate(body)
@@ -265,7 +265,7 @@ def parsed(record: type[R], body: dict[str, Any]) -> R:
 
 
 def checked(kind: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return `body` of an artifact of this kind, its experiment in today's form; errors as `parsed`."""
+    """Return `body` of an artifact of this kind, with its experiment in the present form; errors as `parsed`."""
     if kind not in RECORDS:
         return body
     experiment = getattr(parsed(RECORDS[kind], body), "experiment", None)

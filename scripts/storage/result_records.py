@@ -1,4 +1,4 @@
-"""Typed records of what was chosen and trained last: a part of `records`, and of the final model's."""
+"""Typed records of the selection and the final training: a part of `records` and of the final model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scripts.storage.record_base import Count, Curve, Files, Made, Pair, Record
 
 
 class DecisionRule(Record):
-    """How probabilities become decisions."""
+    """Rule that turns probabilities into decisions."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | None
     margin: Annotated[float, Field(ge=0, lt=2)]
@@ -19,7 +19,7 @@ class DecisionRule(Record):
 
 
 class Gain(Record):
-    """A figure of an ensemble beside that of the single configuration."""
+    """Figure of an ensemble compared with that of the single configuration."""
 
     ensemble: float
     single: float
@@ -36,7 +36,7 @@ class EnsembleMember(Record):
 
 
 class Ensemble(Record):
-    """Why an ensemble was chosen, and what it gains."""
+    """Reason and gain of an ensemble."""
 
     most_draws: Count = 0
     members: Annotated[Sequence[EnsembleMember], Field(min_length=1)]
@@ -48,7 +48,7 @@ class Ensemble(Record):
 
 
 class Selection(Record):
-    """Which configuration was chosen, and why."""
+    """Chosen configuration, with the reason."""
 
     trial_number: Count | None = None
     reason: str

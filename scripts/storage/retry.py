@@ -1,4 +1,4 @@
-"""Waiting for a server that is away: a call that may be repeated is tried again with growing pauses, and said."""
+"""Retry idempotent calls with exponential backoff while a server is unreachable."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ T = TypeVar("T")
 
 LONGEST_WAIT_S = 300.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_TELL_AFTER_S = 2.0  # a restart that is over sooner is nobody's concern
+_TELL_AFTER_S = 2.0  # shorter outages are not reported
 
 
 class Away(Exception):
-    """The server cannot be reached, or went away during a call, which it may or may not have carried out."""
+    """The server is unreachable, or failed during a call, which may or may not have been executed."""
 
 
 def patiently(
     call: Callable[[], T], place: object, tell: Callable[[str], None], longest_s: float = LONGEST_WAIT_S
 ) -> T:
-    """Result of a call that may be repeated, as soon as the server is there.
+    """Retry a call until the server is available, and return its result.
 
     Parameters
     ----------
     call : callable
-        Raises `Away` while the server is.
+        Raises `Away` while the server is unreachable. May be repeated.
     place : object
-        The server, as people know it.
+        Name of the server for messages.
     tell : callable
-        Takes a line for people when the wait becomes long, and another when it is over.
+        Prints a line when the wait becomes long, and another when it is over.
     longest_s : float
-        Seconds after which to give up.
+        Timeout in seconds.
 
     Raises
     ------
     EnvironmentFailed
-        It was away for `longest_s`.
+        The server was unreachable for `longest_s`.
     """
     start, pause, told = time.monotonic(), _FIRST_PAUSE_S, False
     while True:
@@ -47,14 +47,14 @@ def patiently(
         except Away as error:
             waited = time.monotonic() - start
             if waited >= longest_s:
-                remedy = "the same command goes on"
+                remedy = "rerun the same command to resume"
                 raise EnvironmentFailed(f"unreachable for {longest_s:.0f} s ({error})", str(place), remedy) from None
             if waited >= _TELL_AFTER_S and not told:
-                tell(f"note: {place} is away ({error}); waiting up to {longest_s:.0f} s for it")
+                tell(f"note: {place} is unreachable ({error}); retrying for up to {longest_s:.0f} s")
                 told = True
             time.sleep(min(pause, longest_s))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
             if told:
-                tell(f"note: {place} is back after {time.monotonic() - start:.0f} s")
+                tell(f"note: {place} is available again after {time.monotonic() - start:.0f} s")
             return result

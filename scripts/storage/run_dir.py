@@ -1,4 +1,4 @@
-"""Where each artifact of a run lies, which command makes it, and the lock of its directory."""
+"""Paths of the artifacts of a run, the command that creates each, and the lock of the run directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.storage.temporary_files import remove_abandoned
 
 
 class Command(StrEnum):
-    """The commands by the names of their scripts, which messages print; each artifact is made by one of them."""
+    """Commands by the names of their scripts, which messages print; each artifact is created by one of them."""
 
     TUNING = "run_hyperparameter_tuning.py"
     EXTENDED = "run_extended_training.py"
@@ -28,11 +28,11 @@ class Command(StrEnum):
 
 
 class InUse(InputError):
-    """Another process holds the run directory."""
+    """The run directory is locked by another process."""
 
 
 class RunDir:
-    """Where each artifact of a run lies. `path` is resolved once, so a link to the run directory itself is fine."""
+    """Paths of the artifacts of a run. `path` is resolved once, so that it may be a link."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
@@ -64,14 +64,14 @@ class RunDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run directory for one command.
+        """Lock the run directory for one command.
 
         Raises
         ------
         InUse
-            Another process holds it.
+            Another process has locked it.
         EnvironmentFailed
-            The directory cannot be written.
+            The directory is not writable.
         """
         descriptor = self._lock_file()
         try:
@@ -94,7 +94,7 @@ class RunDir:
             return regular_descriptor(self.path / "run.lock", "", os.O_RDWR | os.O_CREAT)
 
     def _try_lock(self, descriptor: int) -> bool:
-        """Lock the lock file; False if another process holds it. Without locks two commands would mix their results."""
+        """Lock the lock file; return False if another process has locked it."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,15 +106,15 @@ class RunDir:
         return True
 
     def check_files(self) -> None:
-        """Raise InputError if something else is in the place of a file or a folder; links to folders are fine."""
+        """Raise InputError if a file or folder of the run has another type; links to folders are allowed."""
         for path in vars(self).values():
             if path.suffix and path != self.path:
-                check_replaceable(path, "put the file itself there, or remove it")
+                check_replaceable(path, "replace it by the file itself, or remove it")
             elif os.path.lexists(path) and not path.is_dir():
                 raise InputError("is not a folder", str(path), "remove it")
 
     def _remove_leftovers(self) -> None:
-        """Remove temporary files that a killed command left, but none behind a link; only the lock's holder may."""
+        """Remove temporary files of killed commands, except behind links; requires the lock."""
         phases = (self.tuning, self.extended, self.final)
         others = (self.path, self.analysis, self.evaluation)
         for folder in (*others, *phases, *(phase / "checkpoints" for phase in phases)):

@@ -1,4 +1,4 @@
-"""Typed records of the figures of predictions on judged rows, a part of `evaluation_record`.
+"""Typed records of the scores of predictions on test rows, a part of `evaluation_record`.
 
 A record with several bases has the fields of its last base first: the order of the JSON file.
 """
@@ -16,7 +16,7 @@ Verdict = Literal["skill", "no skill", "worse than naive"]
 
 
 class Span(Record):
-    """Rows that were judged, and their first and last date where they have dates."""
+    """Number of test rows, and their first and last date if they have dates."""
 
     n_rows: Count
     first_date: str | None = None
@@ -33,7 +33,7 @@ class PrimaryTest(Record):
 
 
 class ConstantAnswer(Record):
-    """Class that a model gives in nearly all rows."""
+    """Class that a model predicts in nearly all rows."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -42,7 +42,7 @@ class ConstantAnswer(Record):
 
 
 class AccuracyScores(Record):
-    """Accuracy and skill over the best naive rule with intervals, the verdict, and all of it as of a first look."""
+    """Accuracy and skill over the best naive rule with intervals, the verdict, and the same for a first opening."""
 
     accuracy: float
     accuracy_se: float
@@ -69,7 +69,7 @@ class AccuracyScores(Record):
 
 
 class Opponents(Record):
-    """Accuracies of naive rules and reference models by name, and the best possible one where it is known."""
+    """Accuracies of naive rules and reference models by name, and the best possible one if known."""
 
     naive: dict[str, float]
     references: dict[str, float]
@@ -78,7 +78,7 @@ class Opponents(Record):
 
 
 class ProbabilityScores(Record):
-    """Metrics of the probabilities and of the answers beside accuracy, some with 95% intervals."""
+    """Metrics of probabilities and predictions besides accuracy, some with 95% intervals."""
 
     auc: float | None
     auc_ci95: Pair | None
@@ -117,7 +117,7 @@ class ClassicalTests(Record):
 
 
 class Lead(Record):
-    """Accuracy of the model less that of a reference model, paired on the same rows."""
+    """Accuracy of the model minus that of a reference model, paired on the same rows."""
 
     difference: float
     se: float
@@ -125,7 +125,7 @@ class Lead(Record):
 
 
 class Versus(Record):
-    """The model against the better reference model."""
+    """Comparison of the model with the better reference model."""
 
     name: str
     difference: float
@@ -134,14 +134,14 @@ class Versus(Record):
 
 
 class Promise(Record):
-    """Skill out of fold, as phase 2 measured it."""
+    """Out-of-fold skill measured by phase 2."""
 
     skill: float | None
     skill_se: float | None
 
 
 class Part(Record):
-    """Accuracy on a part of the rows; without an interval where there are too many parts."""
+    """Accuracy on a part of the rows; without an interval if there are too many parts."""
 
     accuracy: float
     n_rows: Count
@@ -149,7 +149,7 @@ class Part(Record):
 
 
 class VolatilityPart(Part):
-    """Accuracy on a third of the rows by volatility, and the bounds of the third."""
+    """Accuracy on a tercile of volatility, with its bounds."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -158,7 +158,7 @@ class VolatilityPart(Part):
 
 
 class Drift(Record):
-    """Distance of a feature between the development rows and the judged ones."""
+    """Drift of a feature between the development rows and the test rows."""
 
     feature: str
     psi: float
@@ -190,4 +190,4 @@ class PartScores(Record):
 
 
 class Scored(PartScores, ProbabilityScores, Opponents, AccuracyScores, Span):
-    """All figures of predictions on judged rows."""
+    """All scores of predictions on test rows."""

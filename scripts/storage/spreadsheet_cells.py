@@ -1,4 +1,4 @@
-"""Text as cells of a CSV that no spreadsheet takes for a formula."""
+"""CSV text cells that spreadsheets do not interpret as formulas."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def inert(cells: Iterable[object]) -> list[str]:
-    """Text cells that begin like a formula get a leading quote (OWASP ASVS 1.2.10)."""
+    """Return text cells with a leading quote if they begin like a formula (OWASP ASVS 1.2.10)."""
     return [f"'{cell}" if str(cell).startswith(_FORMULA) else str(cell) for cell in cells]
 
 
 def class_cells(classes: Sequence[str], index: np.ndarray) -> list[str]:
-    """Names of classes as cells; where all classes are numbers, the column holds numbers and stays as it is.
+    """Return the names of classes as cells; if all classes are numbers, the column remains numeric.
 
     Parameters
     ----------
     classes : sequence of str
     index : ndarray of int64, shape (n,)
-        Positions in `classes`; -1 gives an empty cell.
+        Indices of `classes`; -1 gives an empty cell.
     """
     numeric = all(_is_number(name) for name in classes)
     names = list(classes) if numeric else inert(classes)

@@ -1,6 +1,6 @@
-"""The two Parquet artifacts, read within bounds: numbers and dates only, no larger than their file can hold.
+"""The two Parquet artifacts, read within bounds: numbers and dates only, and limited memory.
 
-Text columns are for people; no reader needs them, and a text of a dictionary can stand in every row.
+Text columns are not read: no command needs them, and a dictionary could repeat a long text in every row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BY_DATE |= {"hits": _NUMBER, "log_loss": _NUMBER, "auc": _NUMBER, "net_return":
 
 
 def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFrame:
-    """Out-of-fold predictions of phase 2, without the tickers (see `prediction_table`).
+    """Read the out-of-fold predictions of phase 2, without the tickers (see `prediction_table`).
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFra
     Raises
     ------
     MissingInputError, InputError
-        There are none, they are damaged, or do not hold every tested row of each configuration on all folds.
+        They are missing, damaged, or lack tested rows of a configuration that was trained on all folds.
     """
     path = run_dir.out_of_fold
     table = _table(read_listed(path, extended["files"], Command.EXTENDED), _OUT_OF_FOLD, path, Command.EXTENDED)
@@ -59,12 +59,12 @@ def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFra
 
 
 def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
-    """Results of phase 1 by date (see `validation_ledger`); `trials` is the content of trials.json.
+    """Read the results of phase 1 by date (see `validation_ledger`); `trials` is the content of trials.json.
 
     Raises
     ------
     MissingInputError, InputError
-        There are none, they are damaged, or do not hold every date of each trial once.
+        They are missing, damaged, or do not contain every date of each trial once.
     """
     path = run_dir.ledger
     table = _table(read_listed(path, trials["files"], Command.TUNING), _BY_DATE, path, Command.TUNING)
@@ -73,9 +73,9 @@ def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
     rows = table.groupby("date")["n_rows"]
     wrong = {
         "its trials are not those of trials.json": not len(counts) or not set(counts.index) <= usable,
-        "a date is missing or there twice": bool(table.duplicated(["trial", "date"]).any())
+        "a date is missing or duplicated": bool(table.duplicated(["trial", "date"]).any())
         or bool((counts != table["date"].nunique()).any()),
-        "the number of rows is not one": not bool((table["n_rows"] > 0).all()) or bool((rows.nunique() > 1).any()),
+        "the row counts of a date differ": not bool((table["n_rows"] > 0).all()) or bool((rows.nunique() > 1).any()),
         "hits or log loss are not numbers": not bool(np.isfinite(table[["hits", "log_loss"]]).all(axis=None)),
     }
     _refuse(wrong, path, Command.TUNING)
@@ -83,7 +83,7 @@ def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _table(content: bytes, columns: Mapping[str, str], path: Any, made_by: str) -> pd.DataFrame:
-    """Numbers and dates of a Parquet file that holds at least `columns`."""
+    """Return numbers and dates of a Parquet file with at least `columns`."""
     try:
         check_footer(io.BytesIO(content), str(path))
         file = pq.ParquetFile(pa.BufferReader(content))
@@ -91,7 +91,7 @@ def _table(content: bytes, columns: Mapping[str, str], path: Any, made_by: str) 
         kinds = {field.name: _kinds(field.type) for field in fields}
         missing = [name for name, kind in columns.items() if kind not in kinds.get(name, ())]
         if missing or len(kinds) < len(fields):
-            raise ValueError(f"column {missing[0]} is not {columns[missing[0]]}" if missing else "a column twice")
+            raise ValueError(f"column {missing[0]} is not {columns[missing[0]]}" if missing else "a duplicate column")
         unpacked = unpacked_sizes(io.BytesIO(content), file.metadata)[1]
         if max(unpacked, 8 * file.metadata.num_rows * len(fields)) > max(_ALWAYS_FINE, 10 * len(content)):
             raise ValueError("it would take far more memory than its size")
@@ -101,11 +101,11 @@ def _table(content: bytes, columns: Mapping[str, str], path: Any, made_by: str) 
         return read.to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, OSError, OverflowError) as error:
         said = [*str(error).splitlines(), type(error).__name__][0][:200]
-        raise InputError(f"does not hold what it should: {said}", str(path), f"make it again with {made_by}") from error
+        raise InputError(f"has invalid content: {said}", str(path), f"create it again with {made_by}") from error
 
 
 def _kinds(kind: pa.DataType) -> Sequence[str]:
-    """What a column of this type may stand for; empty for text and everything else that is not read."""
+    """Return the kinds of values of a column of this type; empty for text and all other types that are not read."""
     if pa.types.is_integer(kind):
         return (_WHOLE, _NUMBER, _DATE)
     if pa.types.is_floating(kind):
@@ -115,4 +115,4 @@ def _kinds(kind: pa.DataType) -> Sequence[str]:
 
 def _refuse(wrong: Mapping[str, bool], path: Any, made_by: str) -> None:
     if found := [what for what, holds in wrong.items() if holds]:
-        raise InputError(f"does not hold what it should: {found[0]}", str(path), f"make it again with {made_by}")
+        raise InputError(f"has invalid content: {found[0]}", str(path), f"create it again with {made_by}")

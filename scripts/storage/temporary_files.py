@@ -1,6 +1,6 @@
-"""Temporary files with unpredictable names that nobody else makes, and their removal after a kill.
+"""Temporary files with unpredictable names, and their removal after a kill.
 
-Each writer holds a lock on its file, so that clean-up tells an abandoned file from one that is being written.
+Each writer locks its file, which distinguishes an abandoned file from one that is being written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     Raises
     ------
     OSError
-        The file cannot be made.
+        The file cannot be created.
     """
     path, descriptor = _create(folder)
     try:
@@ -38,11 +38,11 @@ def temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove temporary files that a killed command left in `folder`.
+    """Remove temporary files of killed commands from `folder`.
 
-    Only regular files of this user go, whose names only `temporary_file` gives and which nobody is writing.
+    Only unlocked regular files of this user with names of `temporary_file` are removed.
     """
-    with contextlib.suppress(OSError):  # what stays is in nobody's way
+    with contextlib.suppress(OSError):  # remaining files are harmless
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
         for name in names:
@@ -57,7 +57,7 @@ def _create(folder: Path) -> tuple[Path, int]:
         descriptor = os.open(path, flags, 0o666)
         if _locked(descriptor) is not False and os.fstat(descriptor).st_nlink:
             return path, descriptor
-        os.close(descriptor)  # a clean-up took it for abandoned before it was locked
+        os.close(descriptor)  # a clean-up removed it before it was locked
 
 
 def _remove_if_abandoned(path: Path) -> None:
@@ -71,7 +71,7 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _locked(descriptor: int) -> bool | None:
-    """Try to lock a file: False if another process holds it, None if the file system has no locks."""
+    """Try to lock a file: False if another process has locked it, None if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

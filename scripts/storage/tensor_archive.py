@@ -1,8 +1,8 @@
-"""The one archive that torch.save writes, told from every other before PyTorch reads a byte of it.
+"""Check that an archive has exactly the layout of torch.save, before PyTorch reads it.
 
-Zip readers disagree about a file that holds two directories, and a compressed entry can be of any size once it is read.
-A pickle that runs no code can still ask for any amount of memory. So the entries must follow each other without a gap,
-stored as they are, with the directory behind them, and the pickle may only make what our own states are made of.
+Zip readers disagree about a file with two directories, and a compressed entry can have any size once unpacked. A
+pickle that runs no code can still allocate any amount of memory. So the entries must be contiguous and uncompressed,
+followed by the directory, and the pickle may only contain the types of Hyper's own states.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ import re
 import struct
 from collections.abc import Iterator
 
-MAX_PICKLE_BYTES = 64 * 2**20  # what is no tensor: names, settings, learning curves
+MAX_PICKLE_BYTES = 64 * 2**20  # everything except tensors: names, settings, learning curves
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
 _CENTRAL, _LOCAL = struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s5H3I2H")
 _WHOLE_32 = 0xFFFFFFFF  # the value is in the extra field, in 64 bits
-_DESCRIPTOR = 24  # bytes at most between the end of an entry and the next one
+_DESCRIPTOR = 24  # maximum bytes between two entries
 _NAMES = re.compile(rb"archive/(data\.pkl|byteorder|version|data/\d+|\.\w+|\.data/\w+)")
 _GLOBALS = re.compile(
     r"torch\._utils _rebuild_(tensor_v2|parameter)|collections OrderedDict|(builtins|__builtin__) (set|complex)|"
     r"torch (\w+Storage|Size|device|bool|bfloat16|(u?int|float|complex)\d+)|torch\.storage UntypedStorage"
 )
-# Each makes a container or an entry of the memo, of some hundred bytes, from one or two bytes of the file.
+# Each creates a container or a memo entry, of some hundred bytes, from one or two bytes of the file.
 _MAKERS = {"MARK", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _MAKER_BYTES, _ALWAYS_FINE = 128, 2**29
 _REFUSED = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER"}
 
 
 def check_archive(content: bytes, comment_length: int) -> None:
-    """Raise ValueError unless `content` is laid out as torch.save does it, with a comment of `comment_length` bytes."""
+    """Raise ValueError unless `content` has the layout of torch.save, with a comment of `comment_length` bytes."""
     try:
         pickle = _check_layout(memoryview(content), comment_length)
     except struct.error as error:
-        raise ValueError(f"its archive is cut off ({error})") from error
+        raise ValueError(f"its archive is truncated ({error})") from error
     _check_pickle(bytes(pickle), len(content))
 
 
 def _check_layout(content: memoryview, comment_length: int) -> memoryview:
-    """The pickle of an archive whose entries are stored, one after the other, each once."""
+    """Return the pickle of an archive whose entries are stored contiguously, each once."""
     end = len(content) - comment_length - _END.size
     end64 = end - _LOCATOR.size - _END64.size
     if end64 < 0:
@@ -49,7 +49,7 @@ def _check_layout(content: memoryview, comment_length: int) -> memoryview:
     markers = (marker, marker_64, locator) == (b"PK\5\6", b"PK\6\6", b"PK\6\7")
     short = (min(n_entries, 0xFFFF), min(size, _WHOLE_32), min(start, _WHOLE_32))
     if not markers or comment != comment_length or end64_found != end64 or (n_32, size_32, start_32) != short:
-        raise ValueError("its archive does not end as torch.save ends one")
+        raise ValueError("its archive does not end like one of torch.save")
     if start + size != end64:
         raise ValueError("its archive has more than one directory, or a gap")
     pickle, names, expected = None, set[bytes](), 0
@@ -62,12 +62,12 @@ def _check_layout(content: memoryview, comment_length: int) -> memoryview:
         if name == b"archive/data.pkl":
             pickle = content[first:expected]
     if pickle is None or not expected <= start <= expected + _DESCRIPTOR:
-        raise ValueError("its archive has a gap, or no content")
+        raise ValueError("its archive has a gap, or is empty")
     return pickle
 
 
 def _entries(content: memoryview, start: int, end: int, n_entries: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, offset of the header and size of every entry, by the directory from `start` to `end`."""
+    """Yield name, header offset and size of every entry, from the directory between `start` and `end`."""
     at = start
     for _ in range(n_entries):
         fields = _CENTRAL.unpack_from(content, at)
@@ -86,7 +86,7 @@ def _entries(content: memoryview, start: int, end: int, n_entries: int) -> Itera
 
 
 def _wide(values: list[int], extra: bytes) -> list[int]:
-    """Sizes and offset, those of 64 bits from the extra field."""
+    """Return sizes and offset, with 64-bit values from the extra field."""
     if _WHOLE_32 not in values:
         return values
     if extra[:2] != b"\1\0":
@@ -96,22 +96,22 @@ def _wide(values: list[int], extra: bytes) -> list[int]:
 
 
 def _data_start(content: memoryview, offset: int, name: bytes) -> int:
-    """Offset of the data of the entry whose header is at `offset`."""
+    """Return the offset of the data of the entry whose header is at `offset`."""
     marker, *_, n_name, n_extra = _LOCAL.unpack_from(content, offset)
     at = offset + _LOCAL.size
     if marker != b"PK\3\4" or bytes(content[at : at + n_name]) != name:
-        raise ValueError("an entry of its archive is not where the directory has it")
+        raise ValueError("an entry of its archive is not at the position in its directory")
     return at + n_name + n_extra
 
 
 def _check_pickle(pickle: bytes, n_bytes: int) -> None:
-    """Raise ValueError if a pickle names what our states do not hold, or makes very much out of little."""
+    """Raise ValueError if a pickle contains other types than Hyper's states, or expands excessively."""
     if len(pickle) > MAX_PICKLE_BYTES:
         raise ValueError(f"its content without tensors is larger than {MAX_PICKLE_BYTES} bytes")
     most, made = max(_ALWAYS_FINE, 10 * n_bytes) // _MAKER_BYTES, 0
     for operation, argument, _ in pickletools.genops(pickle):
         if operation.name in _REFUSED or (operation.name == "GLOBAL" and not _GLOBALS.fullmatch(str(argument))):
-            raise ValueError(f"it names {str(argument)[:80]!r}, which no state of Hyper holds")
+            raise ValueError(f"it names {str(argument)[:80]!r}, which Hyper's states do not contain")
         made += operation.name in _MAKERS
         if made > most:
             raise ValueError("it would take far more memory than its size")

@@ -23,7 +23,7 @@ class ReturnPart(Record):
 
 
 class Book(Record):
-    """Simulated returns of a book that the model is compared with."""
+    """Simulated returns of a strategy that the model is compared with."""
 
     gross: float
     net: float
@@ -42,7 +42,7 @@ class NetAtCost(Record):
 
 
 class ReturnFigures(Record):
-    """Simulated returns of the model, those of other books, and the assumptions."""
+    """Simulated returns of the model and of other strategies, with the assumptions."""
 
     gross: float
     net: float
@@ -82,7 +82,7 @@ class ReturnIntervals(Record):
 
 
 class Returns(ReturnIntervals, ReturnFigures):
-    """Simulated returns, and those of other books, other costs and parts."""
+    """Simulated returns, with those of other strategies, other costs and parts."""
 
     beside: dict[str, Book] = Field({})
     by_cost: list[NetAtCost] = Field([])
@@ -91,7 +91,7 @@ class Returns(ReturnIntervals, ReturnFigures):
 
 
 class Costs(Record):
-    """Mean cost per row of three ways to decide, and what the cheapest saves on the best constant one."""
+    """Mean cost per row of three decision rules, and the savings of the cheapest over the best constant."""
 
     most_probable: float
     cheapest: float
@@ -102,7 +102,7 @@ class Costs(Record):
 
 
 class CoveragePoint(Record):
-    """What is answered above one margin, and how well; as `statistics.decisions.CoveragePoint`."""
+    """Coverage, accuracy and return above one margin; as `statistics.decisions.CoveragePoint`."""
 
     margin: float
     coverage: float
@@ -116,7 +116,7 @@ class CoveragePoint(Record):
 
 
 class DecisionScores(DecisionRule):
-    """The decision rule on the judged rows, and the curve of coverage."""
+    """Decision rule on the test rows, and the coverage curve."""
 
     coverage: float
     accuracy: float | None
@@ -125,7 +125,7 @@ class DecisionScores(DecisionRule):
 
 
 class AgeBin(Record):
-    """Skill of the rows of some ages, in dates since training."""
+    """Skill of rows of similar age, in dates since training."""
 
     first_age: int
     last_age: int

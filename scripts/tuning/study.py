@@ -75,7 +75,8 @@ class TrialStudy:
         try:
             self._open(place, attributes)
         except DatabaseAway as error:
-            raise EnvironmentFailed(f"cannot be reached ({error})", str(place), "the same command goes on") from None
+            what = f"unreachable ({error})"
+            raise EnvironmentFailed(what, str(place), "rerun the same command to resume") from None
         except (HyperError, MemoryError):
             raise
         except Exception as error:  # Optuna reads what the file holds, and each kind of damage raises another class

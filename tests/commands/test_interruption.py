@@ -1,4 +1,4 @@
-"""Interruptions: killed, asked to stop, out of time; the same command goes on and ends in the same bits."""
+"""Interruptions: after a kill, a signal or the end of the time, the same command resumes with the same bits."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_a_signal_ends_the_search_resumably(finished_run, tmp_path, number, work
     sign = tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt"
     code, errors, _ = start_and_signal(arguments, sign, number)
     assert code == 130, errors
-    assert "the same command goes on" in errors
+    assert "rerun the same command to resume" in errors
     assert "Traceback" not in errors
 
 
@@ -213,7 +213,7 @@ def test_workers_end_with_their_parent(finished_run, tmp_path):
 
 
 def test_placebos_end_with_their_parent(finished_run, tmp_path):
-    """Killed, it leaves nobody at work; the same command goes on."""
+    """Killed, it leaves nobody at work; then rerun the same command to resume."""
     shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
     arguments = command("run_placebo.py", tmp_path, "--config", finished_run.config, "--n", 2, *LONG, "--workers", 2)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -289,7 +289,7 @@ def test_the_time_budget_ends_each_phase_resumably(finished_run, tmp_path, scrip
             shutil.copy(source, tmp_path / name)
     done = run(script, tmp_path, "--config", finished_run.config, "--workers", 1, "--time-budget", "0.001s")
     assert done.returncode == 4, done.stderr
-    assert "the same command goes on" in done.stderr
+    assert "rerun the same command to resume" in done.stderr
     finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=[script])
 
 
@@ -304,6 +304,6 @@ def test_a_corrupt_checkpoint_is_noticed_and_the_one_before_taken(finished_run, 
     earlier.with_name(earlier.name.replace(".earlier", "")).write_bytes(content[: len(content) // 2])
     done = run("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 1)
     assert done.returncode == 0, done.stderr
-    assert "going on from the checkpoint before it" in done.stdout
+    assert "resuming from the previous checkpoint" in done.stdout
     finish(tmp_path / "calm", "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
     assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(tmp_path / "calm", TRIALS))

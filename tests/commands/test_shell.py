@@ -152,7 +152,7 @@ def test_a_printed_command_names_the_same_directory_to_a_shell(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     done = run("run_extended_training.py", name)
     assert done.returncode == 3
-    printed = done.stderr.split("make it with ")[1].strip()
+    printed = done.stderr.split("create it with ")[1].strip()
     words = subprocess.run(
         ["sh", "-c", f"printf '%s\\n' {printed}"], capture_output=True, text=True
     ).stdout.splitlines()

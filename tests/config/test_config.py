@@ -66,7 +66,7 @@ TABLE = "data: {source: table, path: x.csv, label: column, label_column: target,
         ("seed: " + "9" * 5000, "line 1: a number of 5000 characters is not a valid int"),
         ("data: {source: market}", "needs `path`"),
         ("data: {source: table, path: x.csv}", "does not support label"),
-        ("- 1\n- 2\n", "no mapping"),
+        ("- 1\n- 2\n", "not a mapping"),
         (
             TABLE + "cost_matrix: [[0, 1], [5]]}",
             "line 1, data.cost_matrix: a cost matrix needs as many columns as rows",

@@ -144,7 +144,7 @@ def test_mapped_rows_have_no_name_and_need_room(tmp_path):
     assert (rows.array() == 7).all() and list(tmp_path.iterdir()) == []
     rows.array()[:] = 1  # what is not said to be written stays with who wrote it
     assert (rows.array() == 7).all()
-    with pytest.raises(EnvironmentFailed, match="make room"):
+    with pytest.raises(EnvironmentFailed, match="free space"):
         MappedRows(tmp_path, (2**50, 8))
 
 

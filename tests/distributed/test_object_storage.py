@@ -223,8 +223,8 @@ def test_a_server_that_goes_away_is_waited_for(place, server, hurried, monkeypat
         (folder / "two").write_text("2")
         threading.Timer(4.0, gate.open).start()
     gate.close()
-    assert "cannot publish" in said[0] and "the work goes on" in said[0]
-    assert any("is away" in line for line in said) and any("is back" in line for line in said)
+    assert "cannot publish" in said[0] and "work continues" in said[0]
+    assert any("is unreachable" in line for line in said) and any("is available again" in line for line in said)
     assert place.read("one") == b"1" and place.read("two") == b"2"
 
 
@@ -232,7 +232,7 @@ def test_a_server_that_stays_away_costs_nothing_that_was_done(place, server, hur
     gate = Gate(server.port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{gate.port}")
     monkeypatch.setattr(mirror_module, "patiently", functools.partial(patiently, longest_s=0.5))
-    told = r"unreachable.*everything is kept in.*the same command goes on"
+    told = r"unreachable.*everything is kept in.*rerun the same command to resume"
     with pytest.raises(EnvironmentFailed, match=told), mirrored(place.url, False, print) as (folder, _):
         (folder / "one").write_text("1")
         gate.shut()
@@ -436,7 +436,7 @@ def test_an_interruption_is_not_kept_waiting_by_a_server_that_is_away(place, ser
         gate.shut()
         raise Interrupted
     gate.close()
-    assert "the same command on this machine goes on" in said[-1]
+    assert "rerun the same command on this machine to resume" in said[-1]
     assert (folder / "one").read_text() == "1"
 
 

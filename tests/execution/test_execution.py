@@ -254,7 +254,7 @@ class Endless(SerialExecutor):
 
 def test_an_epoch_that_outlasts_the_time_budget_is_cut_off_and_begun_again(tmp_path):
     handler = signal.getsignal(signal.SIGALRM)
-    with pytest.raises(BudgetEnded, match="the same command goes on"):
+    with pytest.raises(BudgetEnded, match="rerun the same command to resume"):
         final_training(tmp_path, Endless(DATA), 3, deadline=time.monotonic() + 0.1)
     assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (handler, (0.0, 0.0))
     calm = final_training(tmp_path / "calm", SerialExecutor(DATA), 3)

@@ -107,7 +107,7 @@ def damage_is_noticed(seed, folder, scratch):
         copy.write_bytes(fuzz.damaged(source.read_bytes(), generator))
         state, _, warning = Checkpoints(scratch).load(source.stem)
         copy.unlink()
-        return state is None and "starts anew" in warning
+        return state is None and "starts from scratch" in warning
     if kind == "table":
         listed = json.loads((folder / EXTENDED).read_text())["files"]
         source = folder / EXTENDED.rpartition("/")[0] / next(iter(listed))

@@ -226,7 +226,7 @@ def test_a_model_of_another_schema_says_in_one_line_what_to_do(tmp_path, table_f
     done = evaluate("--model", tmp_path / "final_model.pkl", "--export", "torch")
     assert done.returncode == 2
     assert f"schema {change['schema_version']} written by version" in done.stderr
-    assert "make it again with run_final_training.py --fresh" in done.stderr
+    assert "create it again with run_final_training.py --fresh" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -43,7 +43,7 @@ def test_every_flipped_byte_of_a_json_artifact_is_noticed(tmp_path):
         damaged = bytearray(good)
         damaged[position] ^= 1
         path.write_bytes(bytes(damaged))
-        with pytest.raises(InputError, match=r"make it again with make\.py"):
+        with pytest.raises(InputError, match=r"create it again with make\.py"):
             read_json(path, "make.py")
 
 
@@ -177,12 +177,12 @@ def very_deep(name, content):
     ("make", "says"),
     [
         (lambda: pack_tensors({"x": nested(60)}), "nested deeper than 50"),
-        (lambda: repacked(zipfile.ZIP_STORED, very_deep), "as torch.save ends one"),
+        (lambda: repacked(zipfile.ZIP_STORED, very_deep), "like one of torch.save"),
         (lambda: pack_tensors({"x": doubled(40)}), "larger than its file"),
         (lambda: pack_tensors({"x": torch.zeros(1).expand(10**12)}), "larger than its data"),
-        (lambda: pack_tensors({"x": torch.zeros(10**6).to_sparse()}), "no state of Hyper holds"),
-        (lambda: pack_tensors([1, 2]), "no mapping"),
-        (lambda: repacked(zipfile.ZIP_DEFLATED), "as torch.save ends one"),
+        (lambda: pack_tensors({"x": torch.zeros(10**6).to_sparse()}), "states do not contain"),
+        (lambda: pack_tensors([1, 2]), "not a mapping"),
+        (lambda: repacked(zipfile.ZIP_DEFLATED), "like one of torch.save"),
     ],
     ids=["deep", "very deep", "doubled", "expanded", "sparse", "list", "compressed"],
 )
@@ -193,7 +193,7 @@ def test_a_file_that_holds_more_than_its_size_is_refused(make, says):
 
 def test_an_archive_that_another_tool_has_packed_is_refused():
     """Zip readers disagree about archives, so only the layout of torch.save is read."""
-    with pytest.raises(ValueError, match=r"as torch\.save ends one"):
+    with pytest.raises(ValueError, match=r"like one of torch\.save"):
         unpack_tensors(repacked(zipfile.ZIP_STORED))
 
 
@@ -213,7 +213,7 @@ def test_checkpoints_fall_back_to_the_generation_before(tmp_path):
     (tmp_path / "trial.pt").write_bytes(second[:-100])
     loaded, _, warning = checkpoints.load("trial")
     assert loaded == first
-    assert "going on from the checkpoint before it" in warning
+    assert "resuming from the previous checkpoint" in warning
 
 
 def test_a_link_is_not_replaced(tmp_path):
@@ -304,8 +304,8 @@ def test_a_file_is_read_up_to_its_limit_and_a_missing_one_is_reported_as_missing
     path = tmp_path / "x"
     path.write_bytes(b"12345")
     assert read_regular(path, 5) == b"12345"
-    with pytest.raises(InputError, match="larger than 4 bytes; make it again"):
-        read_regular(path, 4, "make it again")
+    with pytest.raises(InputError, match="larger than 4 bytes; create it again"):
+        read_regular(path, 4, "create it again")
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "y", 5)
     with pytest.raises(EnvironmentFailed):

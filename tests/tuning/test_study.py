@@ -227,7 +227,7 @@ def test_a_study_that_another_program_holds_is_waited_for_with_a_line(path):
     study = TrialStudy(path, {}, tell)
     holder = hold(path)
     study.note("decision_000005", {"kind": "continue", "trial": 1, "split": 0, "epochs": 4})
-    assert "held by another program" in told[0] and "is back" in told[1]
+    assert "locked by another program" in told[0] and "is available again" in told[1]
     assert "decision_000005" in study.attributes
     study.close()
 
@@ -235,7 +235,7 @@ def test_a_study_that_another_program_holds_is_waited_for_with_a_line(path):
 def test_a_study_that_stays_held_is_an_environment_failure(path):
     study = TrialStudy(path, {}, lambda line: None, longest_wait_s=0.1)
     holder = hold(path)
-    with pytest.raises(EnvironmentFailed, match="held by another program"):
+    with pytest.raises(EnvironmentFailed, match="locked by another program"):
         study.note("decision_000005", {"kind": "continue", "trial": 1, "split": 0, "epochs": 4})
     holder.close()
     study.close()

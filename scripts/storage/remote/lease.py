@@ -73,7 +73,7 @@ class Hold:
         """Raise EnvironmentFailed if another start took this one for dead and its place."""
         if self._lost.is_set():
             what = "another start of a command has taken this one for dead and holds it now"
-            raise EnvironmentFailed(what, str(self._bucket), "wait for that one; then the same command goes on")
+            raise EnvironmentFailed(what, str(self._bucket), "wait for it, then rerun the same command to resume")
 
     def release(self) -> None:
         """Let the next one take hold at once; errors as those of `Bucket`."""

@@ -117,7 +117,7 @@ class Mirror:
 
         done, error = _within(finish, within_s)
         if not done:
-            self._tell(f"note: not everything is on {self._bucket} yet; the same command on this machine goes on")
+            self._tell(f"note: {self._bucket} is incomplete; rerun the same command on this machine to resume")
         elif isinstance(error, HyperError):
             what = f"{error.what}; everything is kept in {self._copy.run}"
             raise type(error)(what, error.where, error.remedy)
@@ -156,7 +156,7 @@ class Mirror:
             self._publish(frozen)
         except (Away, HyperError) as error:
             if not self._trouble:
-                self._tell(f"note: cannot publish to {self._bucket} ({error}); the work goes on, and it is tried again")
+                self._tell(f"note: cannot publish to {self._bucket} ({error}); work continues, with retries")
             self._trouble = str(error)
         else:
             if self._trouble:
@@ -205,7 +205,7 @@ class Mirror:
             found = read_manifest(self._bucket)
             if found is None or found[0].nonce not in self._tried:
                 what = "another start of a command has published here meanwhile"
-                raise EnvironmentFailed(what, str(self._bucket), "wait for that one; then the same command goes on")
+                raise EnvironmentFailed(what, str(self._bucket), "wait for it, then rerun the same command to resume")
             self._manifest, self._version = found
             self._garbage |= before
             raise Away("an earlier answer was lost")  # it is ours: once more, from there
