@@ -26,11 +26,11 @@ class EarlyStopping:
         return False
 
     def should_stop(self, epoch: int) -> bool:
-        """Whether patience has run out after `epoch`."""
+        """Return True if the patience is exhausted after `epoch`."""
         return epoch - self.best_epoch >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes while it runs."""
+        """State that changes during the run."""
         return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from scripts.data.preprocessing import Preprocessor
 
 
 class StreamedInputs:
-    """Inputs of rows that memory has no room for; their bits are those of the tensor that would hold them all.
+    """Inputs of rows that do not fit in memory; bitwise identical to a tensor of all rows.
 
     Parameters
     ----------

@@ -83,5 +83,5 @@ def loss_factors(
 
 
 def average_weight(decay: float, step: int) -> float:
-    """What the weights after `step` count in their exponential moving average; more at first, to forget the start."""
+    """Return the weight of the weights after `step` in their moving average; larger at first, to forget the start."""
     return 1.0 - min(decay, (1 + step) / (10 + step))

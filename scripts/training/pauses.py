@@ -1,4 +1,4 @@
-"""The outcome of a run at a pause that lies behind it, from its learning curve."""
+"""Outcome of a run at an earlier pause, from its learning curve."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _KINDS = _backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn
 def products_in(precision: str) -> Iterator[None]:
     """Let products of float32 matrices round their factors to the ten bits of TensorFloat-32, or not.
 
-    PyTorch itself rounds those of convolutions and recurrent layers unless told otherwise. On the CPU nothing changes.
+    PyTorch rounds those of convolutions and recurrent layers by default. On the CPU nothing changes.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ class TrainingRun:
 
     def _initial_model(self, n_classes: int) -> nn.Module:
         spec = self.spec
-        with torch.random.fork_rng(devices=[]):  # drawn on the CPU, whatever trains
+        with torch.random.fork_rng(devices=[]):  # drawn on the CPU on every device
             torch.manual_seed(key(*spec.address, "initial weights"))
             model = build_model(spec.hyperparameters, self.preprocessor.n_outputs, n_classes, spec.factories)
         return model.to(self.device)
@@ -142,12 +142,12 @@ class TrainingRun:
 
     @property
     def in_parts(self) -> bool:
-        """Whether memory had no room for a whole batch."""
+        """True if a whole batch did not fit in memory."""
         return self.micro_batch < min(self.spec.hyperparameters.batch_size, len(self.train_rows))
 
     @property
     def finished(self) -> bool:
-        """Whether the outcome is known."""
+        """True if the outcome is known."""
         return self.outcome is not None
 
     def advance(self, epochs: int = 1) -> EpochReport | None:
@@ -164,7 +164,7 @@ class TrainingRun:
         return report
 
     def conclude_epoch(self, train_loss: float, seconds: float) -> EpochReport:
-        """Evaluate after an epoch of training that took `seconds`, and decide whether the run goes on."""
+        """Evaluate after an epoch of training that took `seconds`, and decide whether the run continues."""
         start = time.perf_counter()
         evaluated = self._is_evaluated(self.epoch + 1)
         loss, accuracy, earned = self._evaluate() if evaluated else (None, None, None)
@@ -199,13 +199,13 @@ class TrainingRun:
         return shuffled(len(self.train_rows), self._shuffle_block_rows, generator)
 
     def learning_rate(self, step: int) -> float:
-        """Of a step, counted since the run began."""
+        """Return the learning rate of a step, counted from the start of the run."""
         hp, spec, n = self.spec.hyperparameters, self.spec, len(self.bounds)
         n_steps, warmup = (spec.schedule_epochs or spec.epochs) * n, spec.warmup_epochs * n
         return hp.learning_rate * learning_rate_share(step, n_steps, warmup, hp.schedule)
 
     def check_time(self, start: float) -> None:
-        """Raise OutOfTime if the run, whose epoch began at `start`, has used its allowed seconds."""
+        """Raise OutOfTime if the run, whose epoch started at `start`, has used its allowed seconds."""
         limit = self.spec.max_duration_s
         if limit is not None and sum(r.duration_s for r in self.history) + time.perf_counter() - start > limit:
             raise OutOfTime
@@ -221,7 +221,7 @@ class TrainingRun:
         """Rows per forward pass; each counts once for every member of a TabM."""
         hp, most = self.spec.hyperparameters, _PREDICTION_ROWS[self.device.type]
         if self.in_parts:
-            most = min(most, self.micro_batch)  # there was no room for more
+            most = min(most, self.micro_batch)  # more did not fit
         return max(64, most // hp.n_members) if hp.family == "tabm" else max(64, most)
 
     def predict(self, rows: np.ndarray) -> torch.Tensor:
@@ -230,7 +230,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def _logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """As `predict`, on the device; in full precision, whatever training may round."""
+        """Predict as `predict`, on the device; in full precision, whatever the precision of training."""
         self.model.eval()
         with self._averaged(), products_in("float32"):
             return torch.cat([self.model(self.gather(part)) for part in rows.split(self._prediction_rows)]).float()
@@ -326,7 +326,7 @@ class TrainingRun:
         if state.get("made_for", self._made_for) != self._made_for:
             raise ValueError("it was made by another configuration or from other data")
         self.model.load_state_dict(state["model"])
-        own = self.optimiser.state_dict()["param_groups"]  # settings of this run, whatever device its state comes from
+        own = self.optimiser.state_dict()["param_groups"]  # settings of this run, for any device of its state
         self.optimiser.load_state_dict(state["optimiser"] | {"param_groups": own})
         self.average = [a.to(self.device) for a in state["average"]]
         self.best_weights = state["best_weights"]
@@ -335,13 +335,13 @@ class TrainingRun:
         self.micro_batch = state["micro_batch"]
         self.outcome = Outcome.from_dict(state["outcome"]) if state["outcome"] else None
         if self.spec.pauses and self.outcome and self.outcome.state == "complete" and self.epoch < self.spec.epochs:
-            self.outcome = None  # it was paused, and goes on
+            self.outcome = None  # it was paused, and resumes
         self.validation_logits = state["validation_logits"]
-        self.engine = None  # it held what was replaced
+        self.engine = None  # it refers to replaced parameters
 
 
 def _copied(value: Any) -> Any:
-    """State with tensors of their own: views would take the buffers of all that train together into a checkpoint."""
+    """Return the state with its own tensors: views would put the buffers of the whole population into a checkpoint."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a training run is given and what it reports: plain frozen records that travel between processes."""
+"""Specification and reports of a training run: plain frozen records that travel between processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunSpec:
     max_duration_s : float or None
         The run is stopped after this many seconds of training.
     pauses : bool
-        After `epochs` epochs the run keeps its state beside its outcome, and goes on under a spec with more epochs.
+        After `epochs` epochs the run keeps its state with its outcome, and resumes under a spec with more epochs.
     """
 
     name: str
@@ -68,7 +68,7 @@ class RunSpec:
     pauses: bool = False
 
     def made_for(self, data_fingerprint: str) -> str:
-        """SHA-256 of what decides the states of the run, apart from where it ends: a checkpoint belongs to it alone."""
+        """SHA-256 of everything that determines the states of the run, except its end; each checkpoint has one."""
         rows = [hashlib.sha256(r.tobytes()).hexdigest() for r in (self.train_rows, self.validation_rows)]
         schedule = self.schedule_epochs or self.epochs, self.warmup_epochs, self.ema_decay
         stopping = self.evaluation_frequency, self.patience, self.min_delta, self.monitor
@@ -153,16 +153,16 @@ class Outcome:
 
     @property
     def is_environment(self) -> bool:
-        """Whether a failure was the machine's doing: a killed worker or memory, not the configuration."""
+        """True if a failure was caused by the machine: a killed worker or memory, not the configuration."""
         return self.failure_kind in ("out_of_memory", "worker_killed")
 
     @property
     def is_of_circumstances(self) -> bool:
-        """Whether the run failed for want of time, memory or a worker, so that another try may succeed."""
+        """True if the run failed for lack of time, memory or a worker, so that a retry may succeed."""
         return self.state == "failed" and self.failure_kind in _OF_CIRCUMSTANCES
 
     def may_succeed_now(self, max_duration_s: float | None) -> bool:
-        """Whether another try with this time limit may succeed; memory is not known before it is asked for."""
+        """Return True if a retry with this time limit may succeed; the needed memory is unknown beforehand."""
         longer = max_duration_s is None or max_duration_s > (self.max_duration_s or 0.0)
         return self.is_of_circumstances and (self.failure_kind != "out_of_time" or longer)
 

@@ -1,4 +1,4 @@
-"""What the state of a training run must hold, and how its parts must fit the run that goes on with it."""
+"""Typed record of the state of a training run, with checks against the run that resumes from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Weights = dict[str, torch.Tensor]
 
 
 class _Part(BaseModel):
-    """Base: as other records, but a diverged epoch may hold numbers that are not finite."""
+    """Base record; unlike other records, a diverged epoch may contain numbers that are not finite."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
 

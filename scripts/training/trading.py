@@ -20,7 +20,7 @@ class SimulatedTrading:
     ----------
     simulator : ReturnSimulator
     class_positions : tuple of float
-        Position held for each class.
+        Position of each class.
     """
 
     simulator: ReturnSimulator
@@ -60,9 +60,9 @@ class SimulatedTrading:
 
 
 def _bars(dataset: Dataset, rows: np.ndarray) -> tuple[Bars, np.ndarray, np.ndarray]:
-    """What positions earn, where among it the decisions of `rows` are, and of which row of the data set each of it is.
+    """Return the bars of positions, the places of the decisions of `rows` in them, and the data set row of each.
 
-    Rows of a table that do not follow each other in time are positions of their own: one after the other without time,
+    Rows of a table without consecutive times are separate positions: one after the other without time,
     and with time those of one date side by side, each bought and sold.
     """
     if dataset.bars is not None:

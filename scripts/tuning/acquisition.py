@@ -1,4 +1,4 @@
-"""Where to look next: the new point, or the paused trial, with the highest expected improvement under the model."""
+"""Acquisition: the new point or the paused trial with the highest expected improvement under the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.tuning.encoding import UnitCube
 _N_FAR, _N_NEAR, _N_REFINED, _N_KEPT = 600, 300, 120, 6
 # Perturbations of each refinement: smallest and largest standard deviation.
 _REFINEMENTS = ((0.05, 0.8), (0.03, 0.5), (0.02, 0.3), (0.01, 0.1))
-_LEAST_DISTANCE = 0.05  # to a known configuration in the coordinate that differs most; closer tells nothing new
+_LEAST_DISTANCE = 0.05  # to a known configuration in the coordinate that differs most; closer points add no information
 
 
 def log_expected_improvement(lead: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ class Knowledge:
         return self.known[np.argsort(-self.expected, kind="stable")]
 
     def most_promising(self, trials: Collection[int]) -> int | None:
-        """Of some trials the one with the highest expected improvement over the leader of all.
+        """Return the trial with the highest expected improvement over the leader of all.
 
         None if the model knows none of them. The leader itself would be shipped anyway: it waits for the others as long
         as these promise anything.
@@ -79,7 +79,7 @@ def propose_points(
         Improvement that does not count, in the model's units: with the noise between splits, the search leaves a peak
         on which only less than that can be gained.
     near_only : bool
-        Look around the leaders alone.
+        Search around the leaders only.
     """
     incumbent = cube.features(leaders[:1])[0]
 
@@ -103,7 +103,7 @@ def propose_points(
 
 
 def _spread(points: np.ndarray, values: np.ndarray, n: int) -> list[tuple[np.ndarray, float]]:
-    """The `n` best points that are no closer to each other than to what is known; the best ones where they run out."""
+    """Return the `n` best points that are not closer to each other than to known points; the best ones if too few."""
     order, values = np.argsort(-values, kind="stable"), values.copy()
     chosen: list[tuple[np.ndarray, float]] = []
     for _ in range(n):
@@ -116,14 +116,14 @@ def _spread(points: np.ndarray, values: np.ndarray, n: int) -> list[tuple[np.nda
 
 
 def _scattered(n: int, n_dimensions: int, generator: np.random.Generator) -> np.ndarray:
-    """Uniform points, some of whose coordinates lie on an edge: in many dimensions the best often does."""
+    """Draw uniform points, some with coordinates on an edge, where the best is often found in many dimensions."""
     points = generator.uniform(size=(n, n_dimensions))
     on_edge = generator.uniform(size=points.shape) < generator.uniform(0.0, 0.9, size=(n, 1))
     return np.where(on_edge, np.round(points), points)
 
 
 def _perturbed(base: np.ndarray, n: int, low: float, high: float, generator: np.random.Generator) -> np.ndarray:
-    """Points around `base`, each moved in some of its coordinates by a step of its own size."""
+    """Draw points around `base`, each moved in some of its coordinates by its own step size."""
     chosen = base[generator.integers(len(base), size=n)]
     size = np.exp(generator.uniform(math.log(low), math.log(high), size=(n, 1)))
     moved = generator.uniform(size=chosen.shape) < generator.uniform(0.15, 1.0, size=(n, 1))

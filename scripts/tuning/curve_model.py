@@ -43,7 +43,7 @@ class Observations:
     log_epochs : ndarray of shape (n_rungs,)
         Logarithms of the rungs' epochs, scaled so that the last is 1.
     configuration, rung, run, split : ndarray of int, shape (n,)
-        Of each score; `run` tells the runs apart.
+        Configuration, rung, run and split of each score; `run` is its identity.
     n_epochs : ndarray of shape (n,)
         Epochs that each score is the mean of.
     scores : ndarray of shape (n,)
@@ -218,7 +218,7 @@ class CurveModel:
     def gain(self, inputs: np.ndarray, incumbent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the lead over `incumbent` at the last rung.
 
-        The two scores share their uncertainty where they are close, so nothing is to be gained right beside it.
+        The two scores share their uncertainty where they are close, so the expected gain vanishes next to it.
         """
         near, other = self._nearness(inputs), self._nearness(incumbent[None])[0]
         difference = near - other
@@ -273,7 +273,7 @@ class CurveModel:
 
     @cached_property
     def _basis(self) -> np.ndarray:
-        """What turns `_nearness` into the covariance of the score at the last rung with the observations.
+        """Factors that turn `_nearness` into the covariance of the score at the last rung with the observations.
 
         The slope has no part in it there. Few configurations have many scores: all that a new configuration needs is
         kept per configuration, of shape (n_configurations + 1, n).

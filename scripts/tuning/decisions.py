@@ -1,4 +1,4 @@
-"""The journal of a search with rungs: what was decided and what came of it; further decisions depend on it alone."""
+"""Decisions and results of a search with rungs; further decisions depend only on them."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ Action = Start | Continue | Replicate
 
 @dataclass(frozen=True)
 class Result:
-    """What an action brought.
+    """Result of an action.
 
     Attributes
     ----------
     scores : tuple of float
         Accuracy after each epoch that the action trained, as fractions.
     ended : bool
-        The run will not go on: all epochs run, patience at its end, or failed.
+        The run has ended: all epochs trained, stopped early, or failed.
     failed : bool
         The run has no usable result.
     """

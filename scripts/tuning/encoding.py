@@ -49,7 +49,7 @@ class UnitCube:
         return values
 
     def snapped(self, points: np.ndarray) -> np.ndarray:
-        """Points moved to where their whole numbers and choices lie, of shape (n, n_dimensions)."""
+        """Return points rounded to their integers and choices, of shape (n, n_dimensions)."""
         moved = np.clip(points, 0.0, 1.0)
         for k, dimension in enumerate(self.dimensions.values()):
             if isinstance(dimension, IntRange):

@@ -1,4 +1,4 @@
-"""Trials that failed for want of time, memory or a worker: held in the study, so that they can be trained again."""
+"""Trials that failed for lack of time, memory or a worker, which stay open in the study so that they can be retried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.training.spec import Outcome
 
 
 def is_held(trial: FrozenTrial) -> bool:
-    """Whether a trial failed for want of time, memory or a worker; the study keeps it as running."""
+    """Return True if a trial failed for lack of time, memory or a worker; the study keeps it as running."""
     result = trial.user_attrs.get("result")
     if trial.state != TrialState.RUNNING or result is None:
         return False
@@ -22,12 +22,12 @@ def is_held(trial: FrozenTrial) -> bool:
 
 
 def is_out_of_time(trial: FrozenTrial) -> bool:
-    """Whether a held trial was ended by --max-trial-time."""
+    """Return True if an open trial was ended by --max-trial-time."""
     return bool(trial.user_attrs["result"]["outcome"]["failure_kind"] == "out_of_time")
 
 
 def may_succeed_now(trial: FrozenTrial, max_trial_time_s: float | None) -> bool:
-    """Whether another try of a held trial may succeed."""
+    """Return True if a retry of an open trial may succeed."""
     return Outcome.from_dict(trial.user_attrs["result"]["outcome"]).may_succeed_now(max_trial_time_s)
 
 

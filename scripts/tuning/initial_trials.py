@@ -37,7 +37,7 @@ class FirstTrial:
 
 @dataclass(frozen=True)
 class FirstTrials:
-    """What a search starts with.
+    """Initial trials of a search.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class FirstTrials:
     notes: tuple[str, ...] = field(default=())
 
     def recorded(self) -> dict[str, Any]:
-        """What the plan and trials.json say of it."""
+        """Return the part of the plan and of trials.json about them."""
         return {"warm_start": list(self.warm_start), "starting": [asdict(trial) for trial in self.trials]}
 
 
@@ -66,7 +66,7 @@ def first_trials(
     data_fingerprint: str,
     fresh: bool,
 ) -> FirstTrials:
-    """What phase 1 starts with: as its plan says if it was begun before, else from the earlier runs and the portfolio.
+    """Initial trials of phase 1: those of its plan if it was started, else of earlier runs and the portfolio.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def first_trials(
 
 
 def origin_of(number: int, stage: str, first: Sequence[FirstTrial]) -> str:
-    """Where the configuration of a trial came from: "warm start", "portfolio", "random" or "model"."""
+    """Return the source of the configuration of a trial: "warm start", "portfolio", "random" or "model"."""
     if number < len(first):
         return first[number].origin
     return "random" if stage == "random" else "model"
@@ -112,7 +112,7 @@ def origin_of(number: int, stage: str, first: Sequence[FirstTrial]) -> str:
 def _of_earlier_runs(
     runs: Mapping[str, RunDir], space: SearchSpace, data_fingerprint: str
 ) -> tuple[list[FirstTrial], list[str]]:
-    """The best configuration of each run, then the second of each, and so on; with what there is to say."""
+    """Return the best configuration of each run, then the second of each, and so on, with notes."""
     notes: list[str] = []
     lists: list[list[FirstTrial]] = []
     changes: list[Change] = []

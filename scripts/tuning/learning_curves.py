@@ -1,4 +1,4 @@
-"""Learning curves of a search with rungs: which run stands where, and its scores as observations of the curve model."""
+"""Learning curves of a search with rungs: the state of each run, and its scores as observations of the curve model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scripts.tuning.curve_model import Observations
 from scripts.tuning.decisions import Result
 from scripts.tuning.encoding import UnitCube, stacked
 
-_LEAST_SCALE = 0.01  # accuracy between the best and the median run is never taken for less
+_LEAST_SCALE = 0.01  # lower bound of the accuracy gap between the best and the median run
 _MOST_CONFIGURATIONS = 120  # that the model knows: half of them the best, half the latest
 
 
@@ -65,7 +65,7 @@ class LearningCurves:
         run = self.run(trial, split)
         for score in result.scores:
             run.epochs += 1
-            # The first epochs say little about the last ones and would dominate the first rung.
+            # The first epochs are uninformative about the last ones and would dominate the first rung.
             if run.epochs > self.rungs[0] // 2 and math.isfinite(score):
                 run.waiting.append(score)
             if run.rung + 1 < len(self.rungs) and run.epochs == self.rungs[run.rung + 1]:

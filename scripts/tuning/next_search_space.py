@@ -63,13 +63,13 @@ def to_yaml(suggestions: Mapping[str, tuple[Range | Scalar, str]]) -> str:
         plain = dimension.model_dump(mode="json", exclude_defaults=True) if isinstance(dimension, Range) else dimension
         if isinstance(dimension, Range) and isinstance(plain, dict):
             plain = {"type": dimension.type} | plain
-        # JSON in one line is YAML, and needs no quoting rules of our own.
+        # JSON in one line is YAML, and needs no further quoting rules.
         lines.append(f"  {name}: {json.dumps(plain)}  # {reason}")
     return "\n".join(lines) + "\n"
 
 
 def edge_of(value: float, low: float, high: float, *, log: bool = False) -> str | None:
-    """Edge of the range from `low` to `high` ("lower" or "upper") on which `value` lies, if it lies on one."""
+    """Return the edge of the range from `low` to `high` ("lower" or "upper") that `value` is on, or None."""
     to = math.log if log and low > 0 else float
     edge = _EDGE * (to(high) - to(low))
     if low == high or (value <= 0 and log):
@@ -91,7 +91,7 @@ def _choices_left(suggestions: Mapping[str, Suggestion]) -> dict[str, set[Scalar
 def _suggestion(name: str, dimension: Range, values: Sequence[Any], importance: float | None) -> Suggestion:
     if not values:
         return dimension, "as before: none of the best has it"
-    # One that exists for some configurations alone has no place where it could be fixed for these alone.
+    # A hyperparameter that applies only to some configurations cannot be fixed for these only.
     if importance is not None and importance < _UNIMPORTANT and not dimension.when:
         return values[0], f"fixed at the best value: explains {importance:.1%} of the differences"
     if isinstance(dimension, FloatRange | IntRange):
@@ -111,7 +111,7 @@ def _numeric(name: str, old: FloatRange | IntRange, values: Sequence[float]) -> 
         if isinstance(narrowed, FloatRange):
             rounded = {bound: _rounded(getattr(narrowed, bound)) for bound in ("low", "high")}
             narrowed = narrowed.model_copy(update=rounded)
-        spanned = f"the best lie in [{min(values):.3g}, {max(values):.3g}]"
+        spanned = f"the best are in [{min(values):.3g}, {max(values):.3g}]"
         return narrowed, f"{'as before' if narrowed == old else 'narrowed'}: {spanned}"
     bounds = [back(low - margin) if at_low else old.low, back(high + margin) if at_high else old.high]
     if isinstance(old, IntRange):
@@ -120,7 +120,7 @@ def _numeric(name: str, old: FloatRange | IntRange, values: Sequence[float]) -> 
         bounds = [_rounded(bound) for bound in bounds]
     least, most = _limits(name, old)
     bounds = [max(bounds[0], least), min(bounds[1], most)]
-    edge_words = f"the best value {values[0]:.3g} lies on the {side} edge"
+    edge_words = f"the best value {values[0]:.3g} is on the {side} edge"
     if bounds == [old.low, old.high]:
         return old, f"as before: {edge_words}, beyond which there is nothing"
     return old.model_copy(update=dict(zip(("low", "high"), bounds, strict=True))), f"widened: {edge_words}"
@@ -156,7 +156,7 @@ def _categorical(name: str, old: Choices, values: Sequence[Scalar]) -> Suggestio
         return narrowed, reason
     choices = tuple(sorted((*(c for c in narrowed.choices if _is_number(c)), beyond)))
     return narrowed.model_copy(update={"choices": choices}), (
-        f"widened by {beyond}: the best value {values[0]} lies on the edge" + (f"; {reason}" if dropped else "")
+        f"widened by {beyond}: the best value {values[0]} is on the edge" + (f"; {reason}" if dropped else "")
     )
 
 

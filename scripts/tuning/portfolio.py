@@ -21,9 +21,9 @@ class Portfolio:
     Attributes
     ----------
     joint : list of mappings
-        Of all families together.
+        Hyperparameters of all families together.
     by_family : mapping
-        Of each family alone.
+        Hyperparameters of single families.
     """
 
     joint: list[dict[str, Scalar]]
@@ -48,7 +48,7 @@ def shipped() -> Portfolio:
 
 @dataclass(frozen=True)
 class Member:
-    """A configuration of the portfolio in a search space; `changed` if it had to be moved to lie in it."""
+    """Configuration of the portfolio in a search space; `changed` if it had to be moved into the space."""
 
     values: dict[str, Scalar]
     changed: bool
@@ -62,7 +62,7 @@ def portfolio(space: SearchSpace, own_families: Collection[str] = ()) -> list[Me
     space : SearchSpace
         Only families that it allows take part.
     own_families : collection of str
-        Families of the user's own, of which nothing is known whatever their name.
+        Families of the user, about which nothing is known.
     """
     family = space.get("family", "mlp")
     allowed = family.choices if isinstance(family, Choices) else (family,)

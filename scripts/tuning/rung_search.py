@@ -1,4 +1,4 @@
-"""Phase 1 with rungs: the scheduler's decisions as runs for the driver, each on disk before it is begun."""
+"""Phase 1 with rungs: decisions of the scheduler as runs for the driver, stored before they start."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def rung_config(experiment: Experiment, n_splits: int) -> RungConfig:
 class RungSearch:
     """The decisions of the scheduler as work for the driver.
 
-    The journal lies in the study: a start with its trial, every other decision and every result as an attribute of its
-    own. A decision without a result is carried out first when the search goes on.
+    The journal is in the study: a start with its trial, every other decision and every result as a separate
+    attribute. A decision without a result is executed first when the search resumes.
     """
 
     def __init__(self, setting: Setting, study: TrialStudy, events: EventLog) -> None:
@@ -64,7 +64,7 @@ class RungSearch:
         self._outcomes: dict[str, tuple[Outcome, list[Any]]] = {}  # latest of each run
         check_starts(setting, study)
         journal = _stored_journal(study, self.config)
-        self.held = list[str]()  # runs that failed for want of time, and begin again
+        self.held = list[str]()  # runs that failed for lack of time, and start again
         for number, (entry, body) in enumerate(journal):
             if body and (outcome := Outcome.from_dict(body["outcome"])).may_succeed_now(setting.max_trial_time_s):
                 journal[number] = (Entry(entry.action, None), {})
@@ -129,7 +129,7 @@ class RungSearch:
             self.study.report(action.trial, body["history"][body["before"] :])
         self.scheduler.record(number, _result(body, self.config.rungs[-1]))
         self._remember(spec.name, body)
-        # Only a further failure can make failures the majority, once there are enough runs to judge by.
+        # Only a further failure can make failures the majority, once there are enough runs.
         if update.outcome.is_environment or len(self._outcomes) <= 4:
             check_failures("finished", [outcome for outcome, _ in self._outcomes.values()])
 
@@ -142,7 +142,7 @@ class RungSearch:
                 self.study.finish(trial.number, outcome, history, trial.intermediate_values)
 
     def summary(self) -> dict[str, Any]:
-        """What trials.json says beside the trials: decisions, ranks, replicates and the epochs of each split."""
+        """Return the other parts of trials.json: decisions, ranks, replicates and the epochs of each split."""
         replicates: dict[int, list[dict[str, Any]]] = {}
         epochs = {f"split_{k}": 0 for k in range(len(self._splits))}
         for trial, split in sorted(self.scheduler.curves.runs):
@@ -177,7 +177,7 @@ class RungSearch:
 
 
 def _beginning(setting: Setting, config: RungConfig) -> list[Values]:
-    """What the scheduler tries first; few given configurations are followed by random ones."""
+    """Return the first trials of the scheduler; few given configurations are followed by random ones."""
     given: list[Values] = [trial.values for trial in setting.first]
     random: list[Values] = [
         draw(setting.space, setting.experiment.seed, k) for k in range(len(given), config.n_initial)
@@ -196,7 +196,7 @@ def described(action: Action) -> dict[str, Any]:
 
 
 def _result(body: dict[str, Any], last_rung: int) -> Result:
-    """What the scheduler needs to know of a stored result."""
+    """Return the parts of a stored result that the scheduler needs."""
     outcome = Outcome.from_dict(body["outcome"])
     failed = outcome.state == "failed"
     scores = tuple(
@@ -243,7 +243,7 @@ def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, 
 
 
 def _is_possible(action: Action, begun: set[tuple[int, int]], config: RungConfig) -> bool:
-    """Whether a decision may follow those that began these runs."""
+    """Return True if a decision may follow those that started these runs."""
     run = action.trial, action.split
     if action.epochs not in config.rungs or action.split >= config.n_splits:
         return False

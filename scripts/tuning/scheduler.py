@@ -3,7 +3,7 @@
 Terms: a *rung* is a number of epochs at which every run pauses; a *promotion* carries a paused run on to the next one;
 a *replicate* is a run of a leading trial on another split; a trial *starts* on split 0 and pauses at the first rung.
 One in `reduction` of the runs at a rung is promoted, as in asynchronous successive halving (Li et al. 2020), but by the
-improvement that the curve model expects of them at the last rung, and continued, never started again. By improvement
+improvement that the curve model expects of them at the last rung, and resumed, never restarted. By improvement
 and not by score: the early scores of a slow learner are poor, and leave open how good its last one will be.
 
 Every decision is a function of the seed, the configuration and the journal, in the order in which the work was handed
@@ -29,14 +29,14 @@ from scripts.tuning.stages import Stage, draw
 _REFIT_GROWTH = 1.15  # the kernel parameters are fitted again once there are so many times as many scores
 _N_LEADERS = 6
 _N_LATEST = 64
-# The model takes in new scores, and proposes anew, once there are so many times as many; up to 300 of them at once.
+# The model is refitted, and proposes again, when the number of scores has grown by this factor, up to 300 at once.
 _REFRESH_GROWTH = 1.0 / 300.0
 _LEAST_GAIN, _MOST_IDLE = 0.05, 6
 
 
 @dataclass(frozen=True)
 class RungConfig:
-    """How a search with rungs spends its epochs.
+    """Strategy for spending the epochs of a search with rungs.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class RungConfig:
     random_share : float
         Share of random trials after that.
     fine_tune_every : int
-        Every so-many-th proposal of the model looks around the leaders alone.
+        Interval of the proposals of the model that are close to the leaders.
     replicate_share : float
         Share of the epochs that repeats leaders on other splits.
     replicate_epochs : int
@@ -79,7 +79,7 @@ class RungConfig:
 
 
 class Scheduler:
-    """Makes the decisions of a search one after the other; holds nothing that the journal does not determine.
+    """Sequential decisions of a search; its state is determined by the journal.
 
     Parameters
     ----------
@@ -108,8 +108,8 @@ class Scheduler:
         self._paused: list[dict[int, None]] = [{} for _ in config.rungs]  # trials that wait at each rung
         self._fit_rows = 0  # scores that the kernel parameters were last fitted to
         self._logs: np.ndarray | None = None
-        self._known_of = (0, 0)  # visible scores and trials started when the model last took them in
-        self._n_proposed = {True: 0, False: 0}  # since then, around the leaders alone or anywhere
+        self._known_of = (0, 0)  # visible scores and trials started at the last fit of the model
+        self._n_proposed = {True: 0, False: 0}  # since then, around the leaders or anywhere
         self._knowledge: Knowledge | None = None
         self._batches: dict[bool, list[tuple[np.ndarray, float]]] = {}
 
@@ -227,7 +227,7 @@ class Scheduler:
         return min(self.config.max_trials, len(self.portfolio) or self.config.n_initial)
 
     def _promotion(self) -> Continue | None:
-        """The paused run with the best prospect at the highest rung from which too few have gone on."""
+        """Return the most promising paused run at the highest rung with too few promotions."""
         for rung in range(len(self.config.rungs) - 2, -1, -1):
             owed = int(self._n_sent[rung] / self.config.reduction) - self._n_sent[rung + 1]
             if owed > 0 and self._paused[rung]:
@@ -250,7 +250,7 @@ class Scheduler:
         """The leader among the fully trained on its next split, while replicates have less than their share.
 
         Only a run at the last rung is replicated. With the default patience of 5 epochs and a last rung of 50, runs end
-        before it, so that there are no replicates unless rungs or patience are set otherwise.
+        before it, so replicates need other rungs or another patience.
         """
         if self._epochs_replicated >= self.config.replicate_share * self._epochs_planned:
             return None
@@ -280,15 +280,15 @@ class Scheduler:
         return Start(number, "random", values, self.config.rungs[0])
 
     def _proposal(self, near_only: bool) -> tuple[np.ndarray, float]:
-        """Where the model expects most, and the gain in noise units."""
+        """Return the point with the highest expected improvement, and the gain in noise units."""
         if near_only not in self._batches:
             self._batches[near_only] = self._proposals(near_only)
         return self._batches[near_only][self._n_proposed[near_only]]
 
     def _proposals(self, near_only: bool) -> list[tuple[np.ndarray, float]]:
-        """As many proposals as can be needed before the model learns more; one until there are many trials.
+        """Propose as many points as needed before the next fit of the model; one until there are many trials.
 
-        What was started counts as gone on as the model expects.
+        Started runs count as continued as the model expects.
         """
         knowledge, (_, n_trials) = self._fitted(), self._known_of
         model, data = knowledge.model, knowledge.model.data
@@ -311,7 +311,7 @@ class Scheduler:
         return [(point, gain / model.offset_sd) for point, gain in proposals]
 
     def _fitted(self) -> Knowledge:
-        """What the scores tell that the model has taken in."""
+        """Return the posterior of the scores that the model was fitted to."""
         if self._knowledge is None:
             data, known = self.curves.observations(self._known_of[0])
             if self._logs is None:

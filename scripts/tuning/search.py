@@ -34,11 +34,11 @@ class Search:
         check_starts(setting, study)
         self._numbers: dict[str, int] = {}  # trial of each run
         self._split = setting.dataset.tail_split(config.validation_fraction, setting.experiment.seed)
-        # Trials that an earlier process left running go on under the same number, from their checkpoints.
+        # Trials that an earlier process left running resume under the same number, from their checkpoints.
         left = [t for t in study.trials() if t.state == TrialState.RUNNING]
         self._left_running = [t for t in left if not is_held(t) or may_succeed_now(t, setting.max_trial_time_s)]
         self._again = {t.number for t in self._left_running}
-        # Runs that failed for want of time begin again: their state is that of half an epoch.
+        # Runs that failed for lack of time start again: their state is in the middle of an epoch.
         self.held = [run_name(t.number) for t in self._left_running if is_held(t) and is_out_of_time(t)]
 
     @property
@@ -157,7 +157,7 @@ def run_search(
 
 
 def _ledger(setting: Setting, rows: np.ndarray, trials: list[dict[str, Any]], run_dir: RunDir) -> pd.DataFrame:
-    """What each usable trial did on each validation date."""
+    """Return the results of each usable trial on each validation date."""
     runs = {t["number"]: run_name(t["number"]) for t in trials if t["state"] != "failed"}
     return validation_ledger(
         runs, Checkpoints(run_dir.tuning / "checkpoints"), setting.dataset, rows, setting.experiment.data

@@ -1,4 +1,4 @@
-"""What both ways of searching are given, and what they share."""
+"""Setting that both kinds of search share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scripts.tuning.study import TrialStudy
 
 @dataclass(frozen=True)
 class Setting:
-    """What does not change during the search."""
+    """Constants of a search."""
 
     experiment: Experiment
     dataset: Dataset

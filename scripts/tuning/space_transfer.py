@@ -33,7 +33,7 @@ _MOST_SHOWN = 6  # changes of one kind
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one hyperparameter; `old` is None where it was missing, `new` where it was ignored."""
+    """Transfer of one hyperparameter; `old` is None if it was missing, `new` if it was ignored."""
 
     kind: Kind
     name: str
@@ -55,7 +55,7 @@ def translate(values: Values, space: SearchSpace) -> tuple[dict[str, Scalar], li
     values : mapping
         Hyperparameters of a run in any search space.
     space : SearchSpace
-        Hyperparameters whose `when` does not hold are left out, as in any configuration of the space.
+        Hyperparameters whose `when` does not apply are omitted, as in any configuration of the space.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def translate(values: Values, space: SearchSpace) -> tuple[dict[str, Scalar], li
 
 
 def in_words(changes: Iterable[Change]) -> list[str]:
-    """One line for each kind of change; what happened to several configurations alike is said once."""
+    """Return one line for each kind of change; a change of several configurations is reported once."""
     by_kind: dict[Kind, dict[str, None]] = {kind: {} for kind in _IN_WORDS}
     for change in changes:
         by_kind[change.kind][str(change)] = None
@@ -106,7 +106,7 @@ def _placed(name: str, dimension: Range | Scalar, old: Scalar | None) -> tuple[S
 
 
 def _inside(dimension: Range, value: Scalar) -> Scalar | None:
-    """The value as the dimension holds it; None if it does not."""
+    """Return the value in the type of the dimension; None if it is not valid."""
     if isinstance(dimension, Choices):
         return next((choice for choice in dimension.choices if _same(choice, value)), None)
     if isinstance(dimension, FloatRange | IntRange) and _is_number(value) and dimension.low <= value <= dimension.high:
@@ -126,13 +126,13 @@ def _nearest(dimension: Range, value: Scalar) -> Scalar | None:
     numbers = [c for c in dimension.choices if _is_number(c)] if isinstance(dimension, Choices) else []
     if not numbers:
         return None
-    # Clipped first: a file may hold whole numbers too large to be subtracted from a float.
+    # Clipped first: a file may contain integers that are too large to be subtracted from a float.
     clipped = min(max(value, min(numbers)), max(numbers))
     return min(numbers, key=lambda choice: abs(choice - clipped))
 
 
 def _default(name: str, dimension: Range) -> Scalar | None:
-    """The default of `Hyperparameters`, if it has one and it lies in the dimension."""
+    """Return the default of `Hyperparameters` if it is in the dimension."""
     if name not in Hyperparameters.model_fields:
         return None
     return _inside(dimension, Hyperparameters.model_fields[name].default)

@@ -1,4 +1,4 @@
-"""Who proposes which trial: random, Bayesian, fine-tune.
+"""Search in three stages: random, Bayesian, fine-tune.
 
 A proposal is a pure function of (seed, trial number, results it may see). Trial k of the last two stages sees the
 results of trials 0 to k - lag, in the order of their numbers, so that the search is the same for any number of
@@ -53,7 +53,7 @@ def stage_of(number: int, config: TuningConfig) -> tuple[Stage, int]:
 
 
 def n_visible(number: int, config: TuningConfig) -> int:
-    """How many trials, from trial 0 on, must have finished before trial `number` is proposed."""
+    """Return the number of trials, from trial 0 on, that must have finished before trial `number` is proposed."""
     stage, _ = stage_of(number, config)
     return 0 if stage == "random" else max(0, number - config.proposal_lag + 1)
 
@@ -66,7 +66,7 @@ def propose(
     Parameters
     ----------
     history : sequence of FrozenTrial
-        Trials 0 to number - 1; results are read from the first `n_visible` of them alone, the rest count as running.
+        Trials 0 to number - 1; only results of the first `n_visible` are read, the rest count as running.
     """
     stage, _ = stage_of(number, config)
     visible = n_visible(number, config)
@@ -115,7 +115,7 @@ def _ask(
     finished: Sequence[FrozenTrial],
     pending: Sequence[FrozenTrial],
 ) -> dict[str, Scalar]:
-    """Proposal of a sampler that was made for this trial alone, from a study in memory that holds what it may see."""
+    """Propose a trial with a fresh sampler, from a study in memory with the visible trials only."""
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for trial in finished:
         if (inside := _inside(space, trial)) is not None:
@@ -153,7 +153,7 @@ def _sampler(config: TuningConfig, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def _inside(space: SearchSpace, trial: FrozenTrial) -> FrozenTrial | None:
-    """The trial as a member of `space`; None if one of its values lies outside."""
+    """Return the trial as a member of `space`; None if one of its values is outside."""
     distributions: dict[str, BaseDistribution] = {}
     for name, value in trial.params.items():
         dimension = space.get(name)

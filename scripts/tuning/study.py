@@ -1,4 +1,4 @@
-"""The study of phase 1 in Optuna's storage, a SQLite file or a PostgreSQL server, written by one process alone.
+"""Study of phase 1 in Optuna's storage, a SQLite file or a PostgreSQL server, written by a single process.
 
 A trial is stored with all its parameters in one transaction when it starts and told once when it has finished; what
 happens in between lives in its checkpoint. A trial found running at start is therefore simply carried on. Every call is
@@ -59,7 +59,7 @@ class TrialStudy:
         tell: Callable[[str], None] = print,
         longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it says of a damaged file, we say in one line
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # damaged files are reported in one line below
         self._place, self._tell, self._longest_wait_s = place, tell, longest_wait_s
         if isinstance(place, Path) and not place.exists():
             _create_file(place, attributes)
@@ -79,7 +79,7 @@ class TrialStudy:
             raise EnvironmentFailed(what, str(place), "rerun the same command to resume") from None
         except (HyperError, MemoryError):
             raise
-        except Exception as error:  # Optuna reads what the file holds, and each kind of damage raises another class
+        except Exception as error:  # Optuna raises a different class for each kind of damage
             if (failed := failure_of_the_disk(error, place)) is not None:
                 raise failed from error
             raise unreadable(place, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
@@ -97,13 +97,13 @@ class TrialStudy:
         check_trials(trials)
         found = self.attributes
         if changed := [key for key, value in attributes.items() if found.get(key, value) != value]:
-            remedy = "give the --config and flags that it was begun with, or add --fresh to back it up and start again"
-            raise InputError(f"was begun with another {', '.join(changed)}", str(place), remedy)
+            remedy = "give the --config and flags of its first start, or add --fresh to back it up and start over"
+            raise InputError(f"was started with another {', '.join(changed)}", str(place), remedy)
         self._n_trials = len(trials)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What the study was started with and what was noted."""
+        """Attributes of the start of the study, and notes."""
         return check_attributes(self._patiently(lambda: dict(self._study.user_attrs)))
 
     def unreadable(self, reason: str) -> InputError:
@@ -133,7 +133,7 @@ class TrialStudy:
             nonlocal tried
             if not tried or not self._has(number):
                 tried = True
-                # By the storage, which tells the new trial from its identity: the study would read all trials.
+                # Through the storage, which returns the id of the new trial: the study would read all trials.
                 trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
                 if self._storage.get_trial_number_from_id(trial_id) != number:
                     raise InputError(
@@ -197,7 +197,7 @@ class TrialStudy:
             body = {"outcome": asdict(outcome), "history": list(history)}
             self._storage.set_trial_user_attr(trial_id, "result", signed(f"trial {number}", body))
             if outcome.is_of_circumstances:
-                return  # held: a finished trial could never be trained again
+                return  # stays open: a finished trial could not be trained again
             self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
         except optuna.exceptions.UpdateFinishedTrialError:
             return  # the call that was cut short did it
@@ -206,7 +206,7 @@ class TrialStudy:
 def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
     """Make the database in memory and write it in one step: a kill while SQLite makes its tables would spoil it."""
     for orphan in side_files(path):
-        set_aside(orphan)  # of a file that is gone: SQLite would apply it to the new one
+        set_aside(orphan)  # of a deleted file: SQLite would apply it to the new one
     storage, connection = storage_in_memory()
     study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
     for name, value in attributes.items():
@@ -218,7 +218,7 @@ def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
 
 
 def _open_server(server: Server, attributes: Mapping[str, Any]) -> RDBStorage:
-    """Make the study where it is not there; its name is ours alone, so that what is there is what we began."""
+    """Create the study if it does not exist; its name is unique, so an existing study was created by this run."""
     storage = open_server(server)
     study = optuna.create_study(
         study_name=server.study_name, storage=storage, direction="maximize", load_if_exists=True

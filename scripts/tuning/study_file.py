@@ -1,7 +1,7 @@
 """Checks of a study's SQLite file before it is opened: its journals, its tables and its pages.
 
-A run directory may come from anywhere. SQLite itself deletes whatever file a rollback journal names as its
-super-journal, and a view or trigger in the place of a table is a program that may never end.
+A run directory may come from anywhere. SQLite deletes any file that a rollback journal names as its
+super-journal, and a view or trigger in place of a table is a program that may never end.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def check_study_file(path: Path) -> None:
     Raises
     ------
     InputError
-        The file, or a journal beside it, is damaged or was not made by Hyper.
+        The file, or its journal, is damaged or was not made by Hyper.
     DatabaseAway
-        Another program holds the file.
+        Another program has locked the file.
     """
     _check_side_files(path)
     _check_header(path)
@@ -60,7 +60,7 @@ def check_study_file(path: Path) -> None:
             connection.close()
     except sqlite3.Error as error:
         if is_locked(error):
-            raise DatabaseAway(f"held by another program: {error}") from None
+            raise DatabaseAway(f"locked by another program: {error}") from None
         raise failure_of_the_disk(error, path) or unreadable(path, str(error)) from error
     if state != "ok":
         raise unreadable(path, "damaged")
@@ -81,7 +81,7 @@ def _check_texts(connection: sqlite3.Connection, path: Path) -> None:
 
 
 class UnreadableStudy(InputError):
-    """The study is damaged, or a disk that could not be read makes it look so."""
+    """Return the error of a damaged study, or of an unreadable disk that makes it look damaged."""
 
 
 def unreadable(place: object, reason: str) -> UnreadableStudy:
@@ -96,16 +96,16 @@ def unreadable(place: object, reason: str) -> UnreadableStudy:
 
 
 def side_files(path: Path) -> list[Path]:
-    """Where SQLite keeps what belongs to a file and is not in it."""
+    """Return the files in which SQLite keeps data that belongs to a database but is not in it."""
     return [path.with_name(path.name + suffix) for suffix in ("-journal", "-wal", "-shm")]
 
 
 def _check_side_files(path: Path) -> None:
     for beside in (path, *side_files(path)):
         if os.path.lexists(beside) and not stat.S_ISREG(os.lstat(beside).st_mode):
-            raise InputError("is not a regular file", str(beside), "remove it, or add --fresh to start again")
+            raise InputError("is not a regular file", str(beside), "remove it, or add --fresh to start over")
         if beside.name.endswith(("-wal", "-shm")) and beside.exists():
-            raise _foreign(beside, "Hyper never makes such a file")
+            raise _foreign(beside, "Hyper never creates such a file")
     journal = path.with_name(path.name + "-journal")
     if journal.exists():
         with opened_regular(journal) as file:

@@ -1,6 +1,6 @@
 """Typed records of what Hyper keeps in a study, each with a SHA-256 that is checked before it is used.
 
-A database has no digest of its own: a flipped bit in a hyperparameter or a score would be read as another one.
+A database has no digest: a flipped bit in a hyperparameter or a score would be read as another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Start(Model):
-    """What a trial was started with."""
+    """Configuration with which a trial was started."""
 
     stage: Stage
     values: dict[str, Scalar]
@@ -42,7 +42,7 @@ class _Epoch(Model):
 
 
 class _Result(Model):
-    """What came of a training."""
+    """Result of a training."""
 
     outcome: Outcome
     history: list[_Epoch]
@@ -142,7 +142,7 @@ def _check_trial(trial: FrozenTrial) -> None:
 
 
 def _validated(adapter: TypeAdapter[Any], body: Any) -> Any:
-    """As JSON, in whose strict mode an object is a dataclass too."""
+    """Return the record as JSON; its strict mode reads dataclasses from objects."""
     return adapter.validate_json(json.dumps(body))
 
 

@@ -1,4 +1,4 @@
-"""What each trial did on each validation date: the ground of every correction for having tried many."""
+"""Per-date validation scores of every trial, input of the multiple-testing corrections."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def validation_ledger(
         fits = isinstance(logits, torch.Tensor) and logits.shape == (len(rows), dataset.n_classes)
         if not fits or not logits.is_floating_point():
             remedy = "remove it; the corrections then count on the other trials"
-            raise InputError("does not hold the predictions of its trial", str(checkpoints.path(name)), remedy)
+            raise InputError("does not contain the predictions of its trial", str(checkpoints.path(name)), remedy)
         losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         hits = (logits.argmax(dim=1) == targets).numpy()
         areas = auc_by_row(targets.numpy(), logits.double().softmax(dim=1).numpy())

@@ -1,4 +1,4 @@
-"""The best configurations of an earlier run, whatever its data and its search space were."""
+"""Best configurations of an earlier run, which may have other data and another search space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_OF_A_RUN = 5
 
 
 class _Trial(Model):
-    """What is read of a trial of phase 1."""
+    """Fields that are read of a trial of phase 1."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -28,7 +28,7 @@ class _Trial(Model):
 
 
 class _Configuration(Model):
-    """What is read of a configuration of phase 2."""
+    """Fields that are read of a configuration of phase 2."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -48,7 +48,7 @@ def best_of_run(run_dir: RunDir, most: int = MOST_OF_A_RUN) -> tuple[list[tuple[
     Raises
     ------
     MissingInputError
-        The directory holds no finished phase 1.
+        The directory has no finished phase 1.
     InputError
         An artifact is damaged, or no trial is usable.
     """
@@ -67,7 +67,7 @@ def best_of_run(run_dir: RunDir, most: int = MOST_OF_A_RUN) -> tuple[list[tuple[
         if all(trial.hyperparameters != values for _, values in best):
             best.append((trial.number, trial.hyperparameters))
     if not best:
-        raise InputError("holds no usable trial", str(run_dir.trials), "name another run")
+        raise InputError("contains no usable trial", str(run_dir.trials), "name another run")
     return best[:most], str(body.get("data_fingerprint"))
 
 

@@ -90,7 +90,7 @@ def test_a_lost_plan_lets_no_other_config_in(tmp_path, finished_run):
     assert done.returncode == 2 and "another config_hash" in done.stderr
     (folder / TRIALS).unlink()
     done = run(TUNING, folder, *other)
-    assert done.returncode == 2 and "begun with another config_hash" in done.stderr
+    assert done.returncode == 2 and "started with another config_hash" in done.stderr
     assert run(TUNING, folder, *other[:2], "--workers", 1).returncode == 0
     for name in ("plan.json", "config.yaml", "study.db", "trials.json"):
         (tuning / name).unlink()

@@ -357,7 +357,7 @@ def test_a_damaged_object_and_a_manifest_that_leads_elsewhere_are_refused(place,
         manifest = place.manifest()
         manifest["files"] = {evil: {"sha256": digest(b"1"), "size": 1}}
         place.store.put(MANIFEST, json.dumps(manifest).encode())
-        with pytest.raises(InputError, match="no manifest"), mirrored(place.url, False, print):
+        with pytest.raises(InputError, match="not a manifest"), mirrored(place.url, False, print):
             pass
     assert not list(tmp_path.rglob("evil"))
 
@@ -443,10 +443,10 @@ def test_an_interruption_is_not_kept_waiting_by_a_server_that_is_away(place, ser
 @pytest.mark.parametrize(
     ("url", "environment", "told"),
     [
-        ("s3://no-such-bucket/run", {}, "s3://no-such-bucket: there is no such bucket; make it, or mend --run-dir"),
-        ("ftp://bucket/run", {}, "is no address of a run directory; write s3://BUCKET/PREFIX"),
-        (f"s3://{BUCKET}/a/../b", {}, "is no address of a run directory"),
-        (f"s3://{BUCKET}/run", {"AWS_PROFILE": "nobody"}, "AWS_PROFILE: there is no profile nobody"),
+        ("s3://no-such-bucket/run", {}, "s3://no-such-bucket: bucket not found; create it, or correct --run-dir"),
+        ("ftp://bucket/run", {}, "is not a URL of a run directory; write s3://BUCKET/PREFIX"),
+        (f"s3://{BUCKET}/a/../b", {}, "is not a URL of a run directory"),
+        (f"s3://{BUCKET}/run", {"AWS_PROFILE": "nobody"}, "AWS_PROFILE: profile nobody not found"),
         (f"s3://{BUCKET}/run", {"HYPER_STORAGE": "postgresql://me@host/db"}, "a study on a server would run ahead"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_value_that_does_not_exist_for_a_configuration_counts_for_nothing():
     best = [BEST[0] | {"window": 1}, {"family": "gru", "window": 6}]
     window, reason = suggested_space(SPACE, best, {})["window"]
     assert (window.low, window.high) == (4, 8)
-    assert reason == "narrowed: the best lie in [6, 6]"
+    assert reason == "narrowed: the best are in [6, 6]"
 
 
 def test_what_exists_for_no_configuration_any_more_is_left_out():

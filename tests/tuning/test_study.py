@@ -108,7 +108,7 @@ def test_a_study_that_was_edited_is_refused_in_one_line(path, statements):
 
 
 def test_a_study_that_was_begun_with_another_config_is_refused(path):
-    with pytest.raises(InputError, match="begun with another config_hash") as caught:
+    with pytest.raises(InputError, match="started with another config_hash") as caught:
         TrialStudy(path, {"config_hash": "b"})
     assert "--fresh" in caught.value.remedy
 

@@ -20,7 +20,7 @@ _ENVIRONMENT = {"region": ("AWS_REGION", "AWS_DEFAULT_REGION"), "endpoint": ("AW
 
 
 def aws_profile() -> dict[str, str]:
-    """Options of the profile that AWS_PROFILE names, or of the default one; without what the environment says itself.
+    """Return the options of the profile in AWS_PROFILE or of the default one, except those set in the environment.
 
     Raises
     ------
@@ -36,17 +36,17 @@ def aws_profile() -> dict[str, str]:
         try:
             parser.read(Path(os.environ.get(variable, default)).expanduser(), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
-            raise InputError("is no file of AWS profiles", os.environ.get(variable, default), "mend it") from None
+            raise InputError("is not a file of AWS profiles", os.environ.get(variable, default), "correct it") from None
         for section in (name, f"profile {name}"):
             if parser.has_section(section):
                 values |= dict(parser.items(section))
     if any(variable in os.environ for variable in _OTHERS):
         values = {key: value for key, value in values.items() if not key.startswith("aws_")}
     elif asked and not values:
-        raise InputError(f"there is no profile {asked}", "AWS_PROFILE", "name one of ~/.aws/config")
+        raise InputError(f"profile {asked} not found", "AWS_PROFILE", "choose one of ~/.aws/config")
     elif asked and "aws_access_key_id" not in values:
         remedy = f'run eval "$(aws configure export-credentials --profile {asked} --format env)" first'
-        raise InputError(f"profile {asked} holds no keys of its own", "AWS_PROFILE", remedy)
+        raise InputError(f"profile {asked} has no keys of its own", "AWS_PROFILE", remedy)
     options = {_KEYS[key]: value for key, value in values.items() if key in _KEYS}
     for option, variables in _ENVIRONMENT.items():
         if any(variable in os.environ for variable in variables):

@@ -14,7 +14,7 @@ from scripts.storage.remote.aws_profile import aws_profile
 from scripts.storage.retry import Away
 
 T = TypeVar("T")
-Version = dict[str, str]  # what tells one content of an object from the next
+Version = dict[str, str]  # identifies one content of an object
 
 _URL = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/([A-Za-z0-9._=/-]*))?\Z")
 _CLIENT: Any = {"connect_timeout": "5s", "timeout": "10m", "read_timeout": "30s"}
@@ -54,7 +54,7 @@ class Bucket:
     def __init__(self, url: str) -> None:
         if (found := _URL.match(url)) is None or any(part in ("", ".", "..") for part in _parts(found[3])):
             remedy = "write s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, of letters, digits, dots, dashes and slashes"
-            raise InputError("is no address of a run directory", url, remedy)
+            raise InputError("is not a URL of a run directory", url, remedy)
         self.scheme, name = found[1], found[2]
         prefix = "/".join(_parts(found[3]))
         self.url = f"{self.scheme}://{name}" + (f"/{prefix}" if prefix else "")
@@ -90,7 +90,7 @@ class Bucket:
         return self._put_if(name, content, "create")
 
     def replace(self, name: str, content: bytes, version: Version) -> Version | None:
-        """Replace an object; None if it is no longer the one of `version`."""
+        """Replace an object; None if its version has changed."""
         return self._put_if(name, content, version)
 
     def write(self, name: str, content: bytes) -> None:
@@ -122,7 +122,7 @@ class Bucket:
             return found[1] if found is not None and found[0] == content else None
 
     def _call(self, request: Callable[[], T], missing_is_error: bool = True) -> T:
-        """What a request returns, its errors as this class raises them."""
+        """Return the result of a request, and convert its errors to those of this class."""
         try:
             from obstore import exceptions
         except ImportError:
@@ -134,7 +134,7 @@ class Bucket:
             raise
         except FileNotFoundError as error:
             if missing_is_error or "NoSuchBucket" in str(error):
-                raise InputError("there is no such bucket", self._name, "make it, or mend --run-dir") from None
+                raise InputError("bucket not found", self._name, "create it, or correct --run-dir") from None
             raise
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise InputError(f"access refused ({_reason(error)})", self.url, _RIGHTS) from None
@@ -142,12 +142,12 @@ class Bucket:
             raise self._judged(error) from None
 
     def _judged(self, error: Exception) -> Exception:
-        """The error that stands for one which says little itself."""
+        """Return the specific error behind a generic one."""
         text = str(error)
         if _METADATA.search(text) or "credential" in text.lower():
             return InputError("no credentials were found", self.url, _CREDENTIALS[self.scheme])
         if _REGION.search(text):
-            return InputError("the bucket lies in another region", self.url, "set AWS_REGION to its region")
+            return InputError("the bucket is in another region", self.url, "set AWS_REGION to its region")
         if re.search(r"status code: 4(?!08|09|29)\d\d", text) or "builder error" in text:
             return InputError(f"the request was refused ({_reason(error)})", self.url, _RIGHTS)
         return Away(_reason(error))
@@ -180,7 +180,7 @@ def _version(result: Any) -> Version:
 
 
 def _reason(error: Exception) -> str:
-    """A few words of a long message: the server's code, its status, or what the connection said."""
+    """Return the essence of a long message: the code of the server, its status, or the error of the connection."""
     first = str(error).partition("\n\n")[0]
     if found := re.search(r"<Code>(\w+)</Code>", first) or re.search(r"status code: (\d+ [A-Za-z ]+)", first):
         return found[1].strip()

@@ -1,7 +1,7 @@
-"""Who may publish under a prefix: an object made and kept up by conditional writes, as a lock file is by the kernel.
+"""Lease of a prefix: an object that is created and renewed by conditional writes, like a lock file.
 
-No clock is compared: whoever finds the prefix held watches the object. If it changes, its holder lives; if it does not
-for half a minute, the holder is taken for dead and its place is taken.
+Clocks are not compared. A start that finds the prefix locked watches the object. If the object changes, its holder is
+alive; if it does not change for half a minute, the lease is taken over.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scripts.storage.run_dir import InUse
 LOCK = ".hyper/lock.json"
 BEAT_S = 5.0
 MAX_LOCK_BYTES = 2**16
-STALE_S = 30.0  # several beats, so that a slow answer is not taken for death
+STALE_S = 30.0  # several renewals, so that a slow answer does not end the lease
 
 
 class Hold:
@@ -36,7 +36,7 @@ class Hold:
     ----------
     bucket : Bucket
     cache : str
-        Names the working directory, which one process alone can have: a holder with the same one is dead.
+        Name of the working directory, which only one process can use: a holder with the same one is dead.
     tell : callable
         Takes lines for people.
     """
@@ -56,12 +56,12 @@ class Hold:
         self._beating = threading.Thread(target=self._beat, daemon=True)
 
     def take(self) -> bool:
-        """Take hold; whether the one before did not end well, so that what it left needs a look.
+        """Take the lease; return True if the previous holder did not end normally, so that its work must be checked.
 
         Raises
         ------
         InUse
-            Another command holds the prefix.
+            Another command has the lease.
         InputError
             The server does not know conditional writes.
         """
@@ -70,13 +70,13 @@ class Hold:
         return unclean
 
     def check(self) -> None:
-        """Raise EnvironmentFailed if another start took this one for dead and its place."""
+        """Raise EnvironmentFailed if another start has taken over the lease."""
         if self._lost.is_set():
-            what = "another start of a command has taken this one for dead and holds it now"
+            what = "another start of a command has taken over the lease"
             raise EnvironmentFailed(what, str(self._bucket), "wait for it, then rerun the same command to resume")
 
     def release(self) -> None:
-        """Let the next one take hold at once; errors as those of `Bucket`."""
+        """Release the lease, so that the next command need not wait; errors as those of `Bucket`."""
         self._ended.set()
         if self._beating.is_alive():
             self._beating.join()
@@ -105,13 +105,13 @@ class Hold:
         if self._bucket.scheme == "s3":  # Google knows both, and versions of another kind
             ignored = ignored or self._bucket.replace(LOCK, self._content(), {"e_tag": f'"{"0" * 32}"'}) is not None
         if ignored:
-            what = "its server ignores conditions of writes (If-None-Match, If-Match), which keep starts apart"
+            what = "its server ignores conditional writes (If-None-Match, If-Match), which the lease needs"
             raise InputError(what, str(self._bucket), "use a server that knows them")
 
     def _watch(self, holder: dict[str, Any], version: Version) -> None:
         """Return if the holder shows no sign of life; raise InUse if it does."""
         who = f"{holder.get('holder', 'another command')} since {holder.get('since', 'some time')}"
-        self._tell(f"note: {self._bucket} is held by {who}; listening for it, {STALE_S:.0f} s at most")
+        self._tell(f"note: {self._bucket} is in use by {who}; watching it for up to {STALE_S:.0f} s")
         start = time.monotonic()
         while time.monotonic() - start < STALE_S:
             time.sleep(BEAT_S / 4)

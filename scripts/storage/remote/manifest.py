@@ -1,6 +1,6 @@
 """The manifest of a prefix: which content every file has in the present generation. Replacing it publishes the next.
 
-Contents lie under `.hyper/objects/` by their SHA-256 and are never replaced, so that a manifest always
+Contents are stored under `.hyper/objects/` by their SHA-256 and are never replaced, so that a manifest always
 means the same.
 """
 
@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def object_name(self) -> str:
-        """Where it lies under the prefix."""
+        """Name of the object under the prefix."""
         return f"{OBJECTS}/{self.sha256}"
 
 
@@ -58,7 +58,7 @@ class Manifest:
     nonce: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def packed(self) -> bytes:
-        """As an object."""
+        """Return the manifest as the content of an object."""
         files = {name: asdict(self.files[name]) for name in sorted(self.files)}
         body = {"form": _FORM, "generation": self.generation, "nonce": self.nonce, "files": files}
         return json.dumps(body, indent=1, ensure_ascii=False).encode()
@@ -77,12 +77,12 @@ def read_manifest(bucket: Bucket) -> tuple[Manifest, Version] | None:
     try:
         return _parsed(found[0]), found[1]
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        what = f"is no manifest of a run directory: {error!r}"
+        what = f"is not a manifest of a run directory: {error!r}"
         raise InputError(what, f"{bucket}/{MANIFEST}", "choose another --run-dir, or restore it") from None
 
 
 def has_plain_name(name: str) -> bool:
-    """Whether a file also lies under its own name, for readers: all but what only Hyper and TensorBoard read."""
+    """True if a file is also stored under its own name: all except those that only Hyper or TensorBoard reads."""
     parts = PurePosixPath(name).parts
     return not any(part in _NOT_BY_NAME or ".before-" in part for part in parts)
 
@@ -105,5 +105,5 @@ def _inside(name: str) -> str:
     """The name, which may lead to no place outside the run directory."""
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\0" in name:
-        raise ValueError(f"{name!r} is no name of a file in a run directory")
+        raise ValueError(f"{name!r} is not the name of a file in a run directory")
     return name

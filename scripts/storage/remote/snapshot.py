@@ -18,7 +18,7 @@ from scripts.storage.durable_files import environment_errors
 from scripts.storage.temporary_files import PATTERN
 
 _LEFT_OUT = ("run.lock", PATTERN, "*-journal", "*-wal", "*-shm")
-_BUSY_S = 60.0  # that a backup waits for whoever writes
+_BUSY_S = 60.0  # timeout of a backup for a writer
 
 Stamp = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size: another one, another content
 
@@ -43,7 +43,7 @@ class Frozen:
 
 
 def stamp(status: os.stat_result) -> Stamp:
-    """What tells a file from its earlier content."""
+    """Return a stamp that identifies the content of a file."""
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 

@@ -26,7 +26,7 @@ INTERRUPTED_S = 1.2  # for the last publication of a command that was asked to e
 
 
 class Mirror:
-    """A held prefix and its working directory.
+    """Leased prefix and its working directory.
 
     Parameters
     ----------
@@ -43,18 +43,18 @@ class Mirror:
         self._manifest: Manifest | None = None
         self._version: Version = {}
         self._tried: set[str] = set()  # manifests that may have arrived, though no answer came back
-        self._by_name: dict[str, Entry] = {}  # what the objects with plain names hold
+        self._by_name: dict[str, Entry] = {}  # contents of the objects with plain names
         self._garbage: set[str] = set()
         self._publishing: threading.Thread | None = None
         self._next, self._numbers, self._trouble = 0.0, itertools.count(), ""
 
     def begin(self) -> None:
-        """Take hold of the prefix and fetch what it has, unless this machine has it or goes on from it.
+        """Take the lease and fetch the contents of the prefix, unless this machine has them or continues from them.
 
         Raises
         ------
         InUse
-            Another command holds it.
+            Another command has the lease.
         HyperError
             As `Bucket` and `WorkingCopy`.
         """
@@ -107,7 +107,7 @@ class Mirror:
         Raises
         ------
         HyperError
-            It could not be done; everything lies in the working directory.
+            Publishing failed; everything is in the working directory.
         """
 
         def finish() -> None:
@@ -132,11 +132,11 @@ class Mirror:
         if self._manifest is not None:
             self._by_name = {} if unclean else {n: e for n, e in self._manifest.files.items() if has_plain_name(n)}
         if unclean:
-            # Whoever was taken for dead may still live: its next manifest must not stand on the present one.
+            # A previous holder may still be alive: its next manifest must not follow the present one.
             self._replace_manifest(dict(self._manifest.files) if self._manifest is not None else {}, from_here=follows)
             self._garbage |= set(self._bucket.names(OBJECTS)) - self._objects()
         if not follows:
-            gone = found is None  # by hand: what this machine still has is kept aside
+            gone = found is None  # deleted by hand: the files of this machine are backed up
             self._copy.fetch(self._bucket, self._manifest or Manifest({}), self._tell, keeps=gone)
         self._copy.at(self._manifest)
         with environment_errors(self._copy.run):
@@ -227,7 +227,7 @@ class Mirror:
 
 
 def _within(call: Callable[[], None], seconds: float | None) -> tuple[bool, Exception | None]:
-    """Whether a call ends within some seconds, after which it is left to itself, and its error."""
+    """Return whether a call ended within some seconds, and its error; a longer call continues in the background."""
     errors: list[Exception] = []
 
     def work() -> None:
@@ -244,7 +244,7 @@ def _within(call: Callable[[], None], seconds: float | None) -> tuple[bool, Exce
 
 @contextlib.contextmanager
 def mirrored(url: str, only_reads: bool, tell: Callable[[str], None]) -> Iterator[tuple[Path, Mirror | None]]:
-    """The run directory of this machine for the address `url`, held and published; if it is only read, just fetched.
+    """Yield the local run directory of the URL `url`, leased and published; it is only fetched if it is only read.
 
     Raises
     ------
@@ -276,7 +276,7 @@ def mirrored(url: str, only_reads: bool, tell: Callable[[str], None]) -> Iterato
 
 
 def _refresh(bucket: Bucket, copy: WorkingCopy, tell: Callable[[str], None]) -> None:
-    """Bring the working directory to the present manifest, without a hold: whoever publishes may remove contents."""
+    """Bring the working directory to the present manifest without a lease; another command may remove contents."""
     found = read_manifest(bucket)
     if found is None or copy.follows(found[0].nonce):
         copy.run.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Calls in several threads that nobody has to wait for: an interrupted command ends while they still do."""
+"""Calls in several daemon threads, for which an interrupted command does not wait."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class WorkingCopy:
         self.known: dict[str, Known] = {}
 
     def load(self) -> None:
-        """Read what an earlier command has noted; whatever cannot be read is fetched anew."""
+        """Read the state of an earlier command; an unreadable state is fetched again."""
         try:
             state: dict[str, Any] = parsed_json(read_regular(self._state, MAX_JSON_BYTES))
             known = {
@@ -79,11 +79,11 @@ class WorkingCopy:
         write_bytes(self._state, json.dumps(state).encode())
 
     def follows(self, nonce: str | None) -> bool:
-        """Whether its work began from that manifest, so that nothing need be fetched."""
+        """Return True if its work started from that manifest, so that nothing needs to be fetched."""
         return nonce in (self.nonce, *self.tried) and (self.run.is_dir() or nonce is None)
 
     def fetch(self, bucket: Bucket, manifest: Manifest, tell: Callable[[str], None], keeps: bool = False) -> None:
-        """Bring the run directory to the manifest; work here that nobody has published, or all, is set aside.
+        """Bring the run directory to the manifest; unpublished work, or everything, is backed up.
 
         Parameters
         ----------
@@ -92,12 +92,12 @@ class WorkingCopy:
         tell : callable
             Takes lines for people.
         keeps : bool
-            Also set aside what was published.
+            Also back up what was published.
 
         Raises
         ------
         InputError
-            An object is absent or differs from what the manifest says.
+            An object is missing or differs from the manifest.
         """
         incoming = self.folder / "incoming"
         with environment_errors(incoming):
@@ -117,7 +117,7 @@ class WorkingCopy:
         in_parallel(bring, manifest.files.items())
         with environment_errors(self.folder):
             if self._has_own_work() or (keeps and self.run.is_dir()):
-                tell(f"note: {bucket} has other contents now; what was here is kept in {set_aside(self.run)}")
+                tell(f"note: {bucket} has other contents now; local files are backed up in {set_aside(self.run)}")
             shutil.rmtree(self.run, ignore_errors=True)
             os.replace(incoming, self.run)
             found = {name: stamp(entry.stat()) for name, entry in files(self.run)}
@@ -130,7 +130,7 @@ class WorkingCopy:
         self.save()
 
     def at(self, manifest: Manifest | None) -> None:
-        """Remember that its work goes on from that manifest, None where nothing is published."""
+        """Record that its work continues from that manifest, None if nothing is published."""
         self.nonce, self.tried = None if manifest is None else manifest.nonce, []
         self.save()
 
@@ -151,7 +151,7 @@ class WorkingCopy:
 
 
 def cache_folder() -> Path:
-    """Where working directories lie: HYPER_CACHE, or `hyper` in the user's cache folder."""
+    """Return the folder of working directories: HYPER_CACHE, or `hyper` in the user's cache folder."""
     if given := os.environ.get("HYPER_CACHE"):
         return Path(given).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "hyper"
@@ -160,7 +160,7 @@ def cache_folder() -> Path:
 def _content(bucket: Bucket, name: str, entry: Entry) -> bytes:
     found = bucket.read(entry.object_name, entry.size)
     if found is None or len(found[0]) != entry.size or sha256(found[0]) != entry.sha256:
-        what = "is absent" if found is None else "has another SHA-256 than the manifest says"
+        what = "is missing" if found is None else "has another SHA-256 than in the manifest"
         where = f"{bucket}/{entry.object_name} ({name})"
         raise InputError(what, where, "restore it, for example from an earlier version, or choose another --run-dir")
     return found[0]

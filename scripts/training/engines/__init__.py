@@ -1,1 +1,1 @@
-"""How an epoch is computed: by autograd, explicitly, for several models at a time, or as a CUDA graph."""
+"""Engines that compute an epoch: by autograd, explicitly, for several models at a time, or as a CUDA graph."""

@@ -1,4 +1,4 @@
-"""What trains runs, alone or together, and an epoch of it: the one place that knows which engine is for which run."""
+"""Choice of the engine for a run or a population of runs, and training of an epoch with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Engine(Protocol):
 
 
 def engine_of(runs: list[TrainingRun]) -> Engine:
-    """What trains these runs together: theirs if they have one, else a new one.
+    """Return the engine that trains these runs together: their own if they have one, else a new one.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def train_epoch(engine: Engine) -> list[EpochReport | None]:
         with products_in(engine.runs[0].spec.hyperparameters.precision):
             losses = engine.epoch()
     except OutOfTime:
-        (run,) = engine.runs  # one with a time limit trains alone
+        (run,) = engine.runs  # a run with a time limit is trained alone
         run.stop_for_time()
         return [None]
     seconds = (time.perf_counter() - start) / len(losses)

@@ -1,9 +1,9 @@
 """Epochs of runs of one shape, step by step together, on explicit backward passes: the engine of the row families.
 
-A single run is a population of one, and every operation treats each member alike and apart, so that on the CPU a run
-ends in the same bits in whatever company it trains. What makes this true: products of equal size on equally aligned
+A single run is a population of one, and every operation treats each member separately in the same way. So on the CPU
+the result of a run is bitwise independent of its population. This requires products of equal size on equally aligned
 memory, elementwise work on whole vectors, sums by member, and random numbers of each run's own. Batches are therefore
-filled up to a multiple of `_ROWS`, with rows that count nothing. On a GPU it holds up to rounding.
+filled up to a multiple of `_ROWS`, with rows of weight 0. On a GPU it is true up to rounding.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Lockstep:
 
     @staticmethod
     def shape(run: TrainingRun) -> tuple[object, ...] | None:
-        """What runs must share to train together; None for a run that this engine cannot train."""
+        """Properties that runs must share to train together; None for a run that this engine cannot train."""
         hp = run.spec.hyperparameters
         if run.in_parts or type(run.model) not in (MLP, ResNet, TabM):
             return None

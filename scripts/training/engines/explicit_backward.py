@@ -112,7 +112,7 @@ class _Residual:
         self.branch = branch
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        return _forward(self.branch, h).add_(h)  # the branch begins with a norm, which leaves h as it is
+        return _forward(self.branch, h).add_(h)  # the branch starts with a norm, which does not change h
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         return _backward(self.branch, gradient).add_(gradient)  # and ends in a linear layer, which leaves the gradient
@@ -230,7 +230,7 @@ class ExplicitBackward:
         self._dtype = parameters[0][0].dtype
 
     def redraw(self) -> None:
-        """Forget the masks of dropout, since its layers were told to draw new ones."""
+        """Drop the masks of dropout, because its layers draw new ones."""
         for dropout in self._dropouts:
             dropout.largest = 0
 

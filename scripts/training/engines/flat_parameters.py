@@ -12,14 +12,14 @@ from torch import nn
 from scripts.training.engines.joint_optimiser import JointStep
 
 # Floats. Kernels round differently in their vector body and their scalar tail, and matrix products choose another
-# kernel for unaligned memory, so every tensor fills whole vectors: what becomes of it does not depend on where it lies.
+# kernel for unaligned memory, so every tensor fills whole vectors: its result does not depend on its position.
 _ALIGNMENT = 64
 
 
 class FlatParameters:
     """Moves the parameters of models into rows of buffers and takes their optimisers' steps; the padding stays zero.
 
-    The optimisers go on to hold settings and state by parameter, so that their state is the same with and without
+    The optimisers keep settings and state by parameter, so that their state is the same with and without
     buffers; their own `step` costs several times the arithmetic of a small network.
 
     Parameters
@@ -125,7 +125,7 @@ class FlatParameters:
                 self.averages[k].lerp_(self.values[k], weight)
 
     def _update(self, k: int) -> Callable[..., None]:
-        """The fused kernel of an optimiser on its row, which lacks the learning rate alone."""
+        """Return the fused kernel of an optimiser on its row, without the learning rate."""
         optimiser, values, gradients, first = self._optimisers[k], self.values[k], self.gradients[k], self._first[k]
         group = optimiser.param_groups[0]
         settings = {"weight_decay": group["weight_decay"], "maximize": False}

@@ -8,7 +8,7 @@ import torch
 
 
 class JointStep:
-    """AdamW, Adam and SGD with Nesterov momentum on rows of buffers, each row by an optimiser of its own.
+    """AdamW, Adam and SGD with Nesterov momentum on rows of buffers, with one optimiser per row.
 
     The same formulas as the framework's (Loshchilov and Hutter 2019; Kingma and Ba 2015; Sutskever et al. 2013), and
     the same results up to rounding. A step needs nothing from the CPU.

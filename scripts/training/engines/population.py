@@ -15,7 +15,7 @@ MOST_TOGETHER = {"cpu": 8, "cuda": 64}
 
 
 class Population:
-    """Carries runs forward together, an epoch at a time, each to the bits that it would reach alone.
+    """Training of runs together, epoch by epoch, with results that are bitwise identical to single runs.
 
     Runs of one family, shape, activation and batch size share their steps; everything else may differ: data, seed,
     learning rate and its schedule, weight decay, dropout, label smoothing, clipping, optimiser, averaging, patience.
@@ -34,7 +34,7 @@ class Population:
 
     @property
     def finished(self) -> bool:
-        """Whether every run has its outcome."""
+        """True if every run has its outcome."""
         return all(run.finished for run in self.runs)
 
     def groups(self) -> list[list[TrainingRun]]:

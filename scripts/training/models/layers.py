@@ -16,8 +16,8 @@ class PooledDropout(nn.Module):
     """Inverted dropout whose masks are slices of one pool of scaled Bernoulli numbers.
 
     Drawing Bernoulli numbers costs more than the matrix products of a small network on the CPU; a slice costs next
-    to nothing. The pool is drawn anew when `redraw` is called (each epoch) or when a mask outgrows it. Where a slice
-    begins depends on the number of masks since then alone, so that models of one shape can take theirs in one call.
+    to nothing. The pool is drawn again when `redraw` is called (each epoch) or when a mask exceeds it. The start of a
+    slice depends only on the number of masks since then, so models of one shape can take theirs in one call.
     On a GPU the layer itself is the framework's own dropout, whose numbers are free.
     """
 
@@ -52,7 +52,7 @@ class PooledDropout(nn.Module):
         return self._pool
 
     def start(self, use: int) -> int:
-        """Where in the pool the mask begins that is number `use` since the last redraw."""
+        """Return the start of the mask with number `use` since the last redraw."""
         return int(use * _GOLDEN % 1.0 * self._places) * _ALIGNMENT
 
 

@@ -41,7 +41,7 @@ class EncoderBlock(nn.Module):
 class PatchTransformer(nn.Module):
     """`depth` blocks of `width` units over patches of `patch_length` rows; the last patch, the newest, decides.
 
-    A window that is no multiple of the patch gets its oldest row repeated in front.
+    If a window is not a multiple of the patch, its oldest row is repeated in front.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, n_features: int, n_classes: int) -> None:

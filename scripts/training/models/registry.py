@@ -1,4 +1,4 @@
-"""Which families exist, which of them read windows, and how a user's own factory joins them."""
+"""Registry of model families, with their use of windows and the factories of users."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WINDOW_FAMILIES: dict[str, BuiltIn] = {"gru": GRU, "tcn": TCN, "transformer": Pa
 def window_offsets(hyperparameters: Hyperparameters) -> range | None:
     """Rows that a model reads, counted from the row it predicts for; None for a model of single rows.
 
-    Families of our own that read windows get one also if it is a single row long; a user's own get one from two on.
+    Built-in families with windows also get windows of one row; a user's family gets windows of at least two.
     """
     family, window = hyperparameters.family, hyperparameters.window
     if family in WINDOW_FAMILIES or (family not in ROW_FAMILIES and window > 1):
@@ -118,7 +118,7 @@ def load_factory(name: str, reference: str) -> Factory:
     module_name, colon, attribute = reference.partition(":")
     where = f"models.{name}={reference}"
     if not colon or not attribute:
-        raise InputError("is no package.module:factory", where, "write for example models.mine=my_models:make")
+        raise InputError("is not a package.module:factory", where, "example: models.mine=my_models:make")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:

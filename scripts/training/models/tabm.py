@@ -12,7 +12,7 @@ from scripts.training.models.layers import ACTIVATIONS, PooledDropout
 
 
 class SharedLinear(nn.Module):
-    """One matrix for all members; each scales inputs and outputs and shifts them by vectors of its own.
+    """One matrix for all members; each scales inputs and outputs and shifts them by its own vectors.
 
     As in batch ensembles (Wen, Tran and Ba 2020). `first`: the input scales are random signs, so that members differ
     from the start; elsewhere they are ones.
