@@ -1,1 +1,1 @@
-"""Where training runs execute: in this process, in local worker processes or on a Ray cluster."""
+"""Executors of training runs: this process, local worker processes or a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a phase will write, before it starts."""
+"""Check free disk space before a phase starts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from scripts.training.models.registry import ROW_FAMILIES, WINDOW_FAMILIES, buil
 _RUNNING = 5  # weights, their average and best, two moments of the optimiser: copies in the checkpoint of a running run
 _GENERATIONS = 3  # of a running run: two, and the next one while it is written
 _FINISHED = 3  # copies of the weights of a finished run: two in its checkpoint, one in the final model
-_FIXED = 64 * 2**10  # bytes of a checkpoint beside its numbers: names, sizes, alignment
+_FIXED = 64 * 2**10  # bytes of a checkpoint besides its numbers: names, sizes, alignment
 _PER_EPOCH = 4 * 2**10  # bytes of learning curves in checkpoint, study and artifact, and of TensorBoard's events
-_PER_PHASE = 4 * 2**20  # bytes of database, configuration and results beside all that
+_PER_PHASE = 4 * 2**20  # bytes of database, configuration and results
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a phase will train and write, at most.
+    """Upper bound of the trainings and files of a phase.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ def check_room(folder: Path, workload: Workload) -> None:
     Parameters
     ----------
     folder : Path
-        Folder of the phase; what lies in it already needs no further room.
+        Folder of the phase; existing files need no further space.
     workload : Workload
     """
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

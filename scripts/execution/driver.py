@@ -26,7 +26,7 @@ _GRACE, _LEAST_GRACE_S = 0.03, 2.0  # of the time that was left, and seconds: fo
 
 
 class Work(Protocol):
-    """Where runs come from and where their outcomes go."""
+    """Source of runs and receiver of their outcomes."""
 
     def next_spec(self) -> RunSpec | None:
         """The next run to start; None while nothing can start before a running one finishes, or at the end."""
@@ -37,9 +37,9 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Watch:
-    """What shows the work to people; `warn` reaches them also without a progress display.
+    """Progress, logs and warnings for people; `warn` also works without a progress display.
 
-    With `histograms` the logs also hold the weights after every epoch whose state is reported. `steady` is called
+    With `histograms` the logs also contain the weights after every epoch whose state is reported. `steady` is called
     between updates, when nothing is being written to the run directory.
     """
 
@@ -52,7 +52,7 @@ class Watch:
     steady: Callable[[], None] = lambda: None
 
     def started(self, spec: RunSpec, history: Sequence[Mapping[str, Any]]) -> None:
-        """A run begins, or goes on after the epochs of its history."""
+        """Report a run that starts, or that resumes after the epochs of its history."""
         self.tensorboard.start(spec.name, history)
         self.events.write("run_started", run=spec.name, epochs_before=len(history), epochs=spec.epochs)
 
@@ -178,7 +178,7 @@ def _alarm(number: int, frame: FrameType | None) -> None:
 
 
 def _next_specs(work: Work, most: int, held: list[RunSpec]) -> list[RunSpec]:
-    """The next runs of one configuration; the first of another one is held until the next call.
+    """Return the next runs of one configuration; the first run of another one waits for the next call.
 
     Runs of several configurations seldom share a shape, and would only wait for each other in one worker.
     """
@@ -192,7 +192,7 @@ def _next_specs(work: Work, most: int, held: list[RunSpec]) -> list[RunSpec]:
 
 
 def _task(spec: RunSpec, checkpoints: Checkpoints, watch: Watch) -> Task:
-    """Of a run that begins, or goes on from its checkpoint."""
+    """Return the task of a run that starts, or that resumes from its checkpoint."""
     packed, state, warning = checkpoints.load(spec.name)
     if warning:
         watch.warn(warning)

@@ -1,7 +1,7 @@
 """The interface of every executor, and how runs are carried forward together by an epoch.
 
 An executor computes and reports; it opens no storage and writes no file. Each update carries the packed state of the
-run, so that whoever drives the executor can keep it, and hand it to another executor.
+run, so that the driver can store it, and give it to another executor.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Update:
-    """What one epoch of a run brought; with an `outcome` the run has finished.
+    """Result of one epoch of a run; with an `outcome` the run has finished.
 
     `state` is None where the run failed before it had one.
     """
@@ -50,7 +50,7 @@ class Update:
 
 @dataclass(frozen=True)
 class WorkerEvent:
-    """What happened to a worker, for the log alone; `runs` are the unfinished ones that it had."""
+    """Event of a worker, for the log; `runs` are its unfinished runs."""
 
     event: Literal["worker_started", "worker_died", "retried", "given_up"]
     worker: str
@@ -75,7 +75,7 @@ class Load:
 
 
 class Executor(Protocol):
-    """Runs up to `capacity` populations of tasks at a time; one task alone is a population too.
+    """Execution of up to `capacity` populations of tasks at a time; a single task is also a population.
 
     The capacity is at least one, and may change where machines come and go.
     """
@@ -94,7 +94,7 @@ class Executor(Protocol):
 
     @property
     def load(self) -> Load:
-        """What the workers are at now, for people alone."""
+        """Return the load of the workers, for display only."""
 
     def submit(self, *tasks: Task) -> None:
         """Begin tasks that train together, or when a place is free.
@@ -117,9 +117,9 @@ class Carrier:
     tasks : sequence of Task
     dataset : Dataset
     apart : bool
-        Train them one after the other, as must be done where memory does not suffice for them together.
+        Train them one after the other, because memory does not suffice for all of them.
     beside : TrainingRun or None
-        An earlier run on the data set; runs on the same rows take over its inputs.
+        Earlier run on the data set; runs on the same rows reuse its inputs.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Carrier:
 
     @property
     def n_tasks(self) -> int:
-        """How many there are, finished ones included."""
+        """Number of runs, including finished ones."""
         return len(self._tasks)
 
     @property
@@ -178,14 +178,14 @@ class Carrier:
             if self._population.most_together is not None:
                 _release(group)
             return updates
-        # Outside of the handler: the error holds the tensors of the step that failed.
+        # Outside of the handler: the error refers to the tensors of the failed step.
         parts = self._parted(group)
         if alone:
             parts[0][0].micro_batch //= 2
         return [update for part in parts for update in self._advance(part)]
 
     def _parted(self, group: list[TrainingRun]) -> list[list[TrainingRun]]:
-        """The same runs, each from its last whole epoch; from here on half as many train together."""
+        """Return the same runs, each from its last whole epoch, with half as many trained together from here on."""
         most = self._population.most_together = max(1, len(group) // 2)
         self._population.runs = [run for run in self._population.runs if run not in group]
         names = [run.spec.name for run in group]
@@ -224,7 +224,7 @@ class Carrier:
 
 
 def _release(group: list[TrainingRun]) -> None:
-    """Let go of what a step needs, where memory is short; an engine and its runs hold each other."""
+    """Release what a step needs, to free memory; an engine and its runs refer to each other."""
     for run in group:
         run.engine = None
 
@@ -254,10 +254,10 @@ def _load(run: TrainingRun, state: bytes) -> None:
         raise InputError(
             f"the checkpoint of {run.spec.name} does not fit this run: {reason}",
             "checkpoints",
-            "remove it, or start the phase anew with --fresh, which keeps it aside",
+            "remove it, or start over with --fresh, which backs it up",
         ) from error
 
 
 def _can_halve(run: TrainingRun, error: Exception) -> bool:
-    """Whether a GPU may have room for the same steps in parts, which autograd takes; it halves them further itself."""
+    """Return True if a GPU may fit the same steps in parts by autograd, which halves them further if needed."""
     return isinstance(error, torch.OutOfMemoryError) and run.micro_batch > 1 and Lockstep.shape(run) is not None

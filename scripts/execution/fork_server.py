@@ -1,4 +1,4 @@
-"""The process that workers are forked from: begun first of all, so that its imports pass beside the command's."""
+"""Process that workers are forked from, started first so that it imports in parallel with the command."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _folder_of_sockets() -> None:
 
 @contextlib.contextmanager
 def _without_interruption() -> Iterator[None]:
-    """A process begun here does not see a Ctrl-C, which the shell sends to the whole group; the parent decides."""
+    """Ignore Ctrl-C in the server, which the shell sends to the whole group; the parent decides."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -60,7 +60,7 @@ def _without_interruption() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _paths() -> Iterator[None]:
-    """A new process finds our modules first; the server is told no other path, and would begin in the current folder.
+    """Make the package importable in new processes, whose server would otherwise start in the current folder.
 
     There it would find no `scripts`, or somebody else's.
     """

@@ -1,6 +1,6 @@
 """Settings of the process that workers are forked from, made before its other imports; no other process imports this.
 
-Its parent decides about a Ctrl-C, names what the machine refuses, and may be gone at any moment.
+Its parent handles Ctrl-C, reports errors of the machine, and may end at any moment.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def tell(program: str) -> None:
 
 
 class _Ending:
-    """How the command ends, and whether it was asked to. There is one for the process, as there is one for signals."""
+    """State of the end of the command and of a request to end. One per process, as for signals."""
 
     def __init__(self) -> None:
         self.tell: Callable[[], None] = _tell_early
@@ -95,12 +95,12 @@ def at_end(step: Callable[[], None]) -> None:
 
 
 def was_asked() -> bool:
-    """Whether a signal asked for the end, so that any error may come from it."""
+    """Return True if a signal asked for the end, so that any error may be caused by it."""
     return _ending.asked.is_set()
 
 
 def ignore() -> None:
-    """Heed no signal any more: the command has ended and says so."""
+    """Ignore further signals: the command has ended and prints its result."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -135,7 +135,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(reader: int) -> NoReturn:
-    """End the process where the handler, which Python calls between two of its own instructions, comes too late."""
+    """End the process if the handler, which Python calls between two instructions, is too late."""
     first = True
     while True:
         if os.read(reader, 1)[0] not in _SIGNALS:

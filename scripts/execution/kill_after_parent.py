@@ -1,7 +1,7 @@
-"""Kill processes once the parent is gone: kill_after_parent.py PID...; it holds the other end of standard input.
+"""Kill processes when the parent has ended: kill_after_parent.py PID...; standard input is a pipe from the parent.
 
-For grandchildren, which the kernel does not kill with it: agents of a Ray cluster of our own, which for a minute would
-try to tell its dead head what happened. Needs the standard library alone, so that it starts in milliseconds.
+For grandchildren, which the kernel does not kill with it: agents of a private Ray cluster would try for a minute to
+report to its dead head. Uses the standard library only, so that it starts in milliseconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast epochs come in, over the last minute."""
+"""Throughput in epochs over the last minute."""
 
 from __future__ import annotations
 

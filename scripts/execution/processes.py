@@ -1,7 +1,7 @@
 """Executor that trains in local worker processes of one thread each.
 
 Workers are forked from a server process that has imported torch once. They compute and report through a pipe; they
-end when their parent does, and one that dies or hangs is replaced and its run goes on from the last reported state.
+end when their parent does, and one that dies or hangs is replaced and its run resumes from the last reported state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scripts.training.spec import FailureKind
 
 _RETRIES = 2  # of starting a worker
 _POLL_S = 1.0
-_REAPED_S = 0.2  # until the system tells that a process has been killed
+_REAPED_S = 0.2  # until the system reports that a process was killed
 
 
 @dataclass
@@ -49,14 +49,14 @@ class ProcessExecutor:
     """Up to `workers` populations at a time, and another one that waits for the first process to be idle.
 
     A worker that is silent for too long (see `Patience`) is killed and its pipe closed, so that a late report cannot
-    arrive. Runs whose worker died go on one after the other, in case they needed too much memory together.
+    arrive. Runs whose worker died resume one after the other, because together they may need too much memory.
 
     Parameters
     ----------
     dataset : Dataset
     workers : int
     least_epoch_s : float
-        Seconds of silence that are never taken for a hang.
+        Minimum timeout in seconds.
     tell : callable
         Takes what happens to workers.
     """
@@ -92,7 +92,7 @@ class ProcessExecutor:
         self._hand_out()
 
     def next_update(self) -> Update:
-        """Wait for a report, for the death of a worker, or until one must be taken for hung."""
+        """Wait for a report, for the death of a worker, or for the timeout of a hang."""
         while not self._ready:
             self.wait(_POLL_S)
         return self._ready.popleft()
@@ -102,7 +102,7 @@ class ProcessExecutor:
         busy = [w for w in self._workers if w.given.tasks]
         start = time.monotonic()
         ready = connection.wait([w.pipe for w in busy], longest_s)
-        # Time in which this process was itself stopped, such as by Ctrl-Z, is nobody's silence.
+        # Time in which this process was stopped, such as by Ctrl-Z, does not count for the timeout.
         waited = min(time.monotonic() - start, longest_s)
         for worker in busy:
             worker.given.silent_s += waited
@@ -177,7 +177,7 @@ class ProcessExecutor:
             self._replace(worker, f"no epoch within {limit:.3g} s (hung?)", "hung")
 
     def _replace(self, worker: _Worker, why: str, kind: FailureKind = "worker_killed") -> None:
-        """Start a new worker in the place of a dead one; it goes on with the tasks, unless that failed too often."""
+        """Replace a dead worker by a new one, which resumes its tasks unless that failed too often."""
         worker.process.join()
         worker.pipe.close()
         runs = worker.given.runs
@@ -192,10 +192,10 @@ class ProcessExecutor:
 
 
 def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
-    """Body of a worker; its number says which of several GPUs is its own, where a run names none."""
+    """Body of a worker; its number selects one of several GPUs if a run names none."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    with contextlib.suppress(EOFError, ConnectionError):  # of a parent that has gone
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         _carry_all(pipe, shared.mapped(), number)
 
 

@@ -24,7 +24,7 @@ class Progress:
     """Progress of one phase on standard error: a live line on a terminal, one plain line per finished run elsewhere.
 
     Never raises because of the terminal: what it cannot encode is written as an escape, and once it is closed or full
-    everything goes on without it. It has no thread of its own, so that worker processes can be forked beside it.
+    work continues without it. It has no thread, so that worker processes can be forked.
 
     Parameters
     ----------

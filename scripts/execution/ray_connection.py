@@ -1,4 +1,4 @@
-"""Begins and ends the connection to a Ray cluster, or to one that is started here and listens on this machine alone."""
+"""Connection to a Ray cluster, or to a private one that listens on this machine only."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
     InputError
         Ray is not installed, or the address is one of Ray's client, which passes no streams on.
     EnvironmentFailed
-        No cluster answers there, or it failed later: whatever Ray itself raises, unlike what a task raises.
+        The cluster does not answer, or failed later: any error of Ray itself, but not of a task.
     """
     if address is not None and address.startswith("ray://"):
         remedy = "run the command on a machine of the cluster, with auto or HOST:PORT"
@@ -74,7 +74,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         try:
             yield
         except ray.exceptions.RayTaskError:
-            raise  # what a task raised is no failure of Ray
+            raise  # an error of a task is not a failure of Ray
         except ray.exceptions.RayError as error:
             remedy = "start the cluster, then rerun the same command to resume"
             raise EnvironmentFailed(f"the Ray cluster failed: {first_line(error)}", _named(address), remedy) from error
@@ -83,14 +83,14 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
 
 
 def _check_listening(address: str | None) -> None:
-    """Raise OSError if nobody listens there: Ray itself tries on for more than ten minutes."""
+    """Raise OSError if the address does not listen: Ray itself would retry for more than ten minutes."""
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, on one line; Ray says much on the others."""
+    """Return the essence of an error in one line; Ray's messages are long."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -100,7 +100,7 @@ def _named(address: str | None) -> str:
 
 @contextmanager
 def _search_path() -> Iterator[None]:
-    """What a cluster of our own inherits, so that its workers import what this process can."""
+    """Return the environment of a private cluster, so that its workers can import what this process can."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
     try:

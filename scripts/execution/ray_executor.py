@@ -1,6 +1,6 @@
 """Executor that trains on a Ray cluster: a population is one task, which streams its updates to the driver.
 
-The data set is put into the object store once, and every worker reads it where it lies. The states of runs travel with
+The data set is put into the object store once, and every worker reads it in place. The states of runs travel with
 the tasks and their updates, so that no shared file system is needed; only the driver writes files. Ray places tasks on
 whatever nodes there are. It repeats none: a task whose worker or node died is submitted again from the last state that
 arrived, by the driver, because only that knows how far it came.
@@ -36,7 +36,7 @@ _UNREAD = 1  # updates that a task may be ahead of the driver; what is unread is
 
 @dataclass
 class _Flight:
-    """Tasks that Ray has, and the stream of their updates; `worker` is empty until one has begun."""
+    """Tasks that were given to Ray, and the stream of their updates; `worker` is empty until one has started."""
 
     given: Assignment
     stream: ray.ObjectRefGenerator
@@ -45,10 +45,10 @@ class _Flight:
 
 
 class RayExecutor:
-    """As many populations at a time as the cluster's processors and GPUs allow, or a fixed number.
+    """Execution of as many populations at a time as the cluster's CPUs and GPUs allow, or of a fixed number.
 
     Retries are those of `ProcessExecutor`, except that a lost node counts as a death only where the runs had reported
-    nothing on it: it says little about them, and a cluster of pre-emptible machines loses many.
+    nothing on it: it is not informative, and preemptible machines disappear often.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class RayExecutor:
     most : int
         Populations at a time, at most.
     follow : bool
-        Take no more than the cluster has now; otherwise what it cannot begin waits in Ray, where autoscalers see it.
+        Use only present resources of the cluster; otherwise further tasks wait in Ray, where autoscalers see them.
     least_epoch_s : float
-        Seconds of silence that are never taken for a hang.
+        Minimum timeout in seconds.
     tell : callable
         Takes what happens to workers.
     """
@@ -81,7 +81,7 @@ class RayExecutor:
         self._ready: deque[Update] = deque()
         self._flights: list[_Flight] = []
         self._workers: set[str] = set()
-        self._dataset = ray.put(dataclasses.replace(dataset, mapped=None))  # Ray has a store of its own
+        self._dataset = ray.put(dataclasses.replace(dataset, mapped=None))  # Ray has its own store
         self._carry = ray.remote(_carry).options(
             num_cpus=config.cpus,
             num_gpus=config.gpus,
@@ -108,7 +108,7 @@ class RayExecutor:
 
     @property
     def load(self) -> Load:
-        """Workers that have begun to train, places of the cluster for more, and what waits for one."""
+        """Return the training workers, the free places of the cluster, and the waiting tasks."""
         n_busy = sum(bool(flight.worker) for flight in self._flights)
         return Load(max(n_busy, self.capacity), n_busy, len(self._flights) - n_busy)
 
@@ -118,7 +118,7 @@ class RayExecutor:
         self._flights.append(_Flight(given, self._begin(given)))
 
     def next_update(self) -> Update:
-        """Wait for a report, for the death of a worker, or until one must be taken for hung."""
+        """Wait for a report, for the death of a worker, or for the timeout of a hang."""
         while not self._ready:
             flights = {flight.stream: flight for flight in self._flights}
             start = time.monotonic()
@@ -177,7 +177,7 @@ class RayExecutor:
             self._flights.remove(flight)
 
     def _started(self, flight: _Flight, worker: str) -> None:
-        """A worker took the tasks; only from here on is silence suspicious."""
+        """Record that a worker took the tasks; the timeout counts from here."""
         flight.worker = worker
         if worker not in self._workers:
             self._workers.add(worker)
@@ -194,7 +194,7 @@ class RayExecutor:
 
     def _again(self, flight: _Flight, why: str, blameless: bool, kind: FailureKind = "worker_killed") -> None:
         """Submit the tasks of a dead worker from their last states, unless they failed too often."""
-        runs, worker = flight.given.runs, flight.worker or "a worker that had not begun"
+        runs, worker = flight.given.runs, flight.worker or "a worker that had not started"
         self._tell(WorkerEvent("worker_died", worker, runs, why))
         self._workers.discard(worker)
         failed = [] if blameless and (flight.has_reported or not flight.worker) else flight.given.lost(why, kind)
@@ -216,7 +216,7 @@ def _carry(dataset: Dataset, tasks: Sequence[Task], apart: bool) -> Iterator[Any
 
 
 def _writable(task: Task) -> Task:
-    """The task with rows of its own: what comes from the object store is read-only, which torch has no word for."""
+    """Return the task with its own rows: arrays of the object store are read-only, which torch does not support."""
     train, validation = np.array(task.spec.train_rows), np.array(task.spec.validation_rows)
     return Task(dataclasses.replace(task.spec, train_rows=train, validation_rows=validation), task.state)
 
@@ -230,7 +230,7 @@ def _reason(error: RayError) -> str:
 
 
 def _on_the_node(error: RayTaskError) -> Exception:
-    """What a node could not even begin, as an error of the environment; anything else is a defect."""
+    """Return an error of a node's preparation as an environment error; anything else is a defect."""
     if isinstance(error.cause, RayError):
         return EnvironmentFailed(
             f"cannot hand a training what it needs: {first_line(error.cause)}",

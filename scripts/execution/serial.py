@@ -28,7 +28,7 @@ class SerialExecutor:
 
     @property
     def load(self) -> Load:
-        """Of this process alone."""
+        """Return the load of this process."""
         return Load(1, 1, 0)
 
     def submit(self, *tasks: Task) -> None:

@@ -43,7 +43,7 @@ class SharedDataset:
 
     @property
     def _starts(self) -> list[int]:
-        """Where each array begins, and where the last one ends, at multiples of the alignment."""
+        """Return the start of each array, and the end of the last one, at multiples of the alignment."""
         return list(itertools.accumulate((-(-size // _ALIGNMENT) * _ALIGNMENT for size in self._sizes), initial=0))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class SharedDataset:
         self._file = os.fdopen(state["descriptor"].detach(), "rb")
 
     def mapped(self) -> Dataset:
-        """The data set on the shared memory; what a process writes to it, it alone sees."""
+        """Return the data set on the shared memory; writes of a process are visible only to itself."""
         private = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
         memory = memoryview(mmap.mmap(self._file.fileno(), max(1, self._starts[-1]), **private))
         arrays = [memory[start : start + size] for start, size in zip(self._starts, self._sizes, strict=False)]
@@ -68,7 +68,7 @@ class SharedDataset:
 
 
 def _unnamed_file() -> BinaryIO:
-    """A file that ends with the last process that holds it: in memory where the system has such files."""
+    """Create a file that disappears with the last process that uses it, in memory if the system supports it."""
     if hasattr(os, "memfd_create"):
         return io.BufferedRandom(io.FileIO(os.memfd_create("data set"), "w+b"))
     return tempfile.TemporaryFile()

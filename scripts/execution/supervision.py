@@ -1,4 +1,4 @@
-"""What is known of the tasks that a worker has: their last states, its deaths, and how long it may be silent."""
+"""Supervision of the tasks of workers: their last states, deaths of workers, and the timeout of a hang."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Assignment:
 
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> Assignment:
-        """Of new tasks."""
+        """Return the supervision of new tasks."""
         return cls({task.spec.name: task for task in tasks})
 
     @property
@@ -55,7 +55,7 @@ class Assignment:
                 self.epochs[update.name] = update.report.epoch
 
     def lost(self, why: str, kind: FailureKind) -> list[Update]:
-        """The worker died; the tasks as failed if that happened too often, empty while they go on elsewhere."""
+        """Record the death of the worker; return the tasks as failed after too many deaths, else nothing."""
         self.deaths, self.silent_s = self.deaths + 1, 0.0
         if self.deaths <= _RETRIES:
             return []
@@ -65,16 +65,16 @@ class Assignment:
 
 
 class Patience:
-    """How long a worker may be silent.
+    """Timeout of a silent worker.
 
     It hangs if it has not reported for the longest of `least_epoch_s`, ten times the median of all epochs, ten times
     the longest epoch of its own tasks, and a millisecond for each training row (so that the first epochs on much data
-    are not taken for a hang); each retry doubles this.
+    are not treated as a hang); each retry doubles this.
 
     Parameters
     ----------
     least_epoch_s : float
-        Seconds of silence that are never taken for a hang.
+        Minimum timeout in seconds.
     """
 
     def __init__(self, least_epoch_s: float) -> None:
@@ -82,12 +82,12 @@ class Patience:
         self._epoch_s: deque[float] = deque(maxlen=1000)
 
     def learn(self, updates: Sequence[Update]) -> None:
-        """An epoch of some worker took so long."""
+        """Record the duration of an epoch of some worker."""
         if any(update.report for update in updates):
             self._epoch_s.append(_epoch_s(updates))
 
     def limit_s(self, assignment: Assignment) -> float:
-        """Longest silence of whoever has these tasks."""
+        """Return the timeout for these tasks."""
         median = statistics.median(self._epoch_s) if self._epoch_s else 0.0
         by_rows = sum(len(task.spec.train_rows) for task in assignment.tasks.values()) / 1000
         longest = max(self._least_epoch_s, 10 * median, 10 * assignment.epoch_s, by_rows)

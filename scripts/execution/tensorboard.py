@@ -50,7 +50,7 @@ class TensorBoardLog:
         self._files: dict[str, Path] = {}
 
     def start(self, run: str, history: Sequence[Mapping[str, float | None]] = ()) -> None:
-        """Make the folder of `run` hold exactly `history`, whatever an interrupted command left in it.
+        """Make the folder of `run` contain exactly `history`, whatever an interrupted command left in it.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class TensorBoardLog:
         Raises
         ------
         InputError
-            `run` is no valid name.
+            `run` is not a valid name.
         EnvironmentFailed
             The disk is full or the folder cannot be written.
         """
@@ -70,17 +70,19 @@ class TensorBoardLog:
         self._begin(run, events)
 
     def replace(self, run: str, events: Iterable[Event]) -> None:
-        """Make the folder of `run` hold exactly `events`; errors as `start`."""
+        """Make the folder of `run` contain exactly `events`; errors as `start`."""
         self._begin(run, events)
 
     def _begin(self, run: str, events: Iterable[Event]) -> None:
         if not re.fullmatch(NAME_PATTERN, run):
-            raise InputError(f"{run!r} is no name of a run", "tensorboard_logs", "use 1 to 64 letters, digits, . _ -")
+            raise InputError(
+                f"{run!r} is not a valid run name", "tensorboard_logs", "use 1 to 64 letters, digits, . _ -"
+            )
         folder = self.folder / run
         try:
             folder.mkdir(parents=True, exist_ok=True)
             earlier = sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
-            # A name that sorts later makes a TensorBoard that is watching go on to the new file.
+            # A name that sorts later makes a running TensorBoard switch to the new file.
             number = int(earlier[-1].name.split(".")[3]) + 1 if earlier else 1
             if not (folder.is_symlink() or self.folder.is_symlink()):  # the new file voids what stays behind a link
                 for old in earlier:
@@ -92,7 +94,7 @@ class TensorBoardLog:
         self._append(run, [*_opening(), *events])
 
     def epoch(self, run: str, epoch: int, metrics: Mapping[str, float | None]) -> None:
-        """Add the metrics of one epoch (counted from 1); None is left out. Without `start` the run begins empty.
+        """Add the metrics of one epoch (counted from 1); None is omitted. Without `start` the run is empty at first.
 
         Parameters
         ----------
@@ -107,9 +109,9 @@ class TensorBoardLog:
         self._append(run, [scalars(epoch, _tagged(metrics))])
 
     def weights(self, run: str, epoch: int, weights: Mapping[str, torch.Tensor]) -> None:
-        """Add a histogram of each tensor of weights to a run of their own, `RUN_weights`.
+        """Add a histogram of each tensor of weights to a separate run, `RUN_weights`.
 
-        A command that goes on after an interruption begins them anew: states of earlier epochs are gone.
+        A resumed command starts them from scratch, because states of earlier epochs are not kept.
 
         Parameters
         ----------
@@ -139,7 +141,7 @@ class TensorBoardLog:
         self._append(run, [_event(summary=start), scalars(0, final), _event(summary=end)])
 
     def close(self) -> None:
-        """Nothing is open between calls; afterwards a run starts anew."""
+        """Close all files; afterwards a run starts from scratch."""
         self._files.clear()
 
     def _append(self, run: str, events: Iterable[Event]) -> None:

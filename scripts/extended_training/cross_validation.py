@@ -23,7 +23,7 @@ from scripts.extended_training.selection import best_by_mean, complete
 from scripts.storage.artifacts import unpack_tensors
 from scripts.training.spec import Outcome, RunSpec
 
-# A population saves a tenth of its runs' time at most; with fewer to share out, the last worker alone costs more.
+# A population saves a tenth of its runs' time at most; with few trainings, an idle worker costs more.
 _POPULATIONS_A_WORKER = 6
 _MOST_INPUT_BYTES = 2**29  # of a population
 
@@ -86,7 +86,7 @@ class CrossValidation:
 
     @property
     def n_planned(self) -> int:
-        """Most trainings there can be; a race gives only what it took from others."""
+        """Maximum number of trainings; a race only redistributes them."""
         return len(self.trials) * self.n_folds
 
     @property
@@ -103,7 +103,7 @@ class CrossValidation:
             Populations that train at a time. Several share the populations out evenly only if there are many.
         """
         enough = workers == 1 or len(self.trials) >= _POPULATIONS_A_WORKER * workers
-        # Each fold has inputs of its own, since they are scaled by its training rows.
+        # Each fold has its own inputs, because they are scaled by its training rows.
         return self.n_folds if enough and self.n_folds * self.dataset.x.nbytes <= _MOST_INPUT_BYTES else 1
 
     @property
@@ -156,7 +156,7 @@ class CrossValidation:
         return [[self._done[network][2].softmax(dim=1).numpy() for network in fold] for fold in networks]
 
     def judge(self, configurations: Sequence[dict[str, Any]]) -> str:
-        """Add to each record how sure it is (see `out_of_fold.judge`); name of the best naive rule."""
+        """Add its uncertainty to each record (see `out_of_fold.judge`), and return the name of the best naive rule."""
         rows = np.concatenate([test for _, test in self.folds])
         correct = {c["trial_number"]: self._mean_hits(c["trial_number"]) for c in configurations}
         best = best_by_mean(complete(configurations))["trial_number"]
@@ -177,7 +177,7 @@ class CrossValidation:
         return choose_decision(self.dataset, [test for _, test in self.folds], logits, self.experiment)
 
     def race_record(self) -> dict[str, Any] | None:
-        """What the race decided and moved, as plain values; None without one."""
+        """Return the decisions and reallocations of the race as plain values; None without a race."""
         if self._race is None:
             return None
         further = [outcome for network, (outcome, _, _) in self._done.items() if network.seed > 0]
@@ -215,7 +215,7 @@ class CrossValidation:
         )
 
     def _seen(self, network: Network) -> Finished:
-        """What the race knows of a finished training."""
+        """Return the result of a finished training for the race."""
         outcome = self._done[network][0]
         return Finished(None if outcome.state == "failed" else self._hits(network), outcome.epochs)
 
@@ -268,7 +268,7 @@ class CrossValidation:
 
 
 def top_trials(trials: Sequence[dict[str, Any]], top_n: int) -> list[dict[str, Any]]:
-    """The best `top_n` trials with distinct hyperparameters; fewer if there are no more.
+    """Return the best `top_n` trials with distinct hyperparameters; fewer if there are no more.
 
     By the rank that a search with rungs gave them, else by the accuracy on the one split.
     """

@@ -1,4 +1,4 @@
-"""What the models of phase 2 say of rows that they have not seen: a table, how sure it is, what to decide by it."""
+"""Out-of-fold predictions of phase 2: their table, their uncertainty and the decision rule that follows from them."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def prediction_table(
 
 
 def scored_rows(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Hit and log loss of each row of out-of-fold predictions: means over networks that are scored alone.
+    """Return hit and log loss of each row of out-of-fold predictions, as means over single networks.
 
     Parameters
     ----------
     table : DataFrame
-        As `prediction_table` makes it.
+        Result of `prediction_table`.
     keys : sequence of str
         Columns that name a row; they are the index of the result.
 
@@ -80,7 +80,7 @@ def scored_rows(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 
 def fold_spans(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """What each fold tests, from a table of `prediction_table`.
+    """Return the tested rows of each fold, from a table of `prediction_table`.
 
     Returns
     -------
@@ -152,8 +152,8 @@ def choose_decision(
 ) -> dict[str, Any]:
     """Threshold and margin of the decisions, chosen on predictions of unseen rows, as plain values with the reason.
 
-    The logits of each fold are calibrated on those of the other folds, as the final model's are on its hold-out: a
-    threshold must not mend what the calibration mends already.
+    The logits of each fold are calibrated on those of the other folds, as the final model's are on its hold-out, so
+    that the threshold does not correct what the calibration already corrects.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The race of phase 2: which networks are trained next, decided from the finished ones alone.
+"""Race of phase 2: choice of the networks to train next, decided from finished trainings only.
 
 Rounds with a barrier: what a round does depends on the results of the rounds before it and not on who finished first,
 so that any number of workers, and a phase that was interrupted, decide the same.
@@ -29,7 +29,7 @@ class Network(NamedTuple):
 
 @dataclass(frozen=True)
 class Finished:
-    """What the race must know of a finished training; `hits` (n_tested,) is None where it failed."""
+    """Result of a finished training for the race; `hits` (n_tested,) is None if it failed."""
 
     hits: np.ndarray | None
     epochs: int
@@ -43,7 +43,7 @@ class Look:
     ----------
     after_folds : int
     level : float
-        Probability of error that this look may spend; whoever lies below it is told from the best.
+        Error that this look may spend; a configuration with a smaller p-value is stopped.
     p_values : mapping of int to float
         By trial number: bound of the probability to look so bad if it is the best.
     """
@@ -58,17 +58,17 @@ class Look:
         return [trial for trial, p in self.p_values.items() if p < self.level]
 
     def record(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the look as plain values."""
         p_values = [{"trial_number": trial, "p_value": p} for trial, p in self.p_values.items()]
         return {"after_folds": self.after_folds, "level": self.level, "p_values": p_values}
 
 
 class Race:
-    """Rounds of trainings; `looks` holds the decisions so far.
+    """Rounds of trainings; `looks` has the decisions so far.
 
     The first two folds of all configurations are one round, then each round is one fold of those that may still win.
-    With all folds in, the trainings that others were spared go to the configurations that cannot be told apart, as
-    further seeds, fold by fold: all of them get the same. Neither trainings nor (as far as can be told beforehand)
+    With all folds trained, the saved trainings are given to the tied configurations as further seeds, fold by fold, for
+    all of them alike. Neither trainings nor (as far as can be predicted)
     epochs exceed what was saved, so that the phase never needs more than without a race.
 
     Parameters
@@ -112,7 +112,7 @@ class Race:
         return {trial: look.after_folds for look in self.looks if look.after_folds < last for trial in look.behind}
 
     def p_value(self, trial: int) -> float | None:
-        """That of the last look a configuration took part in."""
+        """Return the p-value of the last look in which a configuration took part."""
         return next((look.p_values[trial] for look in reversed(self.looks) if trial in look.p_values), None)
 
     def next_round(self, done: Mapping[Network, Finished]) -> list[Network]:
@@ -154,7 +154,7 @@ class Race:
         return self.looks[-1].after_folds if self.looks else 0
 
     def _further_seeds(self, done: Mapping[Network, Finished]) -> list[Network]:
-        """One fold's further seed for all that cannot be told apart, if what was saved suffices."""
+        """Return a further seed on one fold for all ties, if the savings suffice."""
         seed, fold = divmod(self._further - 1, len(self.dates))
         seed += 1
         if len(self._running) < 2 or seed >= self.most_seeds:

@@ -1,7 +1,7 @@
-"""What a configuration of phase 2 did on its folds, as a record of plain values for the results.
+"""Results of a configuration of phase 2 on its folds, as a record of plain values.
 
 A fold may have several networks of a configuration, which differ by their seed. Every figure is then the mean over
-single networks, never that of their common answer: the mean of several answers is better than each, and would favour
+single networks, not that of their averaged predictions: an average is better than each, and would favour
 the configuration that was given more of them. The spread over folds is likewise that of single networks.
 """
 
@@ -53,7 +53,7 @@ def configuration_record(trial: Mapping[str, Any], folds: Sequence[Sequence[Trai
 def spread_of_single_networks(accuracies: Sequence[Sequence[float]]) -> float:
     """Standard deviation over folds that one network a fold shows, in the mean over which network each fold has.
 
-    With several networks a fold the means alone would vary less, only because they are means. Drawing one network of
+    With several networks a fold, the means would vary less only because they are means. Drawing one network of
     each of k folds, the variance (divisor k - 1) is in the mean that of the folds' means, plus the mean over the folds
     of the variance within them (divisor: its networks).
 

@@ -1,6 +1,6 @@
 """Choice among the configurations of phase 2: by default the best mean accuracy, the smaller model on equal accuracy.
 
-Any other order decides among ties alone. Configurations tie if their out-of-fold accuracy is within one standard error
+Any other order only breaks ties. Configurations tie if their out-of-fold accuracy is within one standard error
 of that of the best mean (Breiman et al. 1984, 3.4.3). The standard error is that of the paired difference on the same
 rows, by blocks of dates: the spread of three folds is mostly that of the periods, which all configurations share. In
 simulated markets the best mean loses least (benchmarks/selection_rule.py). Nothing that is measured with a clock takes
@@ -16,7 +16,7 @@ from scripts.config.selection_order import DEFAULT_ORDER, Criterion
 
 Record = Mapping[str, Any]
 _OBJECTIVES = ("avg_accuracy", "avg_simulated_return", "n_parameters", "inference_us_per_row")
-# After the order: a configuration that another beats in one of these, and matches in the others, is never chosen.
+# After the order: a configuration is never chosen if another is better in one of these and equal in the others.
 _FURTHER = (
     "avg_accuracy", "avg_val_loss", "std_accuracy", "avg_simulated_return", "n_parameters", "operations_per_row",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def rank(
     ----------
     configurations : sequence of mappings
         With `trial_number`, the criteria of `order`, `avg_accuracy`, and `behind` and `behind_se`: by how much the
-        out-of-fold accuracy lies below that of the best mean, a fraction, and the standard error of this difference;
+        out-of-fold accuracy is below that of the best mean, a fraction, and the standard error of this difference;
         those whose `state` is "stopped" also with `folds`.
     order : sequence of str
         What decides among the ties, the first criterion that differs; then the mean accuracy, the other criteria, and

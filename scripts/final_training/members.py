@@ -1,4 +1,4 @@
-"""What phase 3 trains: the chosen configuration alone, or an ensemble of several, chosen on out-of-fold predictions.
+"""Members of the final model: the chosen configuration, or an ensemble selected on out-of-fold predictions.
 
 The configurations are those of phase 2, the answer of each the mean of its networks' logits, as in the final model,
 over as many networks a fold as each of them has: more of them would make one look better.
@@ -42,7 +42,7 @@ class PlannedMember:
         Trial of phase 1 that it comes from, if that is known.
     name : str
         Part of the names of its runs and of their random keys: empty for the configuration that phase 2 chose, so that
-        it is trained as it would be alone.
+        it is trained as a single configuration.
     """
 
     hyperparameters: Hyperparameters
@@ -97,7 +97,7 @@ def chosen_alone(best: Mapping[str, Any]) -> list[PlannedMember]:
 def choose_members(
     run_dir: RunDir, best: dict[str, Any], experiment: Experiment, dataset: Dataset
 ) -> tuple[list[PlannedMember], dict[str, Any]]:
-    """The members of the final model, and what to say of their selection, in the form of best_config.json's.
+    """Return the members of the final model, and the record of their selection, in the form of best_config.json.
 
     Parameters
     ----------
@@ -120,7 +120,9 @@ def choose_members(
     configurations = complete(results["configurations"])
     places = [k for k, c in enumerate(configurations) if c["config"] == best["hyperparameters"]]
     if not places or results["data_fingerprint"] != best["data_fingerprint"]:
-        what = "does not hold the predictions of the configuration in best_config.json, which the ensemble starts from"
+        what = (
+            "does not contain the predictions of the configuration in best_config.json, which the ensemble starts from"
+        )
         raise InputError(what, str(run_dir.extended), "name the best_config.json of this run directory, or none")
     ordered = [configurations.pop(places[0]), *configurations]
     return ensemble_of(OutOfFold.of(table, ordered, dataset.classes), best, experiment, dataset)
@@ -129,7 +131,7 @@ def choose_members(
 def ensemble_of(
     predictions: OutOfFold, best: dict[str, Any], experiment: Experiment, dataset: Dataset
 ) -> tuple[list[PlannedMember], dict[str, Any]]:
-    """As `choose_members`, from predictions."""
+    """Choose the members as `choose_members`, from predictions."""
     y, most = dataset.y[predictions.row], experiment.final.ensemble
     weights = fit_ensemble(y, predictions.logits, most).weights
     members = [_member(predictions.configurations, k, weight) for k, weight in weights.items()]
@@ -192,11 +194,11 @@ def _compared(values: Sequence[np.ndarray], gain: Interval) -> dict[str, Any]:
 
 
 def in_words(record: Mapping[str, Any]) -> str:
-    """Who is in the ensemble, and what it gains, as a sentence without its full stop."""
+    """Return the members of the ensemble and its gain as a sentence without a full stop."""
     members = ", ".join(f"trial {m['trial_number']} ({m['family']}) {m['weight']:.2g}" for m in record["members"])
     single = record["single_trial_number"]
     if [m["trial_number"] for m in record["members"]] == [single]:
-        return f"in up to {record['most_draws']} draws the ensemble is trial {single} alone: no other adds to it"
+        return f"in up to {record['most_draws']} draws the ensemble is only trial {single}: no other improves it"
     loss, accuracy = record["log_loss"], record["accuracy"]
     gains = [
         f"{own['gain']:+.4f} (95 % {own['gain_ci95'][0]:+.4f} to {own['gain_ci95'][1]:+.4f})"
@@ -204,6 +206,6 @@ def in_words(record: Mapping[str, Any]) -> str:
     ]
     verdict = "better than" if record["is_better"] else "not clearly better than"
     return (
-        f"ensemble with the weights {members}; chosen on other folds than it is judged on, it is {verdict} trial "
+        f"ensemble with the weights {members}; selected on other folds than tested, it is {verdict} trial "
         f"{single}, the choice of phase 2: it gains {gains[0]} in log loss and {gains[1]} in accuracy"
     )

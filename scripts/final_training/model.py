@@ -55,7 +55,7 @@ class Member:
 
     @property
     def n_parameters(self) -> int:
-        """Of all its networks."""
+        """Number of parameters of all its networks."""
         return sum(p.numel() for network in self.networks for p in network.parameters())
 
     @torch.no_grad()
@@ -96,7 +96,7 @@ class FinalModel:
 
     @property
     def reads_windows(self) -> bool:
-        """Whether any of its networks takes windows, be they of a single row."""
+        """True if any of its networks takes windows, even of a single row."""
         return any(window_offsets(member.hyperparameters) is not None for member in self.members)
 
     @property
@@ -111,7 +111,7 @@ class FinalModel:
 
     @property
     def schema(self) -> Schema:
-        """What data must hold to be predicted on."""
+        """Columns and bounds that data for a prediction need."""
         vocabularies = {name: tuple(values) for name, values in self.content.vocabularies.items()}
         dropped = None if self.content.dropped_columns is None else tuple(self.content.dropped_columns)
         references = {name: (own[0], own[1]) for name, own in self.content.references.items()}
@@ -121,7 +121,7 @@ class FinalModel:
 
     @property
     def reference(self) -> FeatureReference | None:
-        """What the features looked like in training; None in a file of an earlier version."""
+        """Reference of the features in training; None in a file of an earlier version."""
         if (kept := self.content.reference) is None:
             return None
         ends = np.cumsum(kept.n_edges)[:-1]
@@ -136,7 +136,7 @@ class FinalModel:
 
     @property
     def policy(self) -> DecisionPolicy:
-        """The decision rule that was chosen out of fold, else the likeliest class wherever it leads by the margin."""
+        """Decision rule that was chosen out of fold, else the most probable class if it leads by the margin."""
         kept = self.content.selection.decision
         if kept is None:
             return DecisionPolicy.default(len(self.classes), self.config.margin)
@@ -144,12 +144,12 @@ class FinalModel:
 
     @property
     def positions_in_words(self) -> list[str]:
-        """Position of each class; with a warning where its name says another, as in files of earlier versions."""
+        """Position of each class, with a warning if its name implies another, as in files of earlier versions."""
         if (held := self.content.class_positions) is None:
             return []
         told = [f"positions of the classes: {in_words(self.classes, held)}"]
         if self.config.source == "table" and self.config.class_positions is None and differing(self.classes, held):
-            told.append(f"warning: their names say other positions; {_AGAIN}")
+            told.append(f"warning: their names imply other positions; {_AGAIN}")
         return told
 
     def check_schema(self, dataset: Dataset) -> None:
@@ -168,7 +168,7 @@ class FinalModel:
         held = self.content.class_positions
         if dataset.class_positions is not None and held is not None and list(dataset.class_positions) != list(held):
             raise InputError(
-                f"the model holds {in_words(self.classes, held)}, the data give "
+                f"the model has {in_words(self.classes, held)}, the data have "
                 f"{in_words(dataset.classes, dataset.class_positions)}",
                 "positions of the classes",
                 _AGAIN,
@@ -193,7 +193,7 @@ class FinalModel:
         frame : DataFrame
             Market: date, close and those of ticker, open, high, low and volume that the model reads, with the bars of
             history that its features need (61, and more for windows). Table: the feature columns by name, and those of
-            time and group if the model was trained with them; a window reads earlier rows of its own group.
+            time and group if the model was trained with them; a window reads earlier rows of its group.
 
         Returns
         -------
@@ -227,8 +227,8 @@ class FinalModel:
         -------
         DataFrame
             A row per usable row: row (tables: number of the record, from 1), date and ticker where there are any,
-            predicted (the likeliest class), a probability_* per class, decision (the class by the decision rule, ""
-            where it abstains), and position (what is then held, a fraction) where classes have positions.
+            predicted (the most probable class), a probability_* per class, decision (the class by the decision rule, ""
+            for an abstention), and position (a fraction) if classes have positions.
         """
         probabilities = self.predict_raw(part.x, part.rows)
         answers = self.policy.answers(probabilities)
@@ -252,7 +252,7 @@ class FinalModel:
         return position if part.listed is None else limited(position, part.listed, self.config.max_weight)
 
     def predict_by_seed(self, dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
-        """Probabilities with one network of each member alone, with the calibration of the whole model, by seed."""
+        """Return probabilities with one network of each member, with the calibration of the whole model, by seed."""
         inputs = inputs_of(dataset, self.preprocessor, torch.device("cpu"))
         logits = [member.logits(inputs, rows) for member in self.members]
         return [
@@ -272,12 +272,12 @@ def load_model(path: str | Path, factories: dict[str, str] | None = None) -> Fin
     ----------
     path : path-like
     factories : dict, optional
-        The user's own families, name -> package.module:factory; a model file never names code.
+        Families of the user, name -> package.module:factory; a model file never names code.
 
     Raises
     ------
     MissingInputError, InputError
-        There is no such file, or it is damaged, no Hyper model, or of another schema.
+        The file is missing, damaged, not a Hyper model, or of another schema.
     """
     return make_model(read_model(Path(path)), path, factories or {})
 

@@ -35,7 +35,7 @@ from scripts.training.spec import Outcome, RunSpec
 
 
 class FinalTraining:
-    """For each seed of each member the hold-out run, then the run on all rows, as work for the driver."""
+    """Hold-out run of each seed of each member, then its run on all rows, as work for the driver."""
 
     def __init__(self, experiment: Experiment, members: Sequence[PlannedMember], dataset: Dataset, device: str) -> None:
         config = experiment.final
@@ -52,7 +52,7 @@ class FinalTraining:
 
     @property
     def n_runs(self) -> int:
-        """Runs on the hold-out's split, and as many on all rows."""
+        """Number of runs on the hold-out's split and on all rows."""
         return self.n_seeds * len(self.members)
 
     @property
@@ -81,11 +81,11 @@ class FinalTraining:
         )
 
     def next_spec(self) -> RunSpec | None:
-        """A run on all rows as soon as the hold-out run of its seed has told its length."""
+        """Return a run on all rows once the hold-out run of its seed has determined its length."""
         return self._waiting.pop(0) if self._waiting else None
 
     def finished(self, spec: RunSpec, update: Update) -> None:
-        """Keep the outcome; after a hold-out run, plan the full run of the same seed."""
+        """Store the outcome; after a hold-out run, plan the full run of the same seed."""
         outcome = update.outcome
         if outcome is None or outcome.state == "failed" or update.state is None:
             raise _failure(spec.name, outcome)
@@ -105,23 +105,23 @@ class FinalTraining:
             self._waiting.append(full)
 
     def of_each_seed(self, part: str, member: PlannedMember) -> list[Outcome]:
-        """Outcomes of the runs on the hold-out's split ("holdout") or on all rows ("all"), by seed."""
+        """Return the outcomes of the runs on the hold-out's split ("holdout") or on all rows ("all"), by seed."""
         return [self.outcomes[run_name(part, member, k)] for k in range(self.n_seeds)]
 
     def holdout_logits(self, member: PlannedMember) -> np.ndarray:
-        """Mean logits of its networks on the hold-out, float64 of shape (n_holdout, n_classes)."""
+        """Return the mean logits of its networks on the hold-out, float64 of shape (n_holdout, n_classes)."""
         names = [run_name("holdout", member, k) for k in range(self.n_seeds)]
         logits = [self.states[name]["validation_logits"].numpy() for name in names]
         return np.asarray(np.mean(logits, axis=0, dtype=np.float64))
 
 
 def run_name(part: str, member: PlannedMember, k: int) -> str:
-    """Name of the run of seed `k` on the hold-out's split ("holdout") or on all rows ("all")."""
+    """Return the name of the run of seed `k` on the hold-out's split ("holdout") or on all rows ("all")."""
     return "_".join(filter(None, ("final", part, member.name, "seed", str(k))))
 
 
 def _as_trained(hyperparameters: Hyperparameters, experiment: Experiment) -> Hyperparameters:
-    """As phase 3 trains them: with a cosine schedule and at least some label smoothing."""
+    """Return the hyperparameters of phase 3: with a cosine schedule and at least some label smoothing."""
     smoothing = max(hyperparameters.label_smoothing, experiment.final.label_smoothing)
     return hyperparameters.model_copy(update={"schedule": "cosine", "label_smoothing": smoothing})
 
@@ -211,7 +211,7 @@ def _accuracy(probabilities: np.ndarray, y: np.ndarray) -> float:
 def _member_record(
     work: FinalTraining, member: PlannedMember, logits: np.ndarray, calibration: Calibration, y: np.ndarray
 ) -> dict[str, Any]:
-    """What a member came to on the hold-out, and what it cost."""
+    """Return the results of a member on the hold-out, and its cost."""
     return {
         "trial_number": member.trial_number,
         "weight": member.weight,
@@ -232,7 +232,7 @@ def _epochs(work: FinalTraining, member: PlannedMember) -> int:
 
 
 def _seed_record(work: FinalTraining, member: PlannedMember, k: int) -> dict[str, Any]:
-    """What one seed came to on the hold-out, and its learning curves."""
+    """Return the results of one seed on the hold-out, and its learning curves."""
     name, name_of_all = run_name("holdout", member, k), run_name("all", member, k)
     outcome = work.outcomes[name]
     return {
@@ -287,7 +287,7 @@ def _member_content(work: FinalTraining, member: PlannedMember, calibration: Cal
 
 
 def _reference(dataset: Dataset) -> dict[str, Any]:
-    """What the features looked like in training (see `FeatureReference`), so that drift is told without the data."""
+    """Return the reference of the features in training (see `FeatureReference`), for drift without the data."""
     n_categories = [len(dataset.vocabularies.get(name, ())) for name in dataset.feature_names]
     # One column at a time, since there may be too much for memory.
     of_columns = [FeatureReference.of(dataset.x[dataset.rows, k : k + 1], [n]) for k, n in enumerate(n_categories)]
@@ -300,7 +300,7 @@ def _reference(dataset: Dataset) -> dict[str, Any]:
 
 
 def _span(dataset: Dataset) -> dict[str, Any]:
-    """How many rows there were, of how many tickers, and their first and last date."""
+    """Return the number of rows and tickers, and the first and last date."""
     date = None if dataset.dates is None else dataset.dates[dataset.date[dataset.rows]]
     return {
         "n_rows": len(dataset.rows),

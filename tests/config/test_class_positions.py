@@ -212,8 +212,8 @@ def test_a_model_of_an_earlier_version_that_holds_buy_short_is_doubted_and_not_j
     old = write_model(
         tmp_path / "final_model.pkl", experiment, {"family": "mlp", "width": 8, "depth": 1}, class_positions=[-1.0, 1.0]
     )
-    assert any("their names say other positions" in line for line in old.positions_in_words)
-    with pytest.raises(InputError, match="positions of the classes: the model holds buy -1, sell"):
+    assert any("their names imply other positions" in line for line in old.positions_in_words)
+    with pytest.raises(InputError, match="positions of the classes: the model has buy -1, sell"):
         old.check_schema(load_development(experiment.data, 1, 0))
 
 

@@ -350,7 +350,7 @@ def test_a_damaged_object_and_a_manifest_that_leads_elsewhere_are_refused(place,
     with pytest.raises(InputError, match="another SHA-256"), mirrored(place.url, False, print):
         pass
     place.store.delete(name)
-    with pytest.raises(InputError, match="is absent"), mirrored(place.url, True, print):
+    with pytest.raises(InputError, match="is missing"), mirrored(place.url, True, print):
         pass
     place.store.put(name, b"1")
     for evil in ("../../evil", "/evil", "a/../../evil", "."):

@@ -277,7 +277,7 @@ def test_an_event_file_is_a_regular_file(tmp_path):
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\n", "é"])
 def test_a_name_that_is_no_name_is_the_users_error(tmp_path, name):
     log = TensorBoardLog(tmp_path / "logs")
-    with pytest.raises(InputError, match="no name of a run"):
+    with pytest.raises(InputError, match="not a valid run name"):
         log.epoch(name, 1, metrics(1))
     assert not (tmp_path / "logs").exists()
 

@@ -310,7 +310,7 @@ def test_an_ensemble_of_the_chosen_configuration_alone_is_the_model_without_one(
     finish(folder, "--config", finished_run.config, "--workers", 1, "--ensemble", 3, scripts=[FINAL])
     assert not differing_parts(folder, finished_run.folder)
     told = load_model(folder / "final_model.pkl").content.selection
-    assert "alone: no other adds to it" in told.reason
+    assert ": no other improves it" in told.reason
     assert load_model(finished_run.folder / "final_model.pkl").content.selection.ensemble is None
 
 
