@@ -24,11 +24,11 @@ from benchmarks.common import Result, arguments, show, summarised
 from benchmarks.contenders import Contender, HyperPopulation, HyperRun, PlainLoop, hyper_run
 from benchmarks.training_throughput import EXPLICIT, SEED_EPOCHS, SEED_ROWS, less_the_first, make_data
 from scripts.data.dataset import Dataset
-from scripts.training.engines.cuda_graphs import CapturedStep
+from scripts.training.engines.cuda_graphs import CudaGraphStep
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 WARM_UP = 2  # epochs
-USUAL, NEVER = CapturedStep.warm_up, 10**9  # calls after which a step is recorded
+USUAL, NEVER = CudaGraphStep.warm_up, 10**9  # calls after which a step is recorded
 
 
 def measured(contender: Contender, epochs: int, n_models: int = 1) -> list[float]:
@@ -56,7 +56,7 @@ def variants(data: Dataset, family: str, epochs: int, populations: list[int]) ->
     numbers = populations if family in ("mlp", "resnet") else [1]
     eager = [("eager", "float32", n) for n in numbers if n <= 64]  # with more, kernels take longer than their launches
     for mode, precision, n_models in [*eager, *itertools.product(["recorded"], PRECISIONS, numbers)]:
-        CapturedStep.warm_up = NEVER if mode == "eager" else USUAL
+        CudaGraphStep.warm_up = NEVER if mode == "eager" else USUAL
         name = f"{family} {mode}, {precision}, {n_models}"
         yield name, n_models, HyperPopulation(data, total, family, n_models, "cuda", precision)
 
@@ -81,7 +81,7 @@ def compared(data: Dataset, family: str, epochs: int, populations: list[int]) ->
         results.append(Result(name, "GB", torch.cuda.max_memory_allocated() / 2**30, None, 1))
         torch.cuda.reset_peak_memory_stats()
         print(*(f"{r.metric} {r.value:.4g}" for r in results[-5:]), name, sep="; ", file=sys.stderr, flush=True)
-    CapturedStep.warm_up = USUAL
+    CudaGraphStep.warm_up = USUAL
     return results
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.execution.executor import Carrier, Task
+from scripts.execution.executor import PopulationRunner, Task
 from scripts.storage.artifacts import pack_tensors, unpack_tensors
-from scripts.training.engines.cuda_graphs import CapturedStep
+from scripts.training.engines.cuda_graphs import CudaGraphStep
 from scripts.training.engines.population import Population
 from scripts.training.run import TrainingRun
 from tests.conftest import SCRIPTS, artifact, run
@@ -41,7 +41,7 @@ def on_gpu(family="mlp", precision="float32", **own):
 def test_recorded_steps_are_those_taken_one_by_one(family, optimizer, precision, monkeypatch):
     given = on_gpu(family, precision, hyperparameters={"optimizer": optimizer})
     recorded = finished(TrainingRun(given, DATA))
-    monkeypatch.setattr(CapturedStep, "warm_up", 10**9)
+    monkeypatch.setattr(CudaGraphStep, "warm_up", 10**9)
     eager = finished(TrainingRun(given, DATA))
     assert torch.equal(recorded.validation_logits, eager.validation_logits)
     assert [r.train_loss for r in recorded.history] == [r.train_loss for r in eager.history]
@@ -110,7 +110,7 @@ def test_where_memory_does_not_suffice_runs_are_parted_and_steps_taken_in_parts(
     most = torch.cuda.memory_reserved() + room * needed
     torch.cuda.set_per_process_memory_fraction(most / torch.cuda.get_device_properties(0).total_memory)
     try:
-        carrier, ends = Carrier([Task(one, None) for one in specs], DATA), {}
+        carrier, ends = PopulationRunner([Task(one, None) for one in specs], DATA), {}
         while len(ends) < len(specs):
             ends |= {update.name: update.outcome for update in carrier.advance() if update.outcome}
     finally:

@@ -11,7 +11,7 @@ from scripts.config.experiment import Experiment
 from scripts.config.search_space import Hyperparameters
 from scripts.data.loading import load_development, load_sealed
 from scripts.evaluation.scores import Predictions, score
-from scripts.execution.driver import Watch
+from scripts.execution.driver import RunMonitor
 from scripts.execution.progress import Progress
 from scripts.execution.serial import SerialExecutor
 from scripts.execution.tensorboard import TensorBoardLog
@@ -27,7 +27,7 @@ from scripts.storage.run_dir import RunDir
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 from scripts.tuning.search import Search
-from scripts.tuning.search_setting import Setting
+from scripts.tuning.search_context import SearchContext
 from scripts.tuning.study import TrialStudy
 
 HYPERPARAMETERS = {"width": 8, "depth": 1, "batch_size": 64, "class_weights": "balanced"}
@@ -108,7 +108,7 @@ def test_categories_and_gaps_that_training_rows_lack_do_not_reach_the_network(da
 
 def test_every_trial_is_validated_on_later_rows_that_it_was_not_trained_on(data, tmp_path):
     study = TrialStudy(tmp_path / "study.db", {})
-    search = Search(Setting(EXPERIMENT, data, EXPERIMENT.search_space, "cpu", None), study, EventLog())
+    search = Search(SearchContext(EXPERIMENT, data, EXPERIMENT.search_space, "cpu", None), study, EventLog())
     specs = [search.next_spec(), search.next_spec()]
     study.close()
     for spec in specs:
@@ -144,7 +144,7 @@ def final(data, tmp_path_factory):
     work, run_dir = FinalTraining(EXPERIMENT, chosen_alone(BEST), data, "cpu"), RunDir(folder)
     run_dir.final.mkdir(parents=True)
     with Progress("final", 1, enabled=False) as progress:
-        watch = Watch(progress, TensorBoardLog(run_dir.tensorboard), print)
+        watch = RunMonitor(progress, TensorBoardLog(run_dir.tensorboard), print)
         run_final_training(work, BEST, SerialExecutor(data), run_dir, watch, None, {})
     return work, read_tensors(run_dir.final_model, "run_final_training.py", kind="final_model")
 

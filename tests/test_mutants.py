@@ -119,7 +119,7 @@ MUTANTS = (
     ),
     Mutant(
         "trials trained on their validation rows",
-        "tuning/search_setting.py",
+        "tuning/search_context.py",
         "train_rows=train,",
         "train_rows=self.dataset.rows,",
         "test_leaks.py::test_every_trial_is_validated_on_later_rows_that_it_was_not_trained_on",

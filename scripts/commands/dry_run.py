@@ -31,8 +31,8 @@ from scripts.config.search_space import Range, SearchSpace, Values
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
 from scripts.execution.progress import duration_in_words
-from scripts.storage.begun_plan import begun_plan
 from scripts.storage.printable import printable
+from scripts.storage.recorded_plan import recorded_plan
 from scripts.tuning.stages import draw
 
 _DRAWN = 64  # random configurations, among which every family is found
@@ -121,7 +121,7 @@ def in_epochs(
         return experiment
     if experiment.tuning.scheduler != "rungs":
         raise InputError("needs tuning.scheduler: rungs", "--epoch-budget", "the guide's stages have fixed epochs")
-    if (plan := begun_plan(session.run_dir, session.arguments.fresh)) is not None:
+    if (plan := recorded_plan(session.run_dir, session.arguments.fresh)) is not None:
         return experiment.model_copy(update={"epoch_budget": plan["experiment"]["epoch_budget"]})
     measured = measure()
     n_train = len(dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)[0])

@@ -48,7 +48,7 @@ from scripts.storage.records import Plan
 from scripts.storage.result_records import Selection
 from scripts.storage.run_dir import Command, RunDir
 from scripts.storage.score_records import Scored
-from scripts.storage.spreadsheet_cells import class_cells, inert
+from scripts.storage.spreadsheet_cells import class_cells, escape_formulas
 
 # Fields of a result in the ledger of openings
 _RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")
@@ -211,7 +211,7 @@ def _judge(session: Session, experiment: Experiment, model: FinalModel, judged: 
     look = _look(session, experiment, opened, development.sealed_fingerprint, dataset.sealed_sketch)
     again = session.arguments.fresh
     openings = count_opening(run_dir, look, again) if judged.opens_seal else known_openings(run_dir, look)
-    session.steady(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
+    session.publish_if_due(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
     references = _references(development, dataset, experiment)
     predictions = _predicted(model, dataset, references)
     looks = openings.number if judged.opens_seal else 1
@@ -355,7 +355,7 @@ def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.
     columns: dict[str, np.ndarray | list[str]] = {}
     if dataset.dates is not None:
         columns["date"] = dataset.dates[dataset.date[rows]]
-    columns["ticker"] = inert(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
+    columns["ticker"] = escape_formulas(np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]])
     columns["label"] = class_cells(dataset.classes, dataset.y[rows])
     columns["predicted"] = class_cells(dataset.classes, probabilities.argmax(axis=1))
     columns |= {f"probability_{name}": probabilities[:, k] for k, name in enumerate(dataset.classes)}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment
 from scripts.data.dataset import Dataset
-from scripts.execution.driver import Watch
+from scripts.execution.driver import RunMonitor
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
 
@@ -34,7 +34,7 @@ def device(session: Session, experiment: Experiment) -> str:
 
 @contextlib.contextmanager
 def executing(
-    session: Session, experiment: Experiment, dataset: Dataset, most_runs: int, watch: Watch
+    session: Session, experiment: Experiment, dataset: Dataset, most_runs: int, watch: RunMonitor
 ) -> Iterator[Executor]:
     """An executor with as many workers as asked for and useful."""
     with contextlib.ExitStack() as stack:
@@ -48,7 +48,7 @@ def _made(
     experiment: Experiment,
     dataset: Dataset,
     most_runs: int,
-    watch: Watch,
+    watch: RunMonitor,
     stack: contextlib.ExitStack,
 ) -> Executor:
     workers = min(session.workers, most_runs)

@@ -16,8 +16,8 @@ from scripts.data.dataset import Dataset
 from scripts.errors import MissingInputError
 from scripts.evaluation.seal_openings import inherit, n_inherited, not_in, openings_of
 from scripts.storage.artifacts import read_record
-from scripts.storage.begun_plan import begun_plan
 from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.recorded_plan import recorded_plan
 from scripts.storage.records import Plan
 from scripts.storage.run_dir import Command, RunDir
 
@@ -34,7 +34,7 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     MissingInputError
         The earlier run was not analysed, so that it suggests no search space.
     """
-    if (plan := begun_plan(own, fresh)) is not None:
+    if (plan := recorded_plan(own, fresh)) is not None:
         begun: dict[str, Any] = plan["experiment"]
         return begun
     recorded = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan).experiment.recorded()

@@ -18,7 +18,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.files.mapped_rows import MemoryBound
 from scripts.data.loading import Development, read_development
 from scripts.errors import InputError
-from scripts.execution.driver import Watch
+from scripts.execution.driver import RunMonitor
 from scripts.execution.progress import Progress
 from scripts.execution.tensorboard import TensorBoardLog
 from scripts.reporting.tensorboard_images import write_layout
@@ -118,7 +118,7 @@ def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:
 
 
 @contextlib.contextmanager
-def watching(session: Session, phase: str, what: str, total_epochs: int) -> Iterator[Watch]:
+def watching(session: Session, phase: str, what: str, total_epochs: int) -> Iterator[RunMonitor]:
     """Progress display, TensorBoard logs and event log of a phase."""
     arguments = session.arguments
     shown = not (arguments.no_progress or arguments.quiet)
@@ -128,7 +128,7 @@ def watching(session: Session, phase: str, what: str, total_epochs: int) -> Iter
         try:
             events = EventLog(session.run_dir.events, phase)
             warn = progress.note if shown else session.say
-            yield Watch(progress, log, warn, events, arguments.histograms, steady=session.steady)
+            yield RunMonitor(progress, log, warn, events, arguments.histograms, publish_if_due=session.publish_if_due)
         finally:
             log.close()
 

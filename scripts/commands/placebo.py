@@ -55,7 +55,7 @@ def run_placebos(session: Session) -> None:
                 k, commands = waiting.pop(0)
                 running[k] = (_begin(session, commands[0]), commands[1:])
             _advance(session, running)
-            session.steady(without=[run_dir.placebo / str(k) for k in running])
+            session.publish_if_due(without=[run_dir.placebo / str(k) for k in running])
             if session.deadline is not None and time.monotonic() >= session.deadline:
                 what = "the time budget ended; finished placebos are kept"
                 raise BudgetEnded(what, "", "rerun the same command to resume")

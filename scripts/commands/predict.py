@@ -26,7 +26,7 @@ from scripts.statistics.drift import FeatureDrift, FeatureReference
 from scripts.storage.durable_files import check_replaceable, replacing
 from scripts.storage.printable import listed
 from scripts.storage.run_dir import Command
-from scripts.storage.spreadsheet_cells import class_cells, inert
+from scripts.storage.spreadsheet_cells import class_cells, escape_formulas
 
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file
@@ -218,7 +218,7 @@ class _CsvWriter:
             if days and self.timed:
                 cells["date"] = cells["date"].dt.strftime("%Y-%m-%d %H:%M:%S")
         if "ticker" in cells:
-            cells["ticker"] = inert(cells["ticker"])
+            cells["ticker"] = escape_formulas(cells["ticker"])
         for name in ("predicted", "decision"):
             cells[name] = class_cells(self.classes, pd.Index(self.classes).get_indexer(pd.Index(cells[name])))
         text = cells.to_csv(index=False, lineterminator="\n", header=not self.started)

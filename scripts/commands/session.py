@@ -20,7 +20,7 @@ from scripts.storage.printable import printable
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from scripts.storage.remote.sync import Mirror
+    from scripts.storage.remote.sync import RemoteRunDir
     from scripts.storage.run_dir import RunDir
 
 
@@ -43,7 +43,7 @@ class Session:
         What the command did, as plain values: the object that --json prints.
     storage : URL or None
         Server of new studies; a file if None.
-    mirror : Mirror or None
+    mirror : RemoteRunDir or None
         Publishes the run directory on object storage, where it lies there.
     """
 
@@ -53,7 +53,7 @@ class Session:
     started: float
     answer: dict[str, Any] = field(default_factory=dict)
     storage: URL | None = field(default=None, repr=False)
-    mirror: Mirror | None = None
+    mirror: RemoteRunDir | None = None
 
     @property
     def took(self) -> str:
@@ -88,10 +88,10 @@ class Session:
         self.keep(artifacts=[self._place(path) for path in artifacts], **figures, next=next_command)
         self.say(f"next: {next_command}")
 
-    def steady(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
-        """Nothing is being written now: publish a run directory on object storage, if due; as `Mirror.steady`."""
+    def publish_if_due(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
+        """Publish a run directory on object storage if due, while nothing is written; see `RemoteRunDir`."""
         if self.mirror is not None:
-            self.mirror.steady(at_once, without)
+            self.mirror.publish_if_due(at_once, without)
 
     def _place(self, path: Path) -> str:
         """Where others find a file."""

@@ -39,7 +39,7 @@ from scripts.training.models.registry import applicable_space
 from scripts.tuning.failures import short_of_time
 from scripts.tuning.initial_trials import FirstTrials, first_trials
 from scripts.tuning.search import run_search
-from scripts.tuning.search_setting import Setting, run_name
+from scripts.tuning.search_context import SearchContext, run_name
 from scripts.tuning.study import TrialStudy
 
 
@@ -156,7 +156,7 @@ def _searched(session: Session, search: _PlannedSearch) -> dict[str, Any]:
     check_room(run_dir.tuning, Workload.of(experiment.search_space, dataset, *size))
     place = place_of_study(run_dir, session.storage)
     limit, first = session.arguments.max_trial_time, search.first.trials
-    setting = Setting(experiment, dataset, search.space, device(session, experiment), limit, first)
+    setting = SearchContext(experiment, dataset, search.space, device(session, experiment), limit, first)
     with database_errors(place), watching(session, "phase 1", "search", total) as watch:
         study = TrialStudy(place, search.began, watch.warn)
         with executing(session, experiment, dataset, config.proposal_lag, watch) as executor:

@@ -12,10 +12,10 @@ from types import FrameType
 from typing import Any, Protocol
 
 from scripts.errors import BudgetEnded, InputError
-from scripts.execution.executor import Executor, Load, Task, Update, WorkerEvent
-from scripts.execution.pace import Pace
+from scripts.execution.executor import Executor, Task, Update, WorkerEvent, WorkerLoad
 from scripts.execution.progress import Progress
 from scripts.execution.tensorboard import TensorBoardLog
+from scripts.execution.throughput import Throughput
 from scripts.storage.artifacts import unpack_tensors
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.event_log import EventLog
@@ -25,7 +25,7 @@ from scripts.training.state_record import checked_state
 _GRACE, _LEAST_GRACE_S = 0.03, 2.0  # of the time that was left, and seconds: for epochs in flight at the deadline
 
 
-class Work(Protocol):
+class RunSource(Protocol):
     """Source of runs and receiver of their outcomes."""
 
     def next_spec(self) -> RunSpec | None:
@@ -36,11 +36,11 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class Watch:
+class RunMonitor:
     """Progress, logs and warnings for people; `warn` also works without a progress display.
 
-    With `histograms` the logs also contain the weights after every epoch whose state is reported. `steady` is called
-    between updates, when nothing is being written to the run directory.
+    With `histograms` the logs also contain the weights after every epoch whose state is reported. `publish_if_due` is
+    called between updates, when nothing is being written to the run directory.
     """
 
     progress: Progress
@@ -48,8 +48,8 @@ class Watch:
     warn: Callable[[str], None]
     events: EventLog = field(default_factory=EventLog)
     histograms: bool = False
-    pace: Pace = field(default_factory=lambda: Pace(time.monotonic()))
-    steady: Callable[[], None] = lambda: None
+    pace: Throughput = field(default_factory=lambda: Throughput(time.monotonic()))
+    publish_if_due: Callable[[], None] = lambda: None
 
     def started(self, spec: RunSpec, history: Sequence[Mapping[str, Any]]) -> None:
         """Report a run that starts, or that resumes after the epochs of its history."""
@@ -60,7 +60,7 @@ class Watch:
         """Something happened to a worker."""
         self.events.write(**asdict(event))
 
-    def loaded(self, load: Load) -> None:
+    def loaded(self, load: WorkerLoad) -> None:
         """Show every few seconds what the workers are at, and how fast epochs come in."""
         if (pace := self.pace.epochs_per_minute(self.progress.done, time.monotonic())) is None:
             return
@@ -94,7 +94,12 @@ class Watch:
 
 
 def execute(
-    work: Work, executor: Executor, checkpoints: Checkpoints, watch: Watch, deadline: float | None, together: int = 1
+    work: RunSource,
+    executor: Executor,
+    checkpoints: Checkpoints,
+    watch: RunMonitor,
+    deadline: float | None,
+    together: int = 1,
 ) -> None:
     """Run until `work` has nothing left.
 
@@ -115,7 +120,12 @@ def execute(
 
 
 def _carry(
-    work: Work, executor: Executor, checkpoints: Checkpoints, watch: Watch, deadline: float | None, together: int
+    work: RunSource,
+    executor: Executor,
+    checkpoints: Checkpoints,
+    watch: RunMonitor,
+    deadline: float | None,
+    together: int,
 ) -> None:
     running: dict[str, RunSpec] = {}
     populations: list[set[str]] = []
@@ -139,7 +149,7 @@ def _carry(
             populations = [left for names in populations if (left := names - {update.name})]
             work.finished(spec, update)
             checkpoints.drop_earlier(update.name)
-        watch.steady()
+        watch.publish_if_due()
         if deadline is not None and time.monotonic() >= deadline and not executor.n_ready:
             raise _budget_ended()
 
@@ -177,7 +187,7 @@ def _alarm(number: int, frame: FrameType | None) -> None:
     raise _CutOff
 
 
-def _next_specs(work: Work, most: int, held: list[RunSpec]) -> list[RunSpec]:
+def _next_specs(work: RunSource, most: int, held: list[RunSpec]) -> list[RunSpec]:
     """Return the next runs of one configuration; the first run of another one waits for the next call.
 
     Runs of several configurations seldom share a shape, and would only wait for each other in one worker.
@@ -191,7 +201,7 @@ def _next_specs(work: Work, most: int, held: list[RunSpec]) -> list[RunSpec]:
     return specs
 
 
-def _task(spec: RunSpec, checkpoints: Checkpoints, watch: Watch) -> Task:
+def _task(spec: RunSpec, checkpoints: Checkpoints, watch: RunMonitor) -> Task:
     """Return the task of a run that starts, or that resumes from its checkpoint."""
     packed, state, warning = checkpoints.load(spec.name)
     if warning:

@@ -18,7 +18,7 @@ from scripts.data.dataset import Dataset
 from scripts.errors import HyperError, InputError, is_out_of_memory
 from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.training.engines.engine import engine_of, train_epoch
-from scripts.training.engines.explicit import Lockstep
+from scripts.training.engines.explicit import ExplicitEngine
 from scripts.training.engines.population import Population
 from scripts.training.pauses import outcome_at
 from scripts.training.run import TrainingRun
@@ -58,15 +58,15 @@ class WorkerEvent:
     reason: str = ""
 
 
-Tell = Callable[[WorkerEvent], None]
+OnWorkerEvent = Callable[[WorkerEvent], None]
 
 
-def tell_nobody(event: WorkerEvent) -> None:
+def ignore_event(event: WorkerEvent) -> None:
     """Log nothing."""
 
 
 @dataclass(frozen=True)
-class Load:
+class WorkerLoad:
     """Workers that are there, how many of them train, and populations that wait for one."""
 
     workers: int
@@ -93,7 +93,7 @@ class Executor(Protocol):
         """Updates that `next_update` returns without waiting."""
 
     @property
-    def load(self) -> Load:
+    def load(self) -> WorkerLoad:
         """Return the load of the workers, for display only."""
 
     def submit(self, *tasks: Task) -> None:
@@ -109,7 +109,7 @@ class Executor(Protocol):
         """Stop everything at once; what was reported is complete."""
 
 
-class Carrier:
+class PopulationRunner:
     """Carries tasks forward together, epoch by epoch; what may go wrong in training becomes a failed outcome.
 
     Parameters
@@ -229,7 +229,7 @@ def _release(group: list[TrainingRun]) -> None:
         run.engine = None
 
 
-def carried(carrier: Carrier) -> Iterator[list[Update] | Exception]:
+def carried(carrier: PopulationRunner) -> Iterator[list[Update] | Exception]:
     """Updates of its tasks, epoch by epoch, until all have finished; an error is the last, for the driver to raise."""
     unfinished = carrier.n_tasks
     while unfinished:
@@ -260,4 +260,4 @@ def _load(run: TrainingRun, state: bytes) -> None:
 
 def _can_halve(run: TrainingRun, error: Exception) -> bool:
     """Return True if a GPU may fit the same steps in parts by autograd, which halves them further if needed."""
-    return isinstance(error, torch.OutOfMemoryError) and run.micro_batch > 1 and Lockstep.shape(run) is not None
+    return isinstance(error, torch.OutOfMemoryError) and run.micro_batch > 1 and ExplicitEngine.shape(run) is not None

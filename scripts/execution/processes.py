@@ -22,10 +22,19 @@ import torch
 
 from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed
-from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
+from scripts.execution.executor import (
+    OnWorkerEvent,
+    PopulationRunner,
+    Task,
+    Update,
+    WorkerEvent,
+    WorkerLoad,
+    carried,
+    ignore_event,
+)
 from scripts.execution.fork_server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
-from scripts.execution.supervision import Assignment, Patience
+from scripts.execution.supervision import Assignment, HangTimeout
 from scripts.training.spec import FailureKind
 
 _RETRIES = 2  # of starting a worker
@@ -48,7 +57,7 @@ class _Worker:
 class ProcessExecutor:
     """Up to `workers` populations at a time, and another one that waits for the first process to be idle.
 
-    A worker that is silent for too long (see `Patience`) is killed and its pipe closed, so that a late report cannot
+    A worker that is silent for too long (see `HangTimeout`) is killed and its pipe closed, so that a late report cannot
     arrive. Runs whose worker died resume one after the other, because together they may need too much memory.
 
     Parameters
@@ -63,9 +72,11 @@ class ProcessExecutor:
 
     reserve = 1
 
-    def __init__(self, dataset: Dataset, workers: int, least_epoch_s: float = 60.0, tell: Tell = tell_nobody) -> None:
+    def __init__(
+        self, dataset: Dataset, workers: int, least_epoch_s: float = 60.0, tell: OnWorkerEvent = ignore_event
+    ) -> None:
         self.capacity = workers
-        self._patience, self._tell = Patience(least_epoch_s), tell
+        self._hang_timeout, self._tell = HangTimeout(least_epoch_s), tell
         self._ready: deque[Update] = deque()
         self._waiting: deque[Assignment] = deque()
         self._dataset = SharedDataset(dataset)
@@ -82,9 +93,9 @@ class ProcessExecutor:
         return sum(not w.given.tasks for w in self._workers)
 
     @property
-    def load(self) -> Load:
+    def load(self) -> WorkerLoad:
         """Workers, and how many of them train."""
-        return Load(self.capacity, self.capacity - self.n_idle, len(self._waiting))
+        return WorkerLoad(self.capacity, self.capacity - self.n_idle, len(self._waiting))
 
     def submit(self, *tasks: Task) -> None:
         """Hand tasks that train together to an idle worker, or to the first that will be."""
@@ -167,12 +178,12 @@ class ProcessExecutor:
         if isinstance(updates, BaseException):
             raise updates
         worker.given.take(updates)
-        self._patience.learn(updates)
+        self._hang_timeout.learn(updates)
         self._ready.extend(updates)
 
     def _end_if_hung(self, worker: _Worker) -> None:
         """Kill the worker if its silence is too long."""
-        if worker.given.silent_s >= (limit := self._patience.limit_s(worker.given)):
+        if worker.given.silent_s >= (limit := self._hang_timeout.limit_s(worker.given)):
             worker.process.kill()
             self._replace(worker, f"no epoch within {limit:.3g} s (hung?)", "hung")
 
@@ -205,7 +216,7 @@ def _carry_all(pipe: Connection, dataset: Dataset, number: int) -> None:
         tasks, apart = pipe.recv()
         if tasks[0].spec.device == "cuda":
             torch.cuda.set_device(number % torch.cuda.device_count())
-        carrier = Carrier(tasks, dataset, apart, carrier.last_run if carrier else None)
+        carrier = PopulationRunner(tasks, dataset, apart, carrier.last_run if carrier else None)
         for updates in carried(carrier):
             pipe.send(updates)
             if isinstance(updates, Exception):

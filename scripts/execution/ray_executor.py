@@ -25,9 +25,18 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskErr
 from scripts.config.experiment import ExecutionConfig
 from scripts.data.dataset import Dataset
 from scripts.errors import EnvironmentFailed
-from scripts.execution.executor import Carrier, Load, Task, Tell, Update, WorkerEvent, carried, tell_nobody
+from scripts.execution.executor import (
+    OnWorkerEvent,
+    PopulationRunner,
+    Task,
+    Update,
+    WorkerEvent,
+    WorkerLoad,
+    carried,
+    ignore_event,
+)
 from scripts.execution.ray_connection import first_line
-from scripts.execution.supervision import Assignment, Patience
+from scripts.execution.supervision import Assignment, HangTimeout
 from scripts.training.spec import FailureKind
 
 _POLL_S = 1.0
@@ -74,10 +83,10 @@ class RayExecutor:
         most: int,
         follow: bool = True,
         least_epoch_s: float = 60.0,
-        tell: Tell = tell_nobody,
+        tell: OnWorkerEvent = ignore_event,
     ) -> None:
         self._config, self._most, self._follow, self._tell = config, most, follow, tell
-        self._patience = Patience(least_epoch_s)
+        self._hang_timeout = HangTimeout(least_epoch_s)
         self._ready: deque[Update] = deque()
         self._flights: list[_Flight] = []
         self._workers: set[str] = set()
@@ -107,10 +116,10 @@ class RayExecutor:
         return len(self._ready)
 
     @property
-    def load(self) -> Load:
+    def load(self) -> WorkerLoad:
         """Return the training workers, the free places of the cluster, and the waiting tasks."""
         n_busy = sum(bool(flight.worker) for flight in self._flights)
-        return Load(max(n_busy, self.capacity), n_busy, len(self._flights) - n_busy)
+        return WorkerLoad(max(n_busy, self.capacity), n_busy, len(self._flights) - n_busy)
 
     def submit(self, *tasks: Task) -> None:
         """Hand tasks that train together to the cluster."""
@@ -171,7 +180,7 @@ class RayExecutor:
             return
         flight.given.take(arrived)
         flight.has_reported = True
-        self._patience.learn(arrived)
+        self._hang_timeout.learn(arrived)
         self._ready.extend(arrived)
         if not flight.given.tasks:
             self._flights.remove(flight)
@@ -188,7 +197,7 @@ class RayExecutor:
         if not flight.worker:
             return
         flight.given.silent_s += waited
-        if flight.given.silent_s >= (limit := self._patience.limit_s(flight.given)):
+        if flight.given.silent_s >= (limit := self._hang_timeout.limit_s(flight.given)):
             ray.cancel(flight.stream, force=True)
             self._again(flight, f"no epoch within {limit:.3g} s (hung?)", False, "hung")
 
@@ -212,7 +221,7 @@ def _carry(dataset: Dataset, tasks: Sequence[Task], apart: bool) -> Iterator[Any
     torch.set_num_threads(1)
     context = ray.get_runtime_context()
     yield f"process {os.getpid()} on node {context.get_node_id()[:8]}"
-    yield from carried(Carrier([_writable(task) for task in tasks], dataset, apart))
+    yield from carried(PopulationRunner([_writable(task) for task in tasks], dataset, apart))
 
 
 def _writable(task: Task) -> Task:

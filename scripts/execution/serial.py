@@ -7,7 +7,7 @@ from collections import deque
 import torch
 
 from scripts.data.dataset import Dataset
-from scripts.execution.executor import Carrier, Load, Task, Update
+from scripts.execution.executor import PopulationRunner, Task, Update, WorkerLoad
 
 
 class SerialExecutor:
@@ -18,7 +18,7 @@ class SerialExecutor:
     def __init__(self, dataset: Dataset) -> None:
         torch.set_num_threads(1)
         self._dataset = dataset
-        self._carrier: Carrier | None = None
+        self._carrier: PopulationRunner | None = None
         self._ready: deque[Update] = deque()
 
     @property
@@ -27,14 +27,14 @@ class SerialExecutor:
         return len(self._ready)
 
     @property
-    def load(self) -> Load:
+    def load(self) -> WorkerLoad:
         """Return the load of this process."""
-        return Load(1, 1, 0)
+        return WorkerLoad(1, 1, 0)
 
     def submit(self, *tasks: Task) -> None:
         """Begin tasks that train together."""
         beside = self._carrier.last_run if self._carrier else None
-        self._carrier = Carrier(tasks, self._dataset, beside=beside)
+        self._carrier = PopulationRunner(tasks, self._dataset, beside=beside)
 
     def next_update(self) -> Update:
         """Train an epoch of each task where none is ready."""

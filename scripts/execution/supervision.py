@@ -64,7 +64,7 @@ class Assignment:
         return failed
 
 
-class Patience:
+class HangTimeout:
     """Timeout of a silent worker.
 
     It hangs if it has not reported for the longest of `least_epoch_s`, ten times the median of all epochs, ten times

@@ -9,7 +9,7 @@ import numpy as np
 
 from scripts.config.experiment import Experiment
 from scripts.errors import MORE_MEMORY, EnvironmentFailed, InputError
-from scripts.execution.driver import Watch, execute
+from scripts.execution.driver import RunMonitor, execute
 from scripts.execution.executor import Executor
 from scripts.extended_training.cross_validation import CrossValidation
 from scripts.extended_training.out_of_fold import n_duplicates, prediction_table
@@ -54,7 +54,7 @@ class ExtendedTrainer:
         self,
         work: CrossValidation,
         executor: Executor,
-        watch: Watch,
+        watch: RunMonitor,
         deadline: float | None,
         provenance: dict[str, Any],
     ) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from scripts.config.search_space import Hyperparameters
 from scripts.data.dataset import Dataset
 from scripts.data.preprocessing import Preprocessor
 from scripts.errors import MORE_MEMORY, EnvironmentFailed, HyperError, InputError
-from scripts.execution.driver import Watch, execute
+from scripts.execution.driver import RunMonitor, execute
 from scripts.execution.executor import Executor, Update
 from scripts.final_training.members import PlannedMember
 from scripts.statistics.drift import FeatureReference
@@ -160,7 +160,7 @@ def run_final_training(
     best: dict[str, Any],
     executor: Executor,
     run_dir: RunDir,
-    watch: Watch,
+    watch: RunMonitor,
     deadline: float | None,
     provenance: dict[str, Any],
 ) -> dict[str, Any]:

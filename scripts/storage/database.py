@@ -23,7 +23,7 @@ from sqlalchemy.pool import Pool, QueuePool, StaticPool
 
 from scripts.errors import InputError
 from scripts.storage.artifacts import read_json, write_json
-from scripts.storage.retry import Away
+from scripts.storage.retry import Unreachable
 from scripts.storage.run_dir import Command, RunDir
 
 ENVIRONMENT = "HYPER_STORAGE"
@@ -37,11 +37,11 @@ _CONNECTION = {
     "tcp_user_timeout": 25_000,  # milliseconds
     "application_name": "hyper",
 }
-_LOCKED_S = 1.0  # timeout of SQLite for another program; callers then retry by `patiently`
+_LOCKED_S = 1.0  # timeout of SQLite for another program; callers then retry by `retry_until_available`
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 
-class DatabaseAway(Away):
+class DatabaseUnreachable(Unreachable):
     """The database is unreachable."""
 
 
@@ -113,7 +113,7 @@ def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
 
 
 def open_file(path: Path) -> RDBStorage:
-    """Return storage in a SQLite file; its calls raise DatabaseAway while another program locks the file."""
+    """Return storage in a SQLite file; its calls raise DatabaseUnreachable while another program locks the file."""
     # A creator instead of a URL: in a URL, a `?`, `%` or `{` of the path would silently select another file.
     connect = functools.partial(sqlite3.connect, path, timeout=_LOCKED_S, check_same_thread=False)
     storage = _on_sqlite(connect, QueuePool)
@@ -149,7 +149,7 @@ def open_server(server: Server) -> RDBStorage:
 
     Raises
     ------
-    DatabaseAway
+    DatabaseUnreachable
         The server is unreachable, also during any later call of the storage.
     InputError
         The server refuses the connection, or psycopg is not installed.
@@ -184,7 +184,7 @@ def _connector(server: Server) -> Callable[[], Any]:
             reason = " ".join(str(error).split())
             if any(refusal in reason for refusal in _REFUSALS):
                 raise InputError(f"refused: {reason}", str(server), f"check the user or {ENVIRONMENT}") from None
-            raise DatabaseAway(reason) from None
+            raise DatabaseUnreachable(reason) from None
 
     return connect
 
@@ -192,10 +192,10 @@ def _connector(server: Server) -> Callable[[], Any]:
 def _raise_if_locked(context: ExceptionContext) -> None:
     """Replace SQLAlchemy's error, which Optuna would treat as invalid data."""
     if is_locked(context.original_exception):
-        raise DatabaseAway(f"locked by another program: {context.original_exception}")
+        raise DatabaseUnreachable(f"locked by another program: {context.original_exception}")
 
 
 def _raise_if_away(context: ExceptionContext) -> None:
     """Replace SQLAlchemy's error, which Optuna would treat as invalid data or retry itself."""
     if context.is_disconnect:
-        raise DatabaseAway(" ".join(str(context.original_exception).split()))
+        raise DatabaseUnreachable(" ".join(str(context.original_exception).split()))

@@ -15,11 +15,11 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _TELL_AFTER_S = 2.0  # shorter outages are not reported
 
 
-class Away(Exception):
+class Unreachable(Exception):
     """The server is unreachable, or failed during a call, which may or may not have been executed."""
 
 
-def patiently(
+def retry_until_available(
     call: Callable[[], T], place: object, tell: Callable[[str], None], longest_s: float = LONGEST_WAIT_S
 ) -> T:
     """Retry a call until the server is available, and return its result.
@@ -27,7 +27,7 @@ def patiently(
     Parameters
     ----------
     call : callable
-        Raises `Away` while the server is unreachable. May be repeated.
+        Raises `Unreachable` while the server is unreachable. May be repeated.
     place : object
         Name of the server for messages.
     tell : callable
@@ -44,7 +44,7 @@ def patiently(
     while True:
         try:
             result = call()
-        except Away as error:
+        except Unreachable as error:
             waited = time.monotonic() - start
             if waited >= longest_s:
                 remedy = "rerun the same command to resume"

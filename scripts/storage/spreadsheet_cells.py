@@ -9,7 +9,7 @@ import numpy as np
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def inert(cells: Iterable[object]) -> list[str]:
+def escape_formulas(cells: Iterable[object]) -> list[str]:
     """Return text cells with a leading quote if they begin like a formula (OWASP ASVS 1.2.10)."""
     return [f"'{cell}" if str(cell).startswith(_FORMULA) else str(cell) for cell in cells]
 
@@ -24,7 +24,7 @@ def class_cells(classes: Sequence[str], index: np.ndarray) -> list[str]:
         Indices of `classes`; -1 gives an empty cell.
     """
     numeric = all(_is_number(name) for name in classes)
-    names = list(classes) if numeric else inert(classes)
+    names = list(classes) if numeric else escape_formulas(classes)
     return list(np.array([*names, ""], dtype=object)[index])
 
 

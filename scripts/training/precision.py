@@ -13,7 +13,7 @@ _KINDS = _backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn
 
 
 @contextmanager
-def products_in(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> Iterator[None]:
     """Let products of float32 matrices round their factors to the ten bits of TensorFloat-32, or not.
 
     PyTorch rounds those of convolutions and recurrent layers by default. On the CPU nothing changes.

@@ -30,7 +30,7 @@ from scripts.training.inputs import Inputs, inputs_of
 from scripts.training.models.registry import build_model, operations_per_row, window_offsets
 from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.order import batch_bounds, shuffled
-from scripts.training.precision import products_in
+from scripts.training.precision import matmul_precision
 from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec
 from scripts.training.trading import SimulatedTrading
 
@@ -232,7 +232,7 @@ class TrainingRun:
     def _logits(self, rows: torch.Tensor) -> torch.Tensor:
         """Predict as `predict`, on the device; in full precision, whatever the precision of training."""
         self.model.eval()
-        with self._averaged(), products_in("float32"):
+        with self._averaged(), matmul_precision("float32"):
             return torch.cat([self.model(self.gather(part)) for part in rows.split(self._prediction_rows)]).float()
 
     def _evaluate(self) -> tuple[float, float, float | None]:

@@ -31,7 +31,7 @@ def log_expected_improvement(lead: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class Posterior:
     """The curve model, the trials it knows, ascending, and the scores that it expects of them at the last rung."""
 
     model: CurveModel

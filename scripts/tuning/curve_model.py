@@ -228,7 +228,7 @@ class CurveModel:
         variance = prior - ((difference @ self._explained) * difference).sum(axis=1)
         return difference @ (self._basis @ self._weights), np.sqrt(np.maximum(variance, 1e-12))
 
-    def believing(self, runs: np.ndarray) -> CurveModel:
+    def fantasized(self, runs: np.ndarray) -> CurveModel:
         """The model once the given runs (numbers as in `data.run`) are at the last rung with the expected scores."""
         data, last = self.data, len(self.data.log_epochs) - 1
         _, first_of = np.unique(data.run, return_index=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import Scalar, SearchSpace
-from scripts.storage.begun_plan import begun_plan
+from scripts.storage.recorded_plan import recorded_plan
 from scripts.storage.run_dir import RunDir
 from scripts.tuning.portfolio import SIZE, portfolio
 from scripts.tuning.space_transfer import Change, in_words, translate
@@ -85,7 +85,7 @@ def first_trials(
         An earlier run has no results, or they are damaged.
     """
     runs = {Path(os.path.relpath(run.path, run_dir.path)).as_posix(): run for run in map(RunDir, warm_start)}
-    if (plan := begun_plan(run_dir, fresh)) is not None:
+    if (plan := recorded_plan(run_dir, fresh)) is not None:
         # A plan of an earlier revision has none; the claim then names the keys that differ.
         stored = plan.get("starting", [])
         return FirstTrials(tuple(FirstTrial(**trial) for trial in stored), tuple(runs))

@@ -19,7 +19,7 @@ from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.decisions import Action, Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.initial_trials import origin_of
 from scripts.tuning.scheduler import RungConfig, Scheduler
-from scripts.tuning.search_setting import Setting, check_failures, check_starts, run_name
+from scripts.tuning.search_context import SearchContext, check_failures, check_starts, run_name
 from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.study import TrialStudy
 
@@ -48,7 +48,7 @@ class RungSearch:
     attribute. A decision without a result is executed first when the search resumes.
     """
 
-    def __init__(self, setting: Setting, study: TrialStudy, events: EventLog) -> None:
+    def __init__(self, setting: SearchContext, study: TrialStudy, events: EventLog) -> None:
         self.setting, self.study, self._events = setting, study, events
         experiment = setting.experiment
         self._splits: list[Split] = [
@@ -176,7 +176,7 @@ class RungSearch:
         return replace(spec, schedule_epochs=self.config.rungs[-1], pauses=True)
 
 
-def _beginning(setting: Setting, config: RungConfig) -> list[Values]:
+def _beginning(setting: SearchContext, config: RungConfig) -> list[Values]:
     """Return the first trials of the scheduler; few given configurations are followed by random ones."""
     given: list[Values] = [trial.values for trial in setting.first]
     random: list[Values] = [

@@ -19,7 +19,7 @@ import numpy as np
 
 from scripts.config.search_space import SearchSpace, Values
 from scripts.random_keys import numpy_generator
-from scripts.tuning.acquisition import Knowledge, propose_points
+from scripts.tuning.acquisition import Posterior, propose_points
 from scripts.tuning.curve_model import CurveModel, default_parameters, fit_parameters
 from scripts.tuning.decisions import Action, Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.encoding import UnitCube, stacked
@@ -110,7 +110,7 @@ class Scheduler:
         self._logs: np.ndarray | None = None
         self._known_of = (0, 0)  # visible scores and trials started at the last fit of the model
         self._n_proposed = {True: 0, False: 0}  # since then, around the leaders or anywhere
-        self._knowledge: Knowledge | None = None
+        self._knowledge: Posterior | None = None
         self._batches: dict[bool, list[tuple[np.ndarray, float]]] = {}
 
     # --- the journal ------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class Scheduler:
         finished = data.run[data.rung == len(self.config.rungs) - 1]
         unfinished = np.setdiff1d(data.run, finished)
         if len(unfinished):
-            model = model.believing(unfinished)
+            model = model.fantasized(unfinished)
         # Of very many trials only those count that the model knows, and the latest.
         tried = np.union1d(knowledge.known, np.arange(max(0, n_trials - _N_LATEST), n_trials))
         proposals = propose_points(
@@ -310,7 +310,7 @@ class Scheduler:
         )
         return [(point, gain / model.offset_sd) for point, gain in proposals]
 
-    def _fitted(self) -> Knowledge:
+    def _fitted(self) -> Posterior:
         """Return the posterior of the scores that the model was fitted to."""
         if self._knowledge is None:
             data, known = self.curves.observations(self._known_of[0])
@@ -318,7 +318,7 @@ class Scheduler:
                 fitted_to = self.curves.observations(self._fit_rows)[0] if self._fit_rows else None
                 self._logs = default_parameters(data) if fitted_to is None else fit_parameters(fitted_to)
             model = CurveModel(data, self._logs)
-            self._knowledge = Knowledge(model, known, model.expected(data.inputs))
+            self._knowledge = Posterior(model, known, model.expected(data.inputs))
         return self._knowledge
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from scripts.execution.driver import Watch, execute
+from scripts.execution.driver import RunMonitor, execute
 from scripts.execution.executor import Executor, Update
 from scripts.storage.artifacts import write_json
 from scripts.storage.checkpoints import Checkpoints
@@ -19,7 +19,7 @@ from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.failures import all_failed, is_held, is_out_of_time, may_succeed_now
 from scripts.tuning.initial_trials import origin_of
 from scripts.tuning.rung_search import RungSearch
-from scripts.tuning.search_setting import Setting, check_failures, check_starts, run_name
+from scripts.tuning.search_context import SearchContext, check_failures, check_starts, run_name
 from scripts.tuning.stages import n_visible, proposal_of, propose, stage_of
 from scripts.tuning.study import TrialStudy
 from scripts.tuning.validation_scores import validation_ledger
@@ -28,7 +28,7 @@ from scripts.tuning.validation_scores import validation_ledger
 class Search:
     """The trials of phase 1 as work for the driver."""
 
-    def __init__(self, setting: Setting, study: TrialStudy, events: EventLog) -> None:
+    def __init__(self, setting: SearchContext, study: TrialStudy, events: EventLog) -> None:
         self.setting, self.study, self._events = setting, study, events
         config = setting.experiment.tuning
         check_starts(setting, study)
@@ -113,11 +113,11 @@ class _Again:
 
 
 def run_search(
-    setting: Setting,
+    setting: SearchContext,
     study: TrialStudy,
     executor: Executor,
     run_dir: RunDir,
-    watch: Watch,
+    watch: RunMonitor,
     deadline: float | None,
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def run_search(
     return body
 
 
-def _ledger(setting: Setting, rows: np.ndarray, trials: list[dict[str, Any]], run_dir: RunDir) -> pd.DataFrame:
+def _ledger(setting: SearchContext, rows: np.ndarray, trials: list[dict[str, Any]], run_dir: RunDir) -> pd.DataFrame:
     """Return the results of each usable trial on each validation date."""
     runs = {t["number"]: run_name(t["number"]) for t in trials if t["state"] != "failed"}
     return validation_ledger(

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.storage.database import (
     FILE_STUDY_NAME,
-    DatabaseAway,
+    DatabaseUnreachable,
     Place,
     Server,
     open_file,
@@ -28,7 +28,7 @@ from scripts.storage.database import (
 )
 from scripts.storage.database_errors import failure_of_the_disk
 from scripts.storage.durable_files import file_sha256, set_aside, write_bytes
-from scripts.storage.retry import LONGEST_WAIT_S, patiently
+from scripts.storage.retry import LONGEST_WAIT_S, retry_until_available
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal
 from scripts.tuning.study_file import UnreadableStudy, check_study_file, side_files, unreadable
@@ -74,7 +74,7 @@ class TrialStudy:
     def _open_or_refuse(self, place: Place, attributes: Mapping[str, Any]) -> None:
         try:
             self._open(place, attributes)
-        except DatabaseAway as error:
+        except DatabaseUnreachable as error:
             what = f"unreachable ({error})"
             raise EnvironmentFailed(what, str(place), "rerun the same command to resume") from None
         except (HyperError, MemoryError):
@@ -164,7 +164,7 @@ class TrialStudy:
         self._storage.engine.dispose()
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        return patiently(call, self._place, self._tell, self._longest_wait_s)
+        return retry_until_available(call, self._place, self._tell, self._longest_wait_s)
 
     def _has(self, number: int) -> bool:
         try:

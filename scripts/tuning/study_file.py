@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from scripts.errors import InputError
-from scripts.storage.database import DatabaseAway, is_locked, storage_in_memory
+from scripts.storage.database import DatabaseUnreachable, is_locked, storage_in_memory
 from scripts.storage.database_errors import failure_of_the_disk
 from scripts.storage.durable_files import opened_regular
 
@@ -40,7 +40,7 @@ def check_study_file(path: Path) -> None:
     ------
     InputError
         The file, or its journal, is damaged or was not made by Hyper.
-    DatabaseAway
+    DatabaseUnreachable
         Another program has locked the file.
     """
     _check_side_files(path)
@@ -60,7 +60,7 @@ def check_study_file(path: Path) -> None:
             connection.close()
     except sqlite3.Error as error:
         if is_locked(error):
-            raise DatabaseAway(f"locked by another program: {error}") from None
+            raise DatabaseUnreachable(f"locked by another program: {error}") from None
         raise failure_of_the_disk(error, path) or unreadable(path, str(error)) from error
     if state != "ok":
         raise unreadable(path, "damaged")

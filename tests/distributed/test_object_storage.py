@@ -24,7 +24,7 @@ from scripts.storage.remote.lease import LOCK, MAX_LOCK_BYTES
 from scripts.storage.remote.snapshot import freeze
 from scripts.storage.remote.sync import mirrored
 from scripts.storage.remote.working_copy import WorkingCopy
-from scripts.storage.retry import patiently
+from scripts.storage.retry import retry_until_available
 from scripts.storage.run_dir import InUse
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, finish, run, without_times
 from tests.distributed.counting import counted_flags
@@ -217,7 +217,7 @@ def test_a_server_that_goes_away_is_waited_for(place, server, hurried, monkeypat
     with mirrored(place.url, False, said.append) as (folder, mirror):
         (folder / "one").write_text("1")
         gate.shut()
-        mirror.steady()  # in the background, without success
+        mirror.publish_if_due()  # in the background, without success
         while not said:
             time.sleep(0.01)
         (folder / "two").write_text("2")
@@ -231,7 +231,7 @@ def test_a_server_that_goes_away_is_waited_for(place, server, hurried, monkeypat
 def test_a_server_that_stays_away_costs_nothing_that_was_done(place, server, hurried, monkeypatch):
     gate = Gate(server.port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{gate.port}")
-    monkeypatch.setattr(mirror_module, "patiently", functools.partial(patiently, longest_s=0.5))
+    monkeypatch.setattr(mirror_module, "retry_until_available", functools.partial(retry_until_available, longest_s=0.5))
     told = r"unreachable.*everything is kept in.*rerun the same command to resume"
     with pytest.raises(EnvironmentFailed, match=told), mirrored(place.url, False, print) as (folder, _):
         (folder / "one").write_text("1")
@@ -249,9 +249,9 @@ def test_one_that_was_taken_for_dead_can_publish_no_more(place, hurried, tmp_pat
     told = "another start of a command"
     with pytest.raises(EnvironmentFailed, match=told), mirrored(place.url, False, said.append) as (folder, mirror):
         (folder / "one").write_text("1")
-        mirror.steady(at_once=True)
-        mirror._hold._ended.set()  # as if its machine slept
-        mirror._hold._beating.join()
+        mirror.publish_if_due(at_once=True)
+        mirror._lease._ended.set()  # as if its machine slept
+        mirror._lease._beating.join()
         another_machine(monkeypatch, tmp_path, "second")
         with mirrored(place.url, False, said.append) as (other, _):
             assert (other / "one").read_text() == "1"
@@ -312,7 +312,7 @@ def test_what_was_removed_or_replaced_is_so_for_readers_too(place, hurried):
         for name in ("gone", "changed", "checkpoints/a.pt"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(name)
-        mirror.steady(at_once=True)
+        mirror.publish_if_due(at_once=True)
         (folder / "gone").unlink()
         (folder / "new").write_text("changed anew")
         os.replace(folder / "new", folder / "changed")
@@ -329,14 +329,14 @@ def test_folders_that_others_write_to_stay_as_they_were_published(place, hurried
         other = folder / "placebo" / "1"
         other.mkdir(parents=True)
         (other / "one").write_text("1")
-        mirror.steady(at_once=True)
+        mirror.publish_if_due(at_once=True)
         (other / "two").write_text("2")
         (other / "one").write_text("1, changed")
         (folder / "three").write_text("3")
-        mirror.steady(at_once=True, without=[other])
+        mirror.publish_if_due(at_once=True, without=[other])
         assert set(place.manifest()["files"]) == {"placebo/1/one", "three"}
         assert place.read("placebo/1/one") == b"1"
-        mirror.steady(at_once=True)
+        mirror.publish_if_due(at_once=True)
         assert set(place.manifest()["files"]) == {"placebo/1/one", "placebo/1/two", "three"}
         assert place.read("placebo/1/one") == b"1, changed"
 

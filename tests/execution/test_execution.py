@@ -16,15 +16,15 @@ import torch
 
 from scripts.config.experiment import ExecutionConfig, Experiment, FinalConfig
 from scripts.errors import BudgetEnded, InputError
-from scripts.execution.driver import Watch, execute
-from scripts.execution.executor import Carrier, Task
+from scripts.execution.driver import RunMonitor, execute
+from scripts.execution.executor import PopulationRunner, Task
 from scripts.execution.fork_server import begin_server
-from scripts.execution.pace import Pace
 from scripts.execution.processes import ProcessExecutor
 from scripts.execution.progress import Progress
 from scripts.execution.serial import SerialExecutor
 from scripts.execution.shared_dataset import SharedDataset
 from scripts.execution.tensorboard import TensorBoardLog
+from scripts.execution.throughput import Throughput
 from scripts.final_training.members import chosen_alone
 from scripts.final_training.training import FinalTraining
 from scripts.storage.artifacts import pack_tensors, unpack_tensors
@@ -148,7 +148,7 @@ def test_a_finished_run_reports_its_outcome_again(alone, executor):
 
 
 def test_runs_go_on_together_from_states_of_different_epochs(alone, executor):
-    first = Carrier([Task(one, None) for one in SPECS], DATA)
+    first = PopulationRunner([Task(one, None) for one in SPECS], DATA)
     early, late = first.advance(), first.advance()
     states = [early[0].state, late[1].state, None]
     executor.submit(*(Task(one, state) for one, state in zip(SPECS, states, strict=True)))
@@ -176,7 +176,7 @@ def _part_where_memory_is_short():
     rows = np.resize(spec().train_rows, 100_000)
     values = {"width": 256, "depth": 1, "batch_size": 100_000, "dropout": 0.0}
     specs = [spec(name=f"run_{k}", address=(k,), epochs=1, train_rows=rows, hyperparameters=values) for k in range(3)]
-    carrier = Carrier([Task(one, None) for one in specs], DATA)
+    carrier = PopulationRunner([Task(one, None) for one in specs], DATA)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + 450 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -193,7 +193,7 @@ def test_runs_that_need_too_much_memory_together_go_on_apart():
 
 def test_a_run_that_a_gpu_has_no_room_for_alone_takes_the_same_steps_in_parts():
     one = spec(epochs=3, hyperparameters={"activation": "gelu", "dropout": 0.0, "class_weights": "balanced"})
-    whole, carrier = finished(TrainingRun(one, DATA)), Carrier([Task(one, None)], DATA)
+    whole, carrier = finished(TrainingRun(one, DATA)), PopulationRunner([Task(one, None)], DATA)
 
     def have_room_for_16_rows(layer, inputs):
         trains = inputs[0].ndim == 3 or layer.training  # written out, or by autograd
@@ -213,7 +213,7 @@ def final_training(folder, executor, together, deadline=None):
     """Carry phase 3 to its end; the work."""
     work = FinalTraining(FINAL, chosen_alone(BEST), DATA, "cpu")
     with Progress("final", 1, enabled=False) as progress:
-        watch = Watch(progress, TensorBoardLog(RunDir(folder).tensorboard), print)
+        watch = RunMonitor(progress, TensorBoardLog(RunDir(folder).tensorboard), print)
         execute(work, executor, Checkpoints(folder), watch, deadline, together)
     return work
 
@@ -269,7 +269,7 @@ def test_a_state_of_another_run_is_refused_by_name(executor):
 
 
 def test_the_pace_is_over_the_last_minute_or_the_last_silence_whichever_is_longer():
-    pace = Pace(0.0)
+    pace = Throughput(0.0)
     assert pace.epochs_per_minute(1, 2.0) is None
     assert pace.epochs_per_minute(3, 90.0) == 2.0
     assert pace.epochs_per_minute(4, 150.0) == 1.0

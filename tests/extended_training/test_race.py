@@ -12,8 +12,8 @@ from scipy.stats import binom
 from scripts.config.experiment import Experiment
 from scripts.data.loading import load_development
 from scripts.evaluation.selection_bias import judge_choice
-from scripts.execution.driver import Watch
-from scripts.execution.executor import Carrier, Load
+from scripts.execution.driver import RunMonitor
+from scripts.execution.executor import Load, PopulationRunner
 from scripts.execution.progress import Progress
 from scripts.execution.serial import SerialExecutor
 from scripts.execution.tensorboard import TensorBoardLog
@@ -252,7 +252,7 @@ class Interleaved:
         self.dataset, self.carriers = dataset, []
 
     def submit(self, *tasks):
-        self.carriers.insert(0, Carrier(tasks, self.dataset))
+        self.carriers.insert(0, PopulationRunner(tasks, self.dataset))
 
     def next_update(self):
         (update,) = self.carriers[0].advance()
@@ -285,7 +285,7 @@ def phase_2(market, folder, executor, **changes):
     run_dir = RunDir(folder)
     write_json(run_dir.trials, ORIGIN | {"epochs_spent": 0, "data_passes": 0.0, "files": {}, "trials": TRIALS})
     work = CrossValidation(experiment, market, TRIALS, "cpu")
-    watch = Watch(Progress("", 0, enabled=False), TensorBoardLog(folder / "logs"), print)
+    watch = RunMonitor(Progress("", 0, enabled=False), TensorBoardLog(folder / "logs"), print)
     return ExtendedTrainer(folder).run(work, executor, watch, None, ORIGIN)
 
 

@@ -33,7 +33,7 @@ class KillPoints:
         self.descriptors: dict[int, str] = {}
 
     def install(self):
-        """Watch this process from now on."""
+        """RunMonitor this process from now on."""
         sys.addaudithook(self._audit)
         self._wrap(
             os, "fsync", lambda arguments: f"flush of {self._name(os.readlink(f'/proc/self/fd/{arguments[0]}'))}"

@@ -8,11 +8,11 @@ import torch
 
 from scripts.config.search_space import Hyperparameters
 from scripts.storage.artifacts import pack_tensors, unpack_tensors
-from scripts.training.engines.autograd import ByAutograd
-from scripts.training.engines.explicit import Lockstep
+from scripts.training.engines.autograd import AutogradEngine
+from scripts.training.engines.explicit import ExplicitEngine
 from scripts.training.engines.explicit_backward import ExplicitBackward
 from scripts.training.engines.flat_parameters import FlatParameters
-from scripts.training.engines.joint_optimiser import JointStep
+from scripts.training.engines.joint_optimiser import StackedOptimizers
 from scripts.training.models.layers import dropout_layers
 from scripts.training.models.mlp import MLP
 from scripts.training.models.registry import build_model
@@ -143,7 +143,7 @@ def test_joint_steps_are_those_of_the_optimiser_of_each_model():
     values = torch.stack([p.detach() for p in plain])
     gradients, first, second = (torch.zeros_like(values) for _ in range(3))
     averages, counts = values.clone(), torch.zeros(len(settings), 1)
-    joint = JointStep(optimisers, values, gradients, first, second, averages)
+    joint = StackedOptimizers(optimisers, values, gradients, first, second, averages)
     for step, members in enumerate([slice(0, 6), slice(1, 5), slice(0, 6), slice(3, 4), slice(2, 6)]):
         counts[members] += 1
         for k, optimiser in enumerate(optimisers):
@@ -200,7 +200,7 @@ def test_a_run_by_autograd_ends_where_the_explicit_one_does(optimizer):
     settings = spec(hyperparameters=values, ema_decay=0.9, warmup_epochs=1)
     explicit = TrainingRun(settings, DATA)
     explicit.advance()
-    assert isinstance(explicit.engine, Lockstep)
+    assert isinstance(explicit.engine, ExplicitEngine)
     finished(explicit)
     theirs = dataclasses.replace(
         settings,
@@ -209,7 +209,7 @@ def test_a_run_by_autograd_ends_where_the_explicit_one_does(optimizer):
     )
     by_autograd = TrainingRun(theirs, DATA)
     by_autograd.advance()
-    assert isinstance(by_autograd.engine, ByAutograd)
+    assert isinstance(by_autograd.engine, AutogradEngine)
     finished(by_autograd)
     assert torch.allclose(explicit.validation_logits, by_autograd.validation_logits, atol=1e-4)
     assert explicit.outcome.train_loss == pytest.approx(by_autograd.outcome.train_loss, abs=1e-5)

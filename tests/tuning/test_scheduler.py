@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from scipy.optimize import check_grad
 
 from scripts.config.search_space import Choices, FloatRange, IntRange
-from scripts.tuning.acquisition import Knowledge, log_expected_improvement
+from scripts.tuning.acquisition import Posterior, log_expected_improvement
 from scripts.tuning.curve_model import CurveModel, Observations, _Objective, default_parameters, fit_parameters
 from scripts.tuning.decisions import Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.encoding import UnitCube
@@ -209,7 +209,7 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed):
 def test_what_is_believed_moves_no_mean_and_lowers_the_uncertainty():
     data = observations(4)
     model = CurveModel(data, fit_parameters(data))
-    before, after = model.posterior(data.inputs), model.believing(np.unique(data.run)[:5]).posterior(data.inputs)
+    before, after = model.posterior(data.inputs), model.fantasized(np.unique(data.run)[:5]).posterior(data.inputs)
     np.testing.assert_allclose(after[0], before[0], atol=1e-6)
     assert (after[1] <= before[1] + 1e-9).all()
     assert (after[1] < before[1] - 1e-3).any()
@@ -257,7 +257,7 @@ def test_of_paused_trials_the_one_that_may_yet_win_goes_on_and_not_the_one_known
         scores=np.array([-0.9, -0.4, -0.2, 0.0, -1.3, -0.9, -0.8, -1.3]),
     )
     model = CurveModel(data, default_parameters(data))
-    knowledge = Knowledge(model, np.array([3, 5, 8]), model.expected(data.inputs))
+    knowledge = Posterior(model, np.array([3, 5, 8]), model.expected(data.inputs))
     assert knowledge.best_first.tolist() == [3, 5, 8]
     assert knowledge.most_promising({5, 8, 9}) == 8
     assert knowledge.most_promising({9}) is None

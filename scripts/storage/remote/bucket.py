@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from scripts.errors import InputError
 from scripts.storage.artifacts import MAX_JSON_BYTES
 from scripts.storage.remote.aws_profile import aws_profile
-from scripts.storage.retry import Away
+from scripts.storage.retry import Unreachable
 
 T = TypeVar("T")
 Version = dict[str, str]  # identifies one content of an object
@@ -47,7 +47,7 @@ class Bucket:
     ------
     InputError
         By every method: wrong address, missing bucket, package or right.
-    Away
+    Unreachable
         By every method: no answer, or none that settles it; the call may be repeated.
     """
 
@@ -150,7 +150,7 @@ class Bucket:
             return InputError("the bucket is in another region", self.url, "set AWS_REGION to its region")
         if re.search(r"status code: 4(?!08|09|29)\d\d", text) or "builder error" in text:
             return InputError(f"the request was refused ({_reason(error)})", self.url, _RIGHTS)
-        return Away(_reason(error))
+        return Unreachable(_reason(error))
 
 
 def _parts(prefix: str | None) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.storage.nesting import parsed_json
 from scripts.storage.remote.bucket import Bucket, Version
-from scripts.storage.retry import Away, patiently
+from scripts.storage.retry import Unreachable, retry_until_available
 from scripts.storage.run_dir import InUse
 
 LOCK = ".hyper/lock.json"
@@ -29,7 +29,7 @@ MAX_LOCK_BYTES = 2**16
 STALE_S = 30.0  # several renewals, so that a slow answer does not end the lease
 
 
-class Hold:
+class Lease:
     """The right to publish under a prefix, for one command.
 
     Parameters
@@ -65,7 +65,7 @@ class Hold:
         InputError
             The server does not know conditional writes.
         """
-        unclean = patiently(self._take, self._bucket, self._tell)
+        unclean = retry_until_available(self._take, self._bucket, self._tell)
         self._beating.start()
         return unclean
 
@@ -131,7 +131,7 @@ class Hold:
         while not self._ended.wait(BEAT_S):
             try:
                 version = self._bucket.replace(LOCK, content, self._version)
-            except (Away, InputError):
+            except (Unreachable, InputError):
                 # Whoever publishes says so; as long as nobody can write, nobody takes over. The same content again,
                 # which is known for our own if it has arrived.
                 continue

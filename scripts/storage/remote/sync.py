@@ -13,19 +13,19 @@ from pathlib import Path
 from scripts.errors import EnvironmentFailed, HyperError, Interrupted
 from scripts.storage.durable_files import environment_errors, sha256
 from scripts.storage.remote.bucket import Bucket, Version
-from scripts.storage.remote.lease import Hold
+from scripts.storage.remote.lease import Lease
 from scripts.storage.remote.manifest import MANIFEST, OBJECTS, Entry, Manifest, has_plain_name, read_manifest
 from scripts.storage.remote.snapshot import Frozen, freeze
 from scripts.storage.remote.threads import in_parallel
 from scripts.storage.remote.working_copy import WorkingCopy
-from scripts.storage.retry import Away, patiently
+from scripts.storage.retry import Unreachable, retry_until_available
 from scripts.storage.run_dir import InUse, RunDir
 
 PUBLISH_EVERY_S = 30.0
 INTERRUPTED_S = 1.2  # for the last publication of a command that was asked to end
 
 
-class Mirror:
+class RemoteRunDir:
     """Leased prefix and its working directory.
 
     Parameters
@@ -39,7 +39,7 @@ class Mirror:
 
     def __init__(self, bucket: Bucket, copy: WorkingCopy, tell: Callable[[str], None]) -> None:
         self._bucket, self._copy, self._tell = bucket, copy, tell
-        self._hold = Hold(bucket, copy.name, tell)
+        self._lease = Lease(bucket, copy.name, tell)
         self._manifest: Manifest | None = None
         self._version: Version = {}
         self._tried: set[str] = set()  # manifests that may have arrived, though no answer came back
@@ -58,16 +58,16 @@ class Mirror:
         HyperError
             As `Bucket` and `WorkingCopy`.
         """
-        unclean = self._hold.take()
+        unclean = self._lease.take()
         try:
-            patiently(lambda: self._begin(unclean), self._bucket, self._tell)
+            retry_until_available(lambda: self._begin(unclean), self._bucket, self._tell)
         except BaseException as ended:
-            _within(self._hold.release, INTERRUPTED_S if isinstance(ended, Interrupted) else None)
+            _within(self._lease.release, INTERRUPTED_S if isinstance(ended, Interrupted) else None)
             raise
         self._next = time.monotonic() + PUBLISH_EVERY_S
 
-    def steady(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
-        """Say that nothing is being written, so that what is there may be published; done in the background when due.
+    def publish_if_due(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
+        """Publish in the background if due; called while nothing is being written.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Mirror:
         EnvironmentFailed
             Another start has taken the place of this one, or the server is away for too long (`at_once`).
         """
-        self._hold.check()
+        self._lease.check()
         busy = self._publishing is not None and self._publishing.is_alive()
         if not at_once and (busy or time.monotonic() < self._next):
             return
@@ -89,7 +89,7 @@ class Mirror:
             self._publishing.join()
         frozen, place = self._freeze(without)
         if at_once:
-            patiently(lambda: self._publish(frozen), self._bucket, self._tell)
+            retry_until_available(lambda: self._publish(frozen), self._bucket, self._tell)
             shutil.rmtree(place, ignore_errors=True)
         else:
             self._publishing = threading.Thread(target=self._in_background, args=(frozen, place), daemon=True)
@@ -111,9 +111,9 @@ class Mirror:
         """
 
         def finish() -> None:
-            self.steady(at_once=True)
-            with contextlib.suppress(Away):
-                self._hold.release()
+            self.publish_if_due(at_once=True)
+            with contextlib.suppress(Unreachable):
+                self._lease.release()
 
         done, error = _within(finish, within_s)
         if not done:
@@ -154,7 +154,7 @@ class Mirror:
     def _in_background(self, frozen: dict[str, Frozen], place: Path) -> None:
         try:
             self._publish(frozen)
-        except (Away, HyperError) as error:
+        except (Unreachable, HyperError) as error:
             if not self._trouble:
                 self._tell(f"note: cannot publish to {self._bucket} ({error}); work continues, with retries")
             self._trouble = str(error)
@@ -208,7 +208,7 @@ class Mirror:
                 raise EnvironmentFailed(what, str(self._bucket), "wait for it, then rerun the same command to resume")
             self._manifest, self._version = found
             self._garbage |= before
-            raise Away("an earlier answer was lost")  # it is ours: once more, from there
+            raise Unreachable("an earlier answer was lost")  # it is ours: once more, from there
         self._manifest, self._version, self._tried = manifest, version, set()
         self._garbage = (self._garbage | before) - self._objects()
 
@@ -243,13 +243,13 @@ def _within(call: Callable[[], None], seconds: float | None) -> tuple[bool, Exce
 
 
 @contextlib.contextmanager
-def mirrored(url: str, only_reads: bool, tell: Callable[[str], None]) -> Iterator[tuple[Path, Mirror | None]]:
+def mirrored(url: str, only_reads: bool, tell: Callable[[str], None]) -> Iterator[tuple[Path, RemoteRunDir | None]]:
     """Yield the local run directory of the URL `url`, leased and published; it is only fetched if it is only read.
 
     Raises
     ------
     HyperError
-        As `Mirror`.
+        As `RemoteRunDir`.
     """
     bucket = Bucket(url)
     copy = WorkingCopy(bucket)
@@ -266,10 +266,10 @@ def mirrored(url: str, only_reads: bool, tell: Callable[[str], None]) -> Iterato
         copy.load()
         shutil.rmtree(copy.folder / "frozen", ignore_errors=True)
         if only_reads:
-            patiently(lambda: _refresh(bucket, copy, tell), bucket, tell)
+            retry_until_available(lambda: _refresh(bucket, copy, tell), bucket, tell)
             yield copy.run, None
             return
-        mirror = Mirror(bucket, copy, tell)
+        mirror = RemoteRunDir(bucket, copy, tell)
         mirror.begin()
         with _closing(mirror, tell):
             yield copy.run, mirror
@@ -287,11 +287,11 @@ def _refresh(bucket: Bucket, copy: WorkingCopy, tell: Callable[[str], None]) -> 
         now = read_manifest(bucket)
         if now is None or now[0].nonce == found[0].nonce:
             raise
-        raise Away("the next generation was published meanwhile") from None
+        raise Unreachable("the next generation was published meanwhile") from None
 
 
 @contextlib.contextmanager
-def _closing(mirror: Mirror, tell: Callable[[str], None]) -> Iterator[None]:
+def _closing(mirror: RemoteRunDir, tell: Callable[[str], None]) -> Iterator[None]:
     """Close the mirror however the block ends; its own error is the one that counts."""
     try:
         yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from scripts.random_keys import key
-from scripts.training.engines.cuda_graphs import CapturedStep, Step
+from scripts.training.engines.cuda_graphs import CudaGraphStep, Step
 from scripts.training.models.layers import dropout_layers
 from scripts.training.optimisation import average_weight, clipped_step, loss_sum
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scripts.training.run import TrainingRun
 
 
-class ByAutograd:
+class AutogradEngine:
     """Trains one run of any model.
 
     Parameters
@@ -30,7 +30,7 @@ class ByAutograd:
         # A user's own model may do what cannot be recorded, and a batch in parts has no room for a recording.
         own = run.spec.hyperparameters.family in run.spec.factories
         recorded = run.device.type == "cuda" and not own and not run.in_parts
-        self._recorded: Step | None = CapturedStep(partial(_step, run)) if recorded else None
+        self._recorded: Step | None = CudaGraphStep(partial(_step, run)) if recorded else None
 
     def epoch(self) -> list[float]:
         """Train an epoch; the mean loss of its steps.

@@ -9,7 +9,7 @@ import torch
 Step = Callable[..., torch.Tensor]
 
 
-class CapturedStep:
+class CudaGraphStep:
     """A step that is recorded once it was taken a few times, and replayed from then on.
 
     The step may read nothing that changes but its arguments and the seed of the GPU's random numbers, must not wait

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from scripts.training.engines.autograd import ByAutograd
-from scripts.training.engines.explicit import Lockstep
-from scripts.training.precision import products_in
+from scripts.training.engines.autograd import AutogradEngine
+from scripts.training.engines.explicit import ExplicitEngine
+from scripts.training.precision import matmul_precision
 from scripts.training.spec import EpochReport
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def engine_of(runs: list[TrainingRun]) -> Engine:
     Parameters
     ----------
     runs : list of TrainingRun
-        A single one, or several of one `Lockstep.shape`.
+        A single one, or several of one `ExplicitEngine.shape`.
     """
     engine = runs[0].engine
     if engine is None or engine.runs != runs or any(run.engine is not engine for run in runs):
-        engine = ByAutograd(runs[0]) if Lockstep.shape(runs[0]) is None else Lockstep(runs)
+        engine = AutogradEngine(runs[0]) if ExplicitEngine.shape(runs[0]) is None else ExplicitEngine(runs)
         for run in runs:
             run.engine = engine
     return engine
@@ -47,7 +47,7 @@ def train_epoch(engine: Engine) -> list[EpochReport | None]:
     """Train and evaluate an epoch of each run of an engine; None for a run that ended before finishing it."""
     start = time.perf_counter()
     try:
-        with products_in(engine.runs[0].spec.hyperparameters.precision):
+        with matmul_precision(engine.runs[0].spec.hyperparameters.precision):
             losses = engine.epoch()
     except OutOfTime:
         (run,) = engine.runs  # a run with a time limit is trained alone

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from scripts.random_keys import torch_generator
-from scripts.training.engines.cuda_graphs import CapturedStep, Step
+from scripts.training.engines.cuda_graphs import CudaGraphStep, Step
 from scripts.training.engines.explicit_backward import ExplicitBackward
 from scripts.training.engines.flat_parameters import FlatParameters
 from scripts.training.inputs import take
@@ -37,7 +37,7 @@ _BLOCK_ROWS = {"cpu": 4096, "cuda": 16_384}
 _PRODUCTS = {"bfloat16": torch.bfloat16}  # else float32
 
 
-class Lockstep:
+class ExplicitEngine:
     """Trains runs together, each of which keeps its own data, randomness, settings and number of steps.
 
     Parameters
@@ -112,7 +112,7 @@ class Lockstep:
         step = partial(_take_step, self._program(group), self._flat, group)
         if size != self._full or self._flat.values.device.type != "cuda":
             return step
-        return self._steps.setdefault((group.start, group.stop), CapturedStep(step))
+        return self._steps.setdefault((group.start, group.stop), CudaGraphStep(step))
 
 
 def _take_step(

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from scripts.training.engines.joint_optimiser import JointStep
+from scripts.training.engines.joint_optimiser import StackedOptimizers
 
 # Floats. Kernels round differently in their vector body and their scalar tail, and matrix products choose another
 # kernel for unaligned memory, so every tensor fills whole vectors: its result does not depend on its position.
@@ -63,10 +63,10 @@ class FlatParameters:
         if products == torch.bfloat16:
             self._rounded = self.values.to(products), self.gradients.to(products)
         self._updates = [self._update(k) for k in range(len(parameters))]
-        self._joint: JointStep | None = None
+        self._joint: StackedOptimizers | None = None
         if like.device.type != "cpu":  # where a call costs more than its arithmetic on all models
             buffers = self.values, self.gradients, self._first, self._second, self.averages
-            self._joint = JointStep(optimisers, *buffers)
+            self._joint = StackedOptimizers(optimisers, *buffers)
 
     def _move_state(self, k: int, parameters: Sequence[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
         states = [optimiser.state[p] for p in parameters]

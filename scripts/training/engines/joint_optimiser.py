@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 
-class JointStep:
+class StackedOptimizers:
     """AdamW, Adam and SGD with Nesterov momentum on rows of buffers, with one optimiser per row.
 
     The same formulas as the framework's (Loshchilov and Hutter 2019; Kingma and Ba 2015; Sutskever et al. 2013), and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scripts.training.engines.engine import engine_of, train_epoch
-from scripts.training.engines.explicit import Lockstep
+from scripts.training.engines.explicit import ExplicitEngine
 from scripts.training.models.tabm import TabM
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport
@@ -42,7 +42,7 @@ class Population:
         by_shape: dict[object, list[TrainingRun]] = {}
         for number, run in enumerate(self.runs):
             if not run.finished:
-                shape = Lockstep.shape(run)
+                shape = ExplicitEngine.shape(run)
                 # Products with a single column take another kernel, whose bits do depend on the place in memory.
                 one_column = run.spec.hyperparameters.width == 1
                 # A TabM is as large as a population already: more of them would only take memory.

@@ -1,4 +1,4 @@
-"""Setting that both kinds of search share."""
+"""SearchContext that both kinds of search share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.tuning.study import TrialStudy
 
 
 @dataclass(frozen=True)
-class Setting:
+class SearchContext:
     """Constants of a search."""
 
     experiment: Experiment
@@ -54,7 +54,7 @@ def run_name(number: int, split: int = 0) -> str:
     return f"trial_{number:04d}" if split == 0 else f"trial_{number:04d}_split_{split}"
 
 
-def check_starts(setting: Setting, study: TrialStudy) -> None:
+def check_starts(setting: SearchContext, study: TrialStudy) -> None:
     """Raise InputError if a stored trial could not have been started by this search.
 
     A random trial is drawn again; of every other one the values must at least be a configuration of the space.

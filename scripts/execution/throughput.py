@@ -7,7 +7,7 @@ from collections import deque
 _EVERY_S, _OVER_S = 5.0, 60.0
 
 
-class Pace:
+class Throughput:
     """Epochs a minute; one may ask as often as one likes, it answers every few seconds.
 
     Parameters
@@ -20,7 +20,7 @@ class Pace:
         self._marks = deque([(began_s, 0)])
 
     def epochs_per_minute(self, n_epochs: int, now: float) -> float | None:
-        """Pace at the moment `now`, when `n_epochs` have come in; None where it has answered a moment ago."""
+        """Throughput at the moment `now`, when `n_epochs` have come in; None where it has answered a moment ago."""
         if now - self._marks[-1][0] < _EVERY_S:
             return None
         self._marks.append((now, n_epochs))
