@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import slow
+
 pytest.register_assert_rewrite("tests.reference_cases")
 # Timing belongs into benchmarks: a slow machine must not fail a property.
 settings.register_profile("calm", settings(), deadline=None)
 settings.load_profile("calm")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `./run_tests.sh --fast` leaves out."""
+    slow.mark(items)
+
 
 os.environ["HYPER_STATE_DIR"] = "none"  # openings count by run; tests of the user's ledger name a folder of their own
 ROOT = Path(__file__).resolve().parents[1]

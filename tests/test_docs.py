@@ -153,9 +153,13 @@ def test_the_citation_names_this_version_and_licence():
     assert "Apache License" in (ROOT / "LICENSE").read_text()
 
 
-def test_the_readme_lists_every_room_of_the_package():
-    rooms = {path.parent.relative_to(ROOT / "scripts").parts[0] for path in (ROOT / "scripts").glob("*/**/*.py")}
-    assert set(re.findall(r"`(\w+)/`", README.partition("| room |")[2].partition("\n\n")[0])) == rooms
+def test_rooms_are_in_the_readme_the_guide_for_contributors_and_the_tests():
+    rooms = {path.parent.name for path in (ROOT / "scripts").glob("*/__init__.py")}
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    listed = [text.partition("| room |")[2].partition("\n\n")[0] for text in (README, guide)]
+    assert set(re.findall(r"`(\w+)/`", listed[0])) == set(re.findall(r"`scripts/(\w+)/`", listed[1])) == rooms
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders - {"faults", "distributed"} == rooms
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/adding.md", "docs/tuning.md", "docs/inference.md"])
