@@ -80,6 +80,37 @@ def test_every_command_in_the_readme_starts_as_it_is_typed(words, checkout, work
     assert done.stdout.strip()
 
 
+# What to write instead; a regular expression and its remedy.
+AVOIDED = {
+    r"(?<!there )(?:is|are|was|were|been?) no (?!longer|more|less|later|better|worse|higher|lower)\w+": "is not a",
+    r"mend(?:s|ed|ing)?": "fix",
+    r"anew|afresh": "again, from scratch",
+    r"befell|befall\w*": "happened to",
+    r"who(?:so)?ever": "anyone who",
+    r"nobody": "no one",
+    r"(?:command|run|search|training) (?:goes|went) on": "rerun the same command to resume",
+    r"what it is for|what is said": "the standard term",
+    r"(?:tell|tells|told) (?:\w+ )?(?:apart|from)": "tie, distinguish",
+    r"(?:mov|set|put)\w* aside": "back up",
+    r"begun": "started",
+    r"for want of|wants for": "without, lacks",
+    r"whence|thereof|forthwith|unasked|in vain": "plain words",
+}
+GENERATED_DOCUMENTS = {"configuration.md", "command_line.md", "code_map.md", "licences.md"}
+PROSE = [path for path in DOCUMENTS if path.name not in {"log.md", *GENERATED_DOCUMENTS}]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+def test_documents_are_in_plain_english(path):
+    found = [
+        f"line {number}: {match[0]!r}: write {instead}"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for avoided, instead in AVOIDED.items()
+        if (match := re.search(rf"\b(?:{avoided})\b", line, re.I))
+    ]
+    assert not found, "\n".join(found)
+
+
 LINKS = [
     (path.relative_to(ROOT), target)
     for path in DOCUMENTS
