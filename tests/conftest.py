@@ -1,5 +1,6 @@
 """What several test files share: the commands as a shell runs them, and a small finished run."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -174,16 +175,38 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_config(tmp_path_factory):
-    """The smallest experiment that exercises every phase."""
-    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(TINY)
-    return path
+def once(tmp_path_factory, worker_id):
+    """A function that fills a folder by another one, once for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+
+    def filled(name, fill):
+        folder, full = base / f"once_{name}", base / f"once_{name}.full"
+        with open(base / f"once_{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not full.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                full.touch()
+        return folder
+
+    return filled
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory, tiny_config):
+def tiny_config(once):
+    """The smallest experiment that exercises every phase."""
+    return once("config", lambda folder: (folder / "tiny.yaml").write_text(TINY)) / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def finished_run(once, tiny_config):
     """A finished pipeline, for tests that only read."""
-    folder, guard = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("guard") / "guard"
-    finish(folder, "--config", tiny_config, "--workers", 1, environment=guard_connections(guard))
-    return FinishedRun(folder, tiny_config, guard)
+
+    def fill(folder):
+        guard = guard_connections(folder / "guard")
+        finish(folder / "run", "--config", tiny_config, "--workers", 1, environment=guard)
+
+    folder = once("finished", fill)
+    return FinishedRun(folder / "run", tiny_config, folder / "guard")

@@ -1,6 +1,7 @@
 """Hostile and odd input through the real commands: names that are code, files that are traps, foreign shells."""
 
 import ast
+import contextlib
 import csv
 import html.parser
 import io
@@ -9,7 +10,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from scripts.config.experiment import SyntheticConfig
 from scripts.data.synthetic import generate
 from scripts.storage.artifacts import pack_tensors
 from scripts.storage.checkpoints import Checkpoints
-from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, run, without_times
+from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, command, finish, run, without_times
 from tests.faults.fuzz import Trap
 
 # What a browser, a spreadsheet, a number parser, a path or a quoting rule would take for something else.
@@ -72,18 +72,6 @@ class Elements(html.parser.HTMLParser):
         self.sequence.append((f"/{tag}",))
 
 
-REFERENCE = """
-import runpy, sys
-_, scripts, *flags = sys.argv
-for script in scripts.split(","):
-    sys.argv = [script, *flags]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        assert end.code == 0, script
-"""
-
-
 def market(folder, tickers):
     """A small market under the given tickers and its config, in a folder with room for escapes; the flags to use it."""
     here = folder / "a" / "b"
@@ -101,28 +89,31 @@ def files_outside(folder, inside):
 
 
 @pytest.fixture(scope="module")
-def hostile_run(tmp_path_factory):
-    """All five commands from a shell in a folder beside the run; nothing outside the run directory changes."""
-    folder = tmp_path_factory.mktemp("hostile")
-    here, flags = market(folder, TICKERS)
-    before = files_outside(folder, here / "run")
-    for script in SCRIPTS:
-        done = run(script, here / "run", *flags, cwd=here)
-        assert done.returncode == 0, f"{script}: {done.stderr}"
-        assert "Traceback" not in done.stderr
-    assert files_outside(folder, here / "run") == before
-    return here / "run"
+def hostile_run(once):
+    """All five commands in a folder beside the run; nothing outside the run directory changes."""
+
+    def fill(folder):
+        here, flags = market(folder, TICKERS)
+        before = files_outside(folder, here / "run")
+        with contextlib.chdir(here):
+            for script in SCRIPTS:
+                done = run(script, here / "run", *flags)
+                assert done.returncode == 0, f"{script}: {done.stderr}"
+                assert "Traceback" not in done.stderr
+        assert files_outside(folder, here / "run") == before
+
+    return once("hostile", fill) / "a" / "b" / "run"
 
 
 @pytest.fixture(scope="module")
-def plain_run(tmp_path_factory):
-    """The same with plain tickers, for comparison; in one process, which spares four starts."""
-    here, flags = market(tmp_path_factory.mktemp("plain"), PLAIN)
-    scripts = ",".join(str(ROOT / script) for script in SCRIPTS)
-    arguments = [sys.executable, "-c", REFERENCE, scripts, "--run-dir", here / "run", "--no-progress", *map(str, flags)]
-    done = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return here / "run"
+def plain_run(once):
+    """The same with plain tickers, for comparison."""
+
+    def fill(folder):
+        here, flags = market(folder, PLAIN)
+        finish(here / "run", *flags)
+
+    return once("plain", fill) / "a" / "b" / "run"
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -232,12 +223,13 @@ def test_a_foreign_shell_and_an_odd_path_change_no_result(finished_run, tmp_path
 
 
 @pytest.mark.parametrize("end", ["closed", "gone"])
-def test_an_output_that_nobody_reads_is_no_reason_to_fail(hostile_run, end):
+def test_an_output_that_nobody_reads_is_no_reason_to_fail(hostile_run, end, tmp_path):
     """Standard output closed from the start (>&-), or a pipe whose reader has left (| true)."""
+    folder = shutil.copytree(hostile_run, tmp_path / "run")
     reader, writer = os.pipe()
     os.close(reader)
     redirection = ">&-" if end == "closed" else ""
-    arguments = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("analyze_results.py", hostile_run)]
+    arguments = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("analyze_results.py", folder)]
     done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert done.returncode == 0, done.stderr

@@ -246,17 +246,20 @@ PHASE_2 = ("hyperparameter_tuning_results", "extended_training_results", "best_c
 
 
 @pytest.fixture(scope="module")
-def finished(finished_run, tmp_path_factory):
+def finished(finished_run, once):
     """A run that ends in an ensemble of two families: phase 1 is that of the finished run."""
-    folder = started(finished_run.folder, tmp_path_factory.mktemp("ensemble") / "run", PHASE_2[0])
-    wide = ("--top-n", 6, "--set", "extended.racing=false")
-    finish(folder, "--config", finished_run.config, "--workers", 1, *wide, scripts=SCRIPTS[1:2])
-    finish(folder, "--workers", 1, "--ensemble", 3, scripts=[FINAL])
-    finish(folder, scripts=[EVALUATE])
-    return folder
+
+    def fill(place):
+        folder = started(finished_run.folder, place / "run", PHASE_2[0])
+        wide = ("--top-n", 6, "--set", "extended.racing=false")
+        finish(folder, "--config", finished_run.config, "--workers", 1, *wide, scripts=SCRIPTS[1:2])
+        finish(folder, "--workers", 1, "--ensemble", 3, scripts=[FINAL])
+        finish(folder, scripts=[EVALUATE])
+
+    return once("ensemble", fill) / "run"
 
 
-def test_an_ensemble_of_two_families_is_trained_judged_and_reported(finished):
+def test_an_ensemble_of_two_families_is_trained_judged_and_reported(finished, tmp_path):
     model, results = load_model(finished / "final_model.pkl"), artifact(finished, RESULTS)
     weights = {m["family"]: m["weight"] for m in results["members"]}
     assert set(weights) == {"mlp", "gru"} and sum(weights.values()) == pytest.approx(1)
@@ -276,7 +279,7 @@ def test_an_ensemble_of_two_families_is_trained_judged_and_reported(finished):
     assert "Is the ensemble worth its cost" in (finished / "evaluation" / "report.html").read_text()
     card = (finished / "evaluation" / "model_card.md").read_text()
     assert all(f"trial {m['trial_number']}, weight" in card for m in results["members"])
-    assert export_model(model, "onnx", finished / "model.onnx") <= TOLERANCE
+    assert export_model(model, "onnx", tmp_path / "model.onnx") <= TOLERANCE
 
 
 def test_the_single_figures_are_those_of_the_chosen_configuration_and_the_rows_of_all_folds(finished):

@@ -17,13 +17,15 @@ RUNGS = TINY.replace("  scheduler: guide\n  n_random_trials: 3", "  rungs: [2, 4
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory):
+def calm(once):
     """A search that was left alone, and its config."""
-    folder = tmp_path_factory.mktemp("rungs")
-    config = folder / "rungs.yaml"
-    config.write_text(RUNGS)
-    finish(folder / "calm", "--config", config, "--workers", 1, scripts=SCRIPTS[:3])
-    return folder / "calm", config
+
+    def fill(folder):
+        (folder / "rungs.yaml").write_text(RUNGS)
+        finish(folder / "calm", "--config", folder / "rungs.yaml", "--workers", 1, scripts=SCRIPTS[:3])
+
+    folder = once("rungs", fill)
+    return folder / "calm", folder / "rungs.yaml"
 
 
 def test_runs_pause_at_rungs_go_on_and_every_epoch_is_counted_once(calm):
