@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,16 +25,15 @@ from scripts.data.files.arrow_cells import (
     plain_type,
     zone,
 )
-from scripts.data.files.column_names import MAX_COLUMNS, Renamed, as_wanted, check_names, checked_names, missing_column
-from scripts.data.files.raw_bytes import check_text, is_parquet, open_text
+from scripts.data.files.column_names import checked_names
+from scripts.data.files.csv_records import csv_records
+from scripts.data.files.raw_bytes import is_parquet
 from scripts.data.files.spelling import spelled
 from scripts.errors import InputError
 from scripts.storage.parquet_bounds import check_footer, check_inflation
 
 CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is held
-DELIMITERS = ",;\t|"
 _PAGE_BYTES = 2**16  # of a Parquet column that are read at a time
-_DATA_CELL = re.compile(r"[+-]?\d[\d.,:/T-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ def table_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Ite
 
     Parameters and errors as `read_table`; an error of a record comes when its part is reached.
     """
-    parts = _parquet_chunks(path, required) if is_parquet(path) else _csv_chunks(path, config, required, [])
+    parts = _parquet_chunks(path, required) if is_parquet(path) else _csv_chunks(path, config, required)
     n_records = 0
     for part in parts:
         n_records += len(part)
@@ -187,94 +182,25 @@ def _no_row(where: Path | str) -> InputError:
 
 def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
     blank: list[int] = []
-    parts = list(_csv_chunks(path, config, required, blank))
+    parts = list(csv_records(path, config, required, CHUNK, blank))
     if not parts:
         raise _no_row(path)
-    lines = np.concatenate([part.lines for part in parts])
-    columns = {
-        name: pa.chunked_array([chunk for part in parts for chunk in part.columns[name].chunks])
-        for name in parts[0].columns
-    }
+    lines = np.concatenate([lines for lines, _ in parts])
+    names = list(parts[0][1])
+    columns = {name: pa.chunked_array([chunk for _, part in parts for chunk in part[name].chunks]) for name in names}
     between = [line for line in blank if line < lines[-1]]
     notes = (f"{path}: {len(between)} blank lines skipped, the first is line {between[0]}",) if between else ()
     return RawTable(str(path), columns, lines, decimal=config.decimal, notes=notes)
 
 
-def _csv_chunks(path: Path, config: DataConfig, required: Sequence[str], blank: list[int]) -> Iterator[RawTable]:
-    """Records of a CSV in parts of `CHUNK`; the lines of blank ones are added to `blank`."""
-    if config.delimiter in '"\r\n':
-        raise InputError(f"{config.delimiter!r} cannot part fields", "data.delimiter", "use one such as ',' or ';'")
-    check_text(path)
-    with open_text(path) as file:
-        reader = csv.reader(file, delimiter=config.delimiter, strict=True)
-        try:
-            # Blank lines before the header would be a header without fields.
-            header = next((record for record in reader if record), [])
-            names = _header(header, reader.line_num, path, config, required)
-            records = _records(reader, len(names), path, blank)
-            while chunk := list(itertools.islice(records, CHUNK)):
-                lines, rows = zip(*chunk, strict=True)
-                cells = [pa.chunked_array([column], type=pa.large_string()) for column in zip(*rows, strict=True)]
-                columns = dict(zip(names, cells, strict=True))
-                yield RawTable(str(path), columns, np.array(lines, dtype=np.int64), decimal=config.decimal)
-        except csv.Error as error:
-            remedy = "mend the quotes or line ends of this record"
-            raise InputError(f"is no valid CSV ({error})", f"{path}, line {reader.line_num}", remedy) from None
-
-
-def _header(
-    header: Sequence[str], line: int, path: Path, config: DataConfig, required: Sequence[str]
-) -> tuple[str, ...]:
-    """Checked names of the columns of a CSV."""
-    where = f"{path}, line {line}"
-    names = tuple(as_wanted([name.strip() for name in header], required))
-    if not any(names):
-        raise InputError("there is no header", where, f"begin the file with the names {', '.join(required)}, ...")
-    if len(names) <= MAX_COLUMNS:
-        for name in required:
-            if name not in names:
-                raise missing_column(name, names, where, _header_hint(header, config.delimiter, required))
-    check_names(names, where)
-    return names
-
-
-def _header_hint(header: Sequence[str], delimiter: str, required: Sequence[str]) -> str:
-    """What to do about a header without the required names, if its form shows it."""
-    expected = f"expected columns {', '.join(required)}, ..."
-    line = delimiter.join(header)
-    if header[0] == "Price" and "Close" in header:
-        return "yfinance wrote three lines of names: download with multi_level_index=False and write it again"
-    if line.startswith("sep="):
-        return f"{expected}; remove the line {line.rstrip(delimiter)!r}, which is for Excel alone"
-    other = max(DELIMITERS, key=line.count)
-    if other != delimiter and line.count(other) > line.count(delimiter):
-        mark = shlex.quote(f"data.delimiter={other}") if other != "\t" else "data.delimiter=$'\\t'"
-        return f"{expected}; the delimiter looks like {other!r}: add --set {mark}"
-    if any(_DATA_CELL.fullmatch(cell.strip()) for cell in header):
-        return f"{expected}; this line looks like data: put a line with the column names before it"
-    return ""
-
-
-def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[int]) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line each starts at; the lines of blank ones are added to `blank`."""
-    line = reader.line_num + 1  # type: ignore[attr-defined]
-    for record in reader:
-        if len(record) == width:
-            yield line, record
-        elif record:
-            what = f"has {len(record)} fields where the header has {width}"
-            shown = ascii(" ".join(record)[:40])
-            raise InputError(what, f"{path}, line {line}, {shown}", "mend this line, or remove it if it is a remark")
-        else:
-            blank.append(line)
-        line = reader.line_num + 1  # type: ignore[attr-defined]
+def _csv_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Iterator[RawTable]:
+    for lines, columns in csv_records(path, config, required, CHUNK, []):
+        yield RawTable(str(path), columns, lines, decimal=config.decimal)
 
 
 def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
-    parquet = _ParquetColumns(path, required)
-    columns, schema = Renamed(parquet, required), parquet.file.schema_arrow
-    temporal = frozenset(name for name, own in columns.own.items() if is_dated(schema.field(own).type))
-    return RawTable(str(path), columns, np.arange(1, parquet.file.metadata.num_rows + 1), "row", temporal=temporal)
+    columns = _ParquetColumns(path, required)
+    return RawTable(str(path), columns, np.arange(1, columns.n_rows + 1), "row", temporal=columns.temporal)
 
 
 class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
@@ -283,23 +209,25 @@ class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
     def __init__(self, path: Path, required: Sequence[str]) -> None:
         self._path = path
         with _parquet_faults(path):
-            self.file = _opened(path)
-            self._names = _names_of(self.file, path, required)
+            self._file = _opened(path)
+            self._own = {called: own for own, called in _names_of(self._file, path, required).items()}
+        self.n_rows = self._file.metadata.num_rows
+        schema = self._file.schema_arrow
+        self.temporal = frozenset(name for name, own in self._own.items() if is_dated(schema.field(own).type))
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
-        if name not in self._names:
-            raise KeyError(name)
+        own = self._own[name]
         with _parquet_faults(self._path):
-            column = self.file.read(columns=[name]).column(name)
+            column = self._file.read(columns=[own]).column(own)
             column.validate(full=True)
-        check_sizes(column, f"{self._path}, column {name}")
+        check_sizes(column, f"{self._path}, column {own}")
         return column
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._own)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._own)
 
 
 def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
