@@ -93,7 +93,7 @@ class Table:
         """Return one column."""
         if name in self.frame:
             return self.frame[name]
-        return self.features[name].iloc[self.rows].reset_index(drop=True)
+        return self.features.column(name).iloc[self.rows].reset_index(drop=True)
 
     def whole(self) -> pd.DataFrame:
         """Return all columns in use as one frame."""

@@ -87,7 +87,7 @@ def _features(table: Table, like: Dataset | None) -> dict[str, Any]:
         references = {name: like.references[name] for name in names if name in like.references}
     if not names:
         raise InputError("has no feature column", "table", "give at least one column beside the label")
-    text = [name for name in names if table.features.is_text(name)]
+    text = [name for name in names if table.features.is_text[name]]
     unknown = {}
     if like is None:
         vocabularies = {name: tuple(sorted(table.column(name).dropna().unique())) for name in text}

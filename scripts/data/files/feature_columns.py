@@ -17,30 +17,27 @@ from scripts.errors import InputError
 _BLOCK = 65_536  # rows
 
 
-class FeatureColumns(Mapping[str, pd.Series]):
-    """Checked columns of all rows of a file: numbers as float64, text as categories, missing cells NaN.
+class FeatureColumns:
+    """Checked columns of all rows of a file, in memory: numbers as float64, text as categories, missing cells NaN.
 
     Parameters
     ----------
     columns : mapping of str to Series
         In file order.
+
+    Attributes
+    ----------
+    is_text : mapping of str to bool
+        By column, whether it holds text.
     """
 
     def __init__(self, columns: Mapping[str, pd.Series]) -> None:
         self._columns = columns
+        self.is_text = {name: not pd.api.types.is_numeric_dtype(values) for name, values in columns.items()}
 
-    def __getitem__(self, name: str) -> pd.Series:
+    def column(self, name: str) -> pd.Series:
+        """Return a column."""
         return self._columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def is_text(self, name: str) -> bool:
-        """Return whether a column holds text."""
-        return not pd.api.types.is_numeric_dtype(self._columns[name])
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, pd.Series]]:
         """Yield some columns in blocks of rows, in file order."""
@@ -60,28 +57,18 @@ class StoredColumns(FeatureColumns):
     table : RawTable
         The whole file, each column of which has passed its checks.
     config : DataConfig
-    text : mapping of str to bool
-        Whether each of the columns holds text, in file order.
+    is_text : dict of str to bool
     folder : Path or None
         Where mapped rows go.
     """
 
-    def __init__(self, table: RawTable, config: DataConfig, text: Mapping[str, bool], folder: Path | None) -> None:
-        super().__init__({})
-        self._table, self._config, self._text, self._folder = table, config, text, folder
+    def __init__(self, table: RawTable, config: DataConfig, is_text: dict[str, bool], folder: Path | None) -> None:
+        self._table, self._config, self._folder = table, config, folder
+        self.is_text = is_text
 
-    def __getitem__(self, name: str) -> pd.Series:
+    def column(self, name: str) -> pd.Series:
+        """Return a column."""
         return self._read(self._table, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._text)
-
-    def __len__(self) -> int:
-        return len(self._text)
-
-    def is_text(self, name: str) -> bool:
-        """Return whether a column holds text."""
-        return self._text[name]
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, pd.Series]]:
         """Yield some columns in blocks of rows, in file order.
@@ -103,6 +90,6 @@ class StoredColumns(FeatureColumns):
         return MappedRows(self._folder, shape)
 
     def _read(self, table: RawTable, name: str) -> pd.Series:
-        if self._text[name]:
+        if self.is_text[name]:
             return as_categories(*table.words(name))
         return pd.Series(column_numbers(table, name).values)

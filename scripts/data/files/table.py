@@ -126,7 +126,7 @@ def _order(table: Table, config: DataConfig) -> Table:
 def _check(table: Table, config: DataConfig, path: str) -> None:
     """Raise InputError unless there are classes and features."""
     _check_classes(table.frame[config.label_column], path, str(config.label_column))
-    if not len(table.features):
+    if not table.features.is_text:
         raise InputError("there is no feature column", path, "give at least one column beside the label")
 
 
