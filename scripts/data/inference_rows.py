@@ -156,18 +156,7 @@ def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
     return UnlabelledRows(x, rows[order], None, date[order], ticker[order], n_left_out, counts[order], notes)
 
 
-@dataclass(frozen=True)
-class _MarketPart:
-    """Features of some tickers of a market; fields as in `UnlabelledRows`."""
-
-    x: np.ndarray
-    rows: np.ndarray
-    date: np.ndarray
-    ticker: np.ndarray
-    listed: np.ndarray
-
-
-def _market_part(frame: pd.DataFrame, wanted: np.ndarray, config: DataConfig, schema: Schema) -> _MarketPart:
+def _market_part(frame: pd.DataFrame, wanted: np.ndarray, config: DataConfig, schema: Schema) -> UnlabelledRows:
     """Features of the bars of `frame`, those alone of the tickers whose bars are `wanted`, shape (n_bars,)."""
     # Short histories stay: each bar is judged by its own, and the market's features are those of all tickers.
     bars = index_bars(frame)
@@ -182,7 +171,8 @@ def _market_part(frame: pd.DataFrame, wanted: np.ndarray, config: DataConfig, sc
     counts = market_bars(bars, fills_of(frame, config.fill)).listed
     tickers = np.array(bars.tickers, dtype=object)
     place = np.cumsum(wanted) - 1
-    return _MarketPart(x[wanted], place[rows], bars.dates[bars.date[rows]], tickers[bars.ticker[rows]], counts[rows])
+    date, ticker = bars.dates[bars.date[rows]], tickers[bars.ticker[rows]]
+    return UnlabelledRows(x[wanted], place[rows], None, date, ticker, int(wanted.sum()) - len(rows), counts[rows])
 
 
 def table_rows(parts: Iterator[RawTable], schema: Schema) -> Iterator[UnlabelledRows]:

@@ -11,25 +11,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scripts.config.class_positions import KEY, in_words, losing_positions
 from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
+from scripts.data.dataset_checks import (
+    check_classes,
+    check_sealed_bars,
+    check_span_of_returns,
+    constant_features,
+    doubts_of_positions,
+    tickers_without_costs,
+)
 from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.files.table import frame_as_table
 from scripts.data.known_categories import lost_categories
 from scripts.data.market_dataset import market_fields
 from scripts.data.placebo import permute_labels
-from scripts.data.return_spans import check_span_of_returns
 from scripts.data.row_sketch import sealed_sketch
 from scripts.data.seal import cut, uncut
 from scripts.data.sources import read_data
 from scripts.data.table import Table
 from scripts.data.table_dataset import order_of_rows, table_fields
-from scripts.data.usable_rows import check_classes, check_sealed_bars, constant_features
 from scripts.errors import InputError
 from scripts.statistics.periods_per_year import PeriodsPerYear, contradicts, infer_periods_per_year
 from scripts.storage.durable_files import file_sha256
-from scripts.storage.printable import listed
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ class Development:
             check_classes(dataset, rows, config, longest_window, config.embargo)
             dataset = replace(dataset, rows=rows)
         told = (
-            *_tickers_without_costs(dataset, config),
-            *_doubts_of_positions(dataset, config),
+            *tickers_without_costs(dataset, config),
+            *doubts_of_positions(dataset, config),
             *check_span_of_returns(dataset, config),
         )
         if config.source != "table":
@@ -221,21 +225,3 @@ def periods_per_year(dates: np.ndarray | None, configured: float | None) -> Peri
             f"remove the key or set data.periods_per_year={found.value:g}",
         )
     return PeriodsPerYear(configured, "data.periods_per_year")
-
-
-def _tickers_without_costs(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
-    """A note that names the tickers of `ticker_cost_bps` that are not in the data."""
-    unknown = sorted((config.ticker_cost_bps or {}).keys() - set(dataset.tickers))
-    return (f"data.ticker_cost_bps names tickers that are not in the data: {listed(unknown)}",) if unknown else ()
-
-
-def _doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
-    """A note where a table's positions would lose even if every prediction were right."""
-    if config.source != "table" or dataset.class_positions is None:
-        return ()
-    rows = dataset.rows
-    lost = losing_positions(dataset.class_positions, dataset.y[rows], dataset.forward_return[rows], dataset.date[rows])
-    if lost is None:
-        return ()
-    shown = in_words(dataset.classes, dataset.class_positions)
-    return (f"with every prediction right these positions lose {-lost:.3%} a row ({shown}): check {KEY}",)

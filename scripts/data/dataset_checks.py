@@ -1,15 +1,17 @@
-"""Check of the usable rows, which names the setting that takes too many of them."""
+"""Checks of a data set: usable rows of two classes, features that vary, sensible returns, costs and positions."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from scripts.config.class_positions import KEY, in_words, losing_positions
 from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
 from scripts.data.features import LONGEST_WINDOW
 from scripts.data.labels import REGIME_VOLATILITY_WINDOW
 from scripts.errors import InputError
+from scripts.statistics.overlapping_returns import Overlap, find_overlap
 from scripts.storage.printable import listed
 
 _KEPT = 0.1  # share of the bars below which the settings are named as the cause
@@ -99,6 +101,70 @@ def constant_features(dataset: Dataset, frame: pd.DataFrame) -> tuple[str, ...]:
     if constant:
         notes.append(f"features that never vary in the development rows: {listed(constant)}")
     return tuple(notes)
+
+
+def tickers_without_costs(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+    """Return a note that names the tickers of `ticker_cost_bps` that are not in the data."""
+    unknown = sorted((config.ticker_cost_bps or {}).keys() - set(dataset.tickers))
+    return (f"data.ticker_cost_bps names tickers that are not in the data: {listed(unknown)}",) if unknown else ()
+
+
+def doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+    """Return a note where a table's positions would lose even if every prediction were right."""
+    if config.source != "table" or dataset.class_positions is None:
+        return ()
+    rows = dataset.rows
+    lost = losing_positions(dataset.class_positions, dataset.y[rows], dataset.forward_return[rows], dataset.date[rows])
+    if lost is None:
+        return ()
+    shown = in_words(dataset.classes, dataset.class_positions)
+    return (f"with every prediction right these positions lose {-lost:.3%} a row ({shown}): check {KEY}",)
+
+
+def check_span_of_returns(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+    """Check that forward returns overlap as declared.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its usable rows alone are looked at.
+    config : DataConfig
+        With `forward_return_rows` of 1, returns are those of one row, whatever they look like.
+
+    Raises
+    ------
+    InputError
+        Neighbouring returns overlap, and the config does not say over how many rows.
+    """
+    declared = config.forward_return_rows
+    if config.forward_return_column is None or declared == 1 or not dataset.has_time:
+        return ()
+    found = _overlap(dataset)
+    if declared is None and found is not None:
+        raise InputError(
+            f"has an autocorrelation of {found.correlation:.2f}, like returns over about {found.rows} rows each, "
+            "but counts as the return of one row",
+            f"column {config.forward_return_column}",
+            f"give the return of each row until the next one, or set data.forward_return_rows={found.rows}; 1 if it is "
+            "the return of one row",
+        )
+    if declared is not None and not dataset.ordered:
+        raise InputError(
+            "returns over several rows need rows that follow each other: one row per group and time",
+            "data.forward_return_rows",
+            "name data.group_column, or give returns of one row",
+        )
+    return ()
+
+
+def _overlap(dataset: Dataset) -> Overlap | None:
+    """Overlap of the usable rows; of the means by date where rows of a group do not follow each other in time."""
+    returns = np.full(len(dataset.y), np.nan)
+    returns[dataset.rows] = dataset.forward_return[dataset.rows]
+    if dataset.ordered:
+        return find_overlap(returns, dataset.ticker, dataset.date)
+    means = pd.Series(returns).groupby(dataset.date).mean()
+    return find_overlap(means.to_numpy(), np.zeros(len(means), dtype=np.int64), means.index.to_numpy())
 
 
 def _look_back(config: DataConfig, window: int) -> int:
