@@ -69,7 +69,7 @@ class MappedRows:
             os.posix_fallocate(self._file.fileno(), 0, max(1, self.n_bytes))
         except OSError as error:
             what = f"cannot hold {self.n_bytes / 2**20:.0f} MB of rows that are too large for memory ({error.strerror})"
-            raise EnvironmentFailed(what, str(place), "make room, or choose another --run-dir") from None
+            raise EnvironmentFailed(what, str(place), "free space, or choose another --run-dir") from None
 
     @property
     def n_bytes(self) -> int:
