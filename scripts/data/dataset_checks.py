@@ -22,10 +22,8 @@ def check_classes(dataset: Dataset, rows: np.ndarray, config: DataConfig, window
 
     Parameters
     ----------
-    dataset : Dataset
     rows : ndarray of int64
         Usable rows.
-    config : DataConfig
     window : int
         Rows that the longest window of any configuration reads.
     embargo : int
@@ -64,7 +62,6 @@ def check_sealed_bars(tickers: pd.Series, config: DataConfig) -> None:
     ----------
     tickers : Series
         Ticker of each sealed bar.
-    config : DataConfig
 
     Raises
     ------
@@ -80,16 +77,31 @@ def check_sealed_bars(tickers: pd.Series, config: DataConfig) -> None:
         )
 
 
-def constant_features(dataset: Dataset, frame: pd.DataFrame) -> tuple[str, ...]:
-    """Return notes on bars without volume, by ticker, and on features of a market that never vary.
+def development_notes(dataset: Dataset, config: DataConfig, bars: pd.DataFrame) -> tuple[str, ...]:
+    """Return notes on development rows: costs of unknown tickers, positions that lose, features that never vary.
 
     Parameters
     ----------
     dataset : Dataset
-        Development rows; only the usable ones count.
-    frame : DataFrame
-        Their bars, with "ticker".
+        Only the usable rows count.
+    bars : DataFrame
+        Of a market, with "ticker".
+
+    Raises
+    ------
+    InputError
+        Neighbouring forward returns overlap, and the config does not say over how many rows.
     """
+    return (
+        *_tickers_without_costs(dataset, config),
+        *_doubts_of_positions(dataset, config),
+        *_check_span_of_returns(dataset, config),
+        *(() if config.source == "table" else _constant_features(dataset, bars)),
+    )
+
+
+def _constant_features(dataset: Dataset, frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return notes on bars without volume, by ticker, and on features of a market that never vary."""
     notes = []
     if "volume" in frame:
         largest = frame.groupby("ticker", sort=True)["volume"].max()
@@ -103,13 +115,13 @@ def constant_features(dataset: Dataset, frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def tickers_without_costs(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+def _tickers_without_costs(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
     """Return a note that names the tickers of `ticker_cost_bps` that are not in the data."""
     unknown = sorted((config.ticker_cost_bps or {}).keys() - set(dataset.tickers))
     return (f"data.ticker_cost_bps names tickers that are not in the data: {listed(unknown)}",) if unknown else ()
 
 
-def doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+def _doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
     """Return a note where a table's positions would lose even if every prediction were right."""
     if config.source != "table" or dataset.class_positions is None:
         return ()
@@ -121,21 +133,8 @@ def doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...]
     return (f"with every prediction right these positions lose {-lost:.3%} a row ({shown}): check {KEY}",)
 
 
-def check_span_of_returns(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
-    """Check that forward returns overlap as declared.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Its usable rows alone are looked at.
-    config : DataConfig
-        With `forward_return_rows` of 1, returns are those of one row, whatever they look like.
-
-    Raises
-    ------
-    InputError
-        Neighbouring returns overlap, and the config does not say over how many rows.
-    """
+def _check_span_of_returns(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
+    """Check that forward returns overlap as declared; those of 1 row are what they are said to be."""
     declared = config.forward_return_rows
     if config.forward_return_column is None or declared == 1 or not dataset.has_time:
         return ()

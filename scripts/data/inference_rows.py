@@ -113,7 +113,6 @@ def file_rows(path: Path, schema: Schema) -> Iterator[UnlabelledRows]:
     ----------
     path : Path
         CSV (plain or gzipped) or Parquet.
-    schema : Schema
 
     Raises
     ------

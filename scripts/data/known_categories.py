@@ -48,7 +48,6 @@ def category_codes(
         Position of each cell in `distinct`.
     distinct : ndarray of object
         Cells as text; a missing one is empty.
-    vocabulary : sequence of str
     """
     known = positions_of(distinct, vocabulary)
     counts = np.bincount(codes, minlength=len(distinct))
@@ -105,7 +104,6 @@ def lost_categories(has_missing: Callable[[str], bool], vocabularies: Mapping[st
     ----------
     has_missing : callable
         Returns whether a column has missing cells.
-    vocabularies : mapping of str to sequence of str
     """
     for name, words in vocabularies.items():
         lost = [word for word in words if word in READ_AS_MISSING]

@@ -145,7 +145,6 @@ def find_touches(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int,
         Distance of both barriers as a fraction of the close, positive; NaN where there is none.
     horizon : int
         Bars looked at, at least 1.
-    bars : BarIndex
     """
     close = quotes["close"]
     upper, lower = close * (1 + width), close * (1 - width)

@@ -13,14 +13,7 @@ import pandas as pd
 
 from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
-from scripts.data.dataset_checks import (
-    check_classes,
-    check_sealed_bars,
-    check_span_of_returns,
-    constant_features,
-    doubts_of_positions,
-    tickers_without_costs,
-)
+from scripts.data.dataset_checks import check_classes, check_sealed_bars, development_notes
 from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.files.table import frame_as_table
 from scripts.data.known_categories import lost_categories
@@ -74,14 +67,7 @@ class Development:
             rows = dataset.rows[dataset.label_end[dataset.rows] + config.embargo < dataset.n_dates]
             check_classes(dataset, rows, config, longest_window, config.embargo)
             dataset = replace(dataset, rows=rows)
-        told = (
-            *tickers_without_costs(dataset, config),
-            *doubts_of_positions(dataset, config),
-            *check_span_of_returns(dataset, config),
-        )
-        if config.source != "table":
-            told = (*told, *constant_features(dataset, table.frame))
-        dataset = replace(dataset, notes=(*dataset.notes, *told))
+        dataset = replace(dataset, notes=(*dataset.notes, *development_notes(dataset, config, table.frame)))
         return _as_placebo(dataset, config, dataset.n_dates)
 
 
@@ -90,7 +76,6 @@ def read_development(config: DataConfig, seed: int, bound: MemoryBound = NO_BOUN
 
     Parameters
     ----------
-    config : DataConfig
     seed : int
         Of the sealed sample of a table without time.
     bound : MemoryBound

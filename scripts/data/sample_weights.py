@@ -23,7 +23,6 @@ def training_weights(dataset: Dataset, rows: np.ndarray, kind: SampleWeights, ha
 
     Parameters
     ----------
-    dataset : Dataset
     rows : ndarray of int64
         Training rows of the split.
     kind : {"none", "uniqueness"}

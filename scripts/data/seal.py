@@ -29,7 +29,6 @@ def cut(raw: Table, config: DataConfig, seed: int) -> Table:
     ----------
     raw : Table
         What `config` names.
-    config : DataConfig
     seed : int
         Seed of the sample.
 

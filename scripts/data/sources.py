@@ -24,7 +24,6 @@ def read_data(config: DataConfig, where: Path | None = None, bound: MemoryBound 
 
     Parameters
     ----------
-    config : DataConfig
     where : Path, optional
         Another file of the same schema to be read in place of `config.path`.
     bound : MemoryBound

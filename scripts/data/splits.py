@@ -148,7 +148,6 @@ def split_end(spans: Spans, fraction: float, embargo: int) -> Split:
 
     Parameters
     ----------
-    spans : Spans
     fraction : float
         Share of the rows to test, above 0 and below 1; the cut lies between the two dates that come closest to it.
     embargo : int

@@ -62,10 +62,6 @@ class _Paths:
 def generate(config: SyntheticConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Generate a market.
 
-    Parameters
-    ----------
-    config : SyntheticConfig
-
     Returns
     -------
     bars : DataFrame of n_tickers * n_days rows

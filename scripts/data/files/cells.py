@@ -120,8 +120,6 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
 
     Parameters
     ----------
-    table : RawTable
-    column : str
     date_format : str or None
         strptime format; None means ISO 8601, a date or a date with time.
 

@@ -56,8 +56,6 @@ class StoredColumns(FeatureColumns):
     ----------
     table : RawTable
         The whole file, each column of which has passed its checks.
-    config : DataConfig
-    is_text : dict of str to bool
     folder : Path or None
         Where mapped rows go.
     """

@@ -32,7 +32,6 @@ def read_market(path: Path, config: DataConfig) -> Table:
     path : Path
         CSV (plain or gzipped) or Parquet with date, close and, if they exist, ticker, open, high, low, volume, in upper
         or lower case.
-    config : DataConfig
 
     Returns
     -------

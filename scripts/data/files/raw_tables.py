@@ -129,7 +129,6 @@ def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTa
 
     Parameters
     ----------
-    path : Path
     config : DataConfig
         Gives the delimiter and the decimal mark of a CSV.
     required : sequence of str
