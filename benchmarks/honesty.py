@@ -38,6 +38,9 @@ from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development
 from scripts.extended_training.selection import complete
 from scripts.statistics.winners_curse import cross_validation_selection_bias
+from scripts.storage.artifacts import read_record
+from scripts.storage.extended_record import Extended
+from scripts.storage.run_dir import RunDir
 
 MARKET = {"n_tickers": 12, "n_days": 1500}
 RHOS = (0.0, 0.1, 0.2, 0.3)  # strength of the signal
@@ -54,9 +57,9 @@ def market(task: tuple[Path, float, int]) -> dict[str, Any]:
     for script in (*PHASES, EVALUATION):
         _call(script, [*flags, "--no-progress"])
     evaluation: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation_results.json").read_text())
-    extended = json.loads((folder / "extended_training_results" / "extended_training_results.json").read_text())
+    extended = read_record(RunDir(folder).extended_results, PHASES[1], Extended)
     trials = json.loads((folder / "hyperparameter_tuning_results" / "trials.json").read_text())["trials"]
-    scores = np.array([[fold["accuracy"] for fold in c["folds"]] for c in complete(extended["configurations"])])
+    scores = np.array([[fold.accuracy for fold in c.folds] for c in complete(extended.configurations)])
     return evaluation | {
         "best_on_one_split": max(t["val_accuracy"] for t in trials if t["val_accuracy"] is not None),
         "cross_validated": scores[0].mean() - cross_validation_selection_bias(scores)[1],

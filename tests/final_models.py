@@ -11,6 +11,7 @@ from scripts.final_training.model import load_model
 from scripts.final_training.training import FinalTraining, model_content, run_name
 from scripts.statistics.metrics import Calibration
 from scripts.storage.artifacts import write_tensors
+from scripts.storage.result_records import DecisionRule, Selection
 from scripts.training.models.registry import build_model
 from scripts.training.spec import Outcome
 
@@ -23,8 +24,8 @@ def write_model(path, experiment: Experiment, hyperparameters, decision=DECISION
     `others` are the hyperparameters of further members, each with half the weight of the one before it.
     """
     dataset = load_development(experiment.data, longest_window(experiment.search_space), experiment.seed)
-    best = {"hyperparameters": hyperparameters, "selection": {"reason": "the only one", "decision": decision}}
-    members = _ensemble([hyperparameters, *others]) if others else chosen_alone(best)
+    selection = Selection(reason="the only one", decision=None if decision is None else DecisionRule(**decision))
+    members = _ensemble([hyperparameters, *others]) if others else chosen_alone(hyperparameters)
     work = FinalTraining(experiment, members, dataset, "cpu")
     preprocessor = Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows)
     spent = Outcome("complete", 1, 1, None, None, None, None, 1, 0.0, None)
@@ -42,7 +43,8 @@ def write_model(path, experiment: Experiment, hyperparameters, decision=DECISION
         "sealed_fingerprint": dataset.sealed_fingerprint,
         "inputs": {},
     }
-    content = made | model_content(work, best, calibrations, {"tuning": 3, "extended": 2, "final": 1}) | changed
+    spent = {"tuning": 3, "extended": 2, "final": 1}
+    content = model_content(work, selection, calibrations, spent, made).body() | changed
     for name in without:
         del content[name]
     write_tensors(path, content)

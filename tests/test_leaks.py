@@ -22,6 +22,7 @@ from scripts.statistics.intervals import accuracy_interval, difference_interval
 from scripts.statistics.metrics import fit_calibration
 from scripts.storage.artifacts import read_tensors
 from scripts.storage.event_log import EventLog
+from scripts.storage.records import Trial
 from scripts.storage.result_records import DecisionRule, Selection
 from scripts.storage.run_dir import RunDir
 from scripts.training.run import TrainingRun
@@ -117,7 +118,7 @@ def test_every_trial_is_validated_on_later_rows_that_it_was_not_trained_on(data,
 
 
 def test_every_fold_is_judged_on_rows_that_it_was_not_trained_on(data):
-    trials = [{"number": 4, "hyperparameters": HYPERPARAMETERS}]
+    trials = [Trial(number=4, state="complete", epochs=4, val_accuracy=0.5, hyperparameters=HYPERPARAMETERS)]
     work = CrossValidation(EXPERIMENT, data, trials, "cpu")
     specs = [work.next_spec() for _ in work.folds]
     for spec in specs:
@@ -126,11 +127,11 @@ def test_every_fold_is_judged_on_rows_that_it_was_not_trained_on(data):
     assert sorted(judged) == data.rows.tolist()
 
 
-BEST = {"hyperparameters": HYPERPARAMETERS, "selection": {}, "epochs_spent": {"tuning": 1, "extended": 1}}
+ORIGIN = {"config_hash": "", "data_fingerprint": "", "sealed_fingerprint": "", "inputs": {}}
 
 
 def test_the_length_of_the_final_training_comes_from_rows_that_are_held_out(data):
-    work = FinalTraining(EXPERIMENT, chosen_alone(BEST), data, "cpu")
+    work = FinalTraining(EXPERIMENT, chosen_alone(HYPERPARAMETERS), data, "cpu")
     spec = work.next_spec()
     assert_apart(data, spec.train_rows, spec.validation_rows, data.embargo)
     assert data.date[spec.validation_rows].max() == data.date[data.rows].max()
@@ -141,17 +142,18 @@ def test_the_length_of_the_final_training_comes_from_rows_that_are_held_out(data
 def final(data, tmp_path_factory):
     """What phase 3 makes of the development data: its work and the content of final_model.pkl."""
     folder = tmp_path_factory.mktemp("final")
-    work, run_dir = FinalTraining(EXPERIMENT, chosen_alone(BEST), data, "cpu"), RunDir(folder)
+    work, run_dir = FinalTraining(EXPERIMENT, chosen_alone(HYPERPARAMETERS), data, "cpu"), RunDir(folder)
     run_dir.final.mkdir(parents=True)
     with Progress("final", 1, enabled=False) as progress:
         watch = RunMonitor(progress, TensorBoardLog(run_dir.tensorboard), print)
-        run_final_training(work, BEST, SerialExecutor(data), run_dir, watch, None, {})
+        selection, spent = Selection(reason="the only one"), {"tuning": 1, "extended": 1}
+        run_final_training(work, selection, spent, SerialExecutor(data), run_dir, watch, None, ORIGIN)
     return work, read_tensors(run_dir.final_model, "run_final_training.py", kind="final_model")
 
 
 def test_the_calibration_of_the_final_model_comes_from_rows_that_are_held_out(data, final):
     work, content = final
-    again, logits = FinalTraining(EXPERIMENT, chosen_alone(BEST), data, "cpu"), []
+    again, logits = FinalTraining(EXPERIMENT, chosen_alone(HYPERPARAMETERS), data, "cpu"), []
     for _ in range(EXPERIMENT.final.n_seeds):
         run = TrainingRun(again.next_spec(), data)
         while not run.finished:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -33,6 +32,7 @@ from scripts.errors import InputError
 from scripts.execution.progress import duration_in_words
 from scripts.storage.printable import printable
 from scripts.storage.recorded_plan import recorded_plan
+from scripts.storage.records import Trial
 from scripts.tuning.stages import draw
 
 _DRAWN = 64  # random configurations, among which every family is found
@@ -122,7 +122,7 @@ def in_epochs(
     if experiment.tuning.scheduler != "rungs":
         raise InputError("needs tuning.scheduler: rungs", "--epoch-budget", "the guide's stages have fixed epochs")
     if (plan := recorded_plan(session.run_dir, session.arguments.fresh)) is not None:
-        return experiment.model_copy(update={"epoch_budget": plan["experiment"]["epoch_budget"]})
+        return experiment.model_copy(update={"epoch_budget": plan.experiment.epoch_budget})
     measured = measure()
     n_train = len(dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)[0])
     # This command has taken some of the time already, and phase 2 has to start.
@@ -136,13 +136,13 @@ def time_of_folds(
     session: Session,
     experiment: Experiment,
     dataset: Dataset,
-    trials: Sequence[dict[str, Any]],
+    trials: Sequence[Trial],
     n_trainings: int,
     most_runs: int,
 ) -> str:
     """How long phase 2 is likely to take, by the chosen trials and the epoch at which each had its least loss."""
-    measured = measure_epochs([trial["hyperparameters"] for trial in trials], dataset, experiment, session.device)
-    losses = [[e["val_loss"] for e in trial["history"] if e["val_loss"] is not None] for trial in trials]
+    measured = measure_epochs([trial.hyperparameters for trial in trials], dataset, experiment, session.device)
+    losses = [[epoch.val_loss for epoch in trial.history if epoch.val_loss is not None] for trial in trials]
     best = float(np.mean([1 + int(np.argmin(own)) for own in losses if own] or [TYPICAL_BEST_EPOCH]))
     n_folds = experiment.extended.cross_validation_folds
     n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(session.workers, most_runs)

@@ -35,8 +35,7 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
         The earlier run was not analysed, so that it suggests no search space.
     """
     if (plan := recorded_plan(own, fresh)) is not None:
-        begun: dict[str, Any] = plan["experiment"]
-        return begun
+        return plan.experiment.recorded()
     recorded = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan).experiment.recorded()
     if not earlier.suggestion.exists():
         raise MissingInputError(

@@ -18,6 +18,7 @@ from scripts.config.yaml_files import load_experiment
 from scripts.errors import HyperError, InputError, MissingInputError
 from scripts.storage.artifacts import read_json, write_json
 from scripts.storage.durable_files import file_sha256, set_aside
+from scripts.storage.records import BestConfig, R
 from scripts.storage.run_dir import Command, RunDir
 
 _RESULTS = {
@@ -48,13 +49,13 @@ def whole(session: Session, path: Path, phase: Command) -> dict[str, Any] | None
         return None
 
 
-def finished(session: Session, folder: Path, phase: Command, listed: Path) -> dict[str, Any] | None:
+def finished(session: Session, folder: Path, phase: Command, listed: Path, record: type[R]) -> R | None:
     """Return the results of a phase if they and the file that they list by its digest are whole, else None."""
     body = whole(session, folder / _RESULTS[phase], phase)
     if body is None:
         return None
     if listed.exists() and file_sha256(listed) == body.get("files", {}).get(listed.name):
-        return body
+        return record.model_validate(body)
     if listed.exists():
         _back_up(session, listed, "SHA-256 mismatch")
     session.say(f"{listed.name} is made again from checkpoints")
@@ -103,7 +104,7 @@ def check_unclaimed(folder: Path, phase: Command, origin: Mapping[str, Any]) -> 
         )
 
 
-def check_descent(run_dir: RunDir, best: Mapping[str, Any]) -> None:
+def check_descent(run_dir: RunDir, best: BestConfig) -> None:
     """Raise InputError unless best_config.json was made from the results of phases 1 and 2 that are there now.
 
     In a directory without the folders of these phases it stands alone: it was copied there to be trained.
@@ -111,7 +112,7 @@ def check_descent(run_dir: RunDir, best: Mapping[str, Any]) -> None:
     known = {run_dir.trials.name: run_dir.trials, run_dir.extended_results.name: run_dir.extended_results}
     if not any(path.parent.exists() for path in known.values()):
         return
-    for name, recorded in best["inputs"].items():
+    for name, recorded in best.inputs.items():
         path = known.get(name)
         if path is not None and (not path.exists() or file_sha256(path) != recorded):
             state = "is gone" if not path.exists() else "has changed since"

@@ -34,6 +34,7 @@ from scripts.execution.disk_space import Workload, check_room
 from scripts.storage.database import place_of_study
 from scripts.storage.database_errors import database_errors
 from scripts.storage.durable_files import set_aside
+from scripts.storage.records import Trials
 from scripts.storage.run_dir import Command
 from scripts.training.models.registry import applicable_space
 from scripts.tuning.failures import short_of_time
@@ -123,23 +124,23 @@ def _begin_search(session: Session, search: _PlannedSearch) -> None:
     claim(session, run_dir.tuning, Command.TUNING, experiment, origin)
 
 
-def _finished_search(session: Session) -> dict[str, Any] | None:
+def _finished_search(session: Session) -> Trials | None:
     """Content of trials.json where the phase is finished; trials that ran out of time may have more of it now."""
     run_dir = session.run_dir
-    trials = finished(session, run_dir.tuning, Command.TUNING, run_dir.ledger)
+    trials = finished(session, run_dir.tuning, Command.TUNING, run_dir.ledger, Trials)
     if trials is None:
         return None
-    if short := short_of_time(trials["trials"], session.arguments.max_trial_time):
+    if short := short_of_time(trials.trials, session.arguments.max_trial_time):
         session.say(
             f"{len(short)} trials ran out of time and are trained again; backed up: {set_aside(run_dir.trials)}"
         )
         return None
-    keep_checkpoints(session, run_dir.tuning, run_name(best_trial(trials)["number"]))
-    session.say(f"phase 1 is finished: {len(trials['trials'])} trials in {run_dir.trials}")
+    keep_checkpoints(session, run_dir.tuning, run_name(trials.best.number))
+    session.say(f"phase 1 is finished: {len(trials.trials)} trials in {run_dir.trials}")
     return trials
 
 
-def _searched(session: Session, search: _PlannedSearch) -> dict[str, Any]:
+def _searched(session: Session, search: _PlannedSearch) -> Trials:
     """Run what is left of the search; content of trials.json."""
     run_dir, experiment, dataset = session.run_dir, search.experiment, search.dataset
     config, total = experiment.tuning, experiment.search_epochs
@@ -160,37 +161,30 @@ def _searched(session: Session, search: _PlannedSearch) -> dict[str, Any]:
     with database_errors(place), watching(session, "phase 1", "search", total) as watch:
         study = TrialStudy(place, search.began, watch.warn)
         with executing(session, experiment, dataset, config.proposal_lag, watch) as executor:
-            body = run_search(setting, study, executor, run_dir, watch, session.deadline, search.origin)
+            trials = run_search(setting, study, executor, run_dir, watch, session.deadline, search.origin)
     study.close()
-    keep_checkpoints(session, run_dir.tuning, run_name(best_trial(body)["number"]))
-    _say_found(session, body)
-    return body
+    keep_checkpoints(session, run_dir.tuning, run_name(trials.best.number))
+    _say_found(session, trials)
+    return trials
 
 
-def best_trial(trials: dict[str, Any]) -> dict[str, Any]:
-    """The first of the usable trials with the best accuracy."""
-    best: dict[str, Any] = max((t for t in trials["trials"] if t["state"] != "failed"), key=lambda t: t["val_accuracy"])
-    return best
-
-
-def _say_found(session: Session, body: dict[str, Any]) -> None:
+def _say_found(session: Session, trials: Trials) -> None:
     """What phase 1 has found and cost."""
-    best = best_trial(body)
-    session.say(f"phase 1: {len(body['trials'])} trials, {body['epochs_spent']} epochs, {session.took}")
-    if "stopped_because" in body:
-        session.say(f"phase 1 ended because {body['stopped_because']}")
-    session.say(f"best on one split, so optimistic: trial {best['number']} with {best['val_accuracy']:.4f}")
+    session.say(f"phase 1: {len(trials.trials)} trials, {trials.epochs_spent} epochs, {session.took}")
+    if trials.stopped_because:
+        session.say(f"phase 1 ended because {trials.stopped_because}")
+    session.say(f"best on one split, so optimistic: trial {trials.best.number} with {trials.best.accuracy:.4f}")
     session.say(f"results in {session.run_dir.trials}")
 
 
-def _conclude(session: Session, experiment: Experiment, trials: dict[str, Any]) -> None:
+def _conclude(session: Session, experiment: Experiment, trials: Trials) -> None:
     """The end of phase 1, also of one that was finished before."""
-    best, run_dir = best_trial(trials), session.run_dir
+    best, run_dir = trials.best, session.run_dir
     session.conclude(
         session.next_command(Command.EXTENDED, models=experiment.models),
         [run_dir.trials, run_dir.study],
-        epochs=trials["epochs_spent"],
-        n_trials=len(trials["trials"]),
-        best_trial=best["number"],
-        best_accuracy_on_one_split=best["val_accuracy"],
+        epochs=trials.epochs_spent,
+        n_trials=len(trials.trials),
+        best_trial=best.number,
+        best_accuracy_on_one_split=best.val_accuracy,
     )

@@ -8,8 +8,7 @@ dates vary.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,6 +27,9 @@ from scripts.statistics.sharpe import (
     sharpe_moments,
 )
 from scripts.statistics.winners_curse import corrected_winner, cross_validation_selection_bias
+from scripts.storage.credibility_record import ChoiceBias, SearchBias, Winner
+from scripts.storage.extended_record import Extended
+from scripts.storage.records import Trials
 
 _BLOCKS = 16  # of dates, for the probability of backtest overfitting
 _LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, choosing among trials cannot be judged
@@ -36,9 +38,7 @@ _CONFIDENCE_SET_SIZE = 0.1
 _SCORES = {"accuracy": ("hits", 1), "log_loss": ("log_loss", -1), "auc": ("auc", 1)}
 
 
-def judge_search(
-    ledger: pd.DataFrame, horizon: int, seed: int, trials: Mapping[str, Any] | None = None
-) -> dict[str, Any] | None:
+def judge_search(ledger: pd.DataFrame, horizon: int, seed: int, trials: Trials | None = None) -> SearchBias | None:
     """What the best trial of phase 1 is worth; None with too few trials or dates.
 
     A trial that was given up at an early rung is not a rival of the winner: its low score would pass for a difference
@@ -50,67 +50,58 @@ def judge_search(
         As `tuning.ledger.validation_ledger` makes it.
     horizon : int
         Dates that a label reads ahead.
-    trials : mapping, optional
-        Content of trials.json, for the epochs of each trial; by default all trials are comparable.
-
-    Returns
-    -------
-    dict
-        n_trials; n_comparable (by accuracy); scores: for accuracy, log_loss and auc (left out where undefined) the best
-        trial, its observed and its expected score (after the winner's curse), se, mean_correlation of the comparable
-        trials by date and effective_trials; pbo (probability of backtest overfitting, by accuracy); deflated_sharpe
-        (probability that the most profitable trial's Sharpe ratio is above 0; None without returns).
+    trials : Trials, optional
+        For the epochs of each trial; by default all trials are comparable.
     """
     hits, rows = (ledger.pivot(index="date", columns="trial", values=name) for name in ("hits", "n_rows"))
     if hits.shape[1] < _LEAST_TRIALS or hits.shape[0] < _LEAST_DATES:
         return None
     counts = rows.iloc[:, 0].to_numpy()
-    rivals = hits[_comparable_columns(hits, trials or {})]
+    rivals = hits[_comparable_columns(hits, trials)]
     scores = {}
     for name, (column, sign) in _SCORES.items():
         sums = ledger.pivot(index="date", columns="trial", values=column)
         if not sums.isna().any(axis=None):
-            scores[name] = _winner(sign * sums, counts, horizon, trials or {})
-            for value in ("observed", "expected"):
-                scores[name][value] *= sign
-    return {
-        "n_trials": hits.shape[1],
-        "n_comparable": rivals.shape[1],
-        "scores": scores,
+            scores[name] = _winner(sums, sign, counts, horizon, trials)
+    return SearchBias(
+        n_trials=hits.shape[1],
+        n_comparable=rivals.shape[1],
+        scores=scores,
         # Counts, which are exact: rounded shares would break ties at random.
-        "pbo": probability_of_backtest_overfitting(rivals.to_numpy(), _BLOCKS),
-        "deflated_sharpe": _deflated_sharpe(ledger),
-    }
+        pbo=probability_of_backtest_overfitting(rivals.to_numpy(), _BLOCKS),
+        deflated_sharpe=_deflated_sharpe(ledger),
+    )
 
 
-def comparable(winner: int, numbers: Sequence[int], trials: Mapping[str, Any]) -> list[int]:
+def comparable(winner: int, numbers: Sequence[int], trials: Trials | None) -> list[int]:
     """Those of the trials `numbers` that were trained as far as the winner, in their order.
 
     They stopped by their own patience, or reached the last rung that the winner reached. With fewer than ten of them
     the next lower rung counts. Without rungs all trials are comparable.
     """
-    rungs, known = trials.get("rungs"), {t["number"]: t for t in trials.get("trials", [])}
-    if not rungs or any(number not in known for number in numbers):
+    known = {} if trials is None else {trial.number: trial for trial in trials.trials}
+    if trials is None or not trials.rungs or any(number not in known for number in numbers):
         return list(numbers)
-    for rung in sorted((rung for rung in rungs if rung <= known[winner]["epochs"]), reverse=True):
-        far = [n for n in numbers if known[n]["epochs"] >= rung or known[n]["state"] == "stopped"]
+    for rung in sorted((rung for rung in trials.rungs if rung <= known[winner].epochs), reverse=True):
+        far = [n for n in numbers if known[n].epochs >= rung or known[n].state == "stopped"]
         if len(far) >= _LEAST_TRIALS:
             return far
     return list(numbers)
 
 
-def _comparable_columns(sums: pd.DataFrame, trials: Mapping[str, Any]) -> list[int]:
+def _comparable_columns(sums: pd.DataFrame, trials: Trials | None) -> list[int]:
     """Columns of the trials that are comparable to the one with the highest sum."""
     numbers = sums.columns.to_numpy().tolist()
     return comparable(numbers[int(sums.to_numpy().sum(axis=0).argmax())], numbers, trials)
 
 
-def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, trials: Mapping[str, Any]) -> dict[str, Any]:
-    """The trial with the highest mean score over all rows, and what is to be expected of it.
+def _winner(sums: pd.DataFrame, sign: int, counts: np.ndarray, horizon: int, trials: Trials | None) -> Winner:
+    """The trial with the best mean score over all rows, and what is to be expected of it.
 
-    `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows.
+    `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows;
+    `sign` makes higher better.
     """
-    n_trials = sums.shape[1]
+    n_trials, sums = sums.shape[1], sign * sums
     sums = sums[_comparable_columns(sums, trials)]
     by_date = sums.to_numpy()
     score = by_date.sum(axis=0) / counts.sum()
@@ -121,19 +112,19 @@ def _winner(sums: pd.DataFrame, counts: np.ndarray, horizon: int, trials: Mappin
     correlation = mean_correlation(by_date / counts[:, None]) or 0.0
     # What all trials share of their error cannot make one look better than another.
     independent = error * math.sqrt(max(0.0, 1.0 - correlation))
-    return {
-        "trial": int(sums.columns[best]),
-        "observed": float(score[best]),
-        "expected": corrected_winner(score, independent),
-        "se": error,
-        "mean_correlation": correlation,
-        "effective_trials": effective_trials(n_trials, correlation),
-    }
+    return Winner(
+        trial=int(sums.columns[best]),
+        observed=sign * float(score[best]),
+        expected=sign * corrected_winner(score, independent),
+        se=error,
+        mean_correlation=correlation,
+        effective_trials=effective_trials(n_trials, correlation),
+    )
 
 
 def judge_choice(
-    out_of_fold: pd.DataFrame, results: dict[str, Any], horizon: int, seed: int, by_spread: bool = False
-) -> dict[str, Any]:
+    out_of_fold: pd.DataFrame, results: Extended, horizon: int, seed: int, by_spread: bool = False
+) -> ChoiceBias:
     """What the chosen configuration of phase 2 is worth, and which others it cannot be told from.
 
     Only configurations that were trained on all folds take part. One with several networks a fold counts with the mean
@@ -143,22 +134,13 @@ def judge_choice(
     ----------
     out_of_fold : DataFrame
         Columns trial_number, fold, seed, row, date, label and a probability_* per class.
-    results : dict
-        Content of extended_training_results.json, the chosen configuration first.
+    results : Extended
     by_spread : bool
         Whether the spread over the folds took part in the choice. The interval that is made of it would be too short.
-
-    Returns
-    -------
-    dict
-        avg_accuracy, expected_accuracy (less the bias of choosing the best mean), nadeau_bengio_ci95 of the mean over
-        folds (None if `by_spread`), skill against the best constant and skill_ci95 by dates, confidence_set
-        (trials that may be the best, by log loss), stability (how often the choice would have the best accuracy on
-        other dates of the same kind).
     """
-    configurations = complete(results["configurations"])
-    numbers = [c["trial_number"] for c in configurations]
-    scores = np.array([[f["accuracy"] for f in c["folds"]] for c in configurations])
+    configurations = complete(results.configurations)
+    numbers = [c.trial_number for c in configurations]
+    scores = np.array([[fold.accuracy for fold in c.folds] for c in configurations], dtype=np.float64)
     _, bias = cross_validation_selection_bias(scores) if len(scores) > 1 else (0, 0.0)
     spread = corrected_resampled_ttest(scores[0], 1.0 / (scores.shape[1] - 1))
     correct, losses, label, date = _per_row(out_of_fold, numbers)
@@ -166,53 +148,53 @@ def judge_choice(
     skill = difference_interval(correct[:, 0], constant, date, horizon)
     by_date = pd.DataFrame(losses).groupby(date).mean().to_numpy()
     confidence = model_confidence_set(by_date, _CONFIDENCE_SET_SIZE, horizon, numpy_generator(seed, "choice", "set"))
-    return {
-        "avg_accuracy": float(scores[0].mean()),
-        "expected_accuracy": float(scores[0].mean()) - bias,
-        "nadeau_bengio_ci95": None if by_spread else [max(0.0, spread.low), min(1.0, spread.high)],
-        "skill": skill.estimate,
-        "skill_ci95": [skill.low, skill.high],
-        "confidence_set": [numbers[k] for k in confidence.included],
-        "stability": stability(correct, date, horizon, numpy_generator(seed, "choice", "stability")),
-    }
+    return ChoiceBias(
+        avg_accuracy=float(scores[0].mean()),
+        expected_accuracy=float(scores[0].mean()) - bias,
+        nadeau_bengio_ci95=None if by_spread else [max(0.0, spread.low), min(1.0, spread.high)],
+        skill=skill.estimate,
+        skill_ci95=[skill.low, skill.high],
+        confidence_set=[numbers[k] for k in confidence.included],
+        stability=stability(correct, date, horizon, numpy_generator(seed, "choice", "stability")),
+    )
 
 
-def in_words(search: dict[str, Any] | None, choice: dict[str, Any]) -> list[str]:
+def in_words(search: SearchBias | None, choice: ChoiceBias) -> list[str]:
     """The corrections as sentences."""
     said = []
     if search is not None:
-        best = search["scores"]["accuracy"]
+        best = search.scores["accuracy"]
         others = "; ".join(
-            f"{name.replace('_', ' ')} {found['observed']:.4f}, {found['expected']:.4f} to be expected"
-            for name, found in search["scores"].items()
+            f"{name.replace('_', ' ')} {found.observed:.4f}, {found.expected:.4f} to be expected"
+            for name, found in search.scores.items()
             if name != "accuracy"
         )
         said.append(
-            f"The best of {search['n_trials']} trials (worth {best['effective_trials']:.1f} independent ones) showed "
-            f"{best['observed']:.4f} on its one split; after the winner's curse {best['expected']:.4f} is to be "
-            f"expected{f' (best by {others})' if others else ''}. Among the {search['n_comparable']} trials that were "
+            f"The best of {search.n_trials} trials (worth {best.effective_trials:.1f} independent ones) showed "
+            f"{best.observed:.4f} on its one split; after the winner's curse {best.expected:.4f} is to be "
+            f"expected{f' (best by {others})' if others else ''}. Among the {search.n_comparable} trials that were "
             f"trained as far as the best, a choice made on one half of the dates fell below the median on the other in "
-            f"{search['pbo']:.0%} of all ways to halve them."
+            f"{search.pbo:.0%} of all ways to halve them."
         )
-        if search["deflated_sharpe"] is not None:
+        if search.deflated_sharpe is not None:
             said.append(
                 f"The most profitable trial has a Sharpe ratio above zero with probability "
-                f"{search['deflated_sharpe']:.2f} once the number of trials is taken into account."
+                f"{search.deflated_sharpe:.2f} once the number of trials is taken into account."
             )
     interval = ""
-    if choice["nadeau_bengio_ci95"] is not None:
-        low, high = choice["nadeau_bengio_ci95"]
+    if choice.nadeau_bengio_ci95 is not None:
+        low, high = choice.nadeau_bengio_ci95
         interval = f"With so few folds the 95 % interval of the mean is {low:.4f} to {high:.4f}. "
-    skill_low, skill_high = choice["skill_ci95"]
+    skill_low, skill_high = choice.skill_ci95
     said.append(
-        f"The chosen configuration showed {choice['avg_accuracy']:.4f} over the folds; less the bias of choosing, "
-        f"{choice['expected_accuracy']:.4f} is to be expected. {interval}It beats the best constant "
-        f"answer by {choice['skill']:+.4f} ({skill_low:+.4f} to {skill_high:+.4f})."
+        f"The chosen configuration showed {choice.avg_accuracy:.4f} over the folds; less the bias of choosing, "
+        f"{choice.expected_accuracy:.4f} is to be expected. {interval}It beats the best constant "
+        f"answer by {choice.skill:+.4f} ({skill_low:+.4f} to {skill_high:+.4f})."
     )
-    others = ", ".join(map(str, choice["confidence_set"]))
+    others = ", ".join(map(str, choice.confidence_set))
     said.append(
         f"By log loss, the best may be any of these trials (90 % model confidence set): {others}. On other dates of "
-        f"the same kind, the chosen one would have the best accuracy in {choice['stability']:.0%} of the cases."
+        f"the same kind, the chosen one would have the best accuracy in {choice.stability:.0%} of the cases."
     )
     return said
 

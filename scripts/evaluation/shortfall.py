@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from scripts.storage.extended_record import Configuration
 from scripts.storage.result_records import Selection
 from scripts.storage.score_records import Promise
 
 
-def shortfall(selection: Selection | Promise) -> str:
+def shortfall(selection: Selection | Promise | Configuration) -> str:
     """Return a warning that a chosen configuration does not lead the best naive rule out of fold, else nothing."""
     skill, error = selection.skill, selection.skill_se
     if skill is None or skill > 0:

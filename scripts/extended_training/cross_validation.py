@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,11 @@ from scripts.extended_training.race import Finished, Network, Race
 from scripts.extended_training.records import configuration_record
 from scripts.extended_training.selection import best_by_mean, complete
 from scripts.storage.artifacts import unpack_tensors
+from scripts.storage.extended_record import Configuration, Trained
+from scripts.storage.extended_record import Race as RaceRecord
+from scripts.storage.record_base import Curve, Epoch
+from scripts.storage.records import Trial, Trials
+from scripts.storage.result_records import DecisionRule
 from scripts.training.spec import Outcome, RunSpec
 
 # A population saves a tenth of its runs' time at most; with few trainings, an idle worker costs more.
@@ -35,8 +39,7 @@ class CrossValidation:
     ----------
     experiment : Experiment
     dataset : Dataset
-    trials : sequence of dict
-        Records of trials.json.
+    trials : sequence of Trial
     device : str
     epochs_left : int, optional
         Epochs of all trainings together, at most.
@@ -51,7 +54,7 @@ class CrossValidation:
         self,
         experiment: Experiment,
         dataset: Dataset,
-        trials: Sequence[dict[str, Any]],
+        trials: Sequence[Trial],
         device: str,
         epochs_left: int | None = None,
     ) -> None:
@@ -60,8 +63,8 @@ class CrossValidation:
         self.folds: list[Split] = dataset.folds(
             experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed
         )
-        self._by_number = {trial["number"]: trial for trial in self.trials}
-        self._done: dict[Network, tuple[Outcome, list[Any], torch.Tensor]] = {}
+        self._by_number = {trial.number: trial for trial in self.trials}
+        self._done: dict[Network, tuple[Outcome, Curve, torch.Tensor]] = {}
         self._in_flight: dict[str, Network] = {}
         if epochs_left is not None and epochs_left < self.n_planned:
             raise InputError(
@@ -144,28 +147,35 @@ class CrossValidation:
         if update.outcome is None:
             raise ValueError(f"{spec.name} has no outcome")
         logits = unpack_tensors(update.state)["validation_logits"] if update.state else torch.empty(0)
-        self._done[self._in_flight.pop(spec.name)] = (update.outcome, list(update.history), logits)
+        self._done[self._in_flight.pop(spec.name)] = (
+            update.outcome,
+            [Epoch(**epoch) for epoch in update.history],
+            logits,
+        )
 
-    def configurations(self) -> list[dict[str, Any] | None]:
-        """A record for each configuration; None where a training failed."""
-        return [self._configuration(trial) for trial in self.trials]
+    def trained(self) -> list[Trained]:
+        """Return a record of each configuration of which no training failed."""
+        found = [self._trained(trial) for trial in self.trials]
+        return [record for record in found if record is not None]
 
     def probabilities(self, trial_number: int) -> list[list[np.ndarray]]:
         """Class probabilities of the tested rows of each fold it was trained on, by each of its networks."""
         networks = self._networks(trial_number)
         return [[self._done[network][2].softmax(dim=1).numpy() for network in fold] for fold in networks]
 
-    def judge(self, configurations: Sequence[dict[str, Any]]) -> str:
-        """Add its uncertainty to each record (see `out_of_fold.judge`), and return the name of the best naive rule."""
+    def judged(self, trained: Sequence[Trained]) -> tuple[str, list[Configuration]]:
+        """Return the name of the best naive rule and each configuration with its uncertainty (`out_of_fold.judge`)."""
         rows = np.concatenate([test for _, test in self.folds])
-        correct = {c["trial_number"]: self._mean_hits(c["trial_number"]) for c in configurations}
-        best = best_by_mean(complete(configurations))["trial_number"]
-        name, found = judge(self.dataset, rows, correct, best)
-        for configuration in configurations:
-            configuration |= found[configuration["trial_number"]]
-        return name
+        correct = {c.trial_number: self._mean_hits(c.trial_number) for c in trained}
+        name, found = judge(self.dataset, rows, correct, best_by_mean(complete(trained)).trial_number)
+        return name, [
+            Configuration(
+                rank=rank, **dict(c), **dict(found[c.trial_number]), tied=False, decision=self.decision(c.trial_number)
+            )
+            for rank, c in enumerate(trained, 1)
+        ]
 
-    def decision(self, trial_number: int) -> dict[str, Any] | None:
+    def decision(self, trial_number: int) -> DecisionRule | None:
         """Threshold and margin for a configuration, from its out-of-fold predictions; None where racing stopped it.
 
         By the first network of each fold, so that all configurations are treated alike.
@@ -176,18 +186,18 @@ class CrossValidation:
         logits = [self._done[fold[0]][2].numpy() for fold in networks]
         return choose_decision(self.dataset, [test for _, test in self.folds], logits, self.experiment)
 
-    def race_record(self) -> dict[str, Any] | None:
-        """Return the decisions and reallocations of the race as plain values; None without a race."""
+    def race_record(self) -> RaceRecord | None:
+        """Return the decisions and reallocations of the race; None without a race."""
         if self._race is None:
             return None
         further = [outcome for network, (outcome, _, _) in self._done.items() if network.seed > 0]
-        return {
-            "error_rate": self.experiment.extended.racing_error_rate,
-            "looks": [look.record() for look in self._race.looks],
-            "n_trainings_spared": self.n_planned - (len(self._done) - len(further)),
-            "n_further_seeds": len(further),
-            "epochs_of_further_seeds": sum(outcome.epochs for outcome in further),
-        }
+        return RaceRecord(
+            error_rate=self.experiment.extended.racing_error_rate,
+            looks=self._race.looks,
+            n_trainings_spared=self.n_planned - (len(self._done) - len(further)),
+            n_further_seeds=len(further),
+            epochs_of_further_seeds=sum(outcome.epochs for outcome in further),
+        )
 
     def _share_of_epochs(self) -> int:
         """Epochs that each waiting training has at most.
@@ -205,7 +215,7 @@ class CrossValidation:
         if not config.racing or len(self.trials) < 2:
             return None
         return Race(
-            trials=[trial["number"] for trial in self.trials],
+            trials=[trial.number for trial in self.trials],
             dates=[dataset.date[test] for _, test in self.folds],
             has_time=dataset.has_time,
             horizon=dataset.horizon,
@@ -234,13 +244,13 @@ class CrossValidation:
         own = sorted(network for network in self._done if network.trial == trial_number)
         return [list(fold) for _, fold in itertools.groupby(own, key=lambda network: network.fold)]
 
-    def _spec(self, trial: dict[str, Any], fold: int, seed: int) -> RunSpec:
+    def _spec(self, trial: Trial, fold: int, seed: int) -> RunSpec:
         experiment, config = self.experiment, self.experiment.extended
         train, test = self.folds[fold]
         return RunSpec(
-            name=f"extended_{trial['number']:04d}_fold_{fold}" + (f"_seed_{seed}" if seed else ""),
-            address=(experiment.seed, "extended", trial["number"], "fold", fold, *(("seed", seed) if seed else ())),
-            hyperparameters=Hyperparameters(**trial["hyperparameters"]),
+            name=f"extended_{trial.number:04d}_fold_{fold}" + (f"_seed_{seed}" if seed else ""),
+            address=(experiment.seed, "extended", trial.number, "fold", fold, *(("seed", seed) if seed else ())),
+            hyperparameters=Hyperparameters.model_validate(trial.hyperparameters),
             train_rows=train,
             validation_rows=test,
             epochs=self._epochs_each,
@@ -254,27 +264,22 @@ class CrossValidation:
             device=self.device,
         )
 
-    def _configuration(self, trial: dict[str, Any]) -> dict[str, Any] | None:
-        number = trial["number"]
+    def _trained(self, trial: Trial) -> Trained | None:
+        number = trial.number
         folds = [[self._done[network][:2] for network in fold] for fold in self._networks(number)]
         if any(outcome.state == "failed" for fold in folds for outcome, _ in fold):
             return None
         stopped_after = self._race.stopped_after.get(number) if self._race else None
-        return configuration_record(trial, folds) | {
-            "state": "complete" if stopped_after is None else "stopped",
-            "stopped_after_folds": stopped_after,
-            "racing_p_value": self._race.p_value(number) if self._race else None,
-        }
+        return configuration_record(trial, folds, stopped_after, self._race.p_value(number) if self._race else None)
 
 
-def top_trials(trials: Sequence[dict[str, Any]], top_n: int) -> list[dict[str, Any]]:
+def top_trials(trials: Trials, top_n: int) -> list[Trial]:
     """Return the best `top_n` trials with distinct hyperparameters; fewer if there are no more.
 
     By the rank that a search with rungs gave them, else by the accuracy on the one split.
     """
-    last = len(trials) + 1
-    usable = [t for t in trials if t["state"] != "failed"]
-    chosen: dict[str, dict[str, Any]] = {}
-    for trial in sorted(usable, key=lambda t: (t.get("rank") or last, -t["val_accuracy"], t["number"])):
-        chosen.setdefault(json.dumps(trial["hyperparameters"], sort_keys=True), trial)
+    last = len(trials.trials) + 1
+    chosen: dict[str, Trial] = {}
+    for trial in sorted(trials.usable, key=lambda t: (t.rank or last, -t.accuracy, t.number)):
+        chosen.setdefault(json.dumps(trial.hyperparameters, sort_keys=True), trial)
     return list(chosen.values())[:top_n]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,21 @@ from scripts.statistics.drift import n_shared_rows
 from scripts.statistics.intervals import mean_intervals
 from scripts.statistics.metrics import fit_calibration
 from scripts.statistics.naive_rules import best_naive
+from scripts.storage.extended_record import Judged
+from scripts.storage.result_records import DecisionRule
 from scripts.training.trading import SimulatedTrading
 
 _LEAST_PROBABILITY = 2.2e-16  # that a logarithm is taken of
+
+
+@dataclass(frozen=True)
+class FoldSpan:
+    """Dates that a fold tests (ISO; None where rows have no dates) and the share of its most frequent class."""
+
+    fold: int
+    first_date: str | None
+    last_date: str | None
+    best_constant: float
 
 
 def prediction_table(
@@ -44,7 +56,7 @@ def prediction_table(
         blocks = [(fold, seed, shares) for fold, by_seed in enumerate(by_fold) for seed, shares in enumerate(by_seed)]
         for fold, seed, shares in blocks:
             rows = folds[fold][1]
-            columns: dict[str, Any] = {"trial_number": number, "fold": fold, "seed": seed, "row": rows}
+            columns: dict[str, int | np.ndarray] = {"trial_number": number, "fold": fold, "seed": seed, "row": rows}
             columns["date"] = dataset.date[rows] if dataset.dates is None else dataset.dates[dataset.date[rows]]
             columns["ticker"] = np.array(dataset.tickers, dtype=object)[dataset.ticker[rows]]
             columns["label"] = dataset.y[rows]
@@ -79,29 +91,21 @@ def scored_rows(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def fold_spans(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the tested rows of each fold, from a table of `prediction_table`.
-
-    Returns
-    -------
-    list of dict
-        fold, n_rows, first_date and last_date (ISO; None where rows have no dates) and best_constant, the share of the
-        most frequent class.
-    """
+def fold_spans(table: pd.DataFrame) -> list[FoldSpan]:
+    """Return the tested dates of each fold, from a table of `prediction_table`."""
     spans = []
     dated = pd.api.types.is_datetime64_any_dtype(table["date"])
-    for fold, rows in table.groupby("fold"):
-        tested = rows.drop_duplicates("row")
+    for fold in sorted(table["fold"].unique().tolist()):
+        tested = table[table["fold"] == fold].drop_duplicates("row")
         first, last = (str(bound)[:10] if dated else None for bound in (tested["date"].min(), tested["date"].max()))
         shares = tested["label"].value_counts(normalize=True)
-        spans.append({"fold": fold, "n_rows": len(tested), "first_date": first, "last_date": last})
-        spans[-1]["best_constant"] = float(shares.iloc[0])
+        spans.append(FoldSpan(fold, first, last, float(shares.iloc[0])))
     return spans
 
 
 def judge(
     dataset: Dataset, rows: np.ndarray, correct: Mapping[int, np.ndarray], best: int
-) -> tuple[str, dict[int, dict[str, Any]]]:
+) -> tuple[str, dict[int, Judged]]:
     """Name of the best naive rule on the tested rows, and by trial number how sure the accuracies are.
 
     Parameters
@@ -117,28 +121,28 @@ def judge(
     Returns
     -------
     tuple
-        Per trial pooled_accuracy, accuracy_se, skill (over the best naive rule), skill_se, skill_ci95, behind (by how
-        much the accuracy lies below that of `best`) and behind_se; dependence between dates is allowed for.
+        Skill is that over the best naive rule, `behind` is by how much the accuracy lies below that of `best`;
+        dependence between dates is allowed for.
     """
     majority = int(np.bincount(dataset.y[dataset.rows]).argmax())
     y = dataset.y[rows]
     name, said = best_naive(y, majority, {key: rule[rows] for key, rule in dataset.naive.items()})
     naive, winner = said == y, correct[best]
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, Judged] = {}
     for number, hits in correct.items():
         own, n = hits.astype(np.float64), len(hits)
         values = {"accuracy": own, "skill": own - naive[:n], "behind": winner[:n] - own}
         date = dataset.date[rows[:n]] if dataset.has_time else None
         interval = mean_intervals(values, date, dataset.horizon)
-        found[number] = {
-            "pooled_accuracy": interval["accuracy"].estimate,
-            "accuracy_se": interval["accuracy"].se,
-            "skill": interval["skill"].estimate,
-            "skill_se": interval["skill"].se,
-            "skill_ci95": [interval["skill"].low, interval["skill"].high],
-            "behind": interval["behind"].estimate,
-            "behind_se": interval["behind"].se,
-        }
+        found[number] = Judged(
+            pooled_accuracy=interval["accuracy"].estimate,
+            accuracy_se=interval["accuracy"].se,
+            skill=interval["skill"].estimate,
+            skill_se=interval["skill"].se,
+            skill_ci95=[interval["skill"].low, interval["skill"].high],
+            behind=interval["behind"].estimate,
+            behind_se=interval["behind"].se,
+        )
     return name, found
 
 
@@ -149,8 +153,8 @@ def n_duplicates(dataset: Dataset, folds: Sequence[Split]) -> int:
 
 def choose_decision(
     dataset: Dataset, tested: Sequence[np.ndarray], logits: Sequence[np.ndarray], experiment: Experiment
-) -> dict[str, Any]:
-    """Threshold and margin of the decisions, chosen on predictions of unseen rows, as plain values with the reason.
+) -> DecisionRule:
+    """Threshold and margin of the decisions, chosen on predictions of unseen rows, with the reason.
 
     The logits of each fold are calibrated on those of the other folds, as the final model's are on its hold-out, so
     that the threshold does not correct what the calibration already corrects.
@@ -170,9 +174,7 @@ def choose_decision(
     return decision_on(dataset, np.concatenate(tested), np.concatenate(probabilities), experiment)
 
 
-def decision_on(
-    dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, experiment: Experiment
-) -> dict[str, Any]:
+def decision_on(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, experiment: Experiment) -> DecisionRule:
     """Threshold and margin chosen on calibrated predictions of `rows`, as `choose_decision`."""
     config = experiment.data
     chosen = choose_policy(
@@ -184,7 +186,7 @@ def decision_on(
         margin=config.margin,
         net_returns=_net_returns(dataset, rows, config),
     )
-    return {"threshold": chosen.policy.threshold, "margin": chosen.policy.margin, "reason": chosen.reason}
+    return DecisionRule(threshold=chosen.policy.threshold, margin=chosen.policy.margin, reason=chosen.reason)
 
 
 def _net_returns(dataset: Dataset, rows: np.ndarray, config: DataConfig) -> NetReturns | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from scripts.random_keys import numpy_generator
 from scripts.statistics.sequential_tests import p_values_of_being_best, run_noise, spent_level
+from scripts.storage.extended_record import Look, ProbabilityOfRace
 
 # One fold does not show how much chance there is in a single training, so nothing is decided after it.
 _FIRST_LOOK = 2
@@ -33,34 +34,6 @@ class Finished:
 
     hits: np.ndarray | None
     epochs: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """One comparison of the configurations that were still running.
-
-    Attributes
-    ----------
-    after_folds : int
-    level : float
-        Error that this look may spend; a configuration with a smaller p-value is stopped.
-    p_values : mapping of int to float
-        By trial number: bound of the probability to look so bad if it is the best.
-    """
-
-    after_folds: int
-    level: float
-    p_values: Mapping[int, float]
-
-    @property
-    def behind(self) -> list[int]:
-        """Trials that can hardly be the best."""
-        return [trial for trial, p in self.p_values.items() if p < self.level]
-
-    def record(self) -> dict[str, Any]:
-        """Return the look as plain values."""
-        p_values = [{"trial_number": trial, "p_value": p} for trial, p in self.p_values.items()]
-        return {"after_folds": self.after_folds, "level": self.level, "p_values": p_values}
 
 
 class Race:
@@ -113,7 +86,7 @@ class Race:
 
     def p_value(self, trial: int) -> float | None:
         """Return the p-value of the last look in which a configuration took part."""
-        return next((look.p_values[trial] for look in reversed(self.looks) if trial in look.p_values), None)
+        return next((look.by_trial[trial] for look in reversed(self.looks) if trial in look.by_trial), None)
 
     def next_round(self, done: Mapping[Network, Finished]) -> list[Network]:
         """Trainings of the next round, all those of earlier rounds being in `done`; empty at the end."""
@@ -147,7 +120,12 @@ class Race:
         )
         before = spent_level(self.error_rate, self._folds_at_last_look / n_folds)
         level = spent_level(self.error_rate, self._folds / n_folds) - before
-        return Look(self._folds, level, dict(zip(self._running, p_values.tolist(), strict=True)))
+        found = zip(self._running, p_values.tolist(), strict=True)
+        return Look(
+            after_folds=self._folds,
+            level=level,
+            p_values=[ProbabilityOfRace(trial_number=trial, p_value=p) for trial, p in found],
+        )
 
     @property
     def _folds_at_last_look(self) -> int:

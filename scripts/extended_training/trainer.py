@@ -14,9 +14,12 @@ from scripts.execution.executor import Executor
 from scripts.extended_training.cross_validation import CrossValidation
 from scripts.extended_training.out_of_fold import n_duplicates, prediction_table
 from scripts.extended_training.selection import complete, rank
-from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.artifacts import read_record, write_record
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256, write_bytes
+from scripts.storage.extended_record import Extended
+from scripts.storage.records import BestConfig, Trials
+from scripts.storage.result_records import Selection
 from scripts.storage.run_dir import Command, RunDir
 
 
@@ -31,9 +34,9 @@ class ExtendedTrainer:
 
     def __init__(self, run_dir: str | Path = ".") -> None:
         self.run_dir = RunDir(Path(run_dir))
-        self._results: dict[str, Any] | None = None
+        self._results: Extended | None = None
 
-    def load_extended_results(self) -> dict[str, Any]:
+    def load_extended_results(self) -> Extended:
         """Read the results of phase 2.
 
         Raises
@@ -41,14 +44,12 @@ class ExtendedTrainer:
         MissingInputError, InputError
             There are none, or they are damaged.
         """
-        self._results = read_json(self.run_dir.extended_results, Command.EXTENDED)
+        self._results = read_record(self.run_dir.extended_results, Command.EXTENDED, Extended)
         return self._results
 
     def get_best_configuration(self) -> dict[str, Any]:
-        """The chosen configuration, with `config`, `avg_accuracy`, `std_accuracy`, `avg_simulated_return`, `rank`."""
-        results = self._results or self.load_extended_results()
-        best: dict[str, Any] = results["configurations"][0]
-        return best
+        """Return the chosen configuration by field: `config`, `avg_accuracy`, `std_accuracy`, `rank` and others."""
+        return (self._results or self.load_extended_results()).chosen.body()
 
     def run(
         self,
@@ -57,7 +58,7 @@ class ExtendedTrainer:
         watch: RunMonitor,
         deadline: float | None,
         provenance: dict[str, Any],
-    ) -> dict[str, Any]:
+    ) -> Extended:
         """Train, write the results, the out-of-fold predictions and best_config.json; the results.
 
         Raises
@@ -69,63 +70,59 @@ class ExtendedTrainer:
         """
         checkpoints = Checkpoints(self.run_dir.extended / "checkpoints")
         execute(work, executor, checkpoints, watch, deadline, work.together(executor.capacity))
-        usable = [c for c in work.configurations() if c is not None]
-        if not complete(usable):
+        trained = work.trained()
+        if not complete(trained):
             failed = next(o for o in work.outcomes if o.state == "failed")
             what = f"every configuration failed in at least one fold, the first with: {failed.failure}"
             if failed.is_environment:
                 raise EnvironmentFailed(what, str(self.run_dir.extended), MORE_MEMORY)
             raise InputError(what, str(self.run_dir.extended), "add --fresh and a larger --top-n")
-        best_naive = work.judge(usable)
-        ranked, reason = rank(usable, work.experiment.extended.selection_order)
+        best_naive, judged = work.judged(trained)
+        ranked, reason = rank(judged, work.experiment.extended.selection_order)
         constants = [np.bincount(work.dataset.y[test]).max() / len(test) for _, test in work.folds]
-        probabilities = {c["trial_number"]: work.probabilities(c["trial_number"]) for c in ranked}
+        probabilities = {c.trial_number: work.probabilities(c.trial_number) for c in ranked}
         table = prediction_table(work.dataset, work.folds, probabilities)
         self.run_dir.extended.mkdir(parents=True, exist_ok=True)
         write_bytes(self.run_dir.out_of_fold, table.to_parquet(index=False))
-        self._results = provenance | {
-            "n_folds": len(work.folds),
-            "epochs_spent": work.epochs_spent,
-            "data_passes": work.data_passes,
-            "best_constant_accuracy": float(np.average(constants, weights=[len(t) for _, t in work.folds])),
-            "best_naive": best_naive,
-            "n_failed_configurations": len(work.trials) - len(usable),
-            "n_duplicates": n_duplicates(work.dataset, work.folds),
-            "racing": work.race_record(),
-            "configurations": [
-                {"rank": position} | c | {"decision": work.decision(c["trial_number"])}
-                for position, c in enumerate(ranked, 1)
-            ],
-            "reason": reason,
-            "files": {self.run_dir.out_of_fold.name: file_sha256(self.run_dir.out_of_fold)},
-        }
-        write_json(self.run_dir.extended_results, self._results)
+        self._results = Extended(
+            **provenance,
+            n_folds=len(work.folds),
+            epochs_spent=work.epochs_spent,
+            data_passes=work.data_passes,
+            best_constant_accuracy=float(np.average(constants, weights=[len(t) for _, t in work.folds])),
+            best_naive=best_naive,
+            n_failed_configurations=len(work.trials) - len(trained),
+            n_duplicates=n_duplicates(work.dataset, work.folds),
+            racing=work.race_record(),
+            configurations=ranked,
+            reason=reason,
+            files={self.run_dir.out_of_fold.name: file_sha256(self.run_dir.out_of_fold)},
+        )
+        write_record(self.run_dir.extended_results, self._results)
         write_best_config(self.run_dir, work.experiment, self._results, provenance)
         return self._results
 
 
-def write_best_config(
-    run_dir: RunDir, experiment: Experiment, results: dict[str, Any], provenance: dict[str, Any]
-) -> None:
+def write_best_config(run_dir: RunDir, experiment: Experiment, results: Extended, provenance: dict[str, Any]) -> None:
     """Write best_config.json: all that phase 3 needs, and why this configuration was chosen."""
-    best = results["configurations"][0]
-    body = {
-        "hyperparameters": best["config"],
-        "experiment": experiment.recorded(),
-        "selection": {
-            "trial_number": best["trial_number"],
-            "reason": results["reason"],
-            "avg_accuracy": best["avg_accuracy"],
-            "std_accuracy": best["std_accuracy"],
-            "best_constant_accuracy": results["best_constant_accuracy"],
-            "skill": best["skill"],
-            "skill_se": best["skill_se"],
-            "decision": best["decision"],
-        },
-        "epochs_spent": {
-            "tuning": read_json(run_dir.trials, Command.TUNING)["epochs_spent"],
-            "extended": results["epochs_spent"],
-        },
-    }
+    best = results.chosen
+    selection = Selection(
+        trial_number=best.trial_number,
+        reason=results.reason,
+        avg_accuracy=best.avg_accuracy,
+        std_accuracy=best.std_accuracy,
+        best_constant_accuracy=results.best_constant_accuracy,
+        skill=best.skill,
+        skill_se=best.skill_se,
+        decision=best.decision,
+    )
+    searched = read_record(run_dir.trials, Command.TUNING, Trials)
     inputs = provenance["inputs"] | {run_dir.extended_results.name: file_sha256(run_dir.extended_results)}
-    write_json(run_dir.best_config, provenance | body | {"inputs": inputs})
+    record = BestConfig(
+        **provenance | {"inputs": inputs},
+        hyperparameters=best.config,
+        experiment=experiment,
+        selection=selection,
+        epochs_spent={"tuning": searched.epochs_spent, "extended": results.epochs_spent},
+    )
+    write_record(run_dir.best_config, record)

@@ -6,15 +6,14 @@ over as many networks a fold as each of them has: more of them would make one lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scripts.config.experiment import Experiment
-from scripts.config.search_space import Hyperparameters
+from scripts.config.search_space import Hyperparameters, Values
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
 from scripts.extended_training.out_of_fold import decision_on, judge
@@ -22,7 +21,10 @@ from scripts.extended_training.selection import complete
 from scripts.statistics.greedy_ensemble import fit_ensemble, on_other_folds
 from scripts.statistics.intervals import Interval, mean_intervals
 from scripts.statistics.metrics import log_losses
-from scripts.storage.artifacts import read_json
+from scripts.storage.artifacts import read_record
+from scripts.storage.extended_record import Configuration, Extended
+from scripts.storage.records import BestConfig
+from scripts.storage.result_records import Ensemble, EnsembleMember, Gain, Selection
 from scripts.storage.run_dir import Command, RunDir
 from scripts.storage.table_artifacts import read_out_of_fold
 
@@ -57,22 +59,22 @@ class OutOfFold:
 
     Attributes
     ----------
-    configurations : sequence of dict
-        Records of those that were trained on all folds, the chosen one first.
+    configurations : sequence of Configuration
+        Those that were trained on all folds, the chosen one first.
     logits : ndarray, shape (n_configurations, n, n_classes)
     fold, row : ndarray of int, shape (n,)
         Fold that tests a row, and the row of the data set.
     """
 
-    configurations: Sequence[dict[str, Any]]
+    configurations: Sequence[Configuration]
     logits: np.ndarray
     fold: np.ndarray
     row: np.ndarray
 
     @classmethod
-    def of(cls, table: pd.DataFrame, configurations: Sequence[dict[str, Any]], classes: Sequence[str]) -> OutOfFold:
+    def of(cls, table: pd.DataFrame, configurations: Sequence[Configuration], classes: Sequence[str]) -> OutOfFold:
         """From the table that phase 2 has left, see `out_of_fold.prediction_table`."""
-        numbers = [c["trial_number"] for c in configurations]
+        numbers = [c.trial_number for c in configurations]
         columns = [f"probability_{name}" for name in classes]
         table = table[table["trial_number"].isin(numbers)]
         networks = table.groupby(["fold", "trial_number"])["seed"].nunique().groupby("fold").min()
@@ -88,21 +90,19 @@ class OutOfFold:
         return cls(configurations, np.concatenate(logits, axis=1), np.concatenate(fold), np.concatenate(row))
 
 
-def chosen_alone(best: Mapping[str, Any]) -> list[PlannedMember]:
-    """The configuration of best_config.json as the only member."""
-    hyperparameters = Hyperparameters.model_validate(best["hyperparameters"])
-    return [PlannedMember(hyperparameters, trial_number=best["selection"].get("trial_number"))]
+def chosen_alone(values: Values, trial_number: int | None = None) -> list[PlannedMember]:
+    """Return the chosen configuration as the only member."""
+    return [PlannedMember(Hyperparameters.model_validate(values), trial_number=trial_number)]
 
 
 def choose_members(
-    run_dir: RunDir, best: dict[str, Any], experiment: Experiment, dataset: Dataset
-) -> tuple[list[PlannedMember], dict[str, Any]]:
-    """Return the members of the final model, and the record of their selection, in the form of best_config.json.
+    run_dir: RunDir, best: BestConfig, experiment: Experiment, dataset: Dataset
+) -> tuple[list[PlannedMember], Selection]:
+    """Return the members of the final model, and their selection.
 
     Parameters
     ----------
-    best : dict
-        Content of best_config.json.
+    best : BestConfig
     experiment : Experiment
         With `final.ensemble`, the most draws; 1 takes the chosen configuration.
     dataset : Dataset
@@ -114,62 +114,64 @@ def choose_members(
         Phase 2 left no predictions, or others than those of the configuration in `best`.
     """
     if experiment.final.ensemble == 1:
-        return chosen_alone(best), best["selection"]
-    results = read_json(run_dir.extended_results, Command.EXTENDED)
+        return chosen_alone(best.hyperparameters, best.selection.trial_number), best.selection
+    results = read_record(run_dir.extended_results, Command.EXTENDED, Extended)
     table = read_out_of_fold(run_dir, results)
-    configurations = complete(results["configurations"])
-    places = [k for k, c in enumerate(configurations) if c["config"] == best["hyperparameters"]]
-    if not places or results["data_fingerprint"] != best["data_fingerprint"]:
+    configurations = complete(results.configurations)
+    places = [k for k, c in enumerate(configurations) if c.config == best.hyperparameters]
+    if not places or results.data_fingerprint != best.data_fingerprint:
         what = (
             "does not contain the predictions of the configuration in best_config.json, which the ensemble starts from"
         )
         raise InputError(what, str(run_dir.extended), "name the best_config.json of this run directory, or none")
     ordered = [configurations.pop(places[0]), *configurations]
-    return ensemble_of(OutOfFold.of(table, ordered, dataset.classes), best, experiment, dataset)
+    return ensemble_of(OutOfFold.of(table, ordered, dataset.classes), best.selection, experiment, dataset)
 
 
 def ensemble_of(
-    predictions: OutOfFold, best: dict[str, Any], experiment: Experiment, dataset: Dataset
-) -> tuple[list[PlannedMember], dict[str, Any]]:
-    """Choose the members as `choose_members`, from predictions."""
+    predictions: OutOfFold, chosen: Selection, experiment: Experiment, dataset: Dataset
+) -> tuple[list[PlannedMember], Selection]:
+    """Choose the members as `choose_members`, from predictions and the selection of phase 2."""
     y, most = dataset.y[predictions.row], experiment.final.ensemble
     weights = fit_ensemble(y, predictions.logits, most).weights
     members = [_member(predictions.configurations, k, weight) for k, weight in weights.items()]
     together, alone = on_other_folds(y, predictions.logits, predictions.fold, predictions.row, most)
     hits = (together.argmax(axis=1) == y).astype(np.float64)
     by_fold = [hits[predictions.fold == k].mean() for k in np.unique(predictions.fold)]
-    number = predictions.configurations[0]["trial_number"]
+    number = predictions.configurations[0].trial_number
     judged = judge(dataset, predictions.row, {number: hits}, number)[1][number]
-    worth = _worth(predictions, together, alone[0], experiment, dataset)
-    record = {
-        "most_draws": most,
-        "members": [
-            {"trial_number": m.trial_number, "family": m.hyperparameters.family, "weight": m.weight} for m in members
+    accuracy, log_loss = _gains(predictions, together, alone[0], dataset)
+    ensemble = Ensemble(
+        most_draws=most,
+        members=[
+            EnsembleMember(trial_number=c.trial_number, family=c.family, weight=weight)
+            for c, weight in ((predictions.configurations[k], weight) for k, weight in weights.items())
         ],
-        "single_trial_number": number,
-        **worth,
-    }
-    selection = best["selection"] | {
-        "reason": in_words(record),
+        single_trial_number=number,
+        n_rows=len(y),
+        accuracy=accuracy,
+        log_loss=log_loss,
+        is_better=log_loss.gain_ci95[0] > 0 and accuracy.gain_ci95[1] >= 0,
+    )
+    changed = {
+        "reason": in_words(ensemble),
         "avg_accuracy": float(np.mean(by_fold)),
         "std_accuracy": float(np.std(by_fold, ddof=1)),
-        "skill": judged["skill"],
-        "skill_se": judged["skill_se"],
+        "skill": judged.skill,
+        "skill_se": judged.skill_se,
         "decision": decision_on(dataset, predictions.row, together, experiment),
-        "ensemble": record,
+        "ensemble": ensemble,
     }
-    return members, selection
+    return members, chosen.model_copy(update=changed)
 
 
-def _member(configurations: Sequence[Mapping[str, Any]], k: int, weight: float) -> PlannedMember:
-    number = configurations[k]["trial_number"]
-    hyperparameters = Hyperparameters.model_validate(configurations[k]["config"])
+def _member(configurations: Sequence[Configuration], k: int, weight: float) -> PlannedMember:
+    number = configurations[k].trial_number
+    hyperparameters = Hyperparameters.model_validate(configurations[k].config)
     return PlannedMember(hyperparameters, weight, number, f"trial_{number:04d}" if k else "")
 
 
-def _worth(
-    predictions: OutOfFold, together: np.ndarray, single: np.ndarray, experiment: Experiment, dataset: Dataset
-) -> dict[str, Any]:
+def _gains(predictions: OutOfFold, together: np.ndarray, single: np.ndarray, dataset: Dataset) -> tuple[Gain, Gain]:
     """Accuracy and log loss of the ensemble and of the chosen configuration, and the gains, by blocks of dates."""
     y = dataset.y[predictions.row]
     hits = [(p.argmax(axis=1) == y).astype(np.float64) for p in (together, single)]
@@ -179,32 +181,26 @@ def _worth(
         dataset.date[predictions.row] if dataset.has_time else None,
         dataset.horizon,
     )
-    return {
-        "n_rows": len(y),
-        "accuracy": _compared(hits, gains["accuracy"]),
-        "log_loss": _compared(losses, gains["log_loss"]),
-        "is_better": gains["log_loss"].low > 0 and gains["accuracy"].high >= 0,
-    }
+    return _compared(hits, gains["accuracy"]), _compared(losses, gains["log_loss"])
 
 
-def _compared(values: Sequence[np.ndarray], gain: Interval) -> dict[str, Any]:
+def _compared(values: Sequence[np.ndarray], gain: Interval) -> Gain:
     """Means of the ensemble and of the single configuration; `gain` is positive where the ensemble is better."""
     together, single = (float(own.mean()) for own in values)
-    return {"ensemble": together, "single": single, "gain": gain.estimate, "gain_ci95": [gain.low, gain.high]}
+    return Gain(ensemble=together, single=single, gain=gain.estimate, gain_ci95=[gain.low, gain.high])
 
 
-def in_words(record: Mapping[str, Any]) -> str:
+def in_words(ensemble: Ensemble) -> str:
     """Return the members of the ensemble and its gain as a sentence without a full stop."""
-    members = ", ".join(f"trial {m['trial_number']} ({m['family']}) {m['weight']:.2g}" for m in record["members"])
-    single = record["single_trial_number"]
-    if [m["trial_number"] for m in record["members"]] == [single]:
-        return f"in up to {record['most_draws']} draws the ensemble is only trial {single}: no other improves it"
-    loss, accuracy = record["log_loss"], record["accuracy"]
+    members = ", ".join(f"trial {m.trial_number} ({m.family}) {m.weight:.2g}" for m in ensemble.members)
+    single = ensemble.single_trial_number
+    if [m.trial_number for m in ensemble.members] == [single]:
+        return f"in up to {ensemble.most_draws} draws the ensemble is only trial {single}: no other improves it"
     gains = [
-        f"{own['gain']:+.4f} (95 % {own['gain_ci95'][0]:+.4f} to {own['gain_ci95'][1]:+.4f})"
-        for own in (loss, accuracy)
+        f"{own.gain:+.4f} (95 % {own.gain_ci95[0]:+.4f} to {own.gain_ci95[1]:+.4f})"
+        for own in (ensemble.log_loss, ensemble.accuracy)
     ]
-    verdict = "better than" if record["is_better"] else "not clearly better than"
+    verdict = "better than" if ensemble.is_better else "not clearly better than"
     return (
         f"ensemble with the weights {members}; selected on other folds than tested, it is {verdict} trial "
         f"{single}, the choice of phase 2: it gains {gains[0]} in log loss and {gains[1]} in accuracy"

@@ -27,9 +27,18 @@ from scripts.execution.executor import Executor, Update
 from scripts.final_training.members import PlannedMember
 from scripts.statistics.drift import FeatureReference
 from scripts.statistics.metrics import Calibration, fit_calibration, log_loss
-from scripts.storage.artifacts import unpack_tensors, write_json, write_tensors
+from scripts.storage.artifacts import unpack_tensors, write_record, write_tensors
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256
+from scripts.storage.model_record import (
+    FinalModelContent,
+    MemberContent,
+    PreprocessorContent,
+    ReferenceContent,
+    Span,
+)
+from scripts.storage.record_base import Curve, Epoch
+from scripts.storage.result_records import Final, FinalMember, Replaced, SeedCurves, Selection
 from scripts.storage.run_dir import Command, RunDir
 from scripts.training.spec import Outcome, RunSpec
 
@@ -47,7 +56,7 @@ class FinalTraining:
         self._seeds = {run_name("holdout", m, k): (m, k) for m in self.members for k in range(self.n_seeds)}
         self._waiting = [self._holdout_spec(m, k) for m, k in self._seeds.values()]
         self.outcomes: dict[str, Outcome] = {}
-        self.histories: dict[str, list[Any]] = {}
+        self.histories: dict[str, Curve] = {}
         self.states: dict[str, dict[str, Any]] = {}
 
     @property
@@ -90,7 +99,7 @@ class FinalTraining:
         if outcome is None or outcome.state == "failed" or update.state is None:
             raise _failure(spec.name, outcome)
         self.outcomes[spec.name] = outcome
-        self.histories[spec.name] = list(update.history)
+        self.histories[spec.name] = [Epoch(**epoch) for epoch in update.history]
         self.states[spec.name] = unpack_tensors(update.state)
         if spec.name in self._seeds:
             full = replace(
@@ -126,7 +135,7 @@ def _as_trained(hyperparameters: Hyperparameters, experiment: Experiment) -> Hyp
     return hyperparameters.model_copy(update={"schedule": "cosine", "label_smoothing": smoothing})
 
 
-def replaced_values(searched: Hyperparameters, experiment: Experiment) -> dict[str, list[Any]]:
+def replaced_values(searched: Hyperparameters, experiment: Experiment) -> Replaced:
     """Hyperparameters and settings of training that phase 3 replaces: name -> searched and trained value.
 
     The searched settings are those of phase 2, which does not average weights and has no warm-up.
@@ -157,19 +166,22 @@ def _failure(name: str, outcome: Outcome | None) -> HyperError:
 
 def run_final_training(
     work: FinalTraining,
-    best: dict[str, Any],
+    selection: Selection,
+    epochs_before: dict[str, int],
     executor: Executor,
     run_dir: RunDir,
     watch: RunMonitor,
     deadline: float | None,
     provenance: dict[str, Any],
-) -> dict[str, Any]:
+) -> Final:
     """Train and write final_model.pkl and final_training_results.json; the content of the latter.
 
     Parameters
     ----------
-    best : dict
-        Content of best_config.json; `selection` that of the members.
+    selection : Selection
+        Of the members.
+    epochs_before : dict of str to int
+        Epochs spent by phase.
     """
     dataset = work.dataset
     together = -(-work.n_seeds // executor.capacity)
@@ -178,25 +190,25 @@ def run_final_training(
     logits = [work.holdout_logits(member) for member in work.members]
     calibrations = [fit_calibration(own, y) for own in logits]
     spent = sum(outcome.epochs for outcome in outcomes)
-    content = model_content(work, best, calibrations, best["epochs_spent"] | {"final": spent})
-    write_tensors(run_dir.final_model, provenance | content)
+    content = model_content(work, selection, calibrations, epochs_before | {"final": spent}, provenance)
+    write_tensors(run_dir.final_model, content.body())
     calibrated = [c.probabilities(own) for c, own in zip(calibrations, logits, strict=True)]
-    records = [_member_record(work, *parts, y) for parts in zip(work.members, logits, calibrations, strict=True)]
-    for record, replaced in zip(records, work.replaced, strict=True):
-        record["replaced"] = replaced
-    body = provenance | {
-        "epochs_spent": spent,
-        "holdout_rows": len(work.holdout),
-        "holdout_accuracy": _accuracy(_weighted(work, [softmax(own, axis=1) for own in logits]), y),
-        "holdout_loss": log_loss(y, _weighted(work, calibrated)),
-        "n_parameters": sum(record["n_parameters"] for record in records),
+    parts = zip(work.members, work.replaced, logits, calibrations, strict=True)
+    members = [_member_record(work, *own, y) for own in parts]
+    results = Final(
+        **provenance,
+        epochs_spent=spent,
+        holdout_rows=len(work.holdout),
+        holdout_accuracy=_accuracy(_weighted(work, [softmax(own, axis=1) for own in logits]), y),
+        holdout_loss=log_loss(y, _weighted(work, calibrated)),
+        n_parameters=sum(member.n_parameters for member in members),
         # Exactly rounded, so that it does not depend on who finished first.
-        "duration_s": math.fsum(outcome.duration_s for outcome in outcomes),
-        "members": records,
-        "files": {run_dir.final_model.name: file_sha256(run_dir.final_model)},
-    }
-    write_json(run_dir.final_results, body)
-    return body
+        duration_s=math.fsum(outcome.duration_s for outcome in outcomes),
+        members=members,
+        files={run_dir.final_model.name: file_sha256(run_dir.final_model)},
+    )
+    write_record(run_dir.final_results, results)
+    return results
 
 
 def _weighted(work: FinalTraining, probabilities: Sequence[np.ndarray]) -> np.ndarray:
@@ -209,102 +221,113 @@ def _accuracy(probabilities: np.ndarray, y: np.ndarray) -> float:
 
 
 def _member_record(
-    work: FinalTraining, member: PlannedMember, logits: np.ndarray, calibration: Calibration, y: np.ndarray
-) -> dict[str, Any]:
+    work: FinalTraining,
+    member: PlannedMember,
+    replaced: Replaced,
+    logits: np.ndarray,
+    calibration: Calibration,
+    y: np.ndarray,
+) -> FinalMember:
     """Return the results of a member on the hold-out, and its cost."""
-    return {
-        "trial_number": member.trial_number,
-        "weight": member.weight,
-        "family": member.hyperparameters.family,
-        "epochs_spent": _epochs(work, member),
-        "best_epochs": [outcome.best_epoch for outcome in work.of_each_seed("holdout", member)],
-        "holdout_accuracy": _accuracy(logits, y),
-        "holdout_loss": log_loss(y, calibration.probabilities(logits)),
-        "temperature": calibration.temperature,
-        "bias": calibration.bias.tolist(),
-        "n_parameters": sum(outcome.n_parameters for outcome in work.of_each_seed("all", member)),
-        "seeds": [_seed_record(work, member, k) for k in range(work.n_seeds)],
-    }
+    return FinalMember(
+        trial_number=member.trial_number,
+        weight=member.weight,
+        family=member.hyperparameters.family,
+        epochs_spent=_epochs(work, member),
+        best_epochs=[outcome.best_epoch for outcome in work.of_each_seed("holdout", member)],
+        holdout_accuracy=_accuracy(logits, y),
+        holdout_loss=log_loss(y, calibration.probabilities(logits)),
+        temperature=calibration.temperature,
+        bias=calibration.bias.tolist(),
+        n_parameters=sum(outcome.n_parameters for outcome in work.of_each_seed("all", member)),
+        seeds=[_seed_record(work, member, k) for k in range(work.n_seeds)],
+        replaced=replaced,
+    )
 
 
 def _epochs(work: FinalTraining, member: PlannedMember) -> int:
     return sum(outcome.epochs for part in ("holdout", "all") for outcome in work.of_each_seed(part, member))
 
 
-def _seed_record(work: FinalTraining, member: PlannedMember, k: int) -> dict[str, Any]:
+def _seed_record(work: FinalTraining, member: PlannedMember, k: int) -> SeedCurves:
     """Return the results of one seed on the hold-out, and its learning curves."""
     name, name_of_all = run_name("holdout", member, k), run_name("all", member, k)
     outcome = work.outcomes[name]
-    return {
-        "holdout_accuracy": outcome.val_accuracy,
-        "holdout_loss": outcome.val_loss,
-        "holdout_simulated_return": outcome.simulated_return,
-        "history": work.histories[name],
-        "history_all": work.histories[name_of_all],
-    }
+    return SeedCurves(
+        holdout_accuracy=outcome.val_accuracy,
+        holdout_loss=outcome.val_loss,
+        holdout_simulated_return=outcome.simulated_return,
+        history=work.histories[name],
+        history_all=work.histories[name_of_all],
+    )
 
 
 def model_content(
-    work: FinalTraining, best: dict[str, Any], calibrations: Sequence[Calibration], epochs: dict[str, int]
-) -> dict[str, Any]:
+    work: FinalTraining,
+    selection: Selection,
+    calibrations: Sequence[Calibration],
+    epochs: dict[str, int],
+    provenance: dict[str, Any],
+) -> FinalModelContent:
     """Everything that a prediction needs, and where the model came from; calibrations by member."""
     dataset = work.dataset
     preprocessor = Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows)
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
-    return {
-        "members": [
-            _member_content(work, member, calibration) | {"replaced": replaced}
-            for member, calibration, replaced in zip(work.members, calibrations, work.replaced, strict=True)
-        ],
-        "preprocessor": preprocessor.state_dict(),
-        "experiment": work.experiment.recorded(),
-        "features": list(dataset.feature_names),
-        "vocabularies": {name: list(values) for name, values in dataset.vocabularies.items()},
-        "classes": list(dataset.classes),
-        "class_positions": None if dataset.class_positions is None else list(dataset.class_positions),
-        "class_shares": shares.tolist(),
-        "dropped_columns": list(dataset.dropped),
-        "tickers": list(dataset.tickers) if dataset.bars is not None else None,
-        "references": {name: list(own) for name, own in dataset.references.items()},
-        "reference": _reference(dataset),
-        "trained_on": _span(dataset),
-        "selection": best["selection"],
-        "epochs_spent": epochs,
-    }
+    return FinalModelContent(
+        **provenance,
+        members=[_member_content(work, *own) for own in zip(work.members, work.replaced, calibrations, strict=True)],
+        preprocessor=PreprocessorContent(**preprocessor.state_dict()),
+        experiment=work.experiment,
+        features=list(dataset.feature_names),
+        vocabularies={name: list(values) for name, values in dataset.vocabularies.items()},
+        classes=list(dataset.classes),
+        class_positions=None if dataset.class_positions is None else list(dataset.class_positions),
+        class_shares=shares.tolist(),
+        dropped_columns=list(dataset.dropped),
+        tickers=list(dataset.tickers) if dataset.bars is not None else None,
+        references={name: list(own) for name, own in dataset.references.items()},
+        reference=_reference(dataset),
+        trained_on=_span(dataset),
+        selection=selection,
+        epochs_spent=epochs,
+    )
 
 
-def _member_content(work: FinalTraining, member: PlannedMember, calibration: Calibration) -> dict[str, Any]:
+def _member_content(
+    work: FinalTraining, member: PlannedMember, replaced: Replaced, calibration: Calibration
+) -> MemberContent:
     states = [work.states[run_name("all", member, k)] for k in range(work.n_seeds)]
-    return {
-        "trial_number": member.trial_number,
-        "weight": member.weight,
-        "hyperparameters": member.hyperparameters.model_dump(),
-        "epochs_spent": _epochs(work, member),
-        "temperature": calibration.temperature,
-        "bias": calibration.bias.tolist(),
-        "weights": [state["best_weights"] for state in states],
-    }
+    return MemberContent(
+        trial_number=member.trial_number,
+        weight=member.weight,
+        hyperparameters=member.hyperparameters,
+        epochs_spent=_epochs(work, member),
+        temperature=calibration.temperature,
+        bias=calibration.bias.tolist(),
+        weights=[state["best_weights"] for state in states],
+        replaced=replaced,
+    )
 
 
-def _reference(dataset: Dataset) -> dict[str, Any]:
+def _reference(dataset: Dataset) -> ReferenceContent:
     """Return the reference of the features in training (see `FeatureReference`), for drift without the data."""
     n_categories = [len(dataset.vocabularies.get(name, ())) for name in dataset.feature_names]
     # One column at a time, since there may be too much for memory.
     of_columns = [FeatureReference.of(dataset.x[dataset.rows, k : k + 1], [n]) for k, n in enumerate(n_categories)]
-    return {
-        "n_rows": len(dataset.rows),
-        "n_edges": [len(reference.edges[0]) for reference in of_columns],
-        "edges": torch.from_numpy(np.concatenate([reference.edges[0] for reference in of_columns])),
-        "shares": torch.from_numpy(np.concatenate([reference.shares[0] for reference in of_columns])),
-    }
+    return ReferenceContent(
+        n_rows=len(dataset.rows),
+        n_edges=[len(reference.edges[0]) for reference in of_columns],
+        edges=torch.from_numpy(np.concatenate([reference.edges[0] for reference in of_columns])),
+        shares=torch.from_numpy(np.concatenate([reference.shares[0] for reference in of_columns])),
+    )
 
 
-def _span(dataset: Dataset) -> dict[str, Any]:
+def _span(dataset: Dataset) -> Span:
     """Return the number of rows and tickers, and the first and last date."""
     date = None if dataset.dates is None else dataset.dates[dataset.date[dataset.rows]]
-    return {
-        "n_rows": len(dataset.rows),
-        "n_tickers": len(np.unique(dataset.ticker[dataset.rows])),
-        "first_date": None if date is None else str(date.min())[:10],
-        "last_date": None if date is None else str(date.max())[:10],
-    }
+    return Span(
+        n_rows=len(dataset.rows),
+        n_tickers=len(np.unique(dataset.ticker[dataset.rows])),
+        first_date=None if date is None else str(date.min())[:10],
+        last_date=None if date is None else str(date.max())[:10],
+    )

@@ -17,6 +17,8 @@ from scipy import stats
 from scripts.storage.durable_files import write_bytes
 from scripts.storage.printable import printable, printable_values
 
+Spec = dict[str, Any]  # of Vega-Lite
+ChartedRow = dict[str, Any]  # of the data of a chart
 Row = Mapping[str, Any]
 _STAGES = ("random", "bayesian", "fine tune")
 
@@ -27,7 +29,7 @@ NO_PICTURES = (
 _ADDRESS_SPACE = 100 * 10**9  # bytes
 # Each colour has a contrast of at least 3:1 against both the light and the dark background.
 BLUE, ORANGE, GREEN, PURPLE, PINK, GREY = "#3b82d6", "#d9730d", "#2e9e5b", "#9b6bdf", "#d6457f", "#7d8590"
-_CONFIG: dict[str, Any] = {
+_CONFIG: Spec = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {
@@ -59,7 +61,7 @@ class Panel:
     """One chart of a figure: its heading (may be empty) and its Vega-Lite specification."""
 
     heading: str
-    spec: dict[str, Any]
+    spec: Spec
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heading", printable(self.heading))
@@ -87,11 +89,11 @@ def chart(rows: Sequence[Row], height: int = 240) -> alt.Chart:
     return alt.Chart({"values": [dict(row) for row in rows]}, width="container", height=height)
 
 
-def specification(layers: Sequence[alt.Chart], description: str) -> dict[str, Any]:
+def specification(layers: Sequence[alt.Chart], description: str) -> Spec:
     """Put layers on top of each other; `description` is what a screen reader says."""
     whole = alt.layer(*layers) if len(layers) > 1 else layers[0]
     height = next(layer.height for layer in layers if layer.height is not alt.Undefined)
-    spec: dict[str, Any] = whole.properties(description=description, width="container", height=height).to_dict()
+    spec: Spec = whole.properties(description=description, width="container", height=height).to_dict()
     return spec | {"config": _CONFIG, "background": "transparent", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 

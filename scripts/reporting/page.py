@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import vl_convert
 from markupsafe import Markup
 
@@ -127,19 +125,6 @@ def _chart_library() -> str:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def plain(value: Any) -> Any:
-    """Turn `value` into plain containers and numbers, with None for what is not finite, so that all gaps look alike."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def percent(value: float | None, digits: int = 1) -> str:

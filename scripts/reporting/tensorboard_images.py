@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scripts.execution.tensorboard import TensorBoardLog, scalars, summary_event
+from scripts.storage.extended_record import Configuration
+from scripts.storage.record_base import Curve
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -40,30 +42,24 @@ def write_layout(log: TensorBoardLog) -> None:
     log.replace(LAYOUT, [summary_event(custom_scalars(_LAYOUT))])
 
 
-def write_fold_bands(log: TensorBoardLog, configurations: Sequence[Mapping[str, Any]]) -> None:
-    """Write mean, lowest and highest value over the folds by epoch, one run per configuration of phase 2.
-
-    Parameters
-    ----------
-    configurations : sequence of mappings
-        Records of extended_training_results.json.
-    """
+def write_fold_bands(log: TensorBoardLog, configurations: Sequence[Configuration]) -> None:
+    """Write mean, lowest and highest value over the folds by epoch, one run per configuration of phase 2."""
     for configuration in configurations:
-        histories = [fold["history"] for fold in configuration["folds"]]
-        log.replace(f"extended_{configuration['trial_number']:04d}_folds", list(_bands(histories)))
+        histories = [fold.history for fold in configuration.folds]
+        log.replace(f"extended_{configuration.trial_number:04d}_folds", list(_bands(histories)))
 
 
-def _bands(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[Event]:
+def _bands(histories: Sequence[Curve]) -> Iterator[Event]:
     """Event for each epoch that every fold has finished: later ones would compare other folds with these."""
     for epochs in zip(*histories, strict=False):
         values: dict[str, float] = {}
         for name in _BANDS:
-            known = [epoch[name] for epoch in epochs if epoch.get(name) is not None]
+            known = [value for epoch in epochs if (value := getattr(epoch, name)) is not None]
             if len(known) == len(epochs):
                 of_folds = {"": np.mean(known), "_lowest": min(known), "_highest": max(known)}
                 values |= {f"folds/{name}{part}": float(value) for part, value in of_folds.items()}
         if values:
-            yield scalars(int(epochs[0]["epoch"]), values)
+            yield scalars(epochs[0].epoch, values)
 
 
 def write_figures_as_images(log: TensorBoardLog, figures: Sequence[Figure]) -> None:

@@ -9,9 +9,8 @@ from typing import Annotated
 import torch
 from pydantic import ConfigDict, Field, model_validator
 
-from scripts.config.search_space import Scalar
 from scripts.storage.record_base import ChosenHyperparameters, Count, Made, Pair, Record, RecordedExperiment
-from scripts.storage.result_records import Selection
+from scripts.storage.result_records import Replaced, Selection
 
 _VECTORS = ("numeric", "median", "mean", "scale", "indicator", "category_column", "category_code")
 
@@ -32,7 +31,7 @@ class MemberContent(Tensors):
     temperature: Annotated[float, Field(gt=0)]
     bias: list[float]
     weights: Annotated[list[dict[str, torch.Tensor]], Field(min_length=1)]
-    replaced: dict[str, list[Scalar | None]] = Field({})  # by phase 3: value searched and value trained with
+    replaced: Replaced = Field({})
 
 
 class PreprocessorContent(Tensors):

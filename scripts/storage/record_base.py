@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from scripts.config.experiment import NOT_RECORDED, Experiment, recorded_data
 from scripts.config.search_space import Hyperparameters, Scalar
@@ -37,9 +37,20 @@ def _named(values: Any) -> Any:
     return values
 
 
-RecordedExperiment = Annotated[Experiment, BeforeValidator(_without_code)]
-RecordedHyperparameters = Annotated[Hyperparameters, BeforeValidator(_plain)]
-ChosenHyperparameters = Annotated[RecordedHyperparameters, BeforeValidator(_named)]
+def _of_a_model(values: dict[str, Scalar]) -> dict[str, Scalar]:
+    try:
+        Hyperparameters(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error
+    return values
+
+
+RecordedExperiment = Annotated[Experiment, BeforeValidator(_without_code), PlainSerializer(Experiment.recorded)]
+ChosenHyperparameters = Annotated[
+    Hyperparameters, BeforeValidator(_plain), BeforeValidator(_named), PlainSerializer(Hyperparameters.model_dump)
+]
+SearchedValues = Annotated[dict[str, Scalar], BeforeValidator(_plain), AfterValidator(_of_a_model)]
+ChosenValues = Annotated[SearchedValues, BeforeValidator(_named)]
 
 
 class Record(BaseModel):

@@ -14,23 +14,31 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from scripts.config.experiment import NAME_PATTERN
 from scripts.config.search_space import Scalar
 from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.extended_record import Extended
 from scripts.storage.record_base import (
-    ChosenHyperparameters,
+    ChosenValues,
     Count,
     Curve,
     Files,
     Made,
-    Pair,
     Record,
     RecordedExperiment,
-    RecordedHyperparameters,
+    SearchedValues,
     first_problem,
 )
-from scripts.storage.result_records import DecisionRule, Final, Selection
+from scripts.storage.result_records import Final, Selection
 
 
 class FirstTrial(Record):
-    """Initial configuration of phase 1."""
+    """Initial configuration of phase 1.
+
+    Attributes
+    ----------
+    origin : str
+        "warm start" or "portfolio".
+    source : str
+        The earlier trial that it was, in words; empty for the portfolio.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,14 +47,24 @@ class FirstTrial(Record):
     values: dict[str, Scalar]
 
 
-class Plan(Made):
-    """Plan with which a phase was started."""
+class Started(Made):
+    """Origin of the artifacts of phase 1."""
 
-    experiment: RecordedExperiment
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?|ray)$")] | None = None
     warnings: list[str] = Field([])
     warm_start: list[str] = Field([])
     starting: list[FirstTrial] = Field([])
+
+
+class Planned(Record):
+    """Experiment of a phase."""
+
+    experiment: RecordedExperiment
+
+
+class Plan(Started, Planned):
+    """plan.json of a phase. A record with several bases has the fields of its last base first, as the JSON file."""
+
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?|ray)$")] | None = None
 
 
 class Replicate(Record):
@@ -54,11 +72,14 @@ class Replicate(Record):
 
     split: Count
     epochs: Count
+    val_accuracy: float | None = None
+    duration_s: float = 0.0
 
 
 class Decision(Record):
     """A step of the search on rungs."""
 
+    kind: str = ""
     trial: Count
     split: Count
     epochs: Count
@@ -69,8 +90,9 @@ class Trial(Record):
 
     number: Count
     stage: str = "random"
+    origin: str = ""
     state: Literal["complete", "stopped", "failed"]
-    hyperparameters: RecordedHyperparameters
+    hyperparameters: SearchedValues
     epochs: Count
     best_epoch: Count = 0
     val_accuracy: float | None
@@ -82,9 +104,11 @@ class Trial(Record):
     duration_s: float = 0.0
     inference_us_per_row: float | None = None
     failure: str | None = None
+    failure_kind: str | None = None
+    max_duration_s: float | None = None
+    history: Curve = Field([])
     rank: Count | None = None
     replicates: list[Replicate] = Field([])
-    history: Curve = Field([])
 
     @model_validator(mode="after")
     def _check(self) -> Trial:
@@ -92,134 +116,59 @@ class Trial(Record):
             raise ValueError("a trial that did not fail needs a val_accuracy")
         return self
 
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy; below all others where the trial failed."""
+        return -1.0 if self.state == "failed" or self.val_accuracy is None else self.val_accuracy
 
-class Trials(Made):
+
+class SearchOnRungs(Record):
+    """Course of a search on rungs."""
+
+    epoch_ledger: dict[str, Count] = Field({})
+    rungs: list[Count] = Field([])
+    stopped_because: str = ""
+    decisions: list[Decision] = Field([])
+
+
+class SearchResults(Record):
+    """Trials of phase 1 and what they took."""
+
+    seed: int = 0
+    epochs_spent: Count
+    duration_s: float = 0.0
+    trials: Annotated[list[Trial], Field(min_length=1)]
+
+
+class Trials(SearchOnRungs, SearchResults, Started):
     """trials.json."""
 
-    epochs_spent: Count
     data_passes: float
-    duration_s: float = 0.0
-    warnings: list[str] = Field([])
     files: Files
-    trials: Annotated[list[Trial], Field(min_length=1)]
-    rungs: list[Count] = Field([])
-    decisions: list[Decision] = Field([])
-    stopped_because: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> Trials:
-        if all(trial.state == "failed" for trial in self.trials):
+        if not self.usable:
             raise ValueError("contains no usable trial")
         if len({trial.number for trial in self.trials}) < len(self.trials):
             raise ValueError("a trial number is duplicated")
         return self
 
+    @property
+    def usable(self) -> list[Trial]:
+        """Return the trials that did not fail."""
+        return [trial for trial in self.trials if trial.state != "failed"]
 
-class FoldResult(Record):
-    """A configuration on one fold."""
-
-    fold: Count
-    accuracy: float | None
-    history: Curve = Field([])
-
-
-class Configuration(Record):
-    """A configuration of phase 2."""
-
-    trial_number: Count
-    rank: Count
-    config: ChosenHyperparameters
-    state: str = "complete"
-    stopped_after_folds: Count | None = None
-    phase_1_accuracy: float
-    avg_accuracy: float
-    std_accuracy: float
-    accuracy_se: float
-    avg_val_loss: float
-    avg_train_loss: float | None = None
-    avg_simulated_return: float | None
-    n_parameters: Count
-    operations_per_row: Count | None
-    duration_s: float
-    inference_us_per_row: float | None
-    seeds: Annotated[list[Count], Field(min_length=1)]
-    folds: Annotated[list[FoldResult], Field(min_length=1)]
-    skill: float | None
-    skill_se: float | None
-    skill_ci95: Pair | None
-    behind: float | None
-    behind_se: float | None
-    decision: DecisionRule | None
-
-    @model_validator(mode="after")
-    def _check(self) -> Configuration:
-        if self.state != "stopped":
-            needed = (self.skill, self.skill_se, self.skill_ci95, self.behind, self.behind_se)
-            if None in (*needed, *(fold.accuracy for fold in self.folds)):
-                raise ValueError("a figure of a configuration that was trained on all folds is missing")
-        elif self.stopped_after_folds is None:
-            raise ValueError("stopped_after_folds is missing")
-        return self
-
-
-class ProbabilityOfRace(Record):
-    """A configuration at a look of the race."""
-
-    trial_number: Count
-    p_value: float
-
-
-class Look(Record):
-    """A look of the race."""
-
-    after_folds: Count
-    level: float
-    p_values: Annotated[list[ProbabilityOfRace], Field(min_length=1)]
-
-
-class Race(Record):
-    """Results of racing."""
-
-    looks: list[Look]
-    error_rate: float
-    n_trainings_spared: Count
-    n_further_seeds: Count
-    epochs_of_further_seeds: Count
-
-
-class Extended(Made):
-    """extended_training_results.json."""
-
-    n_folds: Annotated[int, Field(ge=2)]
-    epochs_spent: Count
-    data_passes: float
-    best_constant_accuracy: float
-    best_naive: str | None = None
-    n_failed_configurations: Count = 0
-    n_duplicates: Count | None = None
-    racing: Race | None = None
-    reason: str
-    files: Files
-    configurations: Annotated[list[Configuration], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _check(self) -> Extended:
-        if self.configurations[0].state == "stopped":
-            raise ValueError("the chosen configuration was stopped")
-        if len({c.trial_number for c in self.configurations}) < len(self.configurations):
-            raise ValueError("a configuration is duplicated")
-        for configuration in self.configurations:
-            numbers = [fold.fold for fold in configuration.folds]
-            of_all = configuration.state == "stopped" or len(numbers) == self.n_folds
-            if numbers != sorted(set(numbers)) or numbers[-1] >= self.n_folds or not of_all:
-                raise ValueError(f"the folds of trial {configuration.trial_number} are not those of n_folds")
-        return self
+    @property
+    def best(self) -> Trial:
+        """Return the first of the usable trials with the best accuracy."""
+        return max(self.usable, key=lambda trial: trial.accuracy)
 
 
 class BestConfig(Made):
     """best_config.json."""
 
-    hyperparameters: ChosenHyperparameters
+    hyperparameters: ChosenValues
     experiment: RecordedExperiment
     selection: Selection
     epochs_spent: dict[str, Count]

@@ -7,7 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from scripts.config.search_space import Scalar
 from scripts.storage.record_base import Count, Curve, Files, Made, Pair, Record
+
+Replaced = dict[str, list[Scalar | None]]  # of what phase 3 replaces: the value searched and the value trained with
 
 
 class DecisionRule(Record):
@@ -62,8 +65,11 @@ class Selection(Record):
 
 
 class SeedCurves(Record):
-    """Learning curves of a network of the final model."""
+    """Results on the hold-out and learning curves of a network of the final model."""
 
+    holdout_accuracy: float | None = None
+    holdout_loss: float | None = None
+    holdout_simulated_return: float | None = None
     history: Curve = Field([])
     history_all: Curve = Field([])
 
@@ -71,15 +77,28 @@ class SeedCurves(Record):
 class FinalMember(Record):
     """A member of the final model."""
 
+    trial_number: Count | None = None
+    weight: float = 1.0
+    family: str = ""
+    epochs_spent: Count = 0
+    best_epochs: list[Count] = Field([])
+    holdout_accuracy: float | None = None
+    holdout_loss: float | None = None
+    temperature: float = 1.0
+    bias: list[float] = Field([])
+    n_parameters: Count = 0
     seeds: list[SeedCurves]
+    replaced: Replaced = Field({})
 
 
 class Final(Made):
     """final_training_results.json."""
 
     epochs_spent: Count
-    holdout_accuracy: float
     holdout_rows: Count
+    holdout_accuracy: float
+    holdout_loss: float | None = None
+    n_parameters: Count = 0
     duration_s: float
-    files: Files
     members: list[FinalMember]
+    files: Files

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 
 from scripts.errors import InputError
 from scripts.storage.artifacts import read_listed
+from scripts.storage.extended_record import Extended
 from scripts.storage.parquet_bounds import check_footer, unpacked_sizes
+from scripts.storage.records import Trials
 from scripts.storage.run_dir import Command, RunDir
 
 _ALWAYS_FINE = 2**29  # bytes
@@ -26,13 +28,12 @@ _BY_DATE = {"trial": _WHOLE, "date": _DATE, "n_rows": _WHOLE}
 _BY_DATE |= {"hits": _NUMBER, "log_loss": _NUMBER, "auc": _NUMBER, "net_return": _NUMBER}
 
 
-def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFrame:
+def read_out_of_fold(run_dir: RunDir, extended: Extended) -> pd.DataFrame:
     """Read the out-of-fold predictions of phase 2, without the tickers (see `prediction_table`).
 
     Parameters
     ----------
-    extended : mapping
-        Content of extended_training_results.json.
+    extended : Extended
 
     Raises
     ------
@@ -40,9 +41,9 @@ def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFra
         They are missing, damaged, or lack tested rows of a configuration that was trained on all folds.
     """
     path = run_dir.out_of_fold
-    table = _table(read_listed(path, extended["files"], Command.EXTENDED), _OUT_OF_FOLD, path, Command.EXTENDED)
+    table = _table(read_listed(path, extended.files, Command.EXTENDED), _OUT_OF_FOLD, path, Command.EXTENDED)
     shares = table[[name for name in table.columns if name.startswith("probability_")]].to_numpy(dtype=np.float64)
-    label, numbers = table["label"], [c["trial_number"] for c in extended["configurations"] if c["state"] != "stopped"]
+    label, numbers = table["label"], [c.trial_number for c in extended.configurations if c.is_complete]
     of_all = table[table["trial_number"].isin(numbers)][["trial_number", "fold", "row"]].drop_duplicates()
     n_tested = of_all.groupby("trial_number").size()
     n_distinct = len(of_all[["fold", "row"]].drop_duplicates())
@@ -58,8 +59,8 @@ def read_out_of_fold(run_dir: RunDir, extended: Mapping[str, Any]) -> pd.DataFra
     return table
 
 
-def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
-    """Read the results of phase 1 by date (see `validation_ledger`); `trials` is the content of trials.json.
+def read_by_date(run_dir: RunDir, trials: Trials) -> pd.DataFrame:
+    """Read the results of phase 1 by date (see `validation_ledger`).
 
     Raises
     ------
@@ -67,8 +68,8 @@ def read_by_date(run_dir: RunDir, trials: Mapping[str, Any]) -> pd.DataFrame:
         They are missing, damaged, or do not contain every date of each trial once.
     """
     path = run_dir.ledger
-    table = _table(read_listed(path, trials["files"], Command.TUNING), _BY_DATE, path, Command.TUNING)
-    usable = {trial["number"] for trial in trials["trials"] if trial["state"] != "failed"}
+    table = _table(read_listed(path, trials.files, Command.TUNING), _BY_DATE, path, Command.TUNING)
+    usable = {trial.number for trial in trials.usable}
     counts = table.groupby("trial").size()
     rows = table.groupby("date")["n_rows"]
     wrong = {

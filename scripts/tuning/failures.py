@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from scripts.errors import MORE_MEMORY, EnvironmentFailed, HyperError, InputError
+from scripts.storage.records import Trial
 from scripts.training.spec import Outcome
 
 
@@ -31,17 +31,18 @@ def may_succeed_now(trial: FrozenTrial, max_trial_time_s: float | None) -> bool:
     return Outcome.from_dict(trial.user_attrs["result"]["outcome"]).may_succeed_now(max_trial_time_s)
 
 
-def short_of_time(trials: Sequence[Mapping[str, Any]], max_trial_time_s: float | None) -> list[int]:
-    """Numbers of the records of trials.json that failed within less time than a trial has now."""
-    out_of_time = [t for t in trials if t.get("failure_kind") == "out_of_time" and t["state"] == "failed"]
-    return [t["number"] for t in out_of_time if max_trial_time_s is None or max_trial_time_s > t["max_duration_s"]]
+def short_of_time(trials: Sequence[Trial], max_trial_time_s: float | None) -> list[int]:
+    """Numbers of the trials that failed within less time than a trial has now."""
+    out_of_time = [t for t in trials if t.failure_kind == "out_of_time" and t.state == "failed"]
+    longer = [t for t in out_of_time if max_trial_time_s is None or max_trial_time_s > (t.max_duration_s or 0.0)]
+    return [t.number for t in longer]
 
 
-def all_failed(trials: Sequence[Mapping[str, Any]], study: Path) -> HyperError:
+def all_failed(trials: Sequence[Trial], study: Path) -> HyperError:
     """Refusal of a search without a usable trial, by the most frequent kind of failure."""
-    kind = Counter(trial["failure_kind"] for trial in trials).most_common(1)[0][0]
-    first = next(trial for trial in trials if trial["failure_kind"] == kind)
-    what = f"all {len(trials)} trials failed, the first with: {first['failure']}"
+    kind = Counter(trial.failure_kind for trial in trials).most_common(1)[0][0]
+    first = next(trial for trial in trials if trial.failure_kind == kind)
+    what = f"all {len(trials)} trials failed, the first with: {first.failure}"
     if kind == "out_of_time":
         remedy = "give more: the same command with a longer --max-trial-time, or without it, trains them again"
         return InputError(what, "--max-trial-time", remedy)

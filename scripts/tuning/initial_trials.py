@@ -5,34 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scripts.config.experiment import Experiment
-from scripts.config.search_space import Scalar, SearchSpace
+from scripts.config.search_space import SearchSpace
 from scripts.storage.recorded_plan import recorded_plan
+from scripts.storage.records import FirstTrial
 from scripts.storage.run_dir import RunDir
 from scripts.tuning.portfolio import SIZE, portfolio
 from scripts.tuning.space_transfer import Change, in_words, translate
 from scripts.tuning.warm_start import best_of_run
-
-
-@dataclass(frozen=True)
-class FirstTrial:
-    """A configuration that is tried before all others.
-
-    Attributes
-    ----------
-    origin : str
-        "warm start" or "portfolio".
-    source : str
-        The earlier trial that it was, in words; empty for the portfolio.
-    """
-
-    origin: str
-    source: str
-    values: dict[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -55,7 +39,7 @@ class FirstTrials:
 
     def recorded(self) -> dict[str, Any]:
         """Return the part of the plan and of trials.json about them."""
-        return {"warm_start": list(self.warm_start), "starting": [asdict(trial) for trial in self.trials]}
+        return {"warm_start": list(self.warm_start), "starting": [trial.body() for trial in self.trials]}
 
 
 def first_trials(
@@ -87,14 +71,13 @@ def first_trials(
     runs = {Path(os.path.relpath(run.path, run_dir.path)).as_posix(): run for run in map(RunDir, warm_start)}
     if (plan := recorded_plan(run_dir, fresh)) is not None:
         # A plan of an earlier revision has none; the claim then names the keys that differ.
-        stored = plan.get("starting", [])
-        return FirstTrials(tuple(FirstTrial(**trial) for trial in stored), tuple(runs))
+        return FirstTrials(tuple(plan.starting), tuple(runs))
     chosen, notes = _of_earlier_runs(runs, space, data_fingerprint)
     if experiment.tuning.starts_from_portfolio:
         known = [trial.values for trial in chosen]
         members = [member for member in portfolio(space, experiment.models) if member.values not in known]
         members = members[: max(0, SIZE - len(chosen))]
-        chosen += [FirstTrial("portfolio", "", member.values) for member in members]
+        chosen += [FirstTrial(origin="portfolio", source="", values=dict(member.values)) for member in members]
         notes.append(_of_portfolio(len(members), sum(member.changed for member in members)))
     most = experiment.tuning.n_random_trials
     if len(chosen) > most:
@@ -121,7 +104,7 @@ def _of_earlier_runs(
         own = []
         for number, values in best:
             kept, changed = translate(values, space)
-            own.append(FirstTrial("warm start", f"trial {number} of {name}", kept))
+            own.append(FirstTrial(origin="warm start", source=f"trial {number} of {name}", values=kept))
             changes += changed
         lists.append(own)
         if fingerprint != data_fingerprint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from scripts.config.experiment import Experiment
 from scripts.config.search_space import Scalar, Values
 from scripts.data.dataset import Split
 from scripts.execution.executor import Update
+from scripts.storage import records
 from scripts.storage.event_log import EventLog
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.decisions import Action, Continue, Entry, Replicate, Result, Start, Stop
@@ -39,6 +40,15 @@ def rung_config(experiment: Experiment, n_splits: int) -> RungConfig:
         stop_auto=config.stop == "auto",
         lag=config.proposal_lag,
     )
+
+
+@dataclass(frozen=True)
+class RungSummary:
+    """Results of a search on rungs: its fields in trials.json, the ranking of its trials, their replicates."""
+
+    of_search: records.SearchOnRungs
+    ranking: list[int]
+    replicates: dict[int, list[records.Replicate]]
 
 
 class RungSearch:
@@ -112,8 +122,8 @@ class RungSearch:
             attributes = {"decision": number, "epochs": action.epochs, "gain": action.gain, "origin": origin}
             self.study.start(proposal, action.stage, **attributes)
         else:
-            self.study.note(f"decision_{number:06d}", described(action))
-        self._events.write("decision", decision=number, **described(action))
+            self.study.note(f"decision_{number:06d}", described(action).body())
+        self._events.write("decision", decision=number, **described(action).body())
         return self._spec(action)
 
     def finished(self, spec: RunSpec, update: Update) -> None:
@@ -141,24 +151,29 @@ class RungSearch:
                 outcome, history = self._outcomes[run_name(trial.number)]
                 self.study.finish(trial.number, outcome, history, trial.intermediate_values)
 
-    def summary(self) -> dict[str, Any]:
-        """Return the other parts of trials.json: decisions, ranks, replicates and the epochs of each split."""
-        replicates: dict[int, list[dict[str, Any]]] = {}
+    def summary(self) -> RungSummary:
+        """Return what trials.json holds beside the trials: decisions, ranks, replicates, epochs of each split."""
+        replicates: dict[int, list[records.Replicate]] = {}
         epochs = {f"split_{k}": 0 for k in range(len(self._splits))}
         for trial, split in sorted(self.scheduler.curves.runs):
             outcome, _ = self._outcomes[run_name(trial, split)]
             epochs[f"split_{split}"] += outcome.epochs
             if split:
-                score = {"split": split, "epochs": outcome.epochs, "val_accuracy": outcome.val_accuracy}
-                replicates.setdefault(trial, []).append(score | {"duration_s": outcome.duration_s})
-        return {
-            "rungs": list(self.config.rungs),
-            "stopped_because": self.stopped_because,
-            "epoch_ledger": epochs,
-            "ranking": self.scheduler.ranking(),
-            "replicates": replicates,
-            "decisions": [described(action) for action in self.scheduler.actions],
-        }
+                repeat = records.Replicate(
+                    split=split,
+                    epochs=outcome.epochs,
+                    val_accuracy=outcome.val_accuracy,
+                    duration_s=outcome.duration_s,
+                )
+                replicates.setdefault(trial, []).append(repeat)
+        decisions = [described(action) for action in self.scheduler.actions]
+        rungs = records.SearchOnRungs(
+            epoch_ledger=epochs,
+            rungs=list(self.config.rungs),
+            stopped_because=self.stopped_because,
+            decisions=decisions,
+        )
+        return RungSummary(rungs, self.scheduler.ranking(), replicates)
 
     def spec_of(self, number: int) -> RunSpec:
         """The whole training of a trial on split 0."""
@@ -189,10 +204,10 @@ def _name(action: Action) -> str:
     return run_name(action.trial, action.split)
 
 
-def described(action: Action) -> dict[str, Any]:
-    """A decision as plain values."""
+def described(action: Action) -> records.Decision:
+    """Return a decision as its record."""
     kind = "start" if isinstance(action, Start) else "continue" if isinstance(action, Continue) else "replicate"
-    return {"kind": kind, "trial": action.trial, "split": action.split, "epochs": action.epochs}
+    return records.Decision(kind=kind, trial=action.trial, split=action.split, epochs=action.epochs)
 
 
 def _result(body: dict[str, Any], last_rung: int) -> Result:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from scripts.execution.driver import RunMonitor, execute
 from scripts.execution.executor import Executor, Update
-from scripts.storage.artifacts import write_json
+from scripts.storage.artifacts import write_record
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256, write_bytes
 from scripts.storage.event_log import EventLog
+from scripts.storage.record_base import Epoch
+from scripts.storage.records import Trial, Trials
 from scripts.storage.run_dir import RunDir
 from scripts.training.spec import Outcome, RunSpec
 from scripts.tuning.failures import all_failed, is_held, is_out_of_time, may_succeed_now
 from scripts.tuning.initial_trials import origin_of
-from scripts.tuning.rung_search import RungSearch
+from scripts.tuning.rung_search import RungSearch, RungSummary
 from scripts.tuning.search_context import SearchContext, check_failures, check_starts, run_name
 from scripts.tuning.stages import n_visible, proposal_of, propose, stage_of
 from scripts.tuning.study import TrialStudy
@@ -120,7 +121,7 @@ def run_search(
     watch: RunMonitor,
     deadline: float | None,
     provenance: dict[str, Any],
-) -> dict[str, Any]:
+) -> Trials:
     """Run what is left of phase 1 and write trials.json; its content.
 
     Raises
@@ -138,83 +139,68 @@ def run_search(
     execute(search, executor, checkpoints, watch, deadline)
     if isinstance(search, RungSearch):
         search.settle()
-    table = trial_table(study.trials(), setting.experiment.seed)
-    body = provenance | (with_rungs(table, search.summary()) if isinstance(search, RungSearch) else table)
-    if all(t["state"] == "failed" for t in body["trials"]):
-        raise all_failed(body["trials"], run_dir.study)
-    body["data_passes"] = search.data_passes
-    lost = [
-        t["number"] for t in body["trials"] if t["state"] != "failed" and not checkpoints.has(run_name(t["number"]))
-    ]
+    summary = search.summary() if isinstance(search, RungSearch) else None
+    trials = recorded_trials(study.trials(), summary)
+    if all(trial.state == "failed" for trial in trials):
+        raise all_failed(trials, run_dir.study)
+    usable = [trial.number for trial in trials if trial.state != "failed"]
+    lost = [number for number in usable if not checkpoints.has(run_name(number))]
     if lost:
         watch.warn(f"{len(lost)} trials have no checkpoint and are trained again, for the predictions by date")
         execute(_Again([search.spec_of(number) for number in lost]), executor, checkpoints, watch, deadline)
-    ledger = _ledger(setting, search.validation_rows, body["trials"], run_dir)
+    runs = {number: run_name(number) for number in usable}
+    ledger = validation_ledger(runs, checkpoints, setting.dataset, search.validation_rows, setting.experiment.data)
     write_bytes(run_dir.ledger, ledger.to_parquet(index=False))
-    body["files"] = {run_dir.ledger.name: file_sha256(run_dir.ledger)}
-    write_json(run_dir.trials, body)
-    return body
-
-
-def _ledger(setting: SearchContext, rows: np.ndarray, trials: list[dict[str, Any]], run_dir: RunDir) -> pd.DataFrame:
-    """Return the results of each usable trial on each validation date."""
-    runs = {t["number"]: run_name(t["number"]) for t in trials if t["state"] != "failed"}
-    return validation_ledger(
-        runs, Checkpoints(run_dir.tuning / "checkpoints"), setting.dataset, rows, setting.experiment.data
+    replicates = [replicate for trial in trials for replicate in trial.replicates]
+    results = Trials(
+        **provenance,
+        seed=setting.experiment.seed,
+        epochs_spent=sum(t.epochs for t in trials) + sum(r.epochs for r in replicates),
+        duration_s=sum(t.duration_s for t in trials) + sum(r.duration_s for r in replicates),
+        trials=trials,
+        **({} if summary is None else dict(summary.of_search)),
+        data_passes=search.data_passes,
+        files={run_dir.ledger.name: file_sha256(run_dir.ledger)},
     )
+    write_record(run_dir.trials, results)
+    return results
 
 
-def trial_table(trials: list[FrozenTrial], seed: int) -> dict[str, Any]:
-    """Content of trials.json from the finished trials of a study."""
+def recorded_trials(trials: list[FrozenTrial], summary: RungSummary | None = None) -> list[Trial]:
+    """Return the records of the finished trials of a study, with ranks and replicates of a search on rungs."""
     records = [_record(trial) for trial in trials if trial.state.is_finished() or is_held(trial)]
-    return {
-        "seed": seed,
-        "epochs_spent": sum(r["epochs"] for r in records),
-        "duration_s": sum(r["duration_s"] for r in records),
-        "trials": records,
-    }
-
-
-def with_rungs(table: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
-    """Content of trials.json with ranks and replicates; their epochs and seconds count as all others do."""
-    rank = {number: position for position, number in enumerate(summary["ranking"], 1)}
-    trials = [
-        record | {"rank": rank.get(record["number"]), "replicates": summary["replicates"].get(record["number"], [])}
-        for record in table["trials"]
+    if summary is None:
+        return records
+    rank = {number: position for position, number in enumerate(summary.ranking, 1)}
+    return [
+        record.model_copy(
+            update={"rank": rank.get(record.number), "replicates": summary.replicates.get(record.number, [])}
+        )
+        for record in records
     ]
-    repeated = [replicate for record in trials for replicate in record["replicates"]]
-    return table | {
-        "epochs_spent": table["epochs_spent"] + sum(r["epochs"] for r in repeated),
-        "duration_s": table["duration_s"] + sum(r["duration_s"] for r in repeated),
-        "epoch_ledger": summary["epoch_ledger"],
-        "rungs": summary["rungs"],
-        "stopped_because": summary["stopped_because"],
-        "decisions": summary["decisions"],
-        "trials": trials,
-    }
 
 
-def _record(trial: FrozenTrial) -> dict[str, Any]:
+def _record(trial: FrozenTrial) -> Trial:
     result = trial.user_attrs["result"]
     outcome = Outcome.from_dict(result["outcome"])
-    return {
-        "number": trial.number,
-        "stage": trial.user_attrs["stage"],
-        "origin": trial.user_attrs["origin"],
-        "state": outcome.state,
-        "hyperparameters": trial.user_attrs["values"],
-        "epochs": outcome.epochs,
-        "best_epoch": outcome.best_epoch,
-        "val_accuracy": outcome.val_accuracy,
-        "val_loss": outcome.val_loss,
-        "train_loss": outcome.train_loss,
-        "simulated_return": outcome.simulated_return,
-        "n_parameters": outcome.n_parameters,
-        "operations_per_row": outcome.operations_per_row,
-        "duration_s": outcome.duration_s,
-        "inference_us_per_row": outcome.inference_us_per_row,
-        "failure": outcome.failure,
-        "failure_kind": outcome.failure_kind,
-        "max_duration_s": outcome.max_duration_s,
-        "history": result["history"],
-    }
+    return Trial(
+        number=trial.number,
+        stage=trial.user_attrs["stage"],
+        origin=trial.user_attrs["origin"],
+        state=outcome.state,
+        hyperparameters=trial.user_attrs["values"],
+        epochs=outcome.epochs,
+        best_epoch=outcome.best_epoch,
+        val_accuracy=outcome.val_accuracy,
+        val_loss=outcome.val_loss,
+        train_loss=outcome.train_loss,
+        simulated_return=outcome.simulated_return,
+        n_parameters=outcome.n_parameters,
+        operations_per_row=outcome.operations_per_row,
+        duration_s=outcome.duration_s,
+        inference_us_per_row=outcome.inference_us_per_row,
+        failure=outcome.failure,
+        failure_kind=outcome.failure_kind,
+        max_duration_s=outcome.max_duration_s,
+        history=[Epoch(**epoch) for epoch in result["history"]],
+    )

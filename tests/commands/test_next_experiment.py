@@ -15,6 +15,7 @@ from scripts.config.experiment import Experiment
 from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import load_development
 from scripts.evaluation.seal_openings import n_inherited, n_openings
+from scripts.storage.extended_record import Extended
 from scripts.storage.run_dir import RunDir
 from tests.conftest import ROOT, SCRIPTS, TRIALS, artifact, finish, run
 
@@ -170,50 +171,51 @@ def made_run(name, seed, share_right, *, n_missing=0, **changes):
         },
         index=pd.RangeIndex(n, name="row"),
     )
-    experiment = Experiment(seed=changes.pop("seed_of_run", 0)).recorded()
-    results = {"data_fingerprint": "a", "sealed_fingerprint": "a", "config_hash": "a"} | changes
+    experiment = Experiment(seed=changes.pop("seed_of_run", 0))
+    made = {"data_fingerprint": "a", "sealed_fingerprint": "a", "config_hash": "a"}
+    results = Extended.model_construct(**made | changes)
     return ComparedRun(name, experiment, results, frame.iloc[n_missing:], ("probability_0", "probability_1"), 1)
 
 
 def test_a_better_run_is_called_better_and_the_other_way_round():
     weak, strong = made_run("weak", 1, 0.52), made_run("strong", 2, 0.60)
     found, back = compared(weak, strong, 1), compared(strong, weak, 1)
-    assert (found["verdict"], back["verdict"]) == ("better", "worse")
-    assert found["accuracy"]["difference"] == pytest.approx(strong.rows["hit"].mean() - weak.rows["hit"].mean())
-    assert found["log_loss"]["difference"] > 0 > back["log_loss"]["difference"]
-    assert found["accuracy"]["p_value"] < 0.01 and found["p_diebold_mariano"] < 0.01
-    assert back["accuracy"]["difference"] == pytest.approx(-found["accuracy"]["difference"])
+    assert (found.verdict, back.verdict) == ("better", "worse")
+    assert found.accuracy.difference == pytest.approx(strong.rows["hit"].mean() - weak.rows["hit"].mean())
+    assert found.log_loss.difference > 0 > back.log_loss.difference
+    assert found.accuracy.p_value < 0.01 and found.p_diebold_mariano < 0.01
+    assert back.accuracy.difference == pytest.approx(-found.accuracy.difference)
 
 
 def test_equally_good_runs_are_rarely_told_apart_and_less_so_where_many_are_compared():
     pairs = [(made_run("a", 100 + k, 0.55), made_run("b", 200 + k, 0.55)) for k in range(60)]
     alone = [compared(a, b, 1) for a, b in pairs]
     among_ten = [compared(a, b, 10) for a, b in pairs]
-    told_apart = [sum(found["verdict"] != "cannot be told apart" for found in some) for some in (alone, among_ten)]
+    told_apart = [sum(found.verdict != "cannot be told apart" for found in some) for some in (alone, among_ten)]
     assert told_apart[0] <= 9  # more than 9 of 60 at 5 %: probability .001
     assert told_apart[1] <= 1
     for one, many in zip(alone, among_ten, strict=True):
-        assert many["accuracy"]["p_value"] >= one["accuracy"]["p_value"]
-        assert many["accuracy"]["ci95"][0] <= one["accuracy"]["ci95"][0]
-        assert many["detectable"] > one["detectable"]
+        assert many.accuracy.p_value >= one.accuracy.p_value
+        assert many.accuracy.ci95[0] <= one.accuracy.ci95[0]
+        assert many.detectable > one.detectable
 
 
 def test_only_rows_of_both_are_compared_and_what_differs_is_named():
     found = compared(made_run("a", 1, 0.5), made_run("b", 2, 0.5, n_missing=30, seed_of_run=4), 1)
-    assert (found["n_rows"], found["n_rows_of_one_alone"]) == (N_DATES * N_TICKERS - 30, 30)
-    assert found["config"] == ["seed (0 -> 4)"]
-    assert found["openings"] == {"a": 1, "b": 1}
+    assert (found.n_rows, found.n_rows_of_one_alone) == (N_DATES * N_TICKERS - 30, 30)
+    assert found.config == ["seed (0 -> 4)"]
+    assert found.openings == {"a": 1, "b": 1}
 
 
 def test_runs_on_other_data_or_labels_are_not_tested():
     first = made_run("a", 1, 0.5)
     found = compared(first, made_run("b", 2, 0.6, data_fingerprint="b", sealed_fingerprint="c"), 1)
-    assert found["verdict"] == "not comparable" and "other data" in found["reason"]
-    assert found["fingerprints"] == ["data_fingerprint", "sealed_fingerprint"]
-    assert "accuracy" not in found
+    assert found.verdict == "not comparable" and "other data" in found.reason
+    assert found.fingerprints == ["data_fingerprint", "sealed_fingerprint"]
+    assert not hasattr(found, "accuracy")
     other = made_run("b", 2, 0.6)
     other.rows["label"] = 1 - other.rows["label"]
-    assert "other labels" in compared(first, other, 1)["reason"]
+    assert "other labels" in compared(first, other, 1).reason
 
 
 def test_a_run_compared_with_itself_differs_in_nothing(finished_run, tmp_path):

@@ -14,6 +14,9 @@ from scripts.statistics.intervals import student_quantile
 from scripts.statistics.long_run_variance import joint_errors, mean_variance
 from scripts.statistics.model_tests import model_confidence_set
 from scripts.statistics.winners_curse import corrected_winner
+from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.extended_record import Configuration, Extended, FoldResult
+from scripts.storage.records import Trial, Trials
 
 
 def ledger(skills, n_dates=300, n_rows=20, seed=0):
@@ -31,35 +34,36 @@ def ledger(skills, n_dates=300, n_rows=20, seed=0):
 
 def test_the_best_of_many_equal_trials_is_corrected_to_their_mean():
     searches = [judge_search(ledger([0.52] * 40, seed=seed), 1, 0) for seed in range(8)]
-    accuracy, loss, area = ([j["scores"][name] for j in searches] for name in ("accuracy", "log_loss", "auc"))
-    assert np.mean([a["observed"] for a in accuracy]) > 0.53
-    assert np.mean([a["expected"] for a in accuracy]) == pytest.approx(0.52, abs=0.003)
-    assert np.mean([a["expected"] for a in area]) == pytest.approx(0.52, abs=0.003)
-    assert min(a["effective_trials"] for a in accuracy) > 30
+    accuracy, loss, area = ([j.scores[name] for j in searches] for name in ("accuracy", "log_loss", "auc"))
+    assert np.mean([a.observed for a in accuracy]) > 0.53
+    assert np.mean([a.expected for a in accuracy]) == pytest.approx(0.52, abs=0.003)
+    assert np.mean([a.expected for a in area]) == pytest.approx(0.52, abs=0.003)
+    assert min(a.effective_trials for a in accuracy) > 30
     # The log loss of these trials follows from their hits; lower is better.
-    assert [a["observed"] for a in loss] == pytest.approx([0.7 - 0.4 * a["observed"] for a in accuracy])
-    assert all(a["expected"] > a["observed"] for a in loss)
-    overfitting = [search["pbo"] for search in searches]
+    assert [a.observed for a in loss] == pytest.approx([0.7 - 0.4 * a.observed for a in accuracy])
+    assert all(a.expected > a.observed for a in loss)
+    overfitting = [search.pbo for search in searches]
     assert np.mean(overfitting) == pytest.approx(0.5, abs=0.15)  # one half for trials of equal skill
 
 
 def test_a_real_lead_is_kept():
     judged = judge_search(ledger([0.50] * 30 + [0.60]), 1, 0)
-    assert judged["scores"]["accuracy"]["expected"] > 0.58
-    assert judged["pbo"] < 0.05
-    assert judged["deflated_sharpe"] is not None
+    assert judged.scores["accuracy"].expected > 0.58
+    assert judged.pbo < 0.05
+    assert judged.deflated_sharpe is not None
 
 
 def test_copies_of_one_trial_count_as_one():
     one = ledger([0.53])
     copies = pd.concat([one.assign(trial=k) for k in range(20)], ignore_index=True)
-    assert judge_search(copies, 1, 0)["scores"]["accuracy"]["effective_trials"] == pytest.approx(1.0, abs=0.01)
+    assert judge_search(copies, 1, 0).scores["accuracy"].effective_trials == pytest.approx(1.0, abs=0.01)
 
 
 def trials_json(epochs, states=None, rungs=(4, 8, 16)):
     states = states or ["complete"] * len(epochs)
-    trials = [{"number": k, "epochs": e, "state": s} for k, (e, s) in enumerate(zip(epochs, states, strict=True))]
-    return {"rungs": list(rungs), "trials": trials}
+    numbered = enumerate(zip(epochs, states, strict=True))
+    trials = [Trial.model_construct(number=k, epochs=e, state=s) for k, (e, s) in numbered]
+    return Trials.model_construct(rungs=list(rungs), trials=trials)
 
 
 def test_trials_that_were_given_up_early_are_no_rivals_of_the_winner():
@@ -70,7 +74,7 @@ def test_trials_that_were_given_up_early_are_no_rivals_of_the_winner():
     assert comparable(0, numbers, trials_json([4] * 22)) == numbers
     own = ["complete"] * 9 + ["stopped"] + ["complete"] * 12  # early stopping by its own patience is no giving up
     assert comparable(0, numbers, trials_json([16] * 9 + [6] + [4] * 12, own)) == numbers[:10]
-    assert comparable(0, numbers, {}) == numbers
+    assert comparable(0, numbers, None) == numbers
 
 
 def test_losers_that_were_given_up_leave_the_correction_and_pbo_as_they_were():
@@ -83,11 +87,11 @@ def test_losers_that_were_given_up_leave_the_correction_and_pbo_as_they_were():
         for seed in range(4)
     ]
     for alone, among in found:
-        assert among["n_trials"] == 60 and among["n_comparable"] == 30
-        assert among["pbo"] == pytest.approx(alone["pbo"])
-        expected = [judged["scores"]["accuracy"]["expected"] for judged in (alone, among)]
+        assert among.n_trials == 60 and among.n_comparable == 30
+        assert among.pbo == pytest.approx(alone.pbo)
+        expected = [judged.scores["accuracy"].expected for judged in (alone, among)]
         assert expected[1] == pytest.approx(expected[0], abs=2e-4)
-    assert np.mean([among["scores"]["accuracy"]["expected"] for _, among in found]) == pytest.approx(0.52, abs=0.003)
+    assert np.mean([among.scores["accuracy"].expected for _, among in found]) == pytest.approx(0.52, abs=0.003)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_less_than_a_fifth_of_the_winners_curse_is_left(truths):
 
 def test_the_interval_of_the_folds_is_left_out_where_their_spread_decided():
     choice = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0, by_spread=True)
-    assert choice["nadeau_bengio_ci95"] is None
+    assert choice.nadeau_bengio_ci95 is None
     assert not any("interval of the mean" in sentence for sentence in in_words(None, choice))
     choice = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
     assert any("interval of the mean" in sentence for sentence in in_words(None, choice))
@@ -137,19 +141,19 @@ def out_of_fold(skills, n_dates=400, n_tickers=5, seed=0):
         up = np.where(right == (label == 1), 0.6, 0.4)
         columns = {"trial_number": number, "fold": fold, "row": np.arange(n), "date": date, "label": label}
         frames.append(pd.DataFrame(columns | {"probability_down": 1 - up, "probability_up": up}))
-        folds = [{"accuracy": float(right[fold == k].mean())} for k in range(3)]
-        configurations.append({"trial_number": number, "folds": folds})
-    return pd.concat(frames, ignore_index=True), {"configurations": configurations}
+        folds = [FoldResult(fold=k, accuracy=float(right[fold == k].mean())) for k in range(3)]
+        configurations.append(Configuration.model_construct(trial_number=number, folds=folds))
+    return pd.concat(frames, ignore_index=True), Extended.model_construct(configurations=configurations)
 
 
 def test_a_clear_winner_stands_alone_and_equals_stay_together():
     clear = judge_choice(*out_of_fold([0.60, 0.50, 0.51]), 1, 0)
-    assert clear["confidence_set"] == [0]
-    assert clear["skill_ci95"][0] > 0
-    assert clear["stability"] > 0.99
+    assert clear.confidence_set == [0]
+    assert clear.skill_ci95[0] > 0
+    assert clear.stability > 0.99
     equal = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
-    assert len(equal["confidence_set"]) >= 2
-    assert equal["expected_accuracy"] <= equal["avg_accuracy"]
+    assert len(equal.confidence_set) >= 2
+    assert equal.expected_accuracy <= equal.avg_accuracy
     assert all(sentence.endswith(".") for sentence in in_words(None, equal))
 
 
@@ -209,6 +213,7 @@ def test_placebo_labels_are_real_labels_elsewhere_and_never_cross_the_seal():
 
 
 def test_the_p_value_counts_the_real_run():
-    real = {"skill": 0.03, "config_hash": "", "data_fingerprint": ""}
-    placebos = [{"skill": s, "verdict": "no skill"} for s in (0.01, 0.03, -0.02, 0.0)]
-    assert summary(real, placebos)["p_value"] == pytest.approx(2 / 5)
+    real = Evaluation.model_construct(skill=0.03, config_hash="", data_fingerprint="")
+    skills = (0.01, 0.03, -0.02, 0.0)
+    placebos = [Evaluation.model_construct(skill=skill, verdict="no skill") for skill in skills]
+    assert summary(real, placebos).p_value == pytest.approx(2 / 5)

@@ -35,7 +35,7 @@ from tests.training.test_training import DATA, finished, spec
 
 SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
 FINAL = Experiment(final=FinalConfig(n_seeds=3, epochs=6, early_stopping_patience=2, warmup_epochs=1))
-BEST = {"hyperparameters": {"width": 16, "batch_size": 64, "learning_rate": 5e-3, "dropout": 0.2}, "selection": {}}
+BEST = {"width": 16, "batch_size": 64, "learning_rate": 5e-3, "dropout": 0.2}
 
 
 EXECUTORS = ["serial", "processes"]

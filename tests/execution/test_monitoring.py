@@ -19,6 +19,8 @@ from scripts.execution.tensorboard import TensorBoardLog
 from scripts.reporting.evaluation_page import evaluation_page
 from scripts.reporting.report import figures_for_tensorboard
 from scripts.reporting.tensorboard_images import write_figures_as_images, write_fold_bands, write_layout
+from scripts.storage.extended_record import Configuration, FoldResult
+from scripts.storage.record_base import Epoch
 from tests.conftest import ROOT
 from tests.reporting.sample_reports import sample_evaluation
 
@@ -307,9 +309,15 @@ def test_training_and_validation_share_a_chart_and_folds_have_bands(tmp_path):
 
 def test_bands_span_the_folds_where_all_of_them_have_a_value(tmp_path):
     folds = [
-        {"history": [metrics(e) | {"val_accuracy": 0.5 + k / 10} for e in range(1, n)]} for k, n in ((0, 5), (1, 4))
+        FoldResult(
+            fold=k,
+            accuracy=0.5,
+            history=[Epoch(**metrics(e) | {"val_accuracy": 0.5 + k / 10}) for e in range(1, n)],
+        )
+        for k, n in ((0, 5), (1, 4))
     ]
-    write_fold_bands(TensorBoardLog(tmp_path), [{"trial_number": 7, "folds": folds}])
+    configuration = Configuration.model_construct(trial_number=7, folds=folds)
+    write_fold_bands(TensorBoardLog(tmp_path), [configuration])
     folder = tmp_path / "extended_0007_folds"
     assert steps(folder, "folds/val_accuracy") == [(e, 0.55) for e in (1, 2, 3)]
     assert steps(folder, "folds/val_accuracy_lowest") == [(e, 0.5) for e in (1, 2, 3)]

@@ -13,7 +13,7 @@ from scripts.config.experiment import Experiment
 from scripts.data.loading import load_development
 from scripts.evaluation.selection_bias import judge_choice
 from scripts.execution.driver import RunMonitor
-from scripts.execution.executor import Load, PopulationRunner
+from scripts.execution.executor import PopulationRunner, WorkerLoad
 from scripts.execution.progress import Progress
 from scripts.execution.serial import SerialExecutor
 from scripts.execution.tensorboard import TensorBoardLog
@@ -25,11 +25,14 @@ from scripts.extended_training.selection import pareto_set, rank
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
 from scripts.reporting.sections.racing import race_state, racing_in_words
 from scripts.statistics.sequential_tests import p_values_of_being_best, run_noise, spent_level
-from scripts.storage.artifacts import write_json
+from scripts.storage.artifacts import write_record
 from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.records import Trial, Trials
+from scripts.storage.result_records import Selection
 from scripts.storage.run_dir import RunDir
 from tests.conftest import without_times
 from tests.extended_training.test_selection import candidate
+from tests.reporting.sample_reports import sample_analysis
 
 N_FOLDS, N_DATES, N_TICKERS = 3, 150, 8
 
@@ -181,7 +184,7 @@ def test_a_race_keeps_its_plan_and_decides_by_results_alone(key, skills, failing
         left = set(range(len(skills))) - failed - set(race.stopped_after)
         assert left or failed
         assert all(Network(trial, k) in done for trial in left for k in range(N_FOLDS))
-        logs.append((log, [look.record() for look in race.looks]))
+        logs.append((log, [look.body() for look in race.looks]))
     assert logs[0] == logs[1]
 
 
@@ -198,8 +201,8 @@ def test_what_was_stopped_is_never_chosen_however_good_it_looks():
     good, tied = (candidate(k, 0.55, inference_us_per_row=1.0, state="complete") for k in (2, 3))
     earlier = candidate(4, 0.61, -0.06, state="stopped", inference_us_per_row=0.1, folds=[{}])
     ranked, reason = rank([lucky, good, tied, earlier])
-    assert [c["trial_number"] for c in ranked] == [2, 3, 1, 4]
-    assert [c["tied"] for c in ranked] == [True, True, False, False]
+    assert [c.trial_number for c in ranked] == [2, 3, 1, 4]
+    assert [c.tied for c in ranked] == [True, True, False, False]
     assert "racing had stopped trials 1, 4" in reason
     assert pareto_set([lucky, good, tied, earlier]) == [2, 3]
 
@@ -209,9 +212,8 @@ def test_what_was_stopped_is_never_chosen_however_good_it_looks():
 COMMON = {"width": 8, "depth": 1, "batch_size": 64}
 RATES = {0: 0.02, 1: 1e-6, 2: 0.01}  # the second hardly moves from where it starts
 TRIALS = [
-    {"number": number, "state": "complete", "epochs": 4, "val_accuracy": 0.55}
-    | {"hyperparameters": COMMON | {"learning_rate": rate}}
-    for number, rate in RATES.items()
+    Trial(number=n, state="complete", epochs=4, val_accuracy=0.55, hyperparameters=COMMON | {"learning_rate": rate})
+    for n, rate in RATES.items()
 ]
 ORIGIN = {"config_hash": "c" * 64, "data_fingerprint": "d" * 64, "sealed_fingerprint": "e" * 64, "inputs": {}}
 EXPERIMENT = Experiment.model_validate(
@@ -246,7 +248,7 @@ class Interrupted(SerialExecutor):
 class Interleaved:
     """Three runs side by side, an epoch of the latest first: they end in another order than they began."""
 
-    capacity, reserve, n_ready, load = 3, 0, 0, Load(1, 1, 0)
+    capacity, reserve, n_ready, load = 3, 0, 0, WorkerLoad(1, 1, 0)
 
     def __init__(self, dataset):
         self.dataset, self.carriers = dataset, []
@@ -283,7 +285,8 @@ def phase_2(market, folder, executor, **changes):
     extended = EXPERIMENT.extended.model_copy(update=changes)
     experiment = EXPERIMENT.model_copy(update={"extended": extended})
     run_dir = RunDir(folder)
-    write_json(run_dir.trials, ORIGIN | {"epochs_spent": 0, "data_passes": 0.0, "files": {}, "trials": TRIALS})
+    trials = Trials(**ORIGIN, epochs_spent=0, data_passes=0.0, files={}, trials=TRIALS)
+    write_record(run_dir.trials, trials)
     work = CrossValidation(experiment, market, TRIALS, "cpu")
     watch = RunMonitor(Progress("", 0, enabled=False), TensorBoardLog(folder / "logs"), print)
     return ExtendedTrainer(folder).run(work, executor, watch, None, ORIGIN)
@@ -297,27 +300,27 @@ def raced(market, tmp_path_factory):
 
 def test_phase_2_stops_a_loser_and_gives_its_epochs_to_the_others(raced, market, tmp_path):
     results = raced[1]
-    by_number = {c["trial_number"]: c for c in results["configurations"]}
+    by_number = {c.trial_number: c for c in results.configurations}
     loser = by_number[1]
-    assert (loser["state"], loser["stopped_after_folds"], loser["seeds"]) == ("stopped", 2, [1, 1])
-    assert loser["racing_p_value"] < results["racing"]["looks"][0]["level"]
-    assert loser["decision"] is None and loser["rank"] == 3
-    assert results["racing"]["n_trainings_spared"] == results["racing"]["n_further_seeds"] == 2
-    assert by_number[0]["seeds"] == by_number[2]["seeds"] == [2, 1, 1, 1]
+    assert (loser.state, loser.stopped_after_folds, loser.seeds) == ("stopped", 2, [1, 1])
+    assert loser.racing_p_value < results.racing.looks[0].level
+    assert loser.decision is None and loser.rank == 3
+    assert results.racing.n_trainings_spared == results.racing.n_further_seeds == 2
+    assert by_number[0].seeds == by_number[2].seeds == [2, 1, 1, 1]
     for c in (by_number[0], by_number[2]):
-        first = c["folds"][0]
-        assert first["accuracy"] == pytest.approx(np.mean(first["accuracies_by_seed"]))
-        assert first["accuracies_by_seed"][0] != first["accuracies_by_seed"][1]
-        assert c["avg_accuracy"] == pytest.approx(np.mean([f["accuracy"] for f in c["folds"]]))
+        first = c.folds[0]
+        assert first.accuracy == pytest.approx(np.mean(first.accuracies_by_seed))
+        assert first.accuracies_by_seed[0] != first.accuracies_by_seed[1]
+        assert c.avg_accuracy == pytest.approx(np.mean([f.accuracy for f in c.folds]))
     everything = phase_2(market, tmp_path, SerialExecutor(market), racing=False)
-    assert everything["racing"] is None
-    assert results["epochs_spent"] <= everything["epochs_spent"] == 3 * 4 * 4
-    assert sum(f["epochs"] for c in results["configurations"] for f in c["folds"]) == results["epochs_spent"]
-    for c in everything["configurations"]:
-        assert (c["state"], c["seeds"], c["racing_p_value"]) == ("complete", [1, 1, 1, 1], None)
-        raced_folds = by_number[c["trial_number"]]["folds"]
-        alone = [f["accuracies_by_seed"][0] for f in raced_folds]
-        assert alone == [f["accuracy"] for f in c["folds"]][: len(raced_folds)]
+    assert everything.racing is None
+    assert results.epochs_spent <= everything.epochs_spent == 3 * 4 * 4
+    assert sum(f.epochs for c in results.configurations for f in c.folds) == results.epochs_spent
+    for c in everything.configurations:
+        assert (c.state, c.seeds, c.racing_p_value) == ("complete", [1, 1, 1, 1], None)
+        raced_folds = by_number[c.trial_number].folds
+        alone = [f.accuracies_by_seed[0] for f in raced_folds]
+        assert alone == [f.accuracy for f in c.folds][: len(raced_folds)]
 
 
 @pytest.mark.parametrize("epochs", [[3, 9, 20], [26, 24]])
@@ -326,13 +329,13 @@ def test_an_interrupted_race_decides_the_same(raced, market, tmp_path, epochs):
         with pytest.raises(KeyboardInterrupt):
             phase_2(market, tmp_path, Interrupted(market, n))
     results = phase_2(market, tmp_path, SerialExecutor(market))
-    assert without_times(results) == without_times(raced[1])
+    assert without_times(results.body()) == without_times(raced[1].body())
     read = [pd.read_parquet(RunDir(folder).out_of_fold) for folder in (tmp_path, raced[0])]
     pd.testing.assert_frame_equal(*read)
 
 
 def test_runs_that_end_in_another_order_decide_the_same(raced, market, tmp_path):
-    assert without_times(phase_2(market, tmp_path, Interleaved(market))) == without_times(raced[1])
+    assert without_times(phase_2(market, tmp_path, Interleaved(market)).body()) == without_times(raced[1].body())
 
 
 @pytest.mark.parametrize("racing", [True, False])
@@ -341,14 +344,14 @@ def test_folds_of_a_configuration_train_together_and_decide_the_same_as_alone(ra
     together = phase_2(market, tmp_path / "together", one_worker, racing=racing)
     assert one_worker.handed == ([(2, 1)] * 3 + [(1, 1)] * 6 if racing else [(4, 1)] * 3)
     alone = phase_2(market, tmp_path / "alone", Interleaved(market), racing=racing)  # takes single runs only
-    assert without_times(together) == without_times(alone)
+    assert without_times(together.body()) == without_times(alone.body())
     read = [pd.read_parquet(RunDir(tmp_path / name).out_of_fold) for name in ("together", "alone")]
     pd.testing.assert_frame_equal(*read)
 
 
 @pytest.mark.parametrize(("workers", "n_trials", "expected"), [(1, 1, 4), (2, 3, 1), (2, 11, 1), (2, 12, 4)])
 def test_folds_train_together_only_where_no_worker_is_left_idle(market, workers, n_trials, expected):
-    trials = [TRIALS[0] | {"number": number} for number in range(n_trials)]
+    trials = [TRIALS[0].model_copy(update={"number": number}) for number in range(n_trials)]
     assert CrossValidation(EXPERIMENT, market, trials, "cpu").together(workers) == expected
 
 
@@ -359,24 +362,27 @@ def test_every_network_s_predictions_are_kept_and_judged_as_single_ones(raced, m
     own = table[(table["trial_number"] == 0) & (table["fold"] == 0)]
     hits = own[["probability_down", "probability_up"]].to_numpy().argmax(axis=1) == own["label"]
     by_seed = hits.groupby(own["seed"]).mean()
-    found = next(c for c in results["configurations"] if c["trial_number"] == 0)["folds"][0]
-    assert by_seed.tolist() == pytest.approx(found["accuracies_by_seed"])
+    found = next(c for c in results.configurations if c.trial_number == 0).folds[0]
+    assert by_seed.tolist() == pytest.approx(found.accuracies_by_seed)
     choice = judge_choice(table, results, 1, 0)
-    assert choice["avg_accuracy"] == pytest.approx(results["configurations"][0]["avg_accuracy"])
-    assert 1 not in choice["confidence_set"]
+    assert choice.avg_accuracy == pytest.approx(results.chosen.avg_accuracy)
+    assert 1 not in choice.confidence_set
     assert len(Checkpoints(RunDir(folder).extended / "checkpoints").load("extended_0000_fold_0_seed_1")[0]) > 0
 
 
 def test_the_race_is_told_in_words_and_in_the_report(raced):
     results = raced[1]
-    words = " ".join(racing_in_words(results))
+    words = " ".join(racing_in_words(results.racing, results.n_folds))
     assert "After 2 of 4 folds, racing stopped trial 1 (p = " in words
     assert "2 trainings of folds were spared; 2 trainings (8 epochs) were given" in words
     assert "at most 20%" in words
-    assert racing_in_words({"racing": None}) == ()
-    states = {c["trial_number"]: race_state(c) for c in results["configurations"]}
+    assert racing_in_words(None, 4) == ()
+    states = {c.trial_number: race_state(c) for c in results.configurations}
     assert states == {0: "complete, 5 networks", 1: "stopped after 2", 2: "complete, 5 networks"}
-    page = analysis_page(AnalysisReport({}, results, {"selection": {"trial_number": 0}}))
+    selection = Selection(trial_number=0, reason="the best")
+    sample = sample_analysis()
+    best = sample.best.model_copy(update={"selection": selection})
+    page = analysis_page(AnalysisReport(sample.trials, results, best))
     assert any("racing stopped trial 1" in text for section in page.sections for text in section.paragraphs)
     tables = [table for section in page.sections for table in section.tables]
     table = next(t for t in tables if "lead" in [column.name for column in t.columns])

@@ -12,15 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from scripts.config.search_space import Choices, FloatRange
 from scripts.reporting.analysis_page import analysis_page
 from scripts.reporting.evaluation_page import evaluation_page
 from scripts.reporting.figures import write_svg
-from scripts.reporting.page import plain, render
+from scripts.reporting.page import render
 from scripts.reporting.report import (
     write_analysis_report,
     write_evaluation_report,
 )
-from scripts.storage.evaluation_record import Evaluation, Opened, ReferenceRows
+from scripts.storage.evaluation_record import Opened, ReferenceRows
 from tests.reporting.sample_reports import sample_analysis, sample_evaluation
 
 HOSTILE = [  # what ends an element, an attribute, a script or a comment, and what a template would evaluate
@@ -168,11 +169,12 @@ def test_an_opponent_is_only_called_beaten_where_the_interval_says_so():
 
 def test_a_chosen_value_on_the_edge_of_its_range_is_told():
     content = sample_analysis()
-    config = content.extended["configurations"][0]["config"]
-    space = {"learning_rate": {"type": "float", "low": config["learning_rate"], "high": 0.5, "log": True},
-             "dropout": {"type": "float", "low": -1.0, "high": 2.0, "log": False},
-             "width": {"type": "categorical", "choices": [1, config["width"], 2000]}}  # fmt: skip
-    content.best["experiment"]["search_space"] = space
+    config = content.extended.chosen.config
+    space = {"learning_rate": FloatRange(low=config["learning_rate"], high=0.5, log=True),
+             "dropout": FloatRange(low=-1.0, high=2.0),
+             "width": Choices(choices=(1, config["width"], 2000))}  # fmt: skip
+    experiment = content.best.experiment.model_copy(update={"search_space": space})
+    content = replace(content, best=content.best.model_copy(update={"experiment": experiment}))
     figure = next(figure for figure in analysis_page(content).figures if figure.name == "slices")
     told = [panel.heading for panel in figure.panels if "edge" in panel.heading]
     assert told == ["learning_rate: the chosen value lies on the lower edge"]
@@ -197,15 +199,13 @@ def test_the_analysis_holds_accuracy_against_the_baseline_and_its_uncertainty():
 
 def test_the_epochs_of_both_phases_are_added():
     content = sample_analysis()
-    spent = content.trials["epochs_spent"] + content.extended["epochs_spent"]
+    spent = content.trials.epochs_spent + content.extended.epochs_spent
     assert any(number.value == f"{spent:,}" for number in analysis_page(content).numbers)
 
 
 @pytest.mark.parametrize(("lowest", "tone"), [(0.001, "good"), (-0.001, "bad")])
 def test_a_lead_whose_interval_reaches_zero_is_no_good_news(lowest, tone):
-    content = sample_analysis()
-    content.extended["configurations"][0]["skill_ci95"] = [lowest, 0.1]
-    page = analysis_page(content)
+    page = analysis_page(analysed(0, skill_ci95=[lowest, 0.1]))
     assert page.tone == tone and ("shows no lead" in page.verdict) == (tone == "bad")
 
 
@@ -243,9 +243,7 @@ def test_warnings_stand_before_the_first_number():
 
 
 def test_numbers_sort_by_value_and_gaps_have_none():
-    content = sample_analysis()
-    content.extended["configurations"][1]["avg_simulated_return"] = None
-    table = analysis_page(content).sections[2].tables[0]
+    table = analysis_page(analysed(1, avg_simulated_return=None)).sections[2].tables[0]
     column = [c.name for c in table.columns].index("return")
     assert [row.cells[column].value for row in table.rows][:2] == [0.04, None]
 
@@ -254,6 +252,14 @@ def evaluated(**changed):
     """Report on an evaluation with changed fields."""
     content = sample_evaluation(n_dates=30)
     return replace(content, evaluation=content.evaluation.model_copy(update=changed))
+
+
+def analysed(place, **changed):
+    """Report on phases 1 and 2 with changed fields of a configuration."""
+    content = sample_analysis()
+    configurations = list(content.extended.configurations)
+    configurations[place] = configurations[place].model_copy(update=changed)
+    return replace(content, extended=content.extended.model_copy(update={"configurations": configurations}))
 
 
 def paths_of(value, prefix=()):
@@ -287,19 +293,18 @@ def changed(value, path, change):
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_missing_empty_or_undefined_field_breaks_a_page(data):
-    kind = data.draw(st.sampled_from(["trials", "extended", "evaluation"]))
+    kind = data.draw(st.sampled_from(["trials", "extended", "best", "evaluation"]))
     content = sample_evaluation(n_dates=30) if kind == "evaluation" else sample_analysis()
-    artifact = content.evaluation.body() if kind == "evaluation" else plain(getattr(content, kind))
+    record = getattr(content, kind)
+    artifact = record.body()
     path = data.draw(st.sampled_from(sorted(paths_of(artifact), key=str)))
     numeric = isinstance(value_at(artifact, path), int | float)
     change = data.draw(st.sampled_from(["missing", "none", "nan"] if numeric else ["missing", "none"]))
     artifact = changed(artifact, path, change)
-    if kind == "evaluation":
-        try:
-            artifact = Evaluation.model_validate(artifact)
-        except ValidationError:
-            return
-    content = replace(content, **{kind: artifact})
+    try:
+        content = replace(content, **{kind: type(record).model_validate(artifact)})
+    except ValidationError:  # as the file would be refused
+        return
     page = evaluation_page(content) if kind == "evaluation" else analysis_page(content)
     assert "nan" not in page.verdict.lower()
     json.dumps([panel.spec for figure in page.figures for panel in figure.panels], allow_nan=False)
@@ -334,8 +339,9 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 
 def test_thousands_of_trials_and_dates_stay_under_three_megabytes():
     content = sample_analysis(shrink=1)
-    trials = content.trials["trials"]
-    content.trials["trials"] = [{**trials[k % 60], "number": k} for k in range(5000)]
+    trials = content.trials.trials
+    many = [trials[k % 60].model_copy(update={"number": k}) for k in range(5000)]
+    content = replace(content, trials=content.trials.model_copy(update={"trials": many}))
     assert len(render(analysis_page(content)).encode()) < 3_000_000
     assert len(render(evaluation_page(sample_evaluation(n_dates=20_000))).encode()) < 3_000_000
 

@@ -70,8 +70,8 @@ def reports(finished_run, tmp_path_factory):
             evaluation.evaluation.by_group.update({attack: Part(accuracy=0.5, n_rows=90) for attack in ATTACKS})
             evaluation.evaluation.drift.extend(Drift(feature=a, psi=0.3, ks=0.1, p_value=0.0) for a in ATTACKS)
             values = {k: 0.1 for k in ATTACKS}
-            for k, trial in enumerate(analysis.trials["trials"]):
-                trial["hyperparameters"] |= {name: value * (k + 1) for name, value in values.items()}
+            for k, trial in enumerate(analysis.trials.trials):
+                trial.hyperparameters.update({name: value * (k + 1) for name, value in values.items()})
             analysis.importance.update(values)
         write_analysis_report(folder / f"{name}_analysis.html", analysis)
         write_evaluation_report(folder / f"{name}_evaluation.html", evaluation)

@@ -3,12 +3,20 @@
 import pytest
 
 from scripts.reporting.charts.search import pieces, rung_figure, rung_tables, search_figure
+from scripts.storage.records import Trials
 
 
 def trial(number, accuracies, **fields):
     history = [{"epoch": k, "val_accuracy": a} for k, a in enumerate(accuracies, 1)]
     record = {"number": number, "stage": "random", "state": "complete", "epochs": len(accuracies), "history": history}
-    return record | {"val_accuracy": max(accuracies), "rank": number + 1, "replicates": []} | fields
+    record |= {"hyperparameters": {}, "val_accuracy": max(accuracies), "rank": number + 1, "replicates": []}
+    return record | fields
+
+
+def made(**content):
+    """Content of trials.json."""
+    origin = dict.fromkeys(("config_hash", "data_fingerprint", "sealed_fingerprint"), "")
+    return Trials.model_validate(origin | {"inputs": {}, "epochs_spent": 0, "data_passes": 0.0, "files": {}} | content)
 
 
 def decision(trial, epochs, split=0):
@@ -16,16 +24,16 @@ def decision(trial, epochs, split=0):
 
 
 REPEAT = {"split": 1, "epochs": 2, "val_accuracy": 0.6, "duration_s": 1.0}
-WITH_RUNGS = {
-    "rungs": [2, 4],
-    "stopped_because": "the budget is spent",
-    "trials": [
+WITH_RUNGS = made(
+    rungs=[2, 4],
+    stopped_because="the budget is spent",
+    trials=[
         trial(0, [0.5, 0.55, 0.52, 0.6], replicates=[REPEAT]),
         trial(1, [0.56, 0.4]),
         trial(2, [0.3], state="failed", val_accuracy=None),
     ],
-    "decisions": [decision(0, 2), decision(1, 2), decision(0, 4), decision(2, 2), decision(0, 2, split=1)],
-}
+    decisions=[decision(0, 2), decision(1, 2), decision(0, 4), decision(2, 2), decision(0, 2, split=1)],
+)
 
 
 def values(figure, layer):
@@ -36,7 +44,7 @@ def values(figure, layer):
 
 def test_pieces_of_a_search_with_rungs_add_up_to_its_epochs():
     found = list(pieces(WITH_RUNGS))
-    assert [(p.trial["number"], p.split, p.start, p.end) for p in found] == [
+    assert [(p.trial.number, p.split, p.start, p.end) for p in found] == [
         (0, 0, 0, 2),
         (1, 0, 0, 2),
         (0, 0, 2, 4),
@@ -52,8 +60,8 @@ def test_best_so_far_stands_at_the_epochs_that_were_spent_for_it():
 
 
 def test_without_rungs_each_trial_is_one_piece():
-    content = {"trials": WITH_RUNGS["trials"][1::-1]}
-    assert [(p.trial["number"], p.start, p.end) for p in pieces(content)] == [(0, 0, 4), (1, 0, 2)]
+    content = made(trials=[trial(1, [0.56, 0.4]), trial(0, [0.5, 0.55, 0.52, 0.6])])
+    assert [(p.trial.number, p.start, p.end) for p in pieces(content)] == [(0, 0, 4), (1, 0, 2)]
     assert rung_figure(content) is None
     assert rung_tables(content) == ()
 
@@ -67,9 +75,6 @@ def test_the_table_of_rungs_counts_runs_and_epochs():
 
 
 def test_of_very_many_trials_the_best_are_drawn():
-    many = {
-        "rungs": [1, 2],
-        "trials": [trial(k, [0.5]) for k in range(400)],
-        "decisions": [decision(k, 1) for k in range(400)],
-    }
+    trials, decisions = [trial(k, [0.5]) for k in range(400)], [decision(k, 1) for k in range(400)]
+    many = made(rungs=[1, 2], trials=trials, decisions=decisions)
     assert {row["trial"] for row in values(rung_figure(many), 1)} == set(range(150))

@@ -19,10 +19,12 @@ import torch
 from scripts.errors import InputError
 from scripts.evaluation.seal_openings import n_openings
 from scripts.storage import table_artifacts
-from scripts.storage.artifacts import pack_tensors, read_json, unpack_tensors
+from scripts.storage.artifacts import pack_tensors, read_record, unpack_tensors
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import sha256
+from scripts.storage.extended_record import Extended
 from scripts.storage.parquet_bounds import n_structs
+from scripts.storage.records import Trials
 from scripts.storage.run_dir import RunDir
 from scripts.storage.table_artifacts import read_by_date, read_out_of_fold
 from tests.conftest import ROOT
@@ -169,14 +171,14 @@ def tables(finished_run, tmp_path):
     """A copy of a run, and the contents that list its tables."""
     shutil.copytree(finished_run.folder, tmp_path / "run")
     run_dir = RunDir(tmp_path / "run")
-    return run_dir, read_json(run_dir.extended_results, "x"), read_json(run_dir.trials, "x")
+    return run_dir, read_record(run_dir.extended_results, "x", Extended), read_record(run_dir.trials, "x", Trials)
 
 
 def rewritten(path, listed, change):
     """Put a changed table in the place of the one of an artifact."""
     content = change(pd.read_parquet(path)).to_parquet(index=False)
     path.write_bytes(content)
-    listed["files"][path.name] = sha256(content)
+    listed.files[path.name] = sha256(content)
 
 
 def test_the_tables_of_an_honest_run_are_read_as_they_were_written(tables):
@@ -236,7 +238,7 @@ def test_a_table_that_repeats_one_number_for_ever_is_refused_before_it_is_read(t
         for _ in range(10):
             writer.write_table(block)
     run_dir.out_of_fold.write_bytes(sink.getvalue())
-    extended["files"][run_dir.out_of_fold.name] = sha256(sink.getvalue())
+    extended.files[run_dir.out_of_fold.name] = sha256(sink.getvalue())
     with pytest.raises(InputError, match="more memory"):
         read_out_of_fold(run_dir, extended)
 
@@ -246,11 +248,11 @@ def test_a_table_whose_pages_unpack_to_far_more_than_its_size_is_refused_before_
     run_dir, extended, _ = tables
     frame = pd.read_parquet(run_dir.out_of_fold).assign(text="a" * 1000)
     frame.to_parquet(run_dir.out_of_fold, compression="zstd")
-    extended["files"][run_dir.out_of_fold.name] = sha256(run_dir.out_of_fold.read_bytes())
+    extended.files[run_dir.out_of_fold.name] = sha256(run_dir.out_of_fold.read_bytes())
     read_out_of_fold(run_dir, extended)
     long = pa.table(frame).set_column(frame.columns.get_loc("text"), "text", pa.array(["a" * 2**16] * len(frame)))
     pq.write_table(long, run_dir.out_of_fold, compression="zstd", use_dictionary=False)
-    extended["files"][run_dir.out_of_fold.name] = sha256(run_dir.out_of_fold.read_bytes())
+    extended.files[run_dir.out_of_fold.name] = sha256(run_dir.out_of_fold.read_bytes())
     monkeypatch.setattr(table_artifacts, "_ALWAYS_FINE", 2**20)
     with pytest.raises(InputError, match="more memory"):
         read_out_of_fold(run_dir, extended)
@@ -285,7 +287,7 @@ def test_a_footer_that_expands_is_refused_in_an_artifact_too(tables):
     run_dir, extended, _ = tables
     content = footer_of_many(2, 500_100)
     run_dir.out_of_fold.write_bytes(content)
-    extended["files"][run_dir.out_of_fold.name] = sha256(content)
+    extended.files[run_dir.out_of_fold.name] = sha256(content)
     with pytest.raises(InputError, match=r"out_of_fold_predictions\.parquet: its footer would take far more memory"):
         read_out_of_fold(run_dir, extended)
 

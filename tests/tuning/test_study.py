@@ -13,7 +13,8 @@ import pytest
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import Choices, FloatRange
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.storage.artifacts import unpack_tensors
+from scripts.storage.artifacts import read_record, unpack_tensors
+from scripts.storage.records import Trials
 from scripts.training.spec import Outcome
 from scripts.tuning.importance import hyperparameter_importance
 from scripts.tuning.stages import proposal_of
@@ -295,7 +296,7 @@ def test_a_damaged_study_is_refused_by_the_command_and_the_line_it_prints_helps(
 def test_importance_is_that_of_the_study(finished_run):
     plan = artifact(finished_run.folder, "hyperparameter_tuning_results/plan.json")["experiment"]
     space = Experiment.model_validate(plan).search_space
-    found = hyperparameter_importance(artifact(finished_run.folder, TRIALS)["trials"], space, 0)
+    found = hyperparameter_importance(read_record(finished_run.folder / TRIALS, "phase 1", Trials).trials, space, 0)
     study = optuna.load_study(study_name="hyper", storage=f"sqlite:///{finished_run.folder / STUDY}")
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     assert found == optuna.importance.get_param_importances(study, evaluator=evaluator)

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import altair as alt
 import numpy as np
 from scipy import stats
 
+from scripts.extended_training.out_of_fold import FoldSpan
 from scripts.reporting.figures import (
     BLUE,
     GREY,
     ORANGE,
+    ChartedRow,
     Figure,
     Panel,
     Row,
+    Spec,
     chart,
     percent_tooltip,
     rule,
     specification,
 )
+from scripts.storage.extended_record import Configuration
+from scripts.storage.records import Trial
 
 _MAX_CANDIDATES = 8
 
 
-def skill_figure(configurations: Sequence[Row]) -> Figure | None:
+def skill_figure(configurations: Sequence[Configuration]) -> Figure | None:
     """Skill of each candidate over the best naive rule on the out-of-fold rows, with 95 % intervals."""
-    rows = [
-        {"name": f"trial {c.get('trial_number')}", "skill": c["skill"], "low": bounds[0], "high": bounds[1]}
+    rows: list[ChartedRow] = [
+        {"name": f"trial {c.trial_number}", "skill": c.skill, "low": bounds[0], "high": bounds[1]}
         for c in configurations[:_MAX_CANDIDATES]
-        if c.get("skill") is not None and (bounds := c.get("skill_ci95"))
+        if c.skill is not None and (bounds := c.skill_ci95)
     ]
     if not rows:
         return None
@@ -51,31 +55,29 @@ def skill_figure(configurations: Sequence[Row]) -> Figure | None:
     return Figure("skill", "Candidates against the best naive rule", reading, (panel,))
 
 
-def fold_figure(configurations: Sequence[Row], spans: Sequence[Row], chosen: Any) -> Figure | None:
+def fold_figure(configurations: Sequence[Configuration], spans: Sequence[FoldSpan], chosen: int) -> Figure | None:
     """Accuracy of the candidates on each fold, over the dates that the fold tests where there are dates.
 
     Parameters
     ----------
-    configurations : sequence of mappings
-        Candidates with `trial_number` and `folds`.
-    spans : sequence of mappings
-        fold, first_date, last_date (ISO, or None without time), best_constant.
-    chosen : int or None
+    configurations : sequence of Configuration
+    spans : sequence of FoldSpan
+    chosen : int
         Trial number of the chosen one.
     """
-    by_fold = {span["fold"]: span for span in spans}
+    by_fold = {span.fold: span for span in spans}
     rows = [
-        _fold_row(by_fold[f.get("fold")], f["accuracy"], "chosen" if c.get("trial_number") == chosen else "others")
-        | {"trial": f"trial {c.get('trial_number')}"}
+        _fold_row(by_fold[f.fold], f.accuracy, "chosen" if c.trial_number == chosen else "others")
+        | {"trial": f"trial {c.trial_number}"}
         for c in configurations
-        for f in c.get("folds") or ()
-        if f.get("accuracy") is not None and f.get("fold") in by_fold
+        for f in c.folds
+        if f.accuracy is not None and f.fold in by_fold
     ]
     if not rows:
         return None
-    constants = [_fold_row(s, s["best_constant"], "always one class") | {"trial": "always one class"} for s in spans]
+    constants = [_fold_row(s, s.best_constant, "always one class") | {"trial": "always one class"} for s in spans]
     rows = [*rows, *constants]
-    dated = all(span.get("first_date") for span in spans)
+    dated = all(span.first_date for span in spans)
     spec = _folds_over_time(rows) if dated else _folds_by_number(rows)
     reading = (
         "Each bar is a fold, as wide as the dates that it tests; each line a candidate or the best constant answer of "
@@ -87,12 +89,12 @@ def fold_figure(configurations: Sequence[Row], spans: Sequence[Row], chosen: Any
     return Figure("folds", "Accuracy of each fold", reading, (Panel("", spec),))
 
 
-def _fold_row(span: Row, accuracy: float, kind: str) -> dict[str, Any]:
-    dates = {"first": span.get("first_date"), "last": span.get("last_date")}
-    return {"fold": span["fold"], "accuracy": accuracy, "kind": kind} | dates
+def _fold_row(span: FoldSpan, accuracy: float, kind: str) -> ChartedRow:
+    dates = {"first": span.first_date, "last": span.last_date}
+    return {"fold": span.fold, "accuracy": accuracy, "kind": kind, **dates}
 
 
-def _folds_over_time(rows: Sequence[Row]) -> dict[str, Any]:
+def _folds_over_time(rows: Sequence[Row]) -> Spec:
     utc = alt.Scale(type="utc")
     x = alt.X("first:T", title="dates tested", axis=alt.Axis(format="%b %Y", tickCount=5), scale=utc)
     return specification(
@@ -104,7 +106,7 @@ def _folds_over_time(rows: Sequence[Row]) -> dict[str, Any]:
     )
 
 
-def _folds_by_number(rows: Sequence[Row]) -> dict[str, Any]:
+def _folds_by_number(rows: Sequence[Row]) -> Spec:
     x = alt.X("fold:O", title="fold", axis=alt.Axis(labelAngle=0))
     return specification(
         [
@@ -129,11 +131,11 @@ def _by_kind(rows: Sequence[Row]) -> Iterator[tuple[list[Row], float, alt.Color]
         yield own, _FOLD_KINDS[kind][1], alt.Color("kind:N", title=None, scale=colours)
 
 
-def rank_figure(configurations: Sequence[Row], trials: Sequence[Row]) -> Figure | None:
+def rank_figure(configurations: Sequence[Configuration], trials: Sequence[Trial]) -> Figure | None:
     """Rank of the candidates by phase 1 against their rank in phase 2, with Spearman's rank correlation."""
-    short = {t.get("number"): t.get("val_accuracy") for t in trials}
-    both = [(c.get("trial_number"), short.get(c.get("trial_number")), c.get("avg_accuracy")) for c in configurations]
-    both = [b for b in both if b[1] is not None and b[2] is not None]
+    short = {t.number: t.val_accuracy for t in trials}
+    both = [(c.trial_number, short.get(c.trial_number), c.avg_accuracy) for c in configurations]
+    both = [b for b in both if b[1] is not None]
     if len(both) < 2:
         return None
     first, second = (stats.rankdata(-np.array([b[k] for b in both], dtype=float)) for k in (1, 2))

@@ -8,13 +8,23 @@ from typing import Any
 
 import altair as alt
 
+from scripts.config.search_space import (
+    Choices,
+    Dimension,
+    FloatRange,
+    IntRange,
+    Scalar,
+    SearchSpace,
+    Values,
+)
 from scripts.reporting.figures import (
     BLUE,
     GREY,
     ORANGE,
+    ChartedRow,
     Figure,
     Panel,
-    Row,
+    Spec,
     chart,
     percent_tooltip,
     rule,
@@ -23,6 +33,7 @@ from scripts.reporting.figures import (
     thinned,
     words,
 )
+from scripts.storage.records import Trial
 from scripts.tuning.next_search_space import edge_of
 
 _MAX_SLICES = 16
@@ -32,7 +43,7 @@ _MAX_LINES = 150
 
 def importance_figure(importance: Mapping[str, float]) -> Figure | None:
     """Share of the variation of phase 1's accuracy that each hyperparameter explains."""
-    rows = [{"name": name, "share": share} for name, share in importance.items() if share is not None]
+    rows = [{"name": name, "share": share} for name, share in importance.items()]
     if not rows:
         return None
     bars = (
@@ -53,34 +64,32 @@ def importance_figure(importance: Mapping[str, float]) -> Figure | None:
 
 
 def slice_figure(
-    trials: Sequence[Row],
+    trials: Sequence[Trial],
     importance: Mapping[str, float],
-    constant: float | None,
-    space: Mapping[str, Any],
-    chosen: Mapping[str, Any],
+    constant: float,
+    space: SearchSpace,
+    chosen: Values,
 ) -> Figure | None:
     """Show validation accuracy against each hyperparameter, the most important first, with the bounds of its range.
 
     Parameters
     ----------
-    trials : sequence of mappings
-        Records of trials.json.
+    trials : sequence of Trial
     importance : mapping
         Share of the explained variation by hyperparameter.
-    constant : float or None
+    constant : float
         Accuracy of always answering one class.
-    space : mapping
-        The search space as recorded: ranges, choices, or fixed values.
+    space : SearchSpace
     chosen : mapping
         Hyperparameters of the chosen configuration, marked in each chart.
     """
-    kept = thinned(_usable(trials))
+    kept = thinned(trials)
     panels = []
     for name in _ordered_names(kept, importance):
         rows = [
-            {"x": t["hyperparameters"][name], "accuracy": t["val_accuracy"], "stage": words(t.get("stage"))}
+            {"x": t.hyperparameters[name], "accuracy": t.accuracy, "stage": words(t.stage)}
             for t in kept
-            if (t.get("hyperparameters") or {}).get(name) is not None
+            if name in t.hyperparameters
         ]
         if len({str(row["x"]) for row in rows}) > 1:
             edge = _edge(space.get(name), chosen.get(name))
@@ -96,32 +105,26 @@ def slice_figure(
     return Figure("slices", "Hyperparameters against validation accuracy", reading, tuple(panels[:_MAX_SLICES]))
 
 
-def _usable(trials: Sequence[Row]) -> list[Row]:
-    return [t for t in trials if t.get("val_accuracy") is not None and t.get("state") != "failed"]
+def _ordered_names(trials: Sequence[Trial], importance: Mapping[str, float]) -> list[str]:
+    names = {name for t in trials for name in t.hyperparameters}
+    return sorted(names, key=lambda name: (-importance.get(name, 0.0), name))
 
 
-def _ordered_names(trials: Sequence[Row], importance: Mapping[str, float]) -> list[str]:
-    names = {name for t in trials for name in t.get("hyperparameters") or ()}
-    return sorted(names, key=lambda name: (-(importance.get(name) or 0), name))
-
-
-def _bounds(dimension: Any) -> tuple[float, float] | None:
+def _bounds(dimension: Dimension | None) -> tuple[float, float] | None:
     """Least and greatest value of a range or of choices that are numbers."""
-    if not isinstance(dimension, Mapping):
+    if isinstance(dimension, FloatRange | IntRange):
+        return dimension.low, dimension.high
+    if not isinstance(dimension, Choices):
         return None
-    choices = dimension.get("choices") or ()
-    numbers = [c for c in choices if isinstance(c, int | float) and not isinstance(c, bool)]
-    if choices:
-        return (min(numbers), max(numbers)) if len(numbers) == len(choices) > 1 else None
-    low, high = dimension.get("low"), dimension.get("high")
-    return None if low is None or high is None else (low, high)
+    numbers = [c for c in dimension.choices if isinstance(c, int | float) and not isinstance(c, bool)]
+    return (min(numbers), max(numbers)) if len(numbers) == len(dimension.choices) > 1 else None
 
 
-def _is_log(dimension: Any) -> bool:
-    return isinstance(dimension, Mapping) and bool(dimension.get("log"))
+def _is_log(dimension: Dimension | None) -> bool:
+    return isinstance(dimension, FloatRange | IntRange) and dimension.log
 
 
-def _edge(dimension: Any, value: Any) -> str | None:
+def _edge(dimension: Dimension | None, value: Scalar | None) -> str | None:
     """Edge of its range on which a value lies, if it lies on one."""
     bounds = _bounds(dimension)
     if bounds is None or not isinstance(value, int | float) or isinstance(value, bool):
@@ -130,8 +133,8 @@ def _edge(dimension: Any, value: Any) -> str | None:
 
 
 def _slice(
-    name: str, rows: list[dict[str, Any]], constant: float | None, dimension: Any, chosen: Any
-) -> dict[str, Any]:
+    name: str, rows: list[ChartedRow], constant: float, dimension: Dimension | None, chosen: Scalar | None
+) -> Spec:
     values, bounds = [row["x"] for row in rows], _bounds(dimension)
     if any(isinstance(v, str | bool) for v in values):
         rows, bounds, chosen = [row | {"x": str(row["x"])} for row in rows], None, None
@@ -156,36 +159,35 @@ def _upright(x: alt.X, places: Sequence[float], colour: str) -> alt.Chart:
 
 
 def parallel_figure(
-    trials: Sequence[Row], importance: Mapping[str, float], space: Mapping[str, Any], chosen: Any
+    trials: Sequence[Trial], importance: Mapping[str, float], space: SearchSpace, chosen: int
 ) -> Figure | None:
     """Show the best trials as lines over one axis per hyperparameter, the most important first, and accuracy last.
 
     Parameters
     ----------
-    chosen : int or None
+    chosen : int
         Number of the trial whose line is drawn on top; others as for `slice_figure`.
     """
-    usable = sorted(_usable(trials), key=lambda t: -t["val_accuracy"])[:_MAX_LINES]
+    usable = sorted(trials, key=lambda t: -t.accuracy)[:_MAX_LINES]
     names = [n for n in _ordered_names(usable, importance) if len({str(v) for v in _values(usable, n)}) > 1]
     names = names[:_MAX_AXES]
     if len(usable) < 3 or not names:
         return None
     axes = [_Axis.of(name, _values(usable, name), space.get(name)) for name in names]
-    axes.append(_Axis.of("accuracy", [t["val_accuracy"] for t in usable], None, ".1%"))
+    axes.append(_Axis.of("accuracy", [t.accuracy for t in usable], None, ".1%"))
     reading = (
         "Each line is a trial of phase 1, from one upright axis per hyperparameter, the most important first, to its "
         "accuracy; the redder, the more accurate, and the thick one was chosen. Where the good lines meet, a value is "
         "settled; where they spread over the whole axis, it hardly mattered. In a gap a trial has no such value."
     )
-    if len(_usable(trials)) > len(usable):
+    if len(trials) > len(usable):
         reading += f" The best {len(usable)} trials are shown."
     panel = Panel("", _parallel(usable, axes, chosen))
     return Figure("parallel", "Trials over all hyperparameters at once", reading, (panel,))
 
 
-def _values(trials: Sequence[Row], name: str) -> list[Any]:
-    found = [(t.get("hyperparameters") or {}).get(name) for t in trials]
-    return [value for value in found if value is not None]
+def _values(trials: Sequence[Trial], name: str) -> list[Scalar]:
+    return [t.hyperparameters[name] for t in trials if name in t.hyperparameters]
 
 
 class _Axis:
@@ -217,14 +219,14 @@ class _Axis:
         return (to(value) - to(low)) / (to(high) - to(low))
 
 
-def _parallel(trials: Sequence[Row], axes: Sequence[_Axis], chosen: Any) -> dict[str, Any]:
+def _parallel(trials: Sequence[Trial], axes: Sequence[_Axis], chosen: int) -> Spec:
     rows = []
     for t in reversed(trials):  # the best on top
-        values = {**(t.get("hyperparameters") or {}), "accuracy": t["val_accuracy"]}
+        values = {**t.hyperparameters, "accuracy": t.accuracy}
         for axis in axes:
             place = axis.place(values.get(axis.name))
-            rows.append({"trial": t.get("number"), "axis": axis.name, "place": place and round(place, 4)}
-                        | {"accuracy": round(t["val_accuracy"], 5)})  # fmt: skip
+            rows.append({"trial": t.number, "axis": axis.name, "place": place and round(place, 4)}
+                        | {"accuracy": round(t.accuracy, 5)})  # fmt: skip
     x = alt.X("axis:N", title=None, sort=[a.name for a in axes], axis=alt.Axis(labelAngle=-30, grid=False))
     y = alt.Y("place:Q", title=None, axis=None, scale=alt.Scale(domain=[-0.08, 1.08], nice=False))
     colour = alt.Color("accuracy:Q", title="validation accuracy", scale=alt.Scale(range=[BLUE, GREY, "#e5484d"]),
@@ -232,7 +234,7 @@ def _parallel(trials: Sequence[Row], axes: Sequence[_Axis], chosen: Any) -> dict
     tooltip = ["trial:Q", percent_tooltip("accuracy")]
     lines = chart(rows, height=300).mark_line(opacity=0.55, strokeWidth=1.2)
     layers = [lines.encode(x, y, colour, detail="trial:N", tooltip=tooltip)]
-    if own := [row for row in rows if row["trial"] == chosen and chosen is not None]:
+    if own := [row for row in rows if row["trial"] == chosen]:
         layers.append(chart(own, height=300).mark_line(strokeWidth=4).encode(x, y, colour, tooltip=tooltip))
     marks = [{"axis": a.name, "place": place, "text": text} for a in axes for place, text in a.labels.items()]
     stems = [{"axis": a.name, "place": 0.0, "end": 1.0} for a in axes]

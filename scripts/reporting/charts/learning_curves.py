@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import altair as alt
 
-from scripts.reporting.figures import Figure, Panel, Row, chart, rule, specification, thinned
-from scripts.storage.record_base import Curve, Epoch
+from scripts.reporting.figures import ChartedRow, Figure, Panel, Spec, chart, rule, specification, thinned
+from scripts.storage.extended_record import Configuration
+from scripts.storage.record_base import Curve
 from scripts.storage.result_records import SeedCurves
 
 _MAX_CANDIDATES = 8
@@ -26,17 +26,14 @@ _READING = (
 )
 
 
-def learning_curve_figure(configurations: Sequence[Row], constant: float | None) -> Figure | None:
+def learning_curve_figure(configurations: Sequence[Configuration], constant: float) -> Figure | None:
     """Training and validation loss and validation accuracy of each candidate and fold, two panels a candidate."""
     groups = {
-        f"trial {c.get('trial_number', '?')}": {
-            f"fold {fold.get('fold', '?')}": [Epoch(**epoch) for epoch in fold.get("history") or ()]
-            for fold in c.get("folds") or ()
-        }
+        f"trial {c.trial_number}": {f"fold {fold.fold}": fold.history for fold in c.folds}
         for c in configurations[:_MAX_CANDIDATES]
     }
     reading = _READING.format(line="fold", why="the period tested")
-    reading += " The dashed grey line is the accuracy of always answering one class." if constant is not None else ""
+    reading += " The dashed grey line is the accuracy of always answering one class."
     return _figure("learning_curves", "Loss and accuracy by epoch", reading, groups, constant)
 
 
@@ -51,7 +48,7 @@ def final_curve_figure(seeds: Sequence[SeedCurves]) -> Figure | None:
 def _figure(
     name: str, title: str, reading: str, groups: Mapping[str, Mapping[str, Curve]], constant: float | None
 ) -> Figure | None:
-    rows = [
+    rows: list[ChartedRow] = [
         {"group": group, "line": line} | at
         for group, lines in groups.items()
         for line, history in lines.items()
@@ -68,16 +65,14 @@ def _figure(
     return Figure(name, title, reading, tuple(panels)) if panels else None
 
 
-def _points(history: Curve) -> Iterator[dict[str, Any]]:
+def _points(history: Curve) -> Iterator[ChartedRow]:
     for epoch in history:
         for key, measure, part in _SERIES:
             if (value := getattr(epoch, key)) is not None:
                 yield {"measure": measure, "set": part, "epoch": epoch.epoch, "value": value}
 
 
-def _curve(
-    rows: list[dict[str, Any]], title: str, form: str, domain: tuple[float, float], baseline: float | None
-) -> dict[str, Any]:
+def _curve(rows: list[ChartedRow], title: str, form: str, domain: tuple[float, float], baseline: float | None) -> Spec:
     sets = alt.Scale(domain=["validation", "training"], range=[[1, 0], [4, 3]])
     kept = [{k: row[k] for k in ("line", "set", "epoch", "value")} for row in thinned(rows)]
     lines = chart(kept, height=200).mark_line()

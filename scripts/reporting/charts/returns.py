@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import altair as alt
 import numpy as np
@@ -14,8 +14,10 @@ from scripts.reporting.figures import (
     GREEN,
     ORANGE,
     PURPLE,
+    ChartedRow,
     Figure,
     Panel,
+    Spec,
     chart,
     percent_tooltip,
     rule,
@@ -37,8 +39,8 @@ def equity_figure(dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -
     """
     if not dates or not curves:
         return None
-    equity: list[dict[str, Any]] = []
-    drawdown: list[dict[str, Any]] = []
+    equity: list[ChartedRow] = []
+    drawdown: list[ChartedRow] = []
     for name, series in curves.items():
         values = np.asarray(series, dtype=float)
         loss = values / np.maximum(1.0, np.maximum.accumulate(values)) - 1
@@ -60,7 +62,7 @@ def equity_figure(dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -
     return Figure("equity", "Simulated equity and drawdown", reading, panels)
 
 
-def _time_chart(rows: list[dict[str, Any]], names: Sequence[str], title: str, form: str) -> dict[str, Any]:
+def _time_chart(rows: list[ChartedRow], names: Sequence[str], title: str, form: str) -> Spec:
     colours = alt.Scale(domain=list(names), range=[BLUE, ORANGE, GREEN, PURPLE][: len(names)])
     dashes = alt.Scale(domain=list(names), range=[[1, 0], [5, 2], [2, 2], [8, 3]][: len(names)])
     lines = (

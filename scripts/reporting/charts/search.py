@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
 
 from scripts.reporting.figures import (
     GREY,
+    ChartedRow,
     Figure,
     Panel,
-    Row,
     chart,
     percent_tooltip,
     rule,
@@ -24,6 +23,7 @@ from scripts.reporting.figures import (
     words,
 )
 from scripts.reporting.page import Column, Table, TableRow, number_cell, percent_cell
+from scripts.storage.records import Trial, Trials
 
 _MOST_TRIALS = 150  # shown in the chart of rungs, the best ones
 
@@ -34,15 +34,14 @@ class Piece:
 
     Attributes
     ----------
-    trial : mapping
-        Record of trials.json.
+    trial : Trial
     split : int
         0 is the split that all trials are compared on.
     start, end : int
         Epochs of the run before and after it.
     """
 
-    trial: Row
+    trial: Trial
     split: int
     start: int
     end: int
@@ -50,50 +49,49 @@ class Piece:
     @property
     def accuracy(self) -> float | None:
         """Best validation accuracy of the run up to here; None on other splits and of failed trials."""
-        if self.split or self.trial.get("state") == "failed":
+        if self.split or self.trial.state == "failed":
             return None
-        if not self.trial.get("history") or self.end >= (self.trial.get("epochs") or 0):
-            return self.trial.get("val_accuracy")
-        seen = [report.get("val_accuracy") for report in self.trial["history"][: self.end]]
+        if not self.trial.history or self.end >= self.trial.epochs:
+            return self.trial.val_accuracy
+        seen = [epoch.val_accuracy for epoch in self.trial.history[: self.end]]
         return max((accuracy for accuracy in seen if accuracy is not None), default=None)
 
 
-def pieces(trials: Mapping[str, Any]) -> Iterator[Piece]:
-    """What was trained in phase 1, in order; `trials` is the content of trials.json."""
-    records = {t.get("number"): t for t in trials.get("trials") or ()}
-    if not trials.get("decisions"):
-        for number in sorted(records, key=lambda n: n or 0):
-            yield Piece(records[number], 0, 0, records[number].get("epochs") or 0)
+def pieces(trials: Trials) -> Iterator[Piece]:
+    """What was trained in phase 1, in order."""
+    records = {t.number: t for t in trials.trials}
+    if not trials.decisions:
+        for number in sorted(records):
+            yield Piece(records[number], 0, 0, records[number].epochs)
         return
     reached: Counter[tuple[int, int]] = Counter()
-    for decision in trials["decisions"]:
-        number, split = decision["trial"], decision["split"]
+    for decision in trials.decisions:
+        number, split = decision.trial, decision.split
         if (trial := records.get(number)) is not None:
-            end = min(decision["epochs"], _trained(trial, split))
+            end = min(decision.epochs, _trained(trial, split))
             yield Piece(trial, split, reached[number, split], end)
             reached[number, split] = end
 
 
-def _trained(trial: Row, split: int) -> int:
+def _trained(trial: Trial, split: int) -> int:
     if split == 0:
-        return trial.get("epochs") or 0
-    return sum(r["epochs"] for r in trial.get("replicates") or () if r["split"] == split)
+        return trial.epochs
+    return sum(replicate.epochs for replicate in trial.replicates if replicate.split == split)
 
 
-def search_figure(trials: Mapping[str, Any], constant: float | None) -> Figure | None:
+def search_figure(trials: Trials, constant: float) -> Figure | None:
     """Accuracy where each piece of training ended, and the best so far, against the epochs spent.
 
     Parameters
     ----------
-    trials : mapping
-        Content of trials.json.
-    constant : float or None
+    trials : Trials
+    constant : float
         Accuracy of always answering the most frequent class, drawn as the baseline.
     """
     rows = _search_rows(trials)
     if not rows:
         return None
-    kept = thinned(rows, [r["improved"] for r in rows])
+    kept = thinned(rows, [bool(r["improved"]) for r in rows])
     x = alt.X("epochs:Q", title="epochs spent so far")
     y = alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
     colour, shape = stage_encoding(kept)
@@ -103,17 +101,17 @@ def search_figure(trials: Mapping[str, Any], constant: float | None) -> Figure |
     reading = (
         "Each mark is a trial where its training ended or paused; the line is the best accuracy so far. A line that "
         "has been flat for long says that more trials of this kind would not have helped. One split and one run per "
-        "trial: differences between neighbouring marks are mostly chance, phase 2 measures how much."
+        "trial: differences between neighbouring marks are mostly chance, phase 2 measures how much. The dashed line "
+        "is the accuracy of always answering one class."
     )
     layers = [line, points, *rule(constant)]
-    reading += " The dashed line is the accuracy of always answering one class." if constant is not None else ""
     panel = Panel("", specification(layers, "Trials of phase 1"))
     return Figure("search", "Best so far against epochs spent", reading, (panel,))
 
 
-def _search_rows(trials: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _search_rows(trials: Trials) -> list[ChartedRow]:
     """Accuracy, best so far and epochs spent so far after each piece of training that has a result."""
-    rows: list[dict[str, Any]] = []
+    rows: list[ChartedRow] = []
     spent, best = 0, -math.inf
     for piece in pieces(trials):
         spent += piece.end - piece.start
@@ -122,30 +120,30 @@ def _search_rows(trials: Mapping[str, Any]) -> list[dict[str, Any]]:
             continue
         improved = accuracy > best
         best = max(best, accuracy)
-        row = {"epochs": spent, "accuracy": accuracy, "best": best, "improved": improved, "reached": piece.end}
-        rows.append(row | {"trial": piece.trial.get("number"), "stage": words(piece.trial.get("stage"))})
+        row: ChartedRow = {"epochs": spent, "accuracy": accuracy, "best": best, "improved": improved}
+        rows.append({**row, "reached": piece.end, "trial": piece.trial.number, "stage": words(piece.trial.stage)})
     return rows
 
 
-def rung_figure(trials: Mapping[str, Any]) -> Figure | None:
+def rung_figure(trials: Trials) -> Figure | None:
     """How far each trial was carried on, a mark for each rung at which it paused; None without rungs."""
-    if not trials.get("rungs"):
+    if not trials.rungs:
         return None
-    shown = {p.trial.get("number") for p in pieces(trials) if p.split == 0 and p.end > p.start}
+    shown = {p.trial.number for p in pieces(trials) if p.split == 0 and p.end > p.start}
     if len(shown) > _MOST_TRIALS:
-        ranks = {t.get("number"): t.get("rank") or math.inf for t in trials["trials"]}
+        ranks = {t.number: t.rank or math.inf for t in trials.trials}
         shown = set(sorted(shown, key=lambda n: (ranks[n], n))[:_MOST_TRIALS])
     rows = [
-        {"trial": p.trial.get("number"), "start": p.start, "end": p.end, "stage": words(p.trial.get("stage"))}
-        | {"accuracy": p.accuracy, "rank": p.trial.get("rank")}
+        {"trial": p.trial.number, "start": p.start, "end": p.end, "stage": words(p.trial.stage)}
+        | {"accuracy": p.accuracy, "rank": p.trial.rank}
         for p in pieces(trials)
-        if p.split == 0 and p.trial.get("number") in shown
+        if p.split == 0 and p.trial.number in shown
     ]
     if not rows:
         return None
     colour, shape = stage_encoding(rows)
     x = alt.X("trial:Q", title="trial, in the order in which they started", axis=alt.Axis(format="d", tickMinStep=1))
-    y = alt.Y("end:Q", title="epochs", axis=alt.Axis(values=list(trials["rungs"])))
+    y = alt.Y("end:Q", title="epochs", axis=alt.Axis(values=trials.rungs))
     tooltip = ["trial:Q", "stage:N", "end:Q", percent_tooltip("accuracy"), "rank:Q"]
     bars = chart(rows).mark_rule(opacity=0.7, strokeWidth=2).encode(x, alt.Y("start:Q"), alt.Y2("end:Q"), colour)
     points = chart(rows).mark_point(opacity=0.9).encode(x, y, colour, shape, tooltip=tooltip)
@@ -156,11 +154,11 @@ def rung_figure(trials: Mapping[str, Any]) -> Figure | None:
     return Figure("rungs", "Which trials went on", reading, (Panel("", specification([bars, points], "Rungs")),))
 
 
-def rung_tables(trials: Mapping[str, Any]) -> tuple[Table, ...]:
+def rung_tables(trials: Trials) -> tuple[Table, ...]:
     """How many runs reached each rung and what was spent between two rungs; empty without rungs."""
-    if not trials.get("rungs"):
+    if not trials.rungs:
         return ()
-    rungs = [0, *trials["rungs"]]
+    rungs = [0, *trials.rungs]
     trained = list(pieces(trials))
     reached, spent = Counter[int](), Counter[int]()
     for piece in trained:
@@ -177,6 +175,6 @@ def rung_tables(trials: Mapping[str, Any]) -> tuple[Table, ...]:
     caption = (
         f"Runs that came to each rung on the split that all are compared on, and epochs spent on the way there, "
         f"repeats of leaders on other splits included (there were {n_repeated}). The search ended because "
-        f"{trials.get('stopped_because')}."
+        f"{trials.stopped_because}."
     )
     return (Table(caption, (Column("rung", "epochs"), Column("runs"), Column("epochs"), Column("share")), rows),)

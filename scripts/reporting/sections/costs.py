@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from scripts.reporting.page import Cell, Column, Section, Table, TableRow, duration, number_cell, percent_cell
+from scripts.storage.extended_record import Extended
+from scripts.storage.records import Trials
 
 NAIVE_TRIALS, NAIVE_EPOCHS = 60, 50  # the search without phases that the cost is held against
 YARDSTICK = NAIVE_TRIALS * NAIVE_EPOCHS
@@ -17,25 +18,24 @@ class PhaseCost:
     """What one phase took; None where it is not recorded. `seconds` are summed over all workers."""
 
     name: str
-    epochs: int | None
+    epochs: int
     seconds: float | None = None
     passes: float | None = None
 
 
-def costs_of_search(trials: Mapping[str, Any], extended: Mapping[str, Any]) -> tuple[PhaseCost, PhaseCost]:
-    """Costs of phases 1 and 2 from trials.json and extended_training_results.json."""
-    spent = [c.get("duration_s") for c in extended.get("configurations") or ()]
-    long = sum(s for s in spent if s is not None) if any(s is not None for s in spent) else None
+def costs_of_search(trials: Trials, extended: Extended) -> tuple[PhaseCost, PhaseCost]:
+    """Return the costs of phases 1 and 2."""
+    long = sum(c.duration_s for c in extended.configurations)
     return (
-        PhaseCost("phase 1: search", trials.get("epochs_spent"), trials.get("duration_s"), trials.get("data_passes")),
-        PhaseCost("phase 2: cross-validation", extended.get("epochs_spent"), long, extended.get("data_passes")),
+        PhaseCost("phase 1: search", trials.epochs_spent, trials.duration_s, trials.data_passes),
+        PhaseCost("phase 2: cross-validation", extended.epochs_spent, long, extended.data_passes),
     )
 
 
 def costs_of_model(epochs: Mapping[str, int], seconds: Mapping[str, float]) -> tuple[PhaseCost, ...]:
     """Return the costs of all phases from epochs and seconds by phase."""
     names = {"tuning": "phase 1: search", "extended": "phase 2: cross-validation", "final": "phase 3: final networks"}
-    return tuple(PhaseCost(told, epochs.get(key), seconds.get(key)) for key, told in names.items() if key in epochs)
+    return tuple(PhaseCost(told, epochs[key], seconds.get(key)) for key, told in names.items() if key in epochs)
 
 
 def together(costs: tuple[PhaseCost, ...]) -> PhaseCost:
@@ -43,7 +43,7 @@ def together(costs: tuple[PhaseCost, ...]) -> PhaseCost:
     seconds, passes = [c.seconds for c in costs], [c.passes for c in costs]
     return PhaseCost(
         "together",
-        sum(c.epochs or 0 for c in costs),
+        sum(c.epochs for c in costs),
         None if None in seconds else sum(s for s in seconds if s is not None),
         None if None in passes else sum(p for p in passes if p is not None),
     )
@@ -66,7 +66,6 @@ def cost_section(costs: tuple[PhaseCost, ...]) -> Section:
 
 
 def _row(cost: PhaseCost, with_passes: bool) -> TableRow:
-    share = None if cost.epochs is None else cost.epochs / YARDSTICK
-    cells = [Cell(cost.name), number_cell(cost.epochs, ",d"), percent_cell(share, 0)]
+    cells = [Cell(cost.name), number_cell(cost.epochs, ",d"), percent_cell(cost.epochs / YARDSTICK, 0)]
     cells += [number_cell(cost.passes, ",.0f")] * with_passes
     return TableRow((*cells, Cell(duration(cost.seconds), cost.seconds)))
