@@ -1,1 +1,1 @@
-"""Reports, figures, model card and TensorBoard images, made from artifacts alone."""
+"""Reports, figures, model card and TensorBoard images, made only from artifacts."""

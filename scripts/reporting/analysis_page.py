@@ -1,4 +1,4 @@
-"""What the analysis report says: the decision, its cost, its reasons, and what the search of phase 1 found."""
+"""Content of the analysis report: the decision, its cost and reasons, and the search of phase 1."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from scripts.storage.records import BestConfig, Trial, Trials
 
 @dataclass(frozen=True)
 class AnalysisReport:
-    """What the analysis report is made of.
+    """Data of the analysis report.
 
     Attributes
     ----------
@@ -55,12 +55,12 @@ class AnalysisReport:
     importance : mapping
         Share of the explained variation per hyperparameter, from 0 to 1.
     credibility : sequence of str
-        How much of the result may be luck, in sentences.
+        Corrections for multiple testing, as sentences.
     confidence_set : sequence of int
-        Trials among which the best one is with 90 % probability.
+        Model confidence set at 90%.
     fold_spans : sequence of FoldSpan
     warnings : sequence of str
-        What the reader must know before believing anything.
+        Warnings for the reader.
     """
 
     trials: Trials
@@ -89,7 +89,7 @@ def analysis_page(content: AnalysisReport) -> Page:
         better_section(extended, chosen),
         cost_section(costs),
         choice_section(content.best.selection, extended, chosen, content.confidence_set),
-        Section("How much of it is luck", tuple(content.credibility)),
+        Section("Multiple-testing correction", tuple(content.credibility)),
         Section("Learning curves", figures=present([learning_curve_figure(candidates, constant)])),
         _search_section(trials, constant),
         _hyperparameter_section(content),
@@ -98,7 +98,7 @@ def analysis_page(content: AnalysisReport) -> Page:
         warnings_section(content.warnings, ()),
     )
     return Page(
-        title="Which configuration to train: analysis of phases 1 and 2",
+        title="Analysis of phases 1 and 2: which configuration to train",
         verdict=_verdict(chosen, extended.best_naive),
         tone="good" if _ahead(chosen) else "bad",
         warnings=tuple(content.warnings),
@@ -123,11 +123,11 @@ def _hyperparameter_section(content: AnalysisReport) -> Section:
         parallel_figure(usable, importance, space, chosen.trial_number),
         slice_figure(usable, importance, constant, space, chosen.config),
     )
-    return Section("What mattered", figures=present(figures))
+    return Section("Hyperparameter importance", figures=present(figures))
 
 
 def _ahead(candidate: Configuration) -> bool:
-    """Whether the 95 % interval of its lead over the best naive rule lies above zero; False where it is unknown."""
+    """Return True if the 95% interval of its lead over the best naive rule is above zero; False if unknown."""
     return candidate.skill_ci95 is not None and candidate.skill_ci95[0] > 0
 
 
@@ -139,7 +139,7 @@ def _verdict(chosen: Configuration, best_naive: str | None) -> str:
     )
     bounds = interval(chosen.skill_ci95, signed=True)
     text += f"; it leads the best naive rule ({words(best_naive or 'a constant')}) by {points(chosen.skill)} ({bounds})"
-    return text + ("." if _ahead(chosen) else ", which shows no lead.")
+    return text + ("." if _ahead(chosen) else ", which is not a significant lead.")
 
 
 def _numbers(costs: tuple[PhaseCost, ...], chosen: Configuration, constant: float) -> tuple[Number, ...]:
@@ -148,7 +148,7 @@ def _numbers(costs: tuple[PhaseCost, ...], chosen: Configuration, constant: floa
     error = f"standard error {points(chosen.accuracy_se, signed=False)}"
     return (
         Number("Validation accuracy", percent(chosen.avg_accuracy), error),
-        Number("Always one class", percent(constant), "the best for each fold, told afterwards"),
+        Number("Best constant", percent(constant), "the best class of each fold in hindsight"),
         Number("Epochs spent", f"{spent.epochs:,}", share),
         Number("Training time", duration(spent.seconds), "summed over all workers"),
     )
@@ -158,11 +158,11 @@ def _search_notes(trials: Trials) -> tuple[str, ...]:
     records = trials.trials
     states = [record.state for record in records]
     counts = {state: states.count(state) for state in ("complete", "stopped", "failed")}
-    told = f"{len(records)} trials: {counts['complete']} ran all their epochs"
+    note = f"{len(records)} trials: {counts['complete']} ran all their epochs"
     if rungs := trials.rungs:
         paused = sum(r.state == "complete" and r.epochs < rungs[-1] for r in records)
-        told = f"{len(records)} trials: {paused} paused at a rung, {counts['complete'] - paused} came to the last one"
-    return (f"{told}, {counts['stopped']} were stopped early, {counts['failed']} failed and were never ranked.",)
+        note = f"{len(records)} trials: {paused} paused at a rung, {counts['complete'] - paused} reached the last one"
+    return (f"{note}, {counts['stopped']} stopped early, {counts['failed']} failed and were not ranked.",)
 
 
 def _failure_tables(trials: Sequence[Trial]) -> tuple[Table, ...]:

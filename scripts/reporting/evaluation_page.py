@@ -1,4 +1,4 @@
-"""What the evaluation report says: what the model is worth on the sealed test set, beside rules that need no model."""
+"""Content of the evaluation report: the result of the model on the sealed test set, compared with baselines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TONES = {"skill": "good", "no skill": "bad", "worse than naive": "bad"}
 
 @dataclass(frozen=True)
 class Making:
-    """Training of an evaluated model, as far as it is known.
+    """Training of an evaluated model, as far as known.
 
     Attributes
     ----------
@@ -54,9 +54,9 @@ class Making:
     seeds : sequence of SeedCurves
         Learning curves of each network.
     warnings : sequence of str
-        Those of phase 1, about leaks in the data.
+        Warnings of phase 1 about leaks in the data.
     note : str
-        Why something is missing; empty if nothing is.
+        Reason for missing data; empty if complete.
     """
 
     durations_s: Mapping[str, float] = field(default_factory=dict)
@@ -67,14 +67,14 @@ class Making:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What the evaluation report is made of.
+    """Data of the evaluation report.
 
     Attributes
     ----------
     evaluation : Evaluation
     model : FinalModelContent
     n_parameters : sequence of int
-        Of each member of the model.
+        Number of parameters of each member of the model.
     making : Making
     dates : sequence of str
         ISO dates of the equity curves.
@@ -96,7 +96,7 @@ class EvaluationReport:
 
 
 def evaluation_page(content: EvaluationReport) -> Page:
-    """Put the evaluation report together; whatever is missing is left out."""
+    """Return the evaluation report; parts without data are omitted."""
     e, making = content.evaluation, content.making
     sections = (
         comparison_section(e),
@@ -117,7 +117,7 @@ def evaluation_page(content: EvaluationReport) -> Page:
     )
     where = "the sealed test set" if _kind(e) == "sealed" else "other data"
     return Page(
-        title=f"What the model is worth: evaluation on {where}",
+        title=f"Evaluation of the model on {where}",
         verdict=verdict_sentence(e),
         tone=_TONES.get(e.verdict, ""),
         warnings=tuple(e.warnings),
@@ -128,32 +128,32 @@ def evaluation_page(content: EvaluationReport) -> Page:
 
 
 def _kind(e: Evaluation) -> str:
-    """Which rows were judged: those of the sealed test set, or others that the user named."""
+    """Return the kind of test rows: those of the sealed test set, or others given by the user."""
     return "sealed" if e.opened.data == "sealed" else "other"
 
 
 def verdict_sentence(e: Evaluation) -> str:
-    """The verdict of an evaluation with its uncertainty and what it is held beside, in words."""
+    """Return the verdict of an evaluation with its uncertainty and its baselines as text."""
     sentences = {
         "skill": "The model has skill",
-        "no skill": "No skill could be shown",
+        "no skill": "No significant skill",
         "worse than naive": "The model is worse than a naive rule",
     }
     text = sentences[e.verdict]
     if (constant := e.constant_answer) is not None:
-        text = f"The model answers '{constant.name}' in {percent(constant.share)} of the rows. {text}"
+        text = f"The model predicts '{constant.name}' in {percent(constant.share)} of the rows. {text}"
     text += (
-        f": {percent(e.accuracy)} of {number(e.n_rows, ',')} {_kind(e)} rows right "
-        f"(95 % interval {interval(e.accuracy_ci95)})"
+        f": {percent(e.accuracy)} of {number(e.n_rows, ',')} {_kind(e)} rows correct "
+        f"(95% interval {interval(e.accuracy_ci95)})"
         f", against {percent(e.naive[e.best_naive])} for the best naive rule ({words(e.best_naive)})"
-        f"; the difference is {points(e.skill)} (95 % interval {interval(e.skill_ci95, signed=True)})"
+        f"; the difference is {points(e.skill)} (95% interval {interval(e.skill_ci95, signed=True)})"
         f"{_by_probabilities(e)}"
     )
-    text += f"; the best possible is {percent(e.ceiling)}." if e.ceiling is not None else "."
+    text += f"; the best possible accuracy is {percent(e.ceiling)}." if e.ceiling is not None else "."
     versus = e.versus_reference
     worth = "Clearly" if versus.ci95[0] > 0 else "Not clearly"
     bounds = interval(versus.ci95, signed=True)
-    text += f" {worth} better than {words(versus.name)}: {points(versus.difference)} (95 % {bounds})."
+    text += f" {worth} better than {words(versus.name)}: {points(versus.difference)} (95% {bounds})."
     return text + corrected_in_words(e)
 
 
@@ -164,19 +164,19 @@ def corrected_in_words(e: Evaluation) -> str:
     bounds = interval(e.skill_ci95_uncorrected, signed=True)
     return (
         f" Verdict and intervals are corrected for {e.corrected_for_openings} openings of the test set (uncorrected, "
-        f"the difference lies between {bounds} points)."
+        f"the interval of the difference is {bounds} pp)."
     )
 
 
 def sure_of_return(returns: Returns) -> str:
     """The net return's 95% interval in words: that of the total where it is known, else that of the mean per date."""
     if returns.net_ci95 is not None:
-        return f"95 %: {interval(returns.net_ci95, signed=True)} %"
+        return f"95%: {interval(returns.net_ci95, signed=True)}%"
     bounds = returns.mean_net_ci95
     if bounds is None or None in bounds or returns.mean_net is None:
         return ""
     low, mean, high = (f"{100 * (value or 0.0):+.3f}" for value in (bounds[0], returns.mean_net, bounds[1]))
-    return f"mean per date {mean} % (95 %: {low} to {high})"
+    return f"mean per date {mean}% (95%: {low} to {high})"
 
 
 def _by_probabilities(e: Evaluation) -> str:
@@ -184,29 +184,31 @@ def _by_probabilities(e: Evaluation) -> str:
     test, p = e.primary_test, e.primary_test.p_value
     if e.verdict != "skill" or e.skill_ci95[0] > 0 or p is None:
         return ""
-    told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"; accuracy alone does not show it, the probabilities do ({test.name} test, {told})"
+    value = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"; significant by the probabilities ({test.name} test, {value}), not by accuracy alone"
 
 
 def _numbers(e: Evaluation) -> tuple[Number, ...]:
     spent = e.epochs_spent_total
     numbers = [
-        Number("Accuracy", percent(e.accuracy), f"95 %: {interval(e.accuracy_ci95)}"),
+        Number("Accuracy", percent(e.accuracy), f"95%: {interval(e.accuracy_ci95)}"),
         Number("Best naive rule", percent(e.naive[e.best_naive]), words(e.best_naive)),
-        Number("Difference", points(e.skill), f"95 %: {interval(e.skill_ci95, signed=True)} points"),
+        Number("Difference", points(e.skill), f"95%: {interval(e.skill_ci95, signed=True)} pp"),
         Number("Epochs spent", number(spent, ",d"), f"{spent / YARDSTICK:.0%} of 60 trials x 50 = 3,000"),
     ]
     if (returns := e.returns) is not None:
         even, sure = returns.break_even_cost_bps, sure_of_return(returns)
         remark = f"{sure}; " if sure else ""
         remark += f"buy and hold {percent(returns.buy_and_hold)}"
-        remark += "" if even is None else f"; nothing left at {even:.1f} basis points"
+        remark += "" if even is None else f"; break-even at {even:.1f} bps"
         numbers.append(Number("Return after costs", percent(returns.net), remark))
     if e.imbalanced:
         numbers[:0] = [
             Number("Balanced accuracy", percent(e.balanced_accuracy), "mean over the classes"),
             Number("MCC", number(e.mcc, ".3f"), "0 is chance, 1 is perfect"),
-            Number("Average precision", number(e.average_precision, ".3f"), "the rarer class's share is chance"),
+            Number(
+                "Average precision", number(e.average_precision, ".3f"), "chance level is the share of the rarer class"
+            ),
         ]
     if e.first_date is not None:
         rows = f"{e.first_date} to {e.last_date}"
@@ -215,7 +217,7 @@ def _numbers(e: Evaluation) -> tuple[Number, ...]:
 
 
 def _notes(e: Evaluation, note: str) -> tuple[str, ...]:
-    """What is no warning but has to be said: openings of the sealed set, rows left out."""
+    """Return notes: openings of the sealed test set, skipped rows."""
     return (*_opening_notes(e), *e.notes, *([note] if note else []))
 
 
@@ -225,6 +227,6 @@ def _opening_notes(e: Evaluation) -> tuple[str, ...]:
     if e.test_openings == 1:
         return ("The sealed test set has been opened once.",)
     return (
-        f"The sealed test set has been opened {e.opened_in_words}. If a choice was made after an earlier look, these "
-        "numbers are too good: the more looks, the more likely one of them was lucky.",
+        f"The sealed test set has been opened {e.opened_in_words}. After a choice that used an earlier opening, these "
+        "numbers are too good: each opening is a further chance of a lucky result.",
     )

@@ -1,4 +1,4 @@
-"""What all charts of the reports share: figures, Vega-Lite specifications, colours, and their files."""
+"""Base of all charts: figures, Vega-Lite specifications, colours, and SVG files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ Row = Mapping[str, Any]
 _STAGES = ("random", "bayesian", "fine tune")
 
 MAX_POINTS = 1200
-NO_PICTURES = (
-    "note: no chart is drawn as a picture of its own, since ulimit -v is below 100 GB; the page has all of them"
-)
+NO_PICTURES = "note: no SVG files were written, because ulimit -v is below 100 GB; the page has all charts"
 _ADDRESS_SPACE = 100 * 10**9  # bytes
 # Each colour has a contrast of at least 3:1 against both the light and the dark background.
 BLUE, ORANGE, GREEN, PURPLE, PINK, GREY = "#3b82d6", "#d9730d", "#2e9e5b", "#9b6bdf", "#d6457f", "#7d8590"
@@ -40,7 +38,7 @@ _CONFIG: Spec = {
         # A phone; false for the files, which are drawn without a page.
         "labelLimit": {"expr": "containerSize()[0] < 480 ? 120 : 240"},
     },
-    # Half of a date's label may stand out to the right.
+    # Half of a date's label may overlap to the right.
     "padding": {"left": 5, "top": 5, "right": 24, "bottom": 5},
     "legend": {
         "orient": "bottom",
@@ -79,7 +77,7 @@ class Figure:
 
 
 def wilson(share: float, n: int) -> list[float]:
-    """Return the 95 % interval of a share of n independent rows (Wilson 1927)."""
+    """Return the 95% interval of a share of n independent rows (Wilson 1927)."""
     interval = stats.binomtest(round(share * n), n).proportion_ci(method="wilson")
     return [float(interval.low), float(interval.high)]
 
@@ -90,7 +88,7 @@ def chart(rows: Sequence[Row], height: int = 240) -> alt.Chart:
 
 
 def specification(layers: Sequence[alt.Chart], description: str) -> Spec:
-    """Put layers on top of each other; `description` is what a screen reader says."""
+    """Put layers on top of each other; `description` is the text for screen readers."""
     whole = alt.layer(*layers) if len(layers) > 1 else layers[0]
     height = next(layer.height for layer in layers if layer.height is not alt.Undefined)
     spec: Spec = whole.properties(description=description, width="container", height=height).to_dict()
@@ -132,13 +130,13 @@ def spread(n: int) -> list[int]:
 
 
 def thinned(rows: Sequence[Any], keep: Sequence[bool] = ()) -> list[Any]:
-    """Keep at most MAX_POINTS rows evenly spread, beside those marked in `keep`."""
+    """Keep at most MAX_POINTS rows evenly spread, besides those marked in `keep`."""
     chosen = set(spread(len(rows))) | {k for k, kept in enumerate(keep) if kept}
     return list(itertools.compress(rows, (k in chosen for k in range(len(rows)))))
 
 
 def can_draw() -> bool:
-    """Whether charts can be drawn as pictures here.
+    """Return True if charts can be written as pictures here.
 
     JavaScript's engine reserves a large part of the address space, and ends the process where a limit forbids that.
     """

@@ -25,16 +25,16 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 Row = tuple[str, str]
 
 _PURPOSES = {
-    "next_direction": "Says whether the price of a ticker will be higher one bar ahead.",
-    "k_bar_direction": "Says whether the price of a ticker will be higher some bars ahead.",
-    "triple_barrier": "Says which barrier around the close the price of a ticker will touch first, if any.",
-    "volatility_regime": "Says whether the volatility of a ticker will lie above its trailing median.",
-    "column": "Gives a class to the rows of a table.",
+    "next_direction": "Predicts whether the price of a ticker will be higher one bar ahead.",
+    "k_bar_direction": "Predicts whether the price of a ticker will be higher some bars ahead.",
+    "triple_barrier": "Predicts which barrier around the close the price of a ticker will touch first, if any.",
+    "volatility_regime": "Predicts whether the volatility of a ticker will be above its trailing median.",
+    "column": "Predicts the class of rows of a table.",
 }
 _LIMITS = (
-    "The interval of the verdict covers chance in the judged rows, not a change of what generates them: a market may "
-    "stop to behave as it did.",
-    f"Simulated returns leave out {NOT_MODELLED}.",
+    "The interval of the verdict covers chance in the test rows, not a change of the market: it may "
+    "behave differently in future.",
+    f"Simulated returns do not model {NOT_MODELLED}.",
 )
 
 
@@ -46,13 +46,13 @@ def write_model_card(path: Path, model: FinalModelContent, n_parameters: Sequenc
     path : Path
     model : FinalModelContent
     n_parameters : sequence of int
-        Of each member of the model.
+        Number of parameters of each member of the model.
     evaluation : Evaluation
 
     Raises
     ------
     EnvironmentFailed
-        The disk is full or the folder cannot be written.
+        The disk is full or the folder is not writable.
     """
     write_bytes(path, model_card(model, n_parameters, evaluation).encode(errors="backslashreplace"))
 
@@ -60,7 +60,7 @@ def write_model_card(path: Path, model: FinalModelContent, n_parameters: Sequenc
 def model_card(m: FinalModelContent, n_parameters: Sequence[int], e: Evaluation) -> str:
     """Return the model card as Markdown; parameters as `write_model_card`."""
     environment = jinja2.Environment(
-        autoescape=False,  # Markdown is no HTML: every value is escaped by `finalize`
+        autoescape=False,  # Markdown is not HTML: every value is escaped by `finalize`
         finalize=escaped,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -89,7 +89,7 @@ def model_card(m: FinalModelContent, n_parameters: Sequence[int], e: Evaluation)
 
 
 def escaped(value: Any) -> str:
-    """Text that Markdown shows as it is: on one line, without marks of its own, without HTML."""
+    """Escape text for Markdown: on one line, without markup and HTML."""
     return (
         _SPECIAL.sub(r"\\\1", " ".join(printable(str(value), lines=True).split()))
         .replace(r"\<", "&lt;")
@@ -100,11 +100,11 @@ def escaped(value: Any) -> str:
 def _decision(m: FinalModelContent) -> str:
     decision = m.selection.decision
     if decision is None:
-        return "the likeliest class"
+        return "the most probable class"
     threshold = (
         "" if decision.threshold is None else f"{m.classes[1]} above a probability of {decision.threshold:.3g}, "
     )
-    return f"{threshold}no answer unless it leads by more than {decision.margin:.3g} ({decision.reason})"
+    return f"{threshold}abstains unless it leads by more than {decision.margin:.3g} ({decision.reason})"
 
 
 def _data(m: FinalModelContent, e: Evaluation) -> list[Row]:
@@ -130,7 +130,7 @@ def _data(m: FinalModelContent, e: Evaluation) -> list[Row]:
         rows.append(("trained on", f"{span.n_rows:,} rows of {span.n_tickers} tickers or groups{dates}"))
     dates = f" from {e.first_date} to {e.last_date}" if e.first_date else ""
     kind = "sealed rows" if e.opened.data == "sealed" else "rows of another file"
-    return [*rows, ("judged on", f"{number(e.n_rows, ',')} {kind}{dates}")]
+    return [*rows, ("tested on", f"{number(e.n_rows, ',')} {kind}{dates}")]
 
 
 def _positions(m: FinalModelContent) -> list[Row]:
@@ -145,13 +145,13 @@ def _shares(m: FinalModelContent) -> str:
 
 def _model(members: Sequence[MemberContent], n_parameters: Sequence[int]) -> list[Row]:
     n_networks = sum(len(member.weights) for member in members)
-    networks = f"{n_networks}, which differ by their seed; the model is the mean of their logits"
+    networks = f"{n_networks}, with different seeds; the model is the mean of their logits"
     if len(members) > 1:
         networks = (
             f"{n_networks} of {len(members)} configurations, whose calibrated probabilities are averaged by weight"
         )
-    rows = [("networks", networks), ("parameters", f"{sum(n_parameters):,} in all")]
-    rows += [("not as searched", told) for member in members if (told := _replaced(member))]
+    rows = [("networks", networks), ("parameters", f"{sum(n_parameters):,} in total")]
+    rows += [("not as searched", changes) for member in members if (changes := _replaced(member))]
     if len(members) == 1:
         return rows + [(words(name), str(value)) for name, value in members[0].hyperparameters.model_dump().items()]
     return rows + [_member(member) for member in members]
@@ -181,7 +181,7 @@ def _validation(m: FinalModelContent) -> str:
     text += f"; the share of {data.test_fraction:.0%} of the rows was sealed until the evaluation"
     skill, error = m.selection.skill, m.selection.skill_se
     return text + (
-        f"; out of fold it was {points(skill)} above the best naive rule (s.e. {points(error, signed=False)})."
+        f"; out of fold it was {points(skill)} relative to the best naive rule (s.e. {points(error, signed=False)})."
         if skill is not None
         else "."
     )
@@ -190,12 +190,16 @@ def _validation(m: FinalModelContent) -> str:
 def _measures(e: Evaluation) -> list[tuple[str, str, str]]:
     rows = [
         ("accuracy", percent(e.accuracy), interval(e.accuracy_ci95)),
-        (f"above the best naive rule ({words(e.best_naive)})", points(e.skill), interval(e.skill_ci95, signed=True)),
+        (
+            f"difference to the best naive rule ({words(e.best_naive)})",
+            points(e.skill),
+            interval(e.skill_ci95, signed=True),
+        ),
         ("log loss (nats)", number(e.log_loss, ".4f"), ""),
         ("expected calibration error", number(e.ece, ".4f"), ""),
     ]
     versus = e.versus_reference
-    rows.append((f"above {words(versus.name)}", points(versus.difference), interval(versus.ci95, signed=True)))
+    rows.append((f"difference to {words(versus.name)}", points(versus.difference), interval(versus.ci95, signed=True)))
     if (returns := e.returns) is not None:
         cost = f"return after costs of {number(returns.cost_bps)} basis points"
         rows += [(cost, percent(returns.net), sure_of_return(returns))]
@@ -203,7 +207,7 @@ def _measures(e: Evaluation) -> list[tuple[str, str, str]]:
         if returns.sharpe is not None and returns.periods_per_year:
             year = f"{returns.periods_per_year:g} dates per year, from {returns.periods_per_year_from}"
             error = f", standard error {number(returns.sharpe_se)}" if returns.sharpe_se is not None else ""
-            rows += [(f"Sharpe ratio after costs (yearly; {year})", number(returns.sharpe) + error, "")]
+            rows += [(f"Sharpe ratio after costs (annualised; {year})", number(returns.sharpe) + error, "")]
     return rows
 
 
@@ -213,25 +217,25 @@ def _baselines(e: Evaluation) -> list[Row]:
 
 
 def _own_limits(m: FinalModelContent, e: Evaluation) -> list[str]:
-    told = []
+    limits = []
     if e.by_seed:
         low, high = percent(min(e.by_seed)), percent(max(e.by_seed))
-        told.append(f"With a single seed it reaches {low} to {high}: so much hangs on the seed.")
+        limits.append(f"With a single seed it reaches {low} to {high}: this is the effect of the seed.")
     if e.decay is not None:
-        told.append(f"Skill against time since training: {e.decay.advice}.")
+        limits.append(f"Skill decay: {e.decay.advice}.")
     if e.test_openings > 1:
         often = e.opened_in_words
-        told.append(f"The sealed rows have been opened {often}; the more looks, the more likely a lucky one.")
+        limits.append(f"The sealed rows have been opened {often}; each opening is a further chance of a lucky result.")
     if m.reference is None:
-        told.append("The model file holds no distribution of its training data: drift cannot be judged from it.")
-    return told
+        limits.append("The model file has no distribution of its training data, so drift cannot be assessed with it.")
+    return limits
 
 
 def _cost(m: FinalModelContent, e: Evaluation) -> list[Row]:
     rows = [(f"epochs of {words(name)}", f"{value:,}") for name, value in m.epochs_spent.items()]
-    rows.append(("epochs in all", f"{sum(m.epochs_spent.values()):,}"))
+    rows.append(("epochs in total", f"{sum(m.epochs_spent.values()):,}"))
     calls = {} if e.latency is None else e.latency.calls
     return rows + [
-        (f"time for {name}", f"median {milliseconds(call.p50_s)}, 99 % below {milliseconds(call.p99_s)}")
+        (f"latency of {name}", f"median {milliseconds(call.p50_s)}, 99% below {milliseconds(call.p99_s)}")
         for name, call in calls.items()
     ]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: what it consists of, how numbers are written, how it is rendered and kept inert."""
+"""Self-contained HTML page: its parts, number formats, rendering and content security policy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """Heading of a column, its unit or meaning, and whether it holds numbers."""
+    """Heading of a column, its unit or meaning, and whether it is numeric."""
 
     name: str
     unit: str = ""
@@ -97,8 +97,8 @@ class Page:
 def render(page: Page) -> str:
     """Render `page` as one HTML file that needs no network.
 
-    Every text is escaped; the content security policy lets run only the two scripts of this package, by their SHA-256,
-    so that not even a text that slipped through could run.
+    Every text is escaped; the content security policy allows only the two scripts of this package, by their SHA-256,
+    so that unescaped text could not run either.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_shown
@@ -129,20 +129,20 @@ def _digest(text: str) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Write a fraction as a percentage, a dash for None."""
-    return _GAP if value is None else f"{value * 100:.{digits}f} %"
+    return _GAP if value is None else f"{value * 100:.{digits}f}%"
 
 
 def points(value: float | None, *, signed: bool = True) -> str:
     """Write a difference of fractions in percentage points, a dash for None."""
-    return _GAP if value is None else f"{value * 100:{'+' if signed else ''}.1f} points"
+    return _GAP if value is None else f"{value * 100:{'+' if signed else ''}.1f} pp"
 
 
 def interval(bounds: Sequence[float] | None, *, signed: bool = False) -> str:
-    """Write a 95 % interval of fractions in per cent; a dash for None."""
+    """Write a 95% interval of fractions in per cent; a dash for None."""
     if not bounds or len(bounds) != 2 or any(b is None for b in bounds):
         return _GAP
     sign = "+" if signed else ""
-    return f"{bounds[0] * 100:{sign}.1f} to {bounds[1] * 100:{sign}.1f}{'' if signed else ' %'}"
+    return f"{bounds[0] * 100:{sign}.1f} to {bounds[1] * 100:{sign}.1f}{'' if signed else '%'}"
 
 
 def number(value: float | None, form: str = ".4g") -> str:
@@ -187,7 +187,7 @@ def with_content(sections: Iterable[Section]) -> tuple[Section, ...]:
 
 
 def provenance(artifact: Made) -> str:
-    """One line on what made an artifact, as far as it says."""
+    """Return one line on the provenance of an artifact."""
     created = artifact.created_by
     parts = {
         "Hyper": created.version,

@@ -1,4 +1,4 @@
-"""The two HTML reports and their figures as files; each report is one file that opens without a network."""
+"""The two HTML reports and their figures as files; each report is one self-contained file."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def write_evaluation_report(path: Path, content: EvaluationReport) -> Sequence[F
 
 
 def figures_for_tensorboard(figures: Sequence[Figure]) -> list[Figure]:
-    """Those charts of an evaluation that are worth seeing beside learning curves: calibration, equity, costs."""
+    """Return the charts of an evaluation that are useful besides learning curves: calibration, equity, costs."""
     return [figure for figure in figures if figure.name in _BESIDE_CURVES]
 
 
 def _written(path: Path, page: Page) -> Sequence[Figure]:
-    # Names may hold halves of characters that UTF-8 does not have (paths that are not UTF-8, for example).
+    # Names may contain surrogates, which UTF-8 does not have (from paths that are not UTF-8, for example).
     write_bytes(path, render(page).encode(errors="backslashreplace"))
     return page.figures

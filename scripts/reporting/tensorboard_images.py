@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside single runs: a layout of charts, bands over the folds, figures of the evaluation."""
+"""Additions to TensorBoard: a layout of charts, bands over the folds, figures of the evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scripts.reporting.figures import Figure
 
-LAYOUT, EVALUATION = "layout", "evaluation"  # runs that hold no training
+LAYOUT, EVALUATION = "layout", "evaluation"  # runs without a training
 _BANDS = ("val_accuracy", "val_loss", "train_loss")
 _LAYOUT = {
     "Training": {
@@ -63,7 +63,7 @@ def _bands(histories: Sequence[Curve]) -> Iterator[Event]:
 
 
 def write_figures_as_images(log: TensorBoardLog, figures: Sequence[Figure]) -> None:
-    """Write charts of the evaluation report as images of one run, so that they can be seen beside the curves."""
+    """Write charts of the evaluation report as images of one run, next to the curves."""
     import vl_convert
     from tensorboard.compat.proto.summary_pb2 import Summary
 

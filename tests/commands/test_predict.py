@@ -245,7 +245,7 @@ def test_a_model_of_an_earlier_version_predicts_and_says_that_it_cannot_judge_dr
     table(50).assign(another=1).to_csv(tmp_path / "new.csv", index=False)
     done = evaluate("--model", path, "--predict", tmp_path / "new.csv", "--out", tmp_path / "said.csv")
     assert done.returncode == 0, done.stderr
-    assert "drift cannot be judged" in done.stdout
+    assert "drift cannot be assessed" in done.stdout
     assert len(pd.read_csv(tmp_path / "said.csv")) == 50
 
 

@@ -114,6 +114,6 @@ def test_a_limit_of_the_address_space_costs_pictures_alone(finished_run, tmp_pat
         )
         assert done.returncode == 0, done.stderr
         assert (tmp_path / page).exists()
-        assert done.stdout.count("no chart is drawn as a picture") == 1
+        assert done.stdout.count("no SVG files were written") == 1
     assert not list((tmp_path / "analysis").glob("*.svg"))
     assert os.path.exists(tmp_path / "evaluation" / "evaluation_results.json")

@@ -73,7 +73,9 @@ def test_a_model_that_nearly_always_answers_one_class_is_named_first(market):
     assert figures.warnings[0].startswith("the model answers 'up' in 99.0% of the rows")
     assert figures.detectable_skill is None  # of other rules that are nearly constant
     assert not any("shows a skill of" in warning for warning in figures.warnings)
-    assert verdict_sentence(evaluation_of(figures)).startswith("The model answers 'up' in 99.0 % of the rows. No skill")
+    assert verdict_sentence(evaluation_of(figures)).startswith(
+        "The model predicts 'up' in 99.0% of the rows. No significant skill"
+    )
     assert judged(market, market[2]).figures.constant_answer is None
 
 
@@ -86,7 +88,7 @@ def test_the_verdict_rests_on_the_probabilities_where_accuracy_does_not_show_a_w
     assert figures.primary_test.p_value < 0.05
     assert figures.skill > 0 >= figures.skill_ci95[0]
     assert figures.verdict == "skill"
-    assert "accuracy alone does not show it" in verdict_sentence(evaluation_of(figures))
+    assert "significant by the probabilities" in verdict_sentence(evaluation_of(figures))
 
 
 def test_naive_rule_seeds_and_curves_are_those_of_the_same_rows(market):

@@ -374,7 +374,7 @@ def test_the_race_is_told_in_words_and_in_the_report(raced):
     results = raced[1]
     words = " ".join(racing_in_words(results.racing, results.n_folds))
     assert "After 2 of 4 folds, racing stopped trial 1 (p = " in words
-    assert "2 trainings of folds were spared; 2 trainings (8 epochs) were given" in words
+    assert "2 trainings of folds were saved; 2 trainings (8 epochs) were given" in words
     assert "at most 20%" in words
     assert racing_in_words(None, 4) == ()
     states = {c.trial_number: race_state(c) for c in results.configurations}

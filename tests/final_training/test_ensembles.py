@@ -276,7 +276,7 @@ def test_an_ensemble_of_two_families_is_trained_judged_and_reported(finished, tm
     assert evaluation["promised"]["skill"] == model.content.selection.skill
     predictions = pd.read_csv(finished / "evaluation" / "predictions.csv")
     assert (predictions["predicted"] == predictions["label"]).mean() == pytest.approx(evaluation["accuracy"])
-    assert "Is the ensemble worth its cost" in (finished / "evaluation" / "report.html").read_text()
+    assert "Ensemble: gain and cost" in (finished / "evaluation" / "report.html").read_text()
     card = (finished / "evaluation" / "model_card.md").read_text()
     assert all(f"trial {m['trial_number']}, weight" in card for m in results["members"])
     assert export_model(model, "onnx", tmp_path / "model.onnx") <= TOLERANCE
@@ -336,9 +336,11 @@ def test_the_choice_of_another_run_is_no_start_of_an_ensemble(finished, finished
 def test_the_report_says_in_words_whether_an_ensemble_is_worth_its_cost(finished):
     results = read_record(finished / "evaluation" / "evaluation_results.json", EVALUATE, Evaluation)
     told = results.ensemble
-    assert "no gain over one configuration is shown" in ensemble_in_words(told.model_copy(update={"is_better": False}))
+    assert "the gain over one configuration is not significant" in ensemble_in_words(
+        told.model_copy(update={"is_better": False})
+    )
     assert "it is better than one configuration" in ensemble_in_words(told.model_copy(update={"is_better": True}))
     alone = [member for member in told.members if member.trial_number == told.single_trial_number]
-    assert "costs no more" in ensemble_in_words(told.model_copy(update={"members": alone}))
+    assert "without further cost" in ensemble_in_words(told.model_copy(update={"members": alone}))
     assert len(ensemble_section(told).tables[0].rows) == len(told.members)
     assert not ensemble_section(None).paragraphs

@@ -33,8 +33,8 @@ def test_the_card_of_a_run_tells_what_its_artifacts_hold(finished_run):
         f"from {results.first_date} to {results.last_date}",
         "252 dates per year, from daily bars on 5 days a week",
         str(results.epochs_spent_total),
-        f"{sum(model.n_parameters):,} in all",
-        "time for 1024 rows",
+        f"{sum(model.n_parameters):,} in total",
+        "latency of 1024 rows",
         model.content.created_by.libraries["torch"],
     ]
     assert [text for text in told if text not in card] == []
@@ -46,7 +46,7 @@ def test_an_evaluation_holds_the_time_of_a_row_and_of_a_batch(finished_run):
     latency = artifact(finished_run.folder, "evaluation/evaluation_results.json")["latency"]
     for call in (latency["one_row"], latency["batch"]):
         assert 0 < call["p50_s"] <= call["p99_s"]
-    assert "Time for an answer" in (finished_run.folder / "evaluation" / "report.html").read_text()
+    assert "Inference latency" in (finished_run.folder / "evaluation" / "report.html").read_text()
 
 
 def test_texts_from_data_are_no_markdown(tmp_path):

@@ -125,12 +125,13 @@ def test_every_figure_says_how_to_read_it():
 
 QUESTIONS = {
     "analysis": [
-        "better than the naive rules", "cost", "Which configuration", "luck", "Learning curves", "Rungs and promotions",
-        "mattered", "Phase 1 against phase 2", "Folds over time", "Warnings",
+        "Comparison", "Cost", "Configuration", "Multiple-testing", "Learning curves", "Rungs and promotions",
+        "importance", "Phase 1 against phase 2", "Folds over time", "Warnings",
     ],
     "evaluation": [
-        "linear model, the boosted trees", "cost", "Which configuration", "Learning curves", "Equity and drawdown",
-        "Answering only", "Calibration", "confused", "By ticker", "By year", "By volatility", "Drift", "Warnings",
+        "linear model and boosted trees", "Cost", "Configuration", "Learning curves", "Equity and drawdown",
+        "Selective prediction", "Calibration", "Confusion", "By ticker", "By year", "By volatility", "drift",
+        "Warnings",
     ],
 }  # fmt: skip
 
@@ -163,7 +164,7 @@ def test_an_opponent_is_only_called_beaten_where_the_interval_says_so():
     assert answers == {
         "best naive rule (best constant)": "yes",
         "logistic regression": "yes",
-        "gradient boosting": "cannot be told",
+        "gradient boosting": "inconclusive",
     }
 
 
@@ -177,22 +178,22 @@ def test_a_chosen_value_on_the_edge_of_its_range_is_told():
     content = replace(content, best=content.best.model_copy(update={"experiment": experiment}))
     figure = next(figure for figure in analysis_page(content).figures if figure.name == "slices")
     told = [panel.heading for panel in figure.panels if "edge" in panel.heading]
-    assert told == ["learning_rate: the chosen value lies on the lower edge"]
+    assert told == ["learning_rate: the chosen value is on the lower edge"]
 
 
 def test_time_and_share_of_the_yardstick_are_told_by_phase():
     page = evaluation_page(sample_evaluation())
-    table = next(section for section in page.sections if "cost" in section.title).tables[0]
+    table = next(section for section in page.sections if section.title == "Cost").tables[0]
     assert [row.cells[1].value for row in table.rows] == [500, 1500, 210, 2210]
     assert table.rows[-1].cells[-1].text == "22 min"
-    assert table.rows[-1].cells[2].text == "74 %"
+    assert table.rows[-1].cells[2].text == "74%"
 
 
 def test_the_analysis_holds_accuracy_against_the_baseline_and_its_uncertainty():
     page = analysis_page(sample_analysis())
     assert all(
         part in page.verdict
-        for part in ("standard error", "53.2 %", "best naive rule (persistence) by +1.7 points (+0.5 to +2.9)")
+        for part in ("standard error", "53.2%", "best naive rule (persistence) by +1.7 pp (+0.5 to +2.9)")
     )
     assert any("3,000" in number.remark for number in page.numbers)
 
@@ -206,7 +207,7 @@ def test_the_epochs_of_both_phases_are_added():
 @pytest.mark.parametrize(("lowest", "tone"), [(0.001, "good"), (-0.001, "bad")])
 def test_a_lead_whose_interval_reaches_zero_is_no_good_news(lowest, tone):
     page = analysis_page(analysed(0, skill_ci95=[lowest, 0.1]))
-    assert page.tone == tone and ("shows no lead" in page.verdict) == (tone == "bad")
+    assert page.tone == tone and ("not a significant lead" in page.verdict) == (tone == "bad")
 
 
 def test_a_failed_trial_is_listed_and_never_drawn():
@@ -219,7 +220,7 @@ def test_a_failed_trial_is_listed_and_never_drawn():
 
 def test_the_evaluation_names_interval_naive_rule_and_ceiling_in_its_verdict():
     verdict = evaluation_page(sample_evaluation()).verdict
-    for part in ("53.4 %", "52.7 to 54.1 %", "51.4 %", "best constant", "+2.0 points", "56.1 %"):
+    for part in ("53.4%", "52.7 to 54.1%", "51.4%", "best constant", "+2.0 pp", "56.1%"):
         assert part in verdict
 
 
@@ -348,7 +349,7 @@ def test_thousands_of_trials_and_dates_stay_under_three_megabytes():
 
 def test_the_risk_of_other_books_stands_beside_the_model_and_what_is_not_modelled_is_listed():
     section = next(s for s in evaluation_page(sample_evaluation()).sections if "drawdown after costs" in s.title)
-    table = next(t for t in section.tables if "beside others" in t.caption)
+    table = next(t for t in section.tables if "other strategies" in t.caption)
     rows = {row.cells[0].text: [cell.value for cell in row.cells[1:]] for row in table.rows}
     assert rows["buy and hold"] == [0.31, 0.19, 0.55, 0.5, 0.27, 0.01]
     assert rows["model"][2] == 0.71

@@ -70,7 +70,7 @@ def test_the_table_of_rungs_counts_runs_and_epochs():
     (table,) = rung_tables(WITH_RUNGS)
     cells = [[cell.value for cell in row.cells] for row in table.rows]
     assert cells == [[2, 3, 7, pytest.approx(7 / 9)], [4, 1, 2, pytest.approx(2 / 9)]]
-    assert "other splits included (there were 1)" in table.caption
+    assert "including 1 repeats of leaders on other splits" in table.caption
     assert "the budget is spent" in table.caption
 
 

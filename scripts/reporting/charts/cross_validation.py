@@ -1,4 +1,4 @@
-"""Charts of phase 2: the candidates against naive rules and over the folds, and whether short trials foretold them."""
+"""Charts of phase 2: candidates against naive rules and over the folds, and agreement with phase 1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_CANDIDATES = 8
 
 
 def skill_figure(configurations: Sequence[Configuration]) -> Figure | None:
-    """Skill of each candidate over the best naive rule on the out-of-fold rows, with 95 % intervals."""
+    """Skill of each candidate over the best naive rule on the out-of-fold rows, with 95% intervals."""
     rows: list[ChartedRow] = [
         {"name": f"trial {c.trial_number}", "skill": c.skill, "low": bounds[0], "high": bounds[1]}
         for c in configurations[:_MAX_CANDIDATES]
@@ -47,9 +47,9 @@ def skill_figure(configurations: Sequence[Configuration]) -> Figure | None:
     bars = chart(rows, height=height).mark_rule(color=BLUE, strokeWidth=2)
     bars = bars.encode(alt.X("low:Q"), y, alt.X2("high:Q"))
     reading = (
-        "Right of the dashed line a candidate is more accurate than the best rule that needs no model, on rows that it "
-        "was not trained on; bars are 95 % intervals by blocks of dates. The best of several looks a little too good "
-        "here: the section on luck says by how much."
+        "Right of the dashed line a candidate is more accurate than the best naive rule, on rows that it "
+        "was not trained on; bars are 95% intervals by blocks of dates. The best of several is biased upwards: "
+        "see the multiple-testing correction."
     )
     panel = Panel("", specification([bars, points, *rule(0.0, vertical=True)], "Skill of the candidates"))
     return Figure("skill", "Candidates against the best naive rule", reading, (panel,))
@@ -75,16 +75,16 @@ def fold_figure(configurations: Sequence[Configuration], spans: Sequence[FoldSpa
     ]
     if not rows:
         return None
-    constants = [_fold_row(s, s.best_constant, "always one class") | {"trial": "always one class"} for s in spans]
+    constants = [_fold_row(s, s.best_constant, "best constant") | {"trial": "best constant"} for s in spans]
     rows = [*rows, *constants]
     dated = all(span.first_date for span in spans)
     spec = _folds_over_time(rows) if dated else _folds_by_number(rows)
     reading = (
-        "Each bar is a fold, as wide as the dates that it tests; each line a candidate or the best constant answer of "
-        "that fold. A model that beats the constant in one period alone may have found what was true only then."
+        "Each bar is a fold, as wide as its tested dates; each line is a candidate or the best constant of "
+        "that fold. A lead in a single period may not last."
         if dated
-        else "Each column is a fold, each mark a candidate or the best constant answer of that fold. A model that "
-        "leads in one fold alone may have been lucky there."
+        else "Each column is a fold, each mark is a candidate or the best constant of that fold. A lead in a "
+        "single fold may be chance."
     )
     return Figure("folds", "Accuracy of each fold", reading, (Panel("", spec),))
 
@@ -119,7 +119,7 @@ def _folds_by_number(rows: Sequence[Row]) -> Spec:
 
 _FOLD_Y = alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
 _FOLD_TOOLTIP = ["trial:N", "fold:O", percent_tooltip("accuracy")]
-_FOLD_KINDS = {"others": (GREY, 1.5), "always one class": (ORANGE, 2.5), "chosen": (BLUE, 4.0)}  # the last on top
+_FOLD_KINDS = {"others": (GREY, 1.5), "best constant": (ORANGE, 2.5), "chosen": (BLUE, 4.0)}  # the last on top
 
 
 def _by_kind(rows: Sequence[Row]) -> Iterator[tuple[list[Row], float, alt.Color]]:
@@ -153,14 +153,14 @@ def rank_figure(configurations: Sequence[Configuration], trials: Sequence[Trial]
     diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
     reading = (
         f"On the dashed line both phases agree. Spearman's rank correlation is {_spearman(first, second)} over "
-        f"{len(rows)} candidates; near 1 the short trials foretold the long ones, near 0 they did not and a larger "
-        "--top-n would be worth its epochs. So few points decide little."
+        f"{len(rows)} candidates; near 1, short trials predict long ones; near 0, a larger "
+        "--top-n may help. Few points give an uncertain estimate."
     )
     panel = Panel("", specification([diagonal, points, labels], "Ranks of phases 1 and 2"))
-    return Figure("ranks", "Did the short trials foretell the long ones?", reading, (panel,))
+    return Figure("ranks", "Agreement of phases 1 and 2", reading, (panel,))
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> str:
-    if len(set(first)) < 2 or len(set(second)) < 2:  # undefined when all are tied
+    if len(set(first)) < 2 or len(set(second)) < 2:  # undefined if all are tied
         return "undefined (ties)"
     return f"{stats.spearmanr(first, second).statistic:.2f}"

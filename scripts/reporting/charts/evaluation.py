@@ -1,4 +1,4 @@
-"""Charts of the sealed test: the model beside naive rules, its calibration, its accuracy by part, decay and drift."""
+"""Charts of the sealed test: comparison with naive rules, calibration, accuracy by part, decay and drift."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from scripts.storage.trading_records import AgeBin, CoveragePoint
 _KINDS = {"model": BLUE, "naive rule": ORANGE, "reference model": PURPLE, "ceiling": GREEN}
 _BOUNDS = ("accuracy", "low", "high")
 _DRIFTED = 0.25  # population stability index
-_FEW = 5  # rows of a calibration bin below which its mark says nothing and stretches the axes
+_FEW = 5  # rows smaller calibration bins are uninformative and stretch the axes
 
 
 @dataclass(frozen=True)
 class ComparedAccuracy:
-    """Accuracy of the model or of an opponent, with its 95 % interval where it is known."""
+    """Accuracy of the model or of an opponent, with its 95% interval if known."""
 
     name: str
     kind: str
@@ -45,7 +45,7 @@ class ComparedAccuracy:
 
 @dataclass(frozen=True)
 class PartAccuracy:
-    """Accuracy on a part of the rows, with its 95 % interval."""
+    """Accuracy on a part of the rows, with its 95% interval."""
 
     name: str
     accuracy: float
@@ -54,7 +54,7 @@ class PartAccuracy:
 
 
 def comparison_figure(compared: Sequence[ComparedAccuracy]) -> Figure | None:
-    """Accuracy of the model beside naive rules and reference models."""
+    """Accuracy of the model compared with naive rules and reference models."""
     rows = [
         {"name": c.name, "kind": c.kind, "accuracy": c.accuracy}
         | dict(zip(("low", "high"), c.bounds or (None, None), strict=True))
@@ -76,9 +76,9 @@ def comparison_figure(compared: Sequence[ComparedAccuracy]) -> Figure | None:
     bars = chart(known, height=height).mark_rule(strokeWidth=2)
     bars = bars.encode(alt.X("low:Q"), order, alt.X2("high:Q"), colour)
     reading = (
-        "Further right is better; the bars are 95 % intervals. A model is worth something only where it lies clearly "
-        "right of every naive rule, which the paired interval above decides; the ceiling, where one is shown, is "
-        "the best that any model could do."
+        "Further right is better; the bars are 95% intervals. A useful model is clearly to the "
+        "right of every naive rule, which the paired interval above decides. The ceiling, if shown, is "
+        "the best possible accuracy."
     )
     panel = Panel("", specification([bars, points] if known else [points], "Accuracies"))
     return Figure("comparison", "Model, naive rules and reference models", reading, (panel,))
@@ -93,24 +93,24 @@ def reliability_figure(bins: Sequence[ReliabilityBin]) -> Figure | None:
     values = [value for b in shown for value in (b.confidence, b.accuracy)]
     ends = [{"confidence": v, "accuracy": v} for v in (min(values), max(values))]
     axis, scale = alt.Axis(format=".0%", tickCount=6), alt.Scale(zero=False)
-    x = alt.X("confidence:Q", title="probability given to the answer", axis=axis, scale=scale)
-    y = alt.Y("accuracy:Q", title="share of answers that were right", axis=axis, scale=scale)
+    x = alt.X("confidence:Q", title="probability of the predicted class", axis=axis, scale=scale)
+    y = alt.Y("accuracy:Q", title="accuracy", axis=axis, scale=scale)
     diagonal = chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x, y)
     bars = chart(intervals).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
     count = alt.Tooltip("count:Q", title="rows", format=",")
     dots = chart(intervals).mark_point(color=BLUE, size=70)
     dots = dots.encode(x, y, tooltip=[percent_tooltip("confidence"), percent_tooltip("accuracy"), count])
     reading = (
-        "Marks on the dashed line are honest probabilities: of the answers given with 60 %, 60 % were right. Marks "
-        "below it mean overconfidence. Bars are 95 % intervals as if rows were independent, so they are rather short; "
-        f"bins of fewer than {_FEW} rows are left out."
+        "Marks on the dashed line are calibrated: of the predictions with 60%, 60% are correct. Marks "
+        "below it mean overconfidence. Bars are 95% intervals for independent rows, so they are too short; "
+        f"bins of fewer than {_FEW} rows are omitted."
     )
     panel = Panel("", specification([diagonal, bars, dots], "Reliability of the predicted probabilities"))
-    return Figure("reliability", "Probabilities given and shares that came true", reading, (panel,))
+    return Figure("reliability", "Calibration", reading, (panel,))
 
 
 def group_figure(name: str, title: str, parts: Sequence[PartAccuracy], naive: float) -> Figure | None:
-    """Accuracy of parts of the test set (tickers, years) with 95 % intervals.
+    """Accuracy of parts of the test set (tickers, years) with 95% intervals.
 
     Parameters
     ----------
@@ -147,14 +147,14 @@ def group_figure(name: str, title: str, parts: Sequence[PartAccuracy], naive: fl
     bars = chart(rows, height=height).mark_rule(color=BLUE).encode(alt.X("low:Q"), y, alt.X2("high:Q"))
     layers = [bars, points, *rule(naive, vertical=True)]
     reading = (
-        "Bars are 95 % intervals; of twenty parts one lies outside its interval by chance alone, so only a pattern "
-        "over many of them means anything. The dashed line is the best naive rule on the whole test set."
+        "Bars are 95% intervals; one of twenty parts is outside its interval by chance alone, so only a pattern "
+        "over many of them is meaningful. The dashed line is the best naive rule on the whole test set."
     )
     return Figure(name, title, reading, (Panel("", specification(layers, title)),))
 
 
 def coverage_figure(curve: Sequence[CoveragePoint]) -> Figure | None:
-    """Accuracy, and net return where there are any, against the share of rows that are answered."""
+    """Accuracy, and net return if available, against coverage."""
     measures = (
         ("accuracy of the answered rows", ".1%", [(p.coverage, p.accuracy, p.accuracy_ci95) for p in curve]),
         ("net return per date", ".2%", [(p.coverage, p.mean_net, p.mean_net_ci95) for p in curve]),
@@ -167,12 +167,12 @@ def coverage_figure(curve: Sequence[CoveragePoint]) -> Figure | None:
             if coverage and value is not None and bounds
         ]
         if len(rows) > 1:
-            panels.append(Panel(title, _band_chart(rows, "coverage:Q", "share of rows answered", title, form)))
+            panels.append(Panel(title, _band_chart(rows, "coverage:Q", "coverage", title, form)))
     if not panels:
         return None
     reading = (
-        "From right to left fewer rows are answered, those with the largest lead. A curve that rises to the left means "
-        "that the model knows where it knows; the band is a 95 % interval at each point, not for the whole curve."
+        "From right to left fewer rows are answered, those with the largest lead. If the curve rises to the left, "
+        "confidence is informative. The band is a 95% interval at each point, not for the whole curve."
     )
     return Figure("coverage", "Coverage against accuracy and return", reading, tuple(panels))
 
@@ -183,19 +183,19 @@ def decay_figure(bins: Sequence[AgeBin]) -> Figure | None:
     if len(rows) < 2:
         return None
     reading = (
-        "Skill is accuracy less that of the best naive rule; bars are 95 % intervals by blocks of dates. A fall from "
-        "left to right would mean that the model ages; one bar alone means nothing."
+        "Skill is accuracy minus that of the best naive rule; bars are 95% intervals by blocks of dates. A fall from "
+        "left to right is skill decay; a single bar is not evidence."
     )
     x = alt.X("age:Q", title="dates since training", scale=alt.Scale(zero=True))
     y = alt.Y("value:Q", title="skill", axis=alt.Axis(format="+.1%"))
     points = chart(rows).mark_point(color=BLUE, size=80).encode(x, y, tooltip=["age:Q", percent_tooltip("value")])
     bars = chart(rows).mark_rule(color=BLUE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
     panel = Panel("", specification([bars, points, *rule(0.0)], "Skill by age of the model"))
-    return Figure("decay", "Skill since training", reading, (panel,))
+    return Figure("decay", "Skill decay", reading, (panel,))
 
 
 def drift_figure(drift: Sequence[Drift]) -> Figure | None:
-    """Population stability index of each feature between development and the judged rows, the largest first."""
+    """Population stability index of each feature between development and test rows, the largest first."""
     if not drift:
         return None
     rows = [{"feature": d.feature, "psi": d.psi, "ks": d.ks} for d in drift]
@@ -207,13 +207,13 @@ def drift_figure(drift: Sequence[Drift]) -> Figure | None:
         x, y, tooltip=["feature:N", alt.Tooltip("psi:Q", format=".3f"), alt.Tooltip("ks:Q", format=".3f")]
     )
     reading = (
-        "The longer the bar, the more the feature's distribution has moved between the development rows and these. By "
-        f"convention below 0.1 is little and above {_DRIFTED} (dashed line, where the axis reaches it) much: there the "
-        "model answers questions that it was not trained on."
+        "A longer bar is more drift of the feature between development and test rows. By "
+        f"convention, below 0.1 is small and above {_DRIFTED} (dashed line, if on the axis) is large: there the "
+        "model extrapolates."
     )
     limit = rule(_DRIFTED, vertical=True) if max(d.psi for d in drift) > _DRIFTED / 2 else []
-    panel = Panel("", specification([bars, *limit], "Drift of the features"))
-    return Figure("drift", "Drift of the features", reading, (panel,))
+    panel = Panel("", specification([bars, *limit], "Feature drift"))
+    return Figure("drift", "Feature drift", reading, (panel,))
 
 
 def _low_and_high(bounds: Sequence[float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Charts of what mattered in phase 1: importance, parallel coordinates, and each hyperparameter with its bounds."""
+"""Charts of hyperparameters in phase 1: importance, parallel coordinates, and each range with its bounds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from scripts.storage.records import Trial
 from scripts.tuning.next_search_space import edge_of
 
 _MAX_SLICES = 16
-_MAX_AXES = 5  # of the parallel coordinates, beside the accuracy
+_MAX_AXES = 5  # of the parallel coordinates, besides the accuracy
 _MAX_LINES = 150
 
 
@@ -56,8 +56,8 @@ def importance_figure(importance: Mapping[str, float]) -> Figure | None:
         )
     )
     reading = (
-        "The longer the bar, the more the accuracy of phase 1 changed with this hyperparameter over the ranges that "
-        "were searched. A short bar does not mean that the hyperparameter never matters, only that it did not here."
+        "A bar is the share of the variance of phase 1's accuracy that a hyperparameter explains over the ranges that "
+        "were searched. A short bar applies to these ranges only."
     )
     panel = Panel("", specification([bars], "Importance of the hyperparameters"))
     return Figure("importance", "Importance of the hyperparameters", reading, (panel,))
@@ -78,7 +78,7 @@ def slice_figure(
     importance : mapping
         Share of the explained variation by hyperparameter.
     constant : float
-        Accuracy of always answering one class.
+        Accuracy of the best constant.
     space : SearchSpace
     chosen : mapping
         Hyperparameters of the chosen configuration, marked in each chart.
@@ -93,14 +93,14 @@ def slice_figure(
         ]
         if len({str(row["x"]) for row in rows}) > 1:
             edge = _edge(space.get(name), chosen.get(name))
-            heading = f"{name}: the chosen value lies on the {edge} edge" if edge else name
+            heading = f"{name}: the chosen value is on the {edge} edge" if edge else name
             panels.append(Panel(heading, _slice(name, rows, constant, space.get(name), chosen.get(name))))
     if not panels:
         return None
     reading = (
-        "One chart per hyperparameter, the most important first; each mark is a trial of phase 1. Upright lines are "
-        "the bounds of the range, the orange one is the chosen value: where it lies on a bound, a wider range may hold "
-        "better ones. The other hyperparameters vary too, so a trend here is a hint and no proof."
+        "One chart per hyperparameter, the most important first; each mark is a trial of phase 1. Vertical lines are "
+        "the bounds of the range, the orange one is the chosen value: if it is on a bound, a wider range may contain "
+        "better ones. The other hyperparameters vary too, so a trend here is a hint, not proof."
     )
     return Figure("slices", "Hyperparameters against validation accuracy", reading, tuple(panels[:_MAX_SLICES]))
 
@@ -111,7 +111,7 @@ def _ordered_names(trials: Sequence[Trial], importance: Mapping[str, float]) -> 
 
 
 def _bounds(dimension: Dimension | None) -> tuple[float, float] | None:
-    """Least and greatest value of a range or of choices that are numbers."""
+    """Minimum and maximum of a range or of choices that are numbers."""
     if isinstance(dimension, FloatRange | IntRange):
         return dimension.low, dimension.high
     if not isinstance(dimension, Choices):
@@ -125,7 +125,7 @@ def _is_log(dimension: Dimension | None) -> bool:
 
 
 def _edge(dimension: Dimension | None, value: Scalar | None) -> str | None:
-    """Edge of its range on which a value lies, if it lies on one."""
+    """Return the edge of its range that a value is on, if any."""
     bounds = _bounds(dimension)
     if bounds is None or not isinstance(value, int | float) or isinstance(value, bool):
         return None
@@ -176,9 +176,9 @@ def parallel_figure(
     axes = [_Axis.of(name, _values(usable, name), space.get(name)) for name in names]
     axes.append(_Axis.of("accuracy", [t.accuracy for t in usable], None, ".1%"))
     reading = (
-        "Each line is a trial of phase 1, from one upright axis per hyperparameter, the most important first, to its "
-        "accuracy; the redder, the more accurate, and the thick one was chosen. Where the good lines meet, a value is "
-        "settled; where they spread over the whole axis, it hardly mattered. In a gap a trial has no such value."
+        "Each line is a trial of phase 1, from one vertical axis per hyperparameter, the most important first, to its "
+        "accuracy; redder is more accurate, and the thick line is the chosen trial. Where good lines meet, they agree "
+        "on a value; where they spread over the axis, it is unimportant. A gap is a hyperparameter that does not apply."
     )
     if len(trials) > len(usable):
         reading += f" The best {len(usable)} trials are shown."
@@ -191,14 +191,14 @@ def _values(trials: Sequence[Trial], name: str) -> list[Scalar]:
 
 
 class _Axis:
-    """An upright axis: where each value lies between 0 and 1, and what is written beside it."""
+    """Vertical axis: position of each value between 0 and 1, and its labels."""
 
     def __init__(self, name: str, places: Mapping[Any, float], labels: Mapping[float, str], numeric: Any) -> None:
         self.name, self._places, self.labels, self._numeric = name, places, labels, numeric
 
     @classmethod
     def of(cls, name: str, values: Sequence[Any], dimension: Any, form: str = ".2g") -> _Axis:
-        """Axis over `values`; ranges keep their own bounds and scale, whatever is no number is spread evenly."""
+        """Return the axis of `values`; ranges keep their bounds and scale, other values are spread evenly."""
         if any(isinstance(v, str | bool) for v in values) or len(set(values)) <= 4:
             distinct = sorted(set(values), key=lambda v: (str(type(v)), v))
             places = {v: (k + 0.5) / len(distinct) for k, v in enumerate(distinct)}

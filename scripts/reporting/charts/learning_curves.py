@@ -1,4 +1,4 @@
-"""Charts of learning curves: training against validation by epoch, for each candidate or for the final networks."""
+"""Charts of learning curves: training and validation by epoch, for each candidate or for the final networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SERIES = (
 _MEASURES = (("loss", "cross-entropy loss (nats)", ".3f"), ("accuracy", "validation accuracy", ".1%"))
 _READING = (
     "Solid is validation, dashed is training, one colour per {line}; all charts have the same limits. Training loss "
-    "that falls while validation loss rises is overfitting; {line}s that lie far apart mean that the number depends on "
+    "that falls while validation loss rises is overfitting; {line}s that are far apart mean that the result depends on "
     "{why}."
 )
 
@@ -33,14 +33,14 @@ def learning_curve_figure(configurations: Sequence[Configuration], constant: flo
         for c in configurations[:_MAX_CANDIDATES]
     }
     reading = _READING.format(line="fold", why="the period tested")
-    reading += " The dashed grey line is the accuracy of always answering one class."
+    reading += " The dashed grey line is the accuracy of the best constant."
     return _figure("learning_curves", "Loss and accuracy by epoch", reading, groups, constant)
 
 
 def final_curve_figure(seeds: Sequence[SeedCurves]) -> Figure | None:
     """Learning curves of the final model's networks on the split that found their best epoch."""
     groups = {"hold-out": {f"seed {k}": seed.history for k, seed in enumerate(seeds)}}
-    reading = _READING.format(line="seed", why="the luck of the initial weights")
+    reading = _READING.format(line="seed", why="the random initial weights")
     reading += " Each network was then trained on all development rows, up to the epoch that was best here."
     return _figure("final_curves", "Loss and accuracy of the final networks by epoch", reading, groups, None)
 

@@ -1,4 +1,4 @@
-"""Charts of simulated returns: equity and drawdown after costs, and what other costs would have left."""
+"""Charts of simulated returns: equity and drawdown after costs, and returns at other costs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scripts.storage.trading_records import Returns
 
 
 def equity_figure(dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Figure | None:
-    """Equity after costs and drawdown of the model beside rules that predict nothing.
+    """Equity after costs and drawdown of the model compared with strategies without predictions.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def equity_figure(dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -
                 equity.append(at | {"value": round(float(values[k]), 6)})
                 drawdown.append(at | {"value": round(float(loss[k]), 6)})
     reading = (
-        "First: what one unit of capital became, after trading costs. Second: how far it lay under its earlier peak. "
-        "A model that only follows buy-and-hold has predicted nothing; one that leads for a short stretch may have "
-        "been lucky once."
+        "First: growth of one unit of capital, after trading costs. Second: loss from the earlier peak. "
+        "A model that only follows buy and hold has predicted nothing; a lead over a short period may "
+        "be chance."
     )
     names = list(curves)
     panels = (
@@ -95,18 +95,18 @@ def cost_figure(returns: Returns) -> Figure | None:
     hold = chart([{"net": returns.buy_and_hold}]).mark_rule(color=GREEN, strokeDash=[5, 2])
     layers.append(hold.encode(alt.Y("net:Q")))
     reading = (
-        "The line is what the same positions would have earned at other trading costs; upright lines are the cost that "
-        "was assumed and the one at which nothing is left. Break-even close to the assumed cost means that the result "
-        "hangs on that assumption. The dashed green line is buy-and-hold."
+        "The line is the return of the same positions at other trading costs; vertical lines are the "
+        "assumed and the break-even cost. If they are close, the result "
+        "depends on that assumption. The dashed green line is buy and hold."
     )
     panel = Panel("", specification(layers, "Net return against trading costs"))
-    return Figure("costs", "What other trading costs would have left", reading, (panel,))
+    return Figure("costs", "Return at other trading costs", reading, (panel,))
 
 
 def _upright(cost: float, name: str, colour: str, align: Literal["left", "right"]) -> list[alt.Chart]:
     rows = [{"cost_bps": cost, "name": f"{name}: {cost:.1f}"}]
     line = chart(rows).mark_rule(color=colour, strokeWidth=1.5).encode(alt.X("cost_bps:Q"))
-    # At the top for one and below it for the other, so that two that lie close stay readable.
+    # At the top for one and below it for the other, so that close labels remain readable.
     place = alt.YValue(10 if name == "assumed" else 26)
     text = (
         chart(rows)

@@ -1,4 +1,4 @@
-"""Charts of the search of phase 1: the best so far against what it cost, and which trials went on to which rung."""
+"""Charts of the search of phase 1: best accuracy so far by cost, and the rungs that trials reached."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Piece:
 
 
 def pieces(trials: Trials) -> Iterator[Piece]:
-    """What was trained in phase 1, in order."""
+    """Return the trainings of phase 1, in order."""
     records = {t.number: t for t in trials.trials}
     if not trials.decisions:
         for number in sorted(records):
@@ -86,7 +86,7 @@ def search_figure(trials: Trials, constant: float) -> Figure | None:
     ----------
     trials : Trials
     constant : float
-        Accuracy of always answering the most frequent class, drawn as the baseline.
+        Accuracy of the most frequent class, drawn as the baseline.
     """
     rows = _search_rows(trials)
     if not rows:
@@ -100,9 +100,9 @@ def search_figure(trials: Trials, constant: float) -> Figure | None:
     line = chart(kept).mark_line(interpolate="step-after", color=GREY).encode(x, alt.Y("best:Q"))
     reading = (
         "Each mark is a trial where its training ended or paused; the line is the best accuracy so far. A line that "
-        "has been flat for long says that more trials of this kind would not have helped. One split and one run per "
+        "is flat for long means that more trials of this kind would not have helped. One split and one run per "
         "trial: differences between neighbouring marks are mostly chance, phase 2 measures how much. The dashed line "
-        "is the accuracy of always answering one class."
+        "is the accuracy of the best constant."
     )
     layers = [line, points, *rule(constant)]
     panel = Panel("", specification(layers, "Trials of phase 1"))
@@ -126,7 +126,7 @@ def _search_rows(trials: Trials) -> list[ChartedRow]:
 
 
 def rung_figure(trials: Trials) -> Figure | None:
-    """How far each trial was carried on, a mark for each rung at which it paused; None without rungs."""
+    """Return the last epoch of each trial, with a mark for each rung at which it paused; None without rungs."""
     if not trials.rungs:
         return None
     shown = {p.trial.number for p in pieces(trials) if p.split == 0 and p.end > p.start}
@@ -148,14 +148,14 @@ def rung_figure(trials: Trials) -> Figure | None:
     bars = chart(rows).mark_rule(opacity=0.7, strokeWidth=2).encode(x, alt.Y("start:Q"), alt.Y2("end:Q"), colour)
     points = chart(rows).mark_point(opacity=0.9).encode(x, y, colour, shape, tooltip=tooltip)
     reading = (
-        "Each line is a trial on the split that all are compared on, each mark a rung at which it paused. A trial "
-        "that was promoted went on from there and paid for the further epochs alone."
+        "Each line is a trial on the common split, and each mark is a rung at which it paused. A promoted trial "
+        "resumed from there, at the cost of the further epochs only."
     )
-    return Figure("rungs", "Which trials went on", reading, (Panel("", specification([bars, points], "Rungs")),))
+    return Figure("rungs", "Promotions", reading, (Panel("", specification([bars, points], "Rungs")),))
 
 
 def rung_tables(trials: Trials) -> tuple[Table, ...]:
-    """How many runs reached each rung and what was spent between two rungs; empty without rungs."""
+    """Return the number of runs at each rung and the epochs spent between two rungs; empty without rungs."""
     if not trials.rungs:
         return ()
     rungs = [0, *trials.rungs]
@@ -173,8 +173,8 @@ def rung_tables(trials: Trials) -> tuple[Table, ...]:
     )  # fmt: skip
     n_repeated = sum(p.split != 0 and p.start == 0 for p in trained)
     caption = (
-        f"Runs that came to each rung on the split that all are compared on, and epochs spent on the way there, "
-        f"repeats of leaders on other splits included (there were {n_repeated}). The search ended because "
+        f"Runs that reached each rung on the common split, and epochs spent to reach it, "
+        f"including {n_repeated} repeats of leaders on other splits. The search ended because "
         f"{trials.stopped_because}."
     )
     return (Table(caption, (Column("rung", "epochs"), Column("runs"), Column("epochs"), Column("share")), rows),)

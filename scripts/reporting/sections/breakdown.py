@@ -1,4 +1,4 @@
-"""Sections of the evaluation report on parts of the judged rows: accuracy by ticker, by year and by volatility."""
+"""Sections of the evaluation report on parts of the test rows: accuracy by ticker, by year and by volatility."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _volatility_name(name: str, part: VolatilityPart) -> str:
         return name
     if part.lower is None:
         return f"{name}: below {percent(part.upper, 2)}"
-    # Short, for a phone: the lower bound of the middle third is told by the one before it.
+    # Short, for a phone: the first tercile shows the lower bound of the second.
     return (
         f"{name}: above {percent(part.lower, 2)}" if part.upper is None else f"{name}: up to {percent(part.upper, 2)}"
     )
@@ -60,7 +60,7 @@ def _notes(kind: str, rows: Sequence[PartAccuracy]) -> tuple[str, ...]:
     if kind != "volatility" or not rows:
         return ()
     return (
-        "Volatility is the root mean square of the last 20 returns of the ticker, per bar; the bounds part the "
+        "Volatility is the root mean square of the last 20 returns of the ticker, per bar; the bounds divide the "
         "development rows in three equal parts.",
     )
 
@@ -82,7 +82,7 @@ def _figure(name: str, kind: str, rows: Sequence[PartAccuracy], naive: float) ->
 def _tables(kind: str, rows: Sequence[PartAccuracy]) -> tuple[Table, ...]:
     if not rows:
         return ()
-    columns = (Column(kind, numeric=False), Column("rows"), Column("accuracy"), Column("95 % interval"))
+    columns = (Column(kind, numeric=False), Column("rows"), Column("accuracy"), Column("95% interval"))
     body = tuple(
         TableRow(
             (
@@ -94,4 +94,4 @@ def _tables(kind: str, rows: Sequence[PartAccuracy]) -> tuple[Table, ...]:
         )
         for row in rows
     )
-    return (Table(f"Accuracy by {kind}; without an interval of their own, rows count as independent.", columns, body),)
+    return (Table(f"Accuracy by {kind}; intervals of parts without one assume independent rows.", columns, body),)

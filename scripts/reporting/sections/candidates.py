@@ -26,23 +26,22 @@ from scripts.storage.extended_record import Configuration, Extended
 from scripts.storage.result_records import Selection
 
 _LABELLED_ROWS = (
-    "Returns trade rows with a label alone. The evaluation also trades rows without one, such as ties and the last "
-    "bars of a listing, so the two differ where there are many of them."
+    "Returns use rows with a label only. The evaluation also trades rows without one, such as ties and the last "
+    "bars of a listing, so the two differ if there are many of them."
 )
 
 
 def better_section(extended: Extended, chosen: Configuration) -> Section:
-    """Whether the chosen configuration beats rules that need no model, on rows that it was not trained on."""
+    """Return the comparison of the candidates with naive rules on out-of-fold rows."""
     candidates, bounds = extended.configurations, chosen.skill_ci95
     rule = words(extended.best_naive or "the best constant")
-    told = (
-        f"{'Yes' if bounds is not None and bounds[0] > 0 else 'Not clearly'}: out of fold it lies "
-        f"{points(chosen.skill)} from the best naive rule ({rule}), 95 % interval {interval(bounds, signed=True)} "
-        "points, on the same rows.",
-        "Whether it is better than a tuned linear model and boosted trees is told by the evaluation, which fits "
-        "both and holds all of them against each other on the sealed rows.",
+    lines = (
+        f"{'Yes' if bounds is not None and bounds[0] > 0 else 'Not clearly'}: the out-of-fold "
+        f"difference is {points(chosen.skill)} to the best naive rule ({rule}), 95% interval "
+        f"{interval(bounds, signed=True)} pp, on the same rows.",
+        "The evaluation compares the model with a tuned linear model and tuned boosted trees on the sealed rows.",
     )
-    columns = (Column("trial"), Column("skill", f"over {rule}"), Column("95 % interval"), Column("folds"))
+    columns = (Column("trial"), Column("skill", f"over {rule}"), Column("95% interval"), Column("folds"))
     rows = tuple(
         TableRow(
             (
@@ -56,28 +55,28 @@ def better_section(extended: Extended, chosen: Configuration) -> Section:
         for c in candidates
         if c.skill is not None
     )
-    table = Table("Accuracy above the best naive rule, out of fold; the chosen one shaded.", columns, rows)
-    return Section("Is it better than the naive rules?", told, (table,), present([skill_figure(candidates)]))
+    table = Table("Out-of-fold difference to the best naive rule; the chosen configuration is shaded.", columns, rows)
+    return Section("Comparison with naive rules", lines, (table,), present([skill_figure(candidates)]))
 
 
 def choice_section(
     selection: Selection, extended: Extended, chosen: Configuration, confidence_set: Sequence[int]
 ) -> Section:
-    """Which configuration was chosen, why, and what was compared."""
+    """Return the chosen configuration, the reason and the compared candidates."""
     candidates, constant = extended.configurations, extended.best_constant_accuracy
     tables = (_candidate_table(candidates, chosen, constant, confidence_set), _settings_table(candidates, chosen))
-    return Section("Which configuration, and why", _reasons(selection, extended), tables)
+    return Section("Configuration", _reasons(selection, extended), tables)
 
 
 def _reasons(selection: Selection, extended: Extended) -> tuple[str, ...]:
-    told = [f"The choice fell on {selection.reason}."]
+    lines = [f"Selected: {selection.reason}."]
     if selection.decision is not None:
-        told.append(f"How its probabilities become decisions: {selection.decision.reason}.")
+        lines.append(f"Decision rule: {selection.decision.reason}.")
     if failed := extended.n_failed_configurations:
-        told.append(f"{failed} further candidates failed in a fold and were left out.")
+        lines.append(f"{failed} further candidates failed in a fold and were excluded.")
     if copies := extended.n_duplicates:
-        told.append(f"{copies:,} tested rows have exactly the features of a row that the same fold trained on.")
-    return (*told, *racing_in_words(extended.racing, extended.n_folds))
+        lines.append(f"{copies:,} tested rows have exactly the features of a row that the same fold trained on.")
+    return (*lines, *racing_in_words(extended.racing, extended.n_folds))
 
 
 def _candidate_table(
@@ -87,7 +86,7 @@ def _candidate_table(
         Column("rank"), Column("trial"), Column("model", numeric=False), Column("racing", numeric=False),
         Column("accuracy", "mean of folds"),
         Column("standard error"), Column("behind the best", "paired"), Column("s.e. of it"),
-        Column("tied", "90 % set", numeric=False), Column("spread", "s.d. of folds"), Column("lowest fold"),
+        Column("tied", "90% set", numeric=False), Column("spread", "s.d. of folds"), Column("lowest fold"),
         Column("highest fold"), Column("lead", "over one class"), Column("validation loss", "nats"),
         Column("training loss", "nats"), Column("return", "net of costs"), Column("parameters"),
         Column("operations", "per row"), Column("training"), Column("inference", "µs per row"),
@@ -95,7 +94,7 @@ def _candidate_table(
     rows = []
     for c in candidates:
         folds = [fold.accuracy for fold in c.folds if fold.accuracy is not None]
-        # What was stopped was tested on fewer rows than the constant answer.
+        # Stopped configurations were tested on fewer rows than the constant.
         lead = c.avg_accuracy - constant if c.is_complete else None
         cells = (
             number_cell(c.rank, "d"), number_cell(c.trial_number, "d"), Cell(c.family), Cell(race_state(c)),
@@ -110,10 +109,10 @@ def _candidate_table(
         )  # fmt: skip
         rows.append(TableRow(cells, chosen=c is chosen))
     caption = (
-        "Cross-validated candidates, the chosen one shaded. Always answering one class: "
-        f"{percent(constant, 2)}. Standard errors are by blocks of dates; that of being behind counts what both models "
-        "share. Tied: it may be the best by log loss. What racing stopped is never chosen, and its figures are of "
-        "fewer folds; with several networks a fold, figures are means over single networks."
+        f"Cross-validated candidates, the chosen one is shaded. Best constant: {percent(constant, 2)}. Standard errors "
+        "are by blocks of dates; that of the difference to the best is paired. Tied: may be the best by log loss. "
+        "Stopped configurations are never chosen and have fewer folds. With several networks a fold, figures are means "
+        "over single networks."
     )
     if any(c.avg_simulated_return is not None for c in candidates):
         caption += f" {_LABELLED_ROWS}"

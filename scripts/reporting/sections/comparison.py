@@ -1,4 +1,4 @@
-"""Section of the evaluation report that holds the model beside naive rules and reference models."""
+"""Section of the evaluation report that compares the model with naive rules and reference models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def comparison_section(e: Evaluation) -> Section:
     """Paired differences to naive rule and reference models, accuracies on the same rows, and how sure they are."""
     rows = _compared(e)
     return Section(
-        "Is it better than the naive rule, the linear model, the boosted trees?",
+        "Comparison with naive rule, linear model and boosted trees",
         _skill_notes(e),
         (_difference_table(e), _comparison_table(rows)),
         present([comparison_figure(rows)]),
@@ -33,11 +33,11 @@ def comparison_section(e: Evaluation) -> Section:
 
 
 def _difference_table(e: Evaluation) -> Table:
-    """One line for each opponent: what the model lies above it, and whether that is clear."""
+    """Return one line for each opponent: the difference and its significance."""
     leads = {f"best naive rule ({words(e.best_naive)})": (e.skill, e.skill_ci95)}
     leads |= {words(name): (lead.difference, lead.ci95) for name, lead in e.versus_references.items()}
     columns = (
-        Column("against", numeric=False), Column("difference"), Column("95 % interval", "points"),
+        Column("against", numeric=False), Column("difference"), Column("95% interval", "pp"),
         Column("better?", numeric=False),
     )  # fmt: skip
     rows = tuple(
@@ -51,14 +51,14 @@ def _difference_table(e: Evaluation) -> Table:
         )
         for name, (difference, bounds) in leads.items()
     )
-    return Table("Accuracy of the model less that of each opponent, paired on the same rows.", columns, rows)
+    return Table("Accuracy of the model minus that of each opponent, paired on the same rows.", columns, rows)
 
 
 def _answer(bounds: Sequence[float]) -> str:
-    """What an interval of a difference allows to say."""
+    """Return the conclusion from the interval of a difference."""
     if bounds[0] > 0:
         return "yes"
-    return "no, it is worse" if bounds[1] < 0 else "cannot be told"
+    return "no, it is worse" if bounds[1] < 0 else "inconclusive"
 
 
 def _compared(e: Evaluation) -> list[ComparedAccuracy]:
@@ -76,7 +76,7 @@ def _comparison_table(rows: Sequence[ComparedAccuracy]) -> Table:
         Column("name", numeric=False),
         Column("kind", numeric=False),
         Column("accuracy"),
-        Column("95 % interval"),
+        Column("95% interval"),
     )
     body = tuple(
         TableRow(
@@ -95,36 +95,36 @@ def _comparison_table(rows: Sequence[ComparedAccuracy]) -> Table:
 
 def _skill_notes(e: Evaluation) -> tuple[str, ...]:
     bounds = interval(e.skill_ci95, signed=True)
-    told = (
-        f"The test that counts is paired, on the same rows: model minus best naive rule {points(e.skill)}, "
-        f"standard error {points(e.skill_se, signed=False)}, 95 % interval {bounds} points. "
+    text = (
+        f"The deciding test is paired, on the same rows: model minus best naive rule {points(e.skill)}, "
+        f"standard error {points(e.skill_se, signed=False)}, 95% interval {bounds} pp. "
         "The intervals treat rows of one date as one observation, because prices move together."
     )
     if e.n_effective is not None:
-        told += f" The accuracy is as sure as one on {e.n_effective:,.0f} independent rows."
-    return told, *_test_notes(e), *_reference_notes(e)
+        text += f" The effective sample size is {e.n_effective:,.0f} rows."
+    return text, *_test_notes(e), *_reference_notes(e)
 
 
 def _test_notes(e: Evaluation) -> tuple[str, ...]:
-    """Classical tests, which assume more than the interval does."""
-    said, dated = [], e.tests.diebold_mariano
+    """Classical tests, with stronger assumptions than the interval."""
+    tests, dated = [], e.tests.diebold_mariano
     if dated is not None and dated.p is not None:
-        said.append(f"Diebold-Mariano by date gives p = {dated.p:.3g}")
+        tests.append(f"Diebold-Mariano by date gives p = {dated.p:.3g}")
     by_row = number(e.tests.mcnemar.p_mid, ".3g")
-    said.append(f"McNemar's test p = {by_row}, which takes rows as independent and so is too small")
-    return (f"Against the best naive rule, {'; '.join(said)}.",)
+    tests.append(f"McNemar's test p = {by_row}, which assumes independent rows and is too small")
+    return (f"Against the best naive rule, {'; '.join(tests)}.",)
 
 
 def _reference_notes(e: Evaluation) -> tuple[str, ...]:
-    """What the reference models were given, and whether the network was worth it."""
+    """Return the comparison with the reference models, and their tuning."""
     versus, rows = e.versus_reference, e.reference_rows
     bounds = interval(versus.ci95, signed=True)
-    told = f"Against {words(versus.name)} the model leads by {points(versus.difference)} ({bounds} points)."
+    text = f"The difference to {words(versus.name)} is {points(versus.difference)} (95% interval {bounds} pp)."
     budgets = [
         f"{words(name)}: best of {tuning.n_settings} settings on {tuning.n_folds} folds"
         for name, tuning in e.reference_tuning.items()
     ]
-    told += f" The reference models were tuned too ({'; '.join(budgets)})." if budgets else ""
+    text += f" The reference models were tuned too ({'; '.join(budgets)})." if budgets else ""
     if rows is not None and rows.fitted < rows.of:
-        told += f" They learned from {rows.fitted:,} of {rows.of:,} rows, since memory has no room for all."
-    return (told,)
+        text += f" They learned from {rows.fitted:,} of {rows.of:,} rows, because memory does not suffice for all."
+    return (text,)

@@ -1,4 +1,4 @@
-"""Section of both reports on what a run cost: epochs, passes over the data and training time, by phase."""
+"""Section of both reports on the cost of a run: epochs, passes over the data and training time, by phase."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scripts.reporting.page import Cell, Column, Section, Table, TableRow, durat
 from scripts.storage.extended_record import Extended
 from scripts.storage.records import Trials
 
-NAIVE_TRIALS, NAIVE_EPOCHS = 60, 50  # the search without phases that the cost is held against
+NAIVE_TRIALS, NAIVE_EPOCHS = 60, 50  # the search without phases that the cost is compared with
 YARDSTICK = NAIVE_TRIALS * NAIVE_EPOCHS
 
 
 @dataclass(frozen=True)
 class PhaseCost:
-    """What one phase took; None where it is not recorded. `seconds` are summed over all workers."""
+    """Cost of one phase; None if not recorded. `seconds` are summed over all workers."""
 
     name: str
     epochs: int
@@ -35,11 +35,11 @@ def costs_of_search(trials: Trials, extended: Extended) -> tuple[PhaseCost, Phas
 def costs_of_model(epochs: Mapping[str, int], seconds: Mapping[str, float]) -> tuple[PhaseCost, ...]:
     """Return the costs of all phases from epochs and seconds by phase."""
     names = {"tuning": "phase 1: search", "extended": "phase 2: cross-validation", "final": "phase 3: final networks"}
-    return tuple(PhaseCost(told, epochs[key], seconds.get(key)) for key, told in names.items() if key in epochs)
+    return tuple(PhaseCost(text, epochs[key], seconds.get(key)) for key, text in names.items() if key in epochs)
 
 
 def together(costs: tuple[PhaseCost, ...]) -> PhaseCost:
-    """All phases as one; a figure that one of them lacks is None."""
+    """Sum of all phases; a figure that one of them lacks is None."""
     seconds, passes = [c.seconds for c in costs], [c.passes for c in costs]
     return PhaseCost(
         "together",
@@ -52,8 +52,8 @@ def together(costs: tuple[PhaseCost, ...]) -> PhaseCost:
 def cost_section(costs: tuple[PhaseCost, ...]) -> Section:
     """Table of the phases and all together; empty where nothing is recorded."""
     if not costs:
-        return Section("What it cost")
-    told = (
+        return Section("Cost")
+    text = (
         "Every training epoch of every trial and of every fold counts, also those of failed trials. "
         f"The comparison is {NAIVE_TRIALS} trials of {NAIVE_EPOCHS} epochs each, without phases."
     )
@@ -62,7 +62,7 @@ def cost_section(costs: tuple[PhaseCost, ...]) -> Section:
     columns += [Column("passes", "over all development rows")] * with_passes
     rows = tuple(_row(cost, with_passes) for cost in (*costs, together(costs)))
     table = Table("Epochs and training time, summed over all workers.", (*columns, Column("training", "time")), rows)
-    return Section("What it cost", (told,), (table,))
+    return Section("Cost", (text,), (table,))
 
 
 def _row(cost: PhaseCost, with_passes: bool) -> TableRow:

@@ -1,4 +1,4 @@
-"""Sections of the evaluation report on what to do with the model: abstention, costs of decisions, decay, drift."""
+"""Sections of the evaluation report on the use of the model: abstention, cost of decisions, decay, drift."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from scripts.storage.trading_records import Costs, Decay
 
 
 def abstention_section(e: Evaluation) -> Section:
-    """What answering only with a lead costs and brings."""
+    """Return the section on abstention by a margin."""
     return Section(
-        "Answering only where it is sure",
+        "Selective prediction",
         _policy_notes(e),
         _policy_tables(e),
         present([coverage_figure(e.decision.curve)]),
@@ -32,34 +32,32 @@ def abstention_section(e: Evaluation) -> Section:
 
 
 def decision_cost_section(e: Evaluation) -> Section:
-    """What decisions cost where mistakes differ in price."""
-    title, costs = "What decisions cost", e.costs
+    """Return the section on the cost of decisions."""
+    title, costs = "Cost of decisions", e.costs
     return Section(title) if costs is None else Section(title, _cost_notes(costs), _cost_tables(costs))
 
 
 def decay_section(e: Evaluation) -> Section:
-    """How skill changes with the age of the model."""
-    title, decay = "How long it lasts", e.decay
+    """Return the section on skill by the age of the model."""
+    title, decay = "Skill decay", e.decay
     if decay is None:
         return Section(title)
     return Section(title, _decay_notes(decay), _decay_tables(decay), present([decay_figure(decay.bins)]))
 
 
 def drift_section(e: Evaluation) -> Section:
-    """How far the features have moved between development and the judged rows."""
+    """Return the section on feature drift between development and test rows."""
     figures = present([drift_figure(e.drift)])
-    return Section(
-        "Drift of the features since development", _shift_notes(e), _drift_tables(e), figures, figures_first=True
-    )
+    return Section("Feature drift", _shift_notes(e), _drift_tables(e), figures, figures_first=True)
 
 
 def _policy_notes(e: Evaluation) -> tuple[str, ...]:
     decision = e.decision
-    answered = f"On these rows it answers {percent(decision.coverage)}"
+    answered = f"On these rows the coverage is {percent(decision.coverage)}"
     if decision.accuracy is not None:
-        answered += f", of which {percent(decision.accuracy)} are right"
+        answered += f", the accuracy {percent(decision.accuracy)}"
     if decision.net is not None:
-        answered += f", and earns {percent(decision.net)} after costs"
+        answered += f", and the return {percent(decision.net)} after costs"
     return f"Chosen on predictions of unseen development rows: {decision.reason}.", answered + "."
 
 
@@ -77,38 +75,38 @@ def _policy_tables(e: Evaluation) -> tuple[Table, ...]:
         )
         for p in e.decision.curve
     )  # fmt: skip
-    caption = "Rows answered only where the lead exceeds the margin; the margin is not to be chosen on these rows."
+    caption = "Rows answered if the lead exceeds the margin; do not choose the margin on these rows."
     return (Table(caption, columns, rows),)
 
 
 def _cost_notes(costs: Costs) -> tuple[str, ...]:
     low, high = map(number, costs.saved_ci95)
     return (
-        f"Deciding by the least expected cost saves {number(costs.saved)} per row on always deciding for "
-        f"{costs.constant_class} (95 % interval {low} to {high}).",
+        f"Deciding by the lowest expected cost saves {number(costs.saved)} per row over always deciding for "
+        f"{costs.constant_class} (95% interval {low} to {high}).",
     )
 
 
 def _cost_tables(costs: Costs) -> tuple[Table, ...]:
     ways = {
-        "least expected cost": costs.cheapest,
+        "lowest expected cost": costs.cheapest,
         "most probable class": costs.most_probable,
         "best constant decision": costs.best_constant,
     }
-    rows = tuple(TableRow((Cell(told), number_cell(cost))) for told, cost in ways.items())
+    rows = tuple(TableRow((Cell(name), number_cell(cost))) for name, cost in ways.items())
     return (Table("Mean cost per row.", (Column("decision", numeric=False), Column("cost")), rows),)
 
 
 def _decay_notes(decay: Decay) -> tuple[str, ...]:
-    told = f"Since training: {decay.advice}."
+    text = f"{decay.advice[:1].upper()}{decay.advice[1:]}."
     if decay.slope_per_100_dates is not None:
         bounds = interval(decay.slope_ci95, signed=True)
-        told += f" The skill changes by {points(decay.slope_per_100_dates)} per 100 dates (95 % interval {bounds})."
-    return (told,)
+        text += f" The skill changes by {points(decay.slope_per_100_dates)} per 100 dates (95% interval {bounds})."
+    return (text,)
 
 
 def _decay_tables(decay: Decay) -> tuple[Table, ...]:
-    columns = (Column("dates since training", numeric=False), Column("rows"), Column("skill"), Column("95 % interval"))
+    columns = (Column("dates since training", numeric=False), Column("rows"), Column("skill"), Column("95% interval"))
     rows = tuple(
         TableRow(
             (
@@ -120,7 +118,7 @@ def _decay_tables(decay: Decay) -> tuple[Table, ...]:
         )
         for p in decay.bins
     )
-    return (Table("Accuracy less that of the best naive rule, by the model's age.", columns, rows),)
+    return (Table("Accuracy minus that of the best naive rule, by the age of the model.", columns, rows),)
 
 
 def _shift_notes(e: Evaluation) -> tuple[str, ...]:
@@ -131,7 +129,7 @@ def _drift_tables(e: Evaluation) -> tuple[Table, ...]:
     rows = tuple(TableRow((Cell(d.feature), number_cell(d.psi, ".3f"), number_cell(d.ks, ".3f"))) for d in e.drift)
     columns = (
         Column("feature", numeric=False),
-        Column("stability index", "above 0.25 is much"),
+        Column("stability index", "above 0.25 is large"),
         Column("Kolmogorov-Smirnov", "0 to 1"),
     )
-    return (Table("Drift of the features between development and these rows, the largest first.", columns, rows),)
+    return (Table("Feature drift between development and test rows, the largest first.", columns, rows),)

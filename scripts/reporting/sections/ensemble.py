@@ -1,4 +1,4 @@
-"""Section of the evaluation report on an ensemble: who is in it, what it gains on one configuration, what it costs."""
+"""Section of the evaluation report on an ensemble: members, gain over one configuration, cost."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from scripts.storage.evaluation_record import CostedEnsemble
 def ensemble_section(ensemble: CostedEnsemble | None) -> Section:
     """Section of an ensemble's evaluation; empty for a model of a single configuration."""
     if ensemble is None:
-        return Section("Is the ensemble worth its cost")
-    return Section("Is the ensemble worth its cost", (ensemble_in_words(ensemble),), (_table(ensemble),))
+        return Section("Ensemble: gain and cost")
+    return Section("Ensemble: gain and cost", (ensemble_in_words(ensemble),), (_table(ensemble),))
 
 
 def ensemble_in_words(ensemble: CostedEnsemble) -> str:
@@ -34,32 +34,36 @@ def ensemble_in_words(ensemble: CostedEnsemble) -> str:
     """
     single, members = ensemble.single_trial_number, ensemble.members
     if len(members) == 1 and members[0].trial_number == single:
-        return f"No other configuration adds to trial {single}: the model is this one alone, and costs no more."
+        return f"No other configuration improves trial {single}: the model is this one, without further cost."
     loss, accuracy = ensemble.log_loss, ensemble.accuracy
     low, high = loss.gain_ci95
     gains = (
-        f"log loss {loss.ensemble:.4f} against {loss.single:.4f} of trial {single}, the choice of phase 2 alone "
-        f"(a gain of {loss.gain:+.4f}, 95 % {low:+.4f} to {high:+.4f}), accuracy {percent(accuracy.ensemble, 2)} "
-        f"against {percent(accuracy.single, 2)} ({points(accuracy.gain)}, 95 % "
+        f"log loss {loss.ensemble:.4f} against {loss.single:.4f} of trial {single}, the choice of phase 2 "
+        f"(a gain of {loss.gain:+.4f}, 95% {low:+.4f} to {high:+.4f}), accuracy {percent(accuracy.ensemble, 2)} "
+        f"against {percent(accuracy.single, 2)} ({points(accuracy.gain)}, 95% "
         f"{interval(accuracy.gain_ci95, signed=True)})"
     )
-    worth = "it is better than one configuration" if ensemble.is_better else "no gain over one configuration is shown"
+    worth = (
+        "it is better than one configuration"
+        if ensemble.is_better
+        else "the gain over one configuration is not significant"
+    )
     return (
         f"Out of fold {worth}: {gains}, on the same {ensemble.n_rows:,} rows by blocks of dates. Weights and "
-        "calibration were chosen anew for each fold on the other folds alone, since on the rows that it is made on a "
-        "selection looks better than it is; trial "
-        f"{single} had been chosen with all folds in view, which favours it. {_cost_in_words(ensemble)}"
+        "calibration were fitted for each fold on the other folds, because a selection looks too good on the rows that "
+        "it was made on. Trial "
+        f"{single} was chosen with all folds in view, which favours it. {_cost_in_words(ensemble)}"
     )
 
 
 def _cost_in_words(ensemble: CostedEnsemble) -> str:
-    """Epochs, size and time of an answer, against the dearest member alone."""
+    """Return epochs, size and latency, compared with the largest member."""
     members = ensemble.members
     epochs, parameters = [m.epochs_spent for m in members], [m.n_parameters for m in members]
     slowest = max(m.one_row_p50_s for m in members)
     return (
-        f"It takes {sum(epochs):,} epochs of phase 3, {sum(parameters):,} parameters and "
-        f"{milliseconds(ensemble.one_row_p50_s)} for one row; of its members alone none takes more than "
+        f"The ensemble takes {sum(epochs):,} epochs of phase 3, {sum(parameters):,} parameters and "
+        f"{milliseconds(ensemble.one_row_p50_s)} for one row; no single member takes more than "
         f"{max(epochs):,}, {max(parameters):,} and {milliseconds(slowest)}."
     )
 
@@ -71,7 +75,7 @@ def _table(ensemble: CostedEnsemble) -> Table:
         Column("weight"),
         Column("epochs of phase 3"),
         Column("parameters"),
-        Column("time for one row"),
+        Column("latency of one row"),
     )
     rows = tuple(
         TableRow(
@@ -86,4 +90,4 @@ def _table(ensemble: CostedEnsemble) -> Table:
         )
         for m in ensemble.members
     )
-    return Table("Members of the ensemble, each with all its networks; the time is a median.", columns, rows)
+    return Table("Members of the ensemble, each with all its networks; median latency.", columns, rows)

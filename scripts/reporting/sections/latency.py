@@ -1,4 +1,4 @@
-"""Section of the evaluation report on how long the model takes for an answer."""
+"""Section of the evaluation report on inference latency."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from scripts.storage.evaluation_record import Latency
 
 
 def latency_section(latency: Latency | None) -> Section:
-    """Median and 99 % quantile of a call, for one row and for a batch; empty where nothing was timed."""
+    """Median and 99% quantile of a call, for one row and for a batch; empty without measurements."""
     calls = {} if latency is None else latency.calls
     rows = tuple(
         TableRow((Cell(name), *(Cell(milliseconds(seconds), seconds) for seconds in (call.p50_s, call.p99_s))))
         for name, call in calls.items()
     )
-    columns = (Column("call", numeric=False), Column("median"), Column("99 % are faster than"))
-    caption = "Time from raw features to probabilities on the CPU of the machine that evaluated, all networks together."
-    return Section("Time for an answer", (), (Table(caption, columns, rows),))
+    columns = (Column("call", numeric=False), Column("median"), Column("99% are faster than"))
+    caption = "Time from raw features to probabilities with all networks, on the CPU of the evaluating machine."
+    return Section("Inference latency", (), (Table(caption, columns, rows),))
 
 
 def milliseconds(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Section of the evaluation report on the model itself: which configuration it is, why, and how far its seeds agree."""
+"""Section of the evaluation report on the model: its configuration, the reason, and the accuracy of each seed."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from scripts.storage.model_record import FinalModelContent
 
 
 def model_section(e: Evaluation, model: FinalModelContent, n_parameters: Sequence[int]) -> Section:
-    """Hyperparameters, the reason of the choice, what it was trained on, and the accuracy of each seed."""
+    """Hyperparameters, reason of the selection, training rows, and the accuracy of each seed."""
     members = model.members
     own = [member.hyperparameters.model_dump() for member in members]
     names = list(dict.fromkeys(name for values in own for name in values))
     rows = tuple(TableRow((Cell(name), *(value_cell(values.get(name)) for values in own))) for name in names)
     values = tuple(Column("value" if len(members) == 1 else f"trial {m.trial_number}") for m in members)
     table = Table("Hyperparameters of the final model.", (Column("hyperparameter", numeric=False), *values), rows)
-    return Section("Which configuration, and why", (*_choice(model, sum(n_parameters)), *_seeds(e)), (table,))
+    return Section("Configuration", (*_choice(model, sum(n_parameters)), *_seeds(e)), (table,))
 
 
 def _choice(model: FinalModelContent, n_parameters: int) -> tuple[str, ...]:
     span = model.trained_on
-    told = [f"The choice fell on {model.selection.reason}. analysis/report.html compares all that were considered."]
+    lines = [f"Selected: {model.selection.reason}. analysis/report.html compares all candidates."]
     if span is not None:
         dates = f" from {span.first_date} to {span.last_date}" if span.first_date else ""
-        told.append(f"It was trained on {number(span.n_rows, ',d')} rows{dates}. It has {n_parameters:,} parameters.")
-    return tuple(told)
+        lines.append(f"It was trained on {number(span.n_rows, ',d')} rows{dates}. It has {n_parameters:,} parameters.")
+    return tuple(lines)
 
 
 def _seeds(e: Evaluation) -> tuple[str, ...]:
     if len(e.by_seed) < 2:
         return ()
     each = ", ".join(percent(accuracy, 2) for accuracy in e.by_seed)
-    mean_of = "model" if e.ensemble is None else "answer of each configuration"
+    mean_of = "model" if e.ensemble is None else "prediction of each configuration"
     return (
-        f"The {mean_of} is the mean of {len(e.by_seed)} networks that differ by their seed alone. With one of them the "
-        f"accuracy is {each}; a spread as large as the lead over the naive rules would mean that the lead hangs on the "
+        f"The {mean_of} is the mean of {len(e.by_seed)} networks with different seeds. The accuracy of a single one "
+        f"is {each}. If this spread is as large as the lead over the naive rules, the lead depends on the "
         "seed.",
     )

@@ -1,4 +1,4 @@
-"""Sections of the evaluation report on probabilities: quality, calibration, and which classes are confused."""
+"""Sections of the evaluation report on probabilities: quality, calibration and confusion matrix."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scripts.storage.evaluation_record import Evaluation
 
 
 def calibration_section(e: Evaluation, reliability: Sequence[ReliabilityBin]) -> Section:
-    """Whether the probabilities mean what they say, and how good they are."""
-    nats = "0 is no better than the shares"
+    """Return the section on the calibration and quality of the probabilities."""
+    nats = "0 is as good as the class shares"
     measures = (
         ("area under the ROC curve", "0.5 is chance, 1 is perfect", e.auc, e.auc_ci95),
-        ("average precision", "the share of the rarer class is chance, 1 is perfect", e.average_precision, None),
+        ("average precision", "chance level is the share of the rarer class, 1 is perfect", e.average_precision, None),
         ("log loss (nats)", "lower is better; ln 2 = 0.693 is a coin for two classes", e.log_loss, e.log_loss_ci95),
         ("log loss below that of the classes' shares (nats)", nats, e.log_loss_skill, e.log_loss_skill_ci95),
         ("balanced accuracy", "mean over the classes; 1 / number of classes is chance", e.balanced_accuracy, None),
@@ -31,16 +31,16 @@ def calibration_section(e: Evaluation, reliability: Sequence[ReliabilityBin]) ->
     columns = (
         Column("measure", numeric=False),
         Column("value"),
-        Column("95 % interval", numeric=False),
-        Column("how to read it", numeric=False),
+        Column("95% interval", numeric=False),
+        Column("interpretation", numeric=False),
     )
-    table = Table("Quality of the probabilities and of the answers, beside accuracy.", columns, rows)
+    table = Table("Metrics besides accuracy.", columns, rows)
     return Section("Calibration", (), (table,), present([reliability_figure(reliability)]), figures_first=True)
 
 
 def confusion_section(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> Section:
     """Rows by true and predicted class; empty without them."""
-    title = "Which classes are confused"
+    title = "Confusion matrix"
     if not confusion:
         return Section(title)
     rows = []
@@ -54,7 +54,7 @@ def confusion_section(confusion: Sequence[Sequence[int]], class_names: Sequence[
         *(Column(f"predicted {name}") for name in class_names),
         Column("rows"),
     )
-    caption = "Rows by true and predicted class, with the share of the true class; the darker, the larger the share."
+    caption = "Rows by true and predicted class, with the share of the true class; darker is larger."
     return Section(title, (), (Table(caption, columns, tuple(rows)),))
 
 

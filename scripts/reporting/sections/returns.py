@@ -1,4 +1,4 @@
-"""Section of the evaluation report on simulated returns: equity and drawdown after costs, beside buy-and-hold."""
+"""Section of the evaluation report on simulated returns: equity and drawdown after costs, and other strategies."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "net": ("return after costs", percent),
     "buy_and_hold": ("return of buy and hold after costs", percent),
     "equal_weight_rebalanced": ("return of equal weights, rebalanced, after costs", percent),
-    "foresight_hit_rate": ("positions that would earn if every label were known", percent),
-    "volatility": ("volatility after costs (yearly)", percent),
-    "borrow_bps": ("yearly cost of a short position (basis points)", number),
+    "foresight_hit_rate": ("winning positions with perfect predictions", percent),
+    "volatility": ("volatility after costs (annualised)", percent),
+    "borrow_bps": ("annual cost of a short position (basis points)", number),
     "periods_per_year": ("dates per year", number),
     "n_unlabelled": ("traded rows without a label", number),
     "naive": ("return of the best naive rule after costs", percent),
@@ -39,12 +39,12 @@ _RETURNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mean_net": ("mean return per date after costs", functools.partial(percent, digits=3)),
     "mean_excess": ("mean return per date above buy and hold", functools.partial(percent, digits=3)),
     "cost_bps": ("cost per unit of turnover (basis points)", number),
-    "sharpe": ("Sharpe ratio after costs (yearly)", number),
+    "sharpe": ("Sharpe ratio after costs (annualised)", number),
     "sharpe_se": ("standard error of the Sharpe ratio", number),
     "max_drawdown": ("largest drawdown", percent),
     "turnover": ("mean change of position per date (1 = the whole capital)", number),
-    "break_even_cost_bps": ("cost at which nothing is left (basis points)", number),
-    "hit_rate": ("positions that earned something", percent),
+    "break_even_cost_bps": ("break-even cost (basis points)", number),
+    "hit_rate": ("winning positions", percent),
     "exposure": ("rows with a position", percent),
     "n_dates": ("dates", number),
     "fill": ("positions are filled at", str),
@@ -57,8 +57,8 @@ _FILLS = {
 }
 _MAX_ROWS = 60  # of a table of parts
 NOT_MODELLED = (
-    "market impact, capacity, financing, interest on cash, dividends that shorts pay, availability of shorts, taxes, "
-    "and tickers that the file lacks (survivorship)"
+    "market impact, capacity, financing, interest on cash, dividends on short positions, availability of shorts, "
+    "taxes, and tickers missing from the file (survivorship)"
 )
 _BOOKS = {
     "buy_and_hold": "buy and hold",
@@ -68,7 +68,7 @@ _BOOKS = {
 
 
 def returns_section(e: Evaluation, dates: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Section:
-    """Equity curves, what other costs would leave, the figures, and the parts; empty without returns."""
+    """Equity curves, returns at other costs, figures and parts; empty without returns."""
     title, returns = "Equity and drawdown after costs", e.returns
     if returns is None:
         return Section(title)
@@ -79,14 +79,14 @@ def returns_section(e: Evaluation, dates: Sequence[str], curves: Mapping[str, Se
 
 def _notes(returns: Returns) -> tuple[str, ...]:
     price = _FILLS.get(returns.fill or "", "held for the row's forward return")
-    text = f"Each prediction is turned into a position, {price}; costs are paid on turnover."
+    text = f"Each prediction becomes a position, {price}, with costs on turnover."
     if (net := returns.mean_net_ci95) is not None and (excess := returns.mean_excess_ci95) is not None:
         text += (
-            f" The mean net return per date lies between {percent(net[0], 3)} and {percent(net[1], 3)} (95 %), "
-            f"what it earns above buy and hold between {percent(excess[0], 3)} and {percent(excess[1], 3)}."
+            f" The mean net return per date is {percent(net[0], 3)} to {percent(net[1], 3)} (95%), "
+            f"its excess over buy and hold {percent(excess[0], 3)} to {percent(excess[1], 3)}."
         )
     if returns.break_even_cost_bps is not None:
-        text += f" Nothing would be left at a cost of {number(returns.break_even_cost_bps, '.1f')} basis points."
+        text += f" The break-even cost is {number(returns.break_even_cost_bps, '.1f')} basis points."
     return (text, f"Not modelled: {NOT_MODELLED}.")
 
 
@@ -109,14 +109,14 @@ def _tables(returns: Returns) -> tuple[Table, ...]:
 
 
 def _beside_table(returns: Returns) -> tuple[Table, ...]:
-    """The model's book beside books that predict nothing or little; empty for results that lack them."""
+    """Return the strategies without a model; empty for results that lack them."""
     if not returns.beside:
         return ()
     books: dict[str, Returns | Book] = {"model": returns}
     books |= {_BOOKS.get(name, words(name)): book for name, book in returns.beside.items()}
     columns = (
-        Column("book", numeric=False), Column("after costs"), Column("volatility", "yearly"),
-        Column("Sharpe ratio", "yearly"), Column("standard error"), Column("largest drawdown"),
+        Column("strategy", numeric=False), Column("after costs"), Column("volatility", "annualised"),
+        Column("Sharpe ratio", "annualised"), Column("standard error"), Column("largest drawdown"),
         Column("turnover", "per date"),
     )  # fmt: skip
     rows = tuple(
@@ -128,13 +128,13 @@ def _beside_table(returns: Returns) -> tuple[Table, ...]:
         )
         for name, b in books.items()
     )  # fmt: skip
-    return (Table("The model's book beside others on the same dates, after costs.", columns, rows),)
+    return (Table("The model compared with other strategies on the same dates, after costs.", columns, rows),)
 
 
 def _part_table(kind: str, parts: Mapping[str, ReturnPart]) -> Table:
     columns = (
         Column(kind, numeric=False), Column("dates"), Column("before costs"),
-        Column("after costs"), Column("Sharpe ratio", "yearly"), Column("turnover", "per date"), Column("hit rate"),
+        Column("after costs"), Column("Sharpe ratio", "annualised"), Column("turnover", "per date"), Column("hit rate"),
     )  # fmt: skip
     rows = tuple(
         TableRow(
@@ -146,4 +146,4 @@ def _part_table(kind: str, parts: Mapping[str, ReturnPart]) -> Table:
         for name, p in list(parts.items())[:_MAX_ROWS]
     )  # fmt: skip
     more = f" ({_MAX_ROWS} of {len(parts)})" if len(parts) > _MAX_ROWS else ""
-    return Table(f"Simulated returns by {kind}{more}; each part starts from its own capital.", columns, rows)
+    return Table(f"Simulated returns by {kind}{more}; each part starts with a capital of 1.", columns, rows)
