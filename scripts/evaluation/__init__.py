@@ -1,1 +1,1 @@
-"""What a final model is worth on the sealed rows: scores, references and warnings."""
+"""Evaluation of a final model on the sealed rows: scores, references, warnings and leak checks."""

@@ -1,4 +1,4 @@
-"""What the decisions of a model bring on judged rows: costs, abstention, and how skill decays."""
+"""Scores of the decisions of a model on test rows: costs, abstention and skill decay."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def cost_scores(judged: JudgedRows, probabilities: np.ndarray, config: DataConfi
 
 
 def likeliest_class(dataset: Dataset, config: DataConfig) -> DecisionRule:
-    """Return the decision rule of a model whose file holds none."""
+    """Return the decision rule of a model whose file has none."""
     policy = DecisionPolicy.default(dataset.n_classes, config.margin)
-    return DecisionRule(threshold=policy.threshold, margin=policy.margin, reason="the likeliest class")
+    return DecisionRule(threshold=policy.threshold, margin=policy.margin, reason="the most probable class")
 
 
 def policy_scores(
@@ -46,7 +46,7 @@ def policy_scores(
     traded: TradedRows,
     decision: DecisionRule,
 ) -> DecisionScores:
-    """Score the policy that was chosen out of fold on the judged rows, with the curve of coverage.
+    """Score the policy that was chosen out of fold on the test rows, with the coverage curve.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def policy_scores(
 
 
 def _net_of_judged(trading: SimulatedTrading, answers: np.ndarray, place: np.ndarray) -> NetReturns:
-    """Net return per date of given answers on the judged rows, those of the other traded rows staying as they are."""
+    """Return the net return per date of given predictions on the test rows; other traded rows are unchanged."""
 
     def net(judged: np.ndarray) -> np.ndarray:
         whole = answers.copy()
@@ -95,7 +95,7 @@ def _net_of_judged(trading: SimulatedTrading, answers: np.ndarray, place: np.nda
 
 
 def decay_scores(judged: JudgedRows, development: Dataset) -> Decay | None:
-    """Return skill against dates since training; None without time, or where rows lie before its end."""
+    """Return skill against dates since training; None without time, or if rows are before its end."""
     if judged.dataset.dates is None or development.dates is None or judged.date is None:
         return None
     age = judged.date - int(np.searchsorted(judged.dataset.dates, development.dates[-1], "right")) + 1

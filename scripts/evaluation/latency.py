@@ -1,4 +1,4 @@
-"""How long an answer takes: the model's own way from raw columns to probabilities, timed on judged rows."""
+"""Inference latency from raw columns to probabilities, measured on test rows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Two standard models, tuned with a small stated budget: what a network has to beat to be worth it.
 
-Each setting of logistic regression and of gradient-boosted trees is judged by its mean log loss over the folds that the
-network's own configurations were judged on; the best one is fitted again on all development rows.
+Each setting of logistic regression and of gradient-boosted trees is scored by its mean log loss over the folds of the
+network's configurations; the best one is fitted again on all development rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BOOSTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to fit on and rows to judge on, preprocessed by what was fitted on the former alone.
+    """Rows to fit on and rows to score, preprocessed by a transform fitted on the former.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ def reference_models(
     folds : iterable of Fold
         At least one; read once, so that they may be made as they are needed.
     x_train, x_test : ndarray of float, shape (n, n_features)
-        Finite and scaled to about unit variance; `x_train` may hold no row of the test period.
+        Finite and scaled to about unit variance; `x_train` must not contain rows of the test period.
     y_train : ndarray of int, shape (n_train,)
     seed : int
         In [0, 2^32).
@@ -163,7 +163,7 @@ def _predict(
     """Class probabilities of a model fitted with this setting."""
     probabilities = np.zeros((len(x_test), n_classes))
     if (y_train == y_train[0]).all():
-        probabilities[:, y_train[0]] = 1.0  # a fold can hold a single class, which neither model takes
+        probabilities[:, y_train[0]] = 1.0  # a fold can have a single class, which neither model supports
         return probabilities
     model = _model(name, setting, len(y_train), seed).fit(x_train, y_train)
     probabilities[:, model.classes_] = model.predict_proba(x_test)

@@ -55,18 +55,18 @@ _ALIKE = 0.05  # share of rows: a model that differs from a rule in fewer gives 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities on the judged rows, each of shape (n, n_classes).
+    """Class probabilities on the test rows, each of shape (n, n_classes).
 
     Attributes
     ----------
     model : ndarray
         Of the final model.
     by_seed : sequence of ndarray
-        With one network alone of each of its configurations; they differ by their seed.
+        Probabilities with a single network of each configuration, by seed.
     references : mapping of str to ndarray
         Of the reference models.
     traded : TradedRows or None
-        Of the final model on all rows with features; None: the judged rows alone are traded.
+        Probabilities of the final model on all rows with features; None trades only the test rows.
     """
 
     model: np.ndarray
@@ -77,13 +77,13 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of evaluation_results.json, and what the report draws beside them.
+    """Figures of evaluation_results.json, and further data for the report.
 
     Attributes
     ----------
     figures : Scored
     position : ndarray of float64, shape (n,), or None
-        Simulated position of each row; None where there are no returns.
+        Simulated position of each row; None without returns.
     dates : list of str
     curves : dict of str to list of float
         Equity after costs on each date, by name: the model, the best naive rule, always +1.
@@ -229,9 +229,9 @@ def _constant_answer(judged: JudgedRows) -> ConstantAnswer | None:
 
 
 def _probability_scores(judged: JudgedRows, probabilities: np.ndarray, shares: np.ndarray) -> ProbabilityScores:
-    """Metrics beside accuracy; those that are means over rows with intervals.
+    """Return metrics besides accuracy; means over rows have intervals.
 
-    `log_loss_skill` is what the log loss lies below that of always giving the development classes' shares.
+    `log_loss_skill` is the log loss of the development class shares minus that of the model.
     """
     y, predicted = judged.y, probabilities.argmax(axis=1)
     losses = log_losses(y, probabilities)
@@ -292,7 +292,7 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
 
 
 def _drift(development: Dataset, dataset: Dataset) -> list[Drift]:
-    """Drift of the features between the rows that were trained on and those judged, the largest first."""
+    """Return the drift of the features between training and test rows, the largest first."""
     before, after = development.rows, dataset.rows
     drift = list[FeatureDrift]()
     for k, name in enumerate(dataset.feature_names):  # one column at a time, since there may be too much for memory

@@ -1,6 +1,6 @@
 """Ledgers of openings of the sealed test set: one in the run directory, one for all runs of this user.
 
-A second look at the same rows is a second chance, whatever directory it is taken from. Every opening has an id and is
+A second opening of the same rows is a second chance, from any directory. Every opening has an id and is
 written to both ledgers before anything is seen. The count is the union of both, so that a run that was moved or copied
 counts nothing twice, and a ledger that was lost is filled again from the other one.
 """
@@ -30,11 +30,11 @@ class Look:
     ----------
     model_sha256 : str
     data : str
-        "sealed", or the SHA-256 of another file that holds sealed rows.
+        "sealed", or the SHA-256 of another file with sealed rows.
     sealed_fingerprint, sealed_sketch : str
         Of the sealed rows, as in `Dataset`.
     run : str
-        Run directory or address, as other runs are told.
+        Run directory or URL, as shown to other runs.
     shared : bool
         Whether other runs count it. A placebo's labels are permuted, so that it does not see those of the sealed rows.
     """
@@ -52,11 +52,11 @@ class Look:
         return {"model_sha256": self.model_sha256, "data": self.data, "sealed_fingerprint": self.sealed_fingerprint}
 
     def is_of(self, entry: Entry) -> bool:
-        """Whether an entry is about the same model on the same rows; earlier versions recorded no fingerprint."""
+        """True if an entry is about the same model on the same rows; earlier versions recorded no fingerprint."""
         return all(entry.get(name, value) == value for name, value in self.fields.items())
 
     def may_share_rows(self, entry: Entry) -> bool:
-        """Whether an entry is about some of the same sealed rows."""
+        """Return True if an entry is about some of the same sealed rows."""
         if entry.get("sealed_fingerprint") == self.sealed_fingerprint:
             return True
         sketch = entry.get("rows")
@@ -112,7 +112,7 @@ def openings_of(run_dir: RunDir) -> list[Entry]:
 
 
 def not_in(run_dir: RunDir, entries: list[Entry]) -> list[Entry]:
-    """Those openings that the ledger of a run does not hold."""
+    """Return the openings that the ledger of a run lacks."""
     known = {identity(entry) for entry in openings_of(run_dir)}
     return [entry for entry in entries if identity(entry) not in known]
 
@@ -211,7 +211,7 @@ def _key(entry: Entry) -> tuple[str, str]:
 
 
 def _merged(look: Look, own: list[Entry], shared: list[Entry]) -> list[Entry]:
-    """Entries about some of the same rows that only the user's ledger holds, as the run's ledger takes them over."""
+    """Return entries about some of the same rows that only the user's ledger has, in the form of the run's ledger."""
     there = set(map(_key, own))
     found = [entry for entry in shared if _key(entry) not in there and look.may_share_rows(entry)]
     return [

@@ -1,4 +1,4 @@
-"""How much of a good-looking result is luck: corrections for having tried many, from the ledgers of both phases.
+"""Multiple-testing corrections for the search and the selection, from the ledgers of both phases.
 
 Phase 1 chooses among many trials on one split, phase 2 among a few configurations on folds. The first is corrected by
 the number of trials effectively tried and by how differently they really behave, the second by how much the means over
@@ -32,14 +32,14 @@ from scripts.storage.extended_record import Extended
 from scripts.storage.records import Trials
 
 _BLOCKS = 16  # of dates, for the probability of backtest overfitting
-_LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, choosing among trials cannot be judged
+_LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, the choice among trials cannot be assessed
 _CONFIDENCE_SET_SIZE = 0.1
 # Column of the ledger with the sums by date, and the sign that makes higher better.
 _SCORES = {"accuracy": ("hits", 1), "log_loss": ("log_loss", -1), "auc": ("auc", 1)}
 
 
 def judge_search(ledger: pd.DataFrame, horizon: int, seed: int, trials: Trials | None = None) -> SearchBias | None:
-    """What the best trial of phase 1 is worth; None with too few trials or dates.
+    """Correct the result of the best trial of phase 1; None with too few trials or dates.
 
     A trial that was given up at an early rung is not a rival of the winner: its low score would pass for a difference
     in skill, and to stay above the median of such trials takes little. Only `comparable` trials take part.
@@ -47,7 +47,7 @@ def judge_search(ledger: pd.DataFrame, horizon: int, seed: int, trials: Trials |
     Parameters
     ----------
     ledger : DataFrame
-        As `tuning.ledger.validation_ledger` makes it.
+        Result of `validation_scores.validation_ledger`.
     horizon : int
         Dates that a label reads ahead.
     trials : Trials, optional
@@ -96,9 +96,9 @@ def _comparable_columns(sums: pd.DataFrame, trials: Trials | None) -> list[int]:
 
 
 def _winner(sums: pd.DataFrame, sign: int, counts: np.ndarray, horizon: int, trials: Trials | None) -> Winner:
-    """The trial with the best mean score over all rows, and what is to be expected of it.
+    """Return the trial with the best mean score over all rows, and its expected score.
 
-    `sums` holds the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows;
+    `sums` is the sum of the score over the rows of each date (index) for each trial (column), `counts` the rows;
     `sign` makes higher better.
     """
     n_trials, sums = sums.shape[1], sign * sums
@@ -125,7 +125,7 @@ def _winner(sums: pd.DataFrame, sign: int, counts: np.ndarray, horizon: int, tri
 def judge_choice(
     out_of_fold: pd.DataFrame, results: Extended, horizon: int, seed: int, by_spread: bool = False
 ) -> ChoiceBias:
-    """What the chosen configuration of phase 2 is worth, and which others it cannot be told from.
+    """Correct the result of the chosen configuration of phase 2, and return its ties.
 
     Only configurations that were trained on all folds take part. One with several networks a fold counts with the mean
     of their hits and losses, as a single network would in expectation, and not with the better of their mean.
@@ -136,7 +136,7 @@ def judge_choice(
         Columns trial_number, fold, seed, row, date, label and a probability_* per class.
     results : Extended
     by_spread : bool
-        Whether the spread over the folds took part in the choice. The interval that is made of it would be too short.
+        True if the spread over the folds was part of the choice, so that its interval would be too short.
     """
     configurations = complete(results.configurations)
     numbers = [c.trial_number for c in configurations]
@@ -160,43 +160,43 @@ def judge_choice(
 
 
 def in_words(search: SearchBias | None, choice: ChoiceBias) -> list[str]:
-    """The corrections as sentences."""
-    said = []
+    """Return the corrections as sentences."""
+    sentences = []
     if search is not None:
         best = search.scores["accuracy"]
         others = "; ".join(
-            f"{name.replace('_', ' ')} {found.observed:.4f}, {found.expected:.4f} to be expected"
+            f"{name.replace('_', ' ')} {found.observed:.4f}, {found.expected:.4f} expected"
             for name, found in search.scores.items()
             if name != "accuracy"
         )
-        said.append(
-            f"The best of {search.n_trials} trials (worth {best.effective_trials:.1f} independent ones) showed "
-            f"{best.observed:.4f} on its one split; after the winner's curse {best.expected:.4f} is to be "
+        sentences.append(
+            f"The best of {search.n_trials} trials ({best.effective_trials:.1f} effective independent ones) has "
+            f"{best.observed:.4f} on its single split; corrected for the winner's curse, {best.expected:.4f} is "
             f"expected{f' (best by {others})' if others else ''}. Among the {search.n_comparable} trials that were "
-            f"trained as far as the best, a choice made on one half of the dates fell below the median on the other in "
-            f"{search.pbo:.0%} of all ways to halve them."
+            f"trained as far as the best, a choice on one half of the dates is below the median on the other in "
+            f"{search.pbo:.0%} of all splits (PBO)."
         )
         if search.deflated_sharpe is not None:
-            said.append(
-                f"The most profitable trial has a Sharpe ratio above zero with probability "
-                f"{search.deflated_sharpe:.2f} once the number of trials is taken into account."
+            sentences.append(
+                f"The most profitable trial has a deflated Sharpe ratio of "
+                f"{search.deflated_sharpe:.2f} (probability of a true Sharpe ratio above zero)."
             )
     interval = ""
     if choice.nadeau_bengio_ci95 is not None:
         low, high = choice.nadeau_bengio_ci95
-        interval = f"With so few folds the 95 % interval of the mean is {low:.4f} to {high:.4f}. "
+        interval = f"The 95% interval of the mean over folds is {low:.4f} to {high:.4f}. "
     skill_low, skill_high = choice.skill_ci95
-    said.append(
-        f"The chosen configuration showed {choice.avg_accuracy:.4f} over the folds; less the bias of choosing, "
-        f"{choice.expected_accuracy:.4f} is to be expected. {interval}It beats the best constant "
-        f"answer by {choice.skill:+.4f} ({skill_low:+.4f} to {skill_high:+.4f})."
+    sentences.append(
+        f"The chosen configuration has {choice.avg_accuracy:.4f} over the folds; corrected for selection, "
+        f"{choice.expected_accuracy:.4f} is expected. {interval}The difference to the best constant "
+        f"is {choice.skill:+.4f} ({skill_low:+.4f} to {skill_high:+.4f})."
     )
     others = ", ".join(map(str, choice.confidence_set))
-    said.append(
-        f"By log loss, the best may be any of these trials (90 % model confidence set): {others}. On other dates of "
+    sentences.append(
+        f"90% model confidence set by log loss: {others}. On other dates of "
         f"the same kind, the chosen one would have the best accuracy in {choice.stability:.0%} of the cases."
     )
-    return said
+    return sentences
 
 
 def _deflated_sharpe(ledger: pd.DataFrame) -> float | None:
@@ -221,7 +221,7 @@ def _per_row(frame: pd.DataFrame, numbers: list[int]) -> tuple[np.ndarray, np.nd
 def stability(
     correct: np.ndarray, date: np.ndarray, horizon: int, rng: np.random.Generator, n_draws: int = 1000
 ) -> float:
-    """Probability that the first column of hits (n_rows, m) would have the best accuracy on other dates.
+    """Return the probability that the first column of hits (n_rows, m) has the best accuracy on other dates.
 
     The leads over the others, less joint draws of their errors (`joint_errors`), are what they may truly be.
     """

@@ -13,8 +13,8 @@ def shortfall(selection: Selection | Promise | Configuration) -> str:
     if skill is None or skill > 0:
         return ""
     behind = f"{-100 * skill:.1f} pp behind" if skill < 0 else "level with"
-    sure = "" if error is None else f" (s.e. {100 * error:.1f} pp)"
+    error_text = "" if error is None else f" (s.e. {100 * error:.1f} pp)"
     return (
-        f"out of fold the model is {behind} the best naive rule{sure}: opening the sealed test set for it uses up a "
-        "look; a further search may be the better next step"
+        f"out of fold the model is {behind} the best naive rule{error_text}: opening the sealed test set for it "
+        "counts as an opening; a further search may be the better next step"
     )

@@ -1,4 +1,4 @@
-"""The rows that a model is judged on: what is right there, by the model and by the best naive rule."""
+"""Test rows of a model, with the hits of the model and of the best naive rule."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class JudgedRows:
     naive_name : str
         The most accurate of them.
     naive_predicted : ndarray of int64
-        What it says.
+        Predicted classes.
     rules : dict of str to ndarray of int64
         Answers of every constant class and of each of the label's own rules.
     helpful : tuple of str
@@ -71,7 +71,7 @@ class JudgedRows:
         return cls(dataset, y, predicted, accuracies, name, said, answers, helpful, majority, seed, openings)
 
     def naive_on(self, rows: np.ndarray) -> np.ndarray:
-        """What the best naive rule says on any rows of the data set, shape as `rows`."""
+        """Return the predictions of the best naive rule on any rows of the data set, shape as `rows`."""
         rule = self.dataset.naive.get(self.naive_name)
         if rule is None:  # a constant
             return np.full(len(rows), self.naive_predicted[0])
@@ -94,7 +94,7 @@ class JudgedRows:
         return skill_over(self.hits, right, self.date, self.dataset.horizon)
 
     def encompassing(self, probabilities: np.ndarray) -> EncompassingTest:
-        """Test that probabilities, shape (n, n_classes), tell more than the naive rules that help."""
+        """Test whether probabilities, shape (n, n_classes), add information to the naive rules that beat chance."""
         answers = [self.rules[name] for name in self.helpful]
         return encompassing_test(self.y, probabilities, answers, self.date, self.dataset.horizon)
 
@@ -124,10 +124,10 @@ class JudgedRows:
         return None if one_look is None else min(1.0, self.openings * one_look)
 
     def intervals(self, values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-        """Means over the judged rows, with dependence between dates and all looks allowed for."""
+        """Return means over the test rows, corrected for dependence between dates and for all openings."""
         found = mean_intervals(values, self.date, self.dataset.horizon)
         return {name: interval.at(self.confidence) for name, interval in found.items()}
 
     def interval(self, values: np.ndarray) -> Interval:
-        """Mean over the judged rows, as `intervals`."""
+        """Return the mean over the test rows, as `intervals`."""
         return self.intervals({"mean": values})["mean"]

@@ -1,4 +1,4 @@
-"""Simulated returns of a model on judged rows, beside books that predict nothing and a model that knows the labels."""
+"""Simulated returns of a model on test rows, compared with naive strategies and perfect predictions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COSTS, _DEAREST_BPS = 25, 200.0  # points of the curve over costs, and where it
 
 @dataclass(frozen=True)
 class TradingScores:
-    """Simulated returns: the record, the position of each judged row, equity curves by name on `dates`."""
+    """Simulated returns: the record, the position of each test row, equity curves by name on `dates`."""
 
     returns: Returns | None
     position: np.ndarray | None = None
@@ -39,12 +39,12 @@ class TradingScores:
 
 @dataclass(frozen=True)
 class TradedRows:
-    """Rows with a decision, judged or not, and the class probabilities that a model gives them.
+    """Rows with a decision, tested or not, and their class probabilities.
 
     Attributes
     ----------
     rows : ndarray of int64, shape (n,)
-        Rows of the data set, ascending; the judged ones are among them.
+        Rows of the data set, ascending; including the test rows.
     probabilities : ndarray, shape (n, n_classes)
     """
 
@@ -52,7 +52,7 @@ class TradedRows:
     probabilities: np.ndarray
 
     def judged(self, dataset: Dataset) -> np.ndarray:
-        """Place of each judged row, shape (n_judged,)."""
+        """Return the place of each test row, shape (n_judged,)."""
         return np.searchsorted(self.rows, dataset.rows)
 
 
@@ -141,7 +141,7 @@ def _mean_cost(series: ReturnSeries, cost_bps: float) -> float:
 
 
 def _return_intervals(judged: JudgedRows, series: ReturnSeries, hold: ReturnSeries) -> ReturnIntervals:
-    """Mean net return per date, the same above buy-and-hold, and the total, by blocks of dates; empty for one date."""
+    """Return the mean net return per date, its excess over buy and hold, and the total; empty for one date."""
     n = len(series.dates)
     if n < 2:
         return ReturnIntervals()
@@ -170,7 +170,7 @@ def _by_cost(trading: SimulatedTrading, position: np.ndarray, series: ReturnSeri
 def _by_ticker(
     simulator: ReturnSimulator, position: np.ndarray, dataset: Dataset, year: float | None
 ) -> dict[str, ReturnPart]:
-    """Figures of each ticker on an account of its own, on the dates on which it has bars."""
+    """Return the figures of each ticker on its own account, on the dates with bars."""
     if not 1 < len(dataset.tickers) <= _PARTS or not (dataset.has_time and dataset.ordered):
         return {}
     parts = {}

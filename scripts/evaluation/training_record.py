@@ -1,4 +1,4 @@
-"""Training of an evaluated model, as far as the artifacts beside it record it."""
+"""Training record of an evaluated model, from the artifacts of its run directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.storage.run_dir import Command, RunDir
 
 
 def known_making(run_dir: RunDir, model_sha256: str) -> Making:
-    """Return what the run directory holds on the training of a model; nothing where the model is from elsewhere."""
+    """Return the training record of the run directory; empty for a model from elsewhere."""
     try:
         final = _read(run_dir.final_results, Command.FINAL, Final)
         if final is None or final.files.get(run_dir.final_model.name) != model_sha256:
@@ -22,8 +22,8 @@ def known_making(run_dir: RunDir, model_sha256: str) -> Making:
         durations, warnings = _earlier(run_dir, final)
         seeds = [seed for member in final.members for seed in member.seeds]
         return Making(durations | {"final": final.duration_s}, seeds, warnings)
-    except HyperError as error:  # the model is judged all the same: nothing of this is a part of its result
-        return Making(note=f"how the model was made is not told: {error}")
+    except HyperError as error:  # the model is evaluated anyway: the record is not a part of its result
+        return Making(note=f"the training record is not available: {error}")
 
 
 def _earlier(run_dir: RunDir, final: Final) -> tuple[dict[str, float], list[str]]:

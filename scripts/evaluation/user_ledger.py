@@ -1,4 +1,4 @@
-"""Ledger of openings of all runs of one user on this machine: locked, appended to, and never a reason to stop."""
+"""Ledger of openings of all runs of one user on this machine: locked and appended to; its errors are warnings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.storage.nesting import parsed_json
 NAME = "test_openings.jsonl"
 VARIABLE, NO_LEDGER = "HYPER_STATE_DIR", "none"
 MOST_BYTES = 2**28
-_LOCK_S = 10.0  # that another evaluation may hold the ledger; it needs milliseconds
+_LOCK_S = 10.0  # timeout for another evaluation, which needs milliseconds
 _UNKNOWN = "openings by other runs may be missing from the count"
 
 Entry = dict[str, Any]
@@ -42,7 +42,7 @@ def user_ledger() -> Path | None:
 
 
 class UserLedger:
-    """The user's ledger while this process holds it.
+    """Ledger of the user while this process has locked it.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class UserLedger:
     @classmethod
     @contextlib.contextmanager
     def held(cls) -> Iterator[UserLedger]:
-        """Hold the ledger; one that cannot be used is empty and has a warning."""
+        """Lock the ledger; an unusable one is empty and has a warning."""
         path, descriptor, warnings = None, None, list[str]()
         try:
             path = user_ledger()
@@ -73,7 +73,7 @@ class UserLedger:
             else:
                 descriptor = _opened(path)
         except RuntimeError:
-            warnings = [f"{_UNKNOWN}: there is no home directory; set {VARIABLE} to a folder"]
+            warnings = [f"{_UNKNOWN}: no home directory; set {VARIABLE} to a folder"]
         except (OSError, InputError) as error:
             reason = error.strerror if isinstance(error, OSError) else error.what
             warnings = [f"{_UNKNOWN}: {path}: {reason}; set {VARIABLE} to a folder that can be written"]
@@ -128,7 +128,7 @@ def damage(n_lines: int, path: Path | str) -> list[str]:
 
 
 def _opened(path: Path) -> int:
-    """Descriptor of the user's ledger to read and append, or to read alone."""
+    """Return the descriptor of the user's ledger for reading and appending, or for reading only."""
     flags = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How turbulent the market was at each judged row: thirds by trailing volatility, bounded on the development rows."""
+"""Volatility regime of each test row: terciles of trailing volatility, bounded on the development rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THIRDS = ("low", "middle", "high")
 
 @dataclass(frozen=True)
 class VolatilityThirds:
-    """Third of each judged row, and what bounds the thirds.
+    """Return the tercile of each test row, and its bounds.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the reader of an evaluation must know before believing its figures, as sentences."""
+"""Warnings about an evaluation, as sentences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scripts.evaluation.shortfall import shortfall
 from scripts.statistics.drift import DRIFT_LEVEL
 from scripts.storage.score_records import Scored
 
-_FEW_DATES = 60  # below this many dates an interval by blocks of dates says little
+_FEW_DATES = 60  # below this many dates an interval by blocks of dates is unreliable
 _FEW_BLOCKS = 10
 _UNCALIBRATED = 0.05  # expected calibration error worth a warning, where a test shows that it is not chance
 _LEVEL = 0.05
@@ -19,7 +19,7 @@ _DRIFTED = 0.25  # population stability index of a feature
 
 
 def caveats(scored: Scored) -> list[str]:
-    """Sentences from the figures of an evaluation, the gravest first."""
+    """Yield warnings from the figures of an evaluation, the most serious first."""
     said: list[str] = []
     for find in _FINDERS:
         said += find(scored)
@@ -27,38 +27,37 @@ def caveats(scored: Scored) -> list[str]:
 
 
 def is_imbalanced(shares: Sequence[float]) -> bool:
-    """Whether one class is so rare that accuracy misleads."""
+    """Return True if one class is so rare that accuracy misleads."""
     return bool(min(shares) < _RARE * 2 / len(shares))
 
 
 def fill_caveat(scored: Scored, asked: str) -> list[str]:
-    """Warning that positions are filled at another price than the config asks for."""
+    """Return a warning if positions are filled at another price than configured."""
     if scored.returns is None or scored.returns.fill == asked:
         return []
     return [
-        "simulated returns are filled at the very close that decides, since the data have no open: nobody can trade at "
+        "simulated returns are filled at the deciding close, because the data have no open: no one can trade at "
         f"it (data.fill is {asked})"
     ]
 
 
 def openings_caveat(scored: Scored, words: str) -> list[str]:
-    """Warning that the figures are corrected for all looks at the test set (Bonferroni); `words` says how many."""
+    """Return the warning that the figures are corrected for all openings (Bonferroni); `words` is their number."""
     if (count := scored.corrected_for_openings) < 2:
         return []
     low, high = scored.skill_ci95_uncorrected
     p, single = scored.skill_p_value, scored.skill_p_value_uncorrected
-    told = "" if p is None else f", p-value {single:.3f}"
+    p_text = "" if p is None else f", p-value {single:.3f}"
     return [
         f"the sealed test set was opened {words}: verdict, intervals and p-values are corrected for {count} openings "
-        f"(of a first look they would be: {scored.verdict_uncorrected}, skill {low:+.4f} to {high:+.4f}{told})"
+        f"(without the correction: {scored.verdict_uncorrected}, skill {low:+.4f} to {high:+.4f}{p_text})"
     ]
 
 
 def _constant(scored: Scored) -> Iterator[str]:
     if (answer := scored.constant_answer) is not None:
         yield (
-            f"the model answers {answer.name!r} in {answer.share:.1%} of the rows: "
-            "its accuracy is that of a constant answer"
+            f"the model predicts {answer.name!r} in {answer.share:.1%} of the rows: its accuracy is that of a constant"
         )
 
 
@@ -68,8 +67,7 @@ def _few_dates(scored: Scored) -> Iterator[str]:
     n_blocks = int(scored.n_dates / max(1.0, scored.block_length_dates))
     if scored.n_dates < _FEW_DATES or n_blocks < _FEW_BLOCKS:
         yield (
-            f"{scored.n_dates} dates with the dependence of {n_blocks} independent ones are too few: "
-            "intervals may be too narrow"
+            f"{scored.n_dates} dates ({n_blocks} effective independent ones) are too few: intervals may be too narrow"
         )
 
 
@@ -82,7 +80,7 @@ def _regime_break(scored: Scored) -> Iterator[str]:
         yield (
             f"regime break: cross-validation and test disagree, skill {promised:+.4f} (s.e. {error:.4f}) out of fold "
             f"and {scored.skill:+.4f} (s.e. {scored.skill_se:.4f}) on the test rows; what was learned "
-            f"{'no longer holds' if gap > 0 else 'is not what decided'} there"
+            f"{'is no longer valid' if gap > 0 else 'is not what decided'} there"
         )
 
 
@@ -93,12 +91,12 @@ def _shortfall(scored: Scored) -> Iterator[str]:
 
 def _independence(scored: Scored) -> Iterator[str]:
     if scored.skill_se == 0:
-        yield "the model gives the same answers as the best naive rule"
+        yield "the model makes the same predictions as the best naive rule"
         return
     if scored.verdict == "no skill" and scored.detectable_skill is not None:
         least, effective = scored.detectable_skill, scored.n_effective
-        worth = "" if effective is None else f", worth {effective:,.0f} independent ones,"
-        yield f"the accuracy on these {scored.n_rows:,} rows{worth} shows a skill of {least:.3f} or more (80% power)"
+        worth = "" if effective is None else f" (effective sample size {effective:,.0f})"
+        yield f"with {scored.n_rows:,} rows{worth}, a skill below {least:.3f} is not detectable (80% power)"
 
 
 def _profit(scored: Scored) -> Iterator[str]:
@@ -116,10 +114,10 @@ def _calibration(scored: Scored) -> Iterator[str]:
 def _balance(scored: Scored) -> Iterator[str]:
     if is_imbalanced(scored.class_shares):
         precision = scored.average_precision
-        told = "" if precision is None else f", average precision {precision:.3f}"
+        extra = "" if precision is None else f", average precision {precision:.3f}"
         yield (
             f"classes are imbalanced (the rarest {min(scored.class_shares):.1%}): look at balanced accuracy "
-            f"{scored.balanced_accuracy:.3f}, MCC {scored.mcc:.3f}{told} first"
+            f"{scored.balanced_accuracy:.3f}, MCC {scored.mcc:.3f}{extra} first"
         )
 
 

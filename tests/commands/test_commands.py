@@ -296,12 +296,12 @@ def test_other_data_are_judged_without_the_rows_trained_on(tmp_path, tiny_config
     finish(folder, *market)
     sealed = artifact(folder, "evaluation/evaluation_results.json")
     # The file has no open, as phases 1 to 3 noted.
-    assert sealed["warnings"][0].startswith("simulated returns are filled at the very close that decides")
+    assert sealed["warnings"][0].startswith("simulated returns are filled at the deciding close")
     assert sealed["returns"]["fill"] == "close_to_close"
     assert any("overnight_gap (no open)" in note for note in sealed["notes"])
     report, card = ((folder / "evaluation" / name).read_text() for name in ("report.html", "model_card.md"))
     assert "filled at the close that decides" in report and "overnight_gap (no open)" in report
-    assert "filled at the very close" in card and "(no open)" in card
+    assert "filled at the deciding close" in card and "(no open)" in card
     done = run("evaluate_model.py", folder, "--data", own, "--fresh")
     assert done.returncode == 0, done.stderr
     assert artifact(folder, "evaluation/evaluation_results.json")["n_rows"] == sealed["n_rows"]

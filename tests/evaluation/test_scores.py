@@ -70,9 +70,9 @@ def test_a_model_that_nearly_always_answers_one_class_is_named_first(market):
     figures = judged(market, up).figures
     assert figures.constant_answer.name == "up"
     assert figures.constant_answer.share == pytest.approx((up > 0.5).mean())
-    assert figures.warnings[0].startswith("the model answers 'up' in 99.0% of the rows")
+    assert figures.warnings[0].startswith("the model predicts 'up' in 99.0% of the rows")
     assert figures.detectable_skill is None  # of other rules that are nearly constant
-    assert not any("shows a skill of" in warning for warning in figures.warnings)
+    assert not any("is not detectable" in warning for warning in figures.warnings)
     assert verdict_sentence(evaluation_of(figures)).startswith(
         "The model predicts 'up' in 99.0% of the rows. No significant skill"
     )

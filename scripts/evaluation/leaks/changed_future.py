@@ -1,4 +1,4 @@
-"""Leaks in data: the future is changed and the past must not move; single columns that know the label."""
+"""Leak checks of data: changes of the future must not change the past; single columns that predict the label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RANKED_VALUES = 4_000_000  # at most about so many for all columns; of more rows
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a row should not know.
+    """Suspected leak.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Finding:
     ticker, first_date : str or None
         Earliest row that moved.
     amount : float or None
-        Largest change of a number; for what is no number, share of the past rows; AUC of a column; change of a model's
+        Largest change of a number; otherwise the share of the past rows; AUC of a column; change of a model's
         logits in their standard deviations.
     n_rows : int or None
         Rows that moved.
@@ -67,7 +67,7 @@ def cut_dates(dataset: Dataset, count: int) -> list[np.datetime64]:
 def moved_past(
     frame: pd.DataFrame, build: Build, keys: Sequence[str], cuts: Sequence[np.datetime64], seed: int
 ) -> tuple[list[Finding], list[str]]:
-    """What moves in rows up to a cut date when what comes after it has other values, or is not there at all.
+    """Return the changes of rows up to a cut date when later rows have other values or are missing.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def other_bars(
 def other_rows(
     frame: pd.DataFrame, after: np.ndarray, keys: Sequence[str], generator: np.random.Generator
 ) -> pd.DataFrame:
-    """What the rows after the cut hold beside their keys, in another order; arguments as `other_bars`."""
+    """Return other values of the rows after the cut, in another order; arguments as `other_bars`."""
     source, future = np.arange(len(frame)), np.flatnonzero(after)
     source[future] = generator.permutation(future)
     return frame.iloc[source].set_axis(frame.index).assign(**{name: frame[name] for name in keys})
@@ -182,7 +182,7 @@ def _row_keys(dataset: Dataset, rows: np.ndarray) -> list[tuple[str, int]]:
 
 
 def _quantities(dataset: Dataset, rows: np.ndarray) -> dict[Key, np.ndarray]:
-    """All that a data set says of each of `rows`: numbers as float, codes as the text they stand for."""
+    """Yield all quantities of a data set for each of `rows`: numbers as float, codes as their text."""
     classes, dates = np.array([*dataset.classes, ""], dtype=object), np.asarray(dataset.dates)
     first, last = (dates[span[rows]].astype(np.float64) for span in (dataset.feature_start, dataset.label_end))
     values: dict[Key, np.ndarray] = {}
@@ -244,7 +244,7 @@ def _finding(key: Key, base: Dataset, rows: np.ndarray, pair: Sequence[np.ndarra
 
 
 def telling_columns(dataset: Dataset, rows: np.ndarray, with_leads: bool) -> tuple[list[Finding], tuple[str, float]]:
-    """Columns that tell the label alone, or that match later labels better than those known by their own date.
+    """Return columns that alone predict the label, or match later labels better than those known by their date.
 
     Parameters
     ----------
@@ -281,12 +281,12 @@ def _labels_at(dataset: Dataset, rows: np.ndarray, shift: int) -> tuple[np.ndarr
 
 
 def _telling(name: str, areas: dict[int, float]) -> list[Finding]:
-    """What the AUC at each shift of the label says against a column: nothing or one finding."""
+    """Return the finding that follows from the AUC of a column at each shift of the label, if any."""
     if areas[0] > 1 - 1e-9:
-        words = f"column {name} alone separates all classes: it holds the label"
+        words = f"column {name} alone separates all classes: it contains the label"
         return [Finding("column", name, True, words, amount=areas[0])]
     if areas[0] >= SUSPICIOUS_AUC:
-        words = f"column {name} alone has an AUC of {areas[0]:.3f}: it may hold the label"
+        words = f"column {name} alone has an AUC of {areas[0]:.3f}: it may contain the label"
         return [Finding("column", name, False, words, amount=areas[0])]
     lead = max((shift for shift in areas if shift >= 0), key=lambda shift: areas[shift])
     known = max((area for shift, area in areas.items() if shift < 0), default=1.0)
@@ -300,7 +300,7 @@ def _telling(name: str, areas: dict[int, float]) -> list[Finding]:
 
 
 def separation(values: np.ndarray, y: np.ndarray, is_code: bool) -> float:
-    """How well one column tells classes apart: AUC from 0.5 to 1, the mean over pairs (Hand and Till 2001).
+    """Return how well a column separates classes: AUC from 0.5 to 1, the mean over pairs (Hand and Till 2001).
 
     Parameters
     ----------
@@ -320,7 +320,7 @@ def separation(values: np.ndarray, y: np.ndarray, is_code: bool) -> float:
 
 
 def _value_auc(values: np.ndarray, positive: np.ndarray) -> float:
-    """AUC of the numbers that are there, or of being missing, whichever tells more."""
+    """Return the larger AUC of the values and of the indicator of missing values."""
     missing = np.isnan(values)
     there = _auc(values[~missing], positive[~missing]) if 2 * missing.sum() < len(values) else 0.5
     return max(there, _auc(missing, positive)) if missing.any() else there

@@ -41,7 +41,7 @@ def peeking_models(
     space : SearchSpace
         Each of its families is made with the hyperparameters of a random trial, on the CPU.
     factories : mapping of str to str
-        The user's own families. What such a model raises is told, not raised.
+        Families of the user. Their errors are reported, not raised.
     cut : datetime64 or None
         Rows after this date are changed; without time, only the other rows of a batch are.
     """
@@ -89,7 +89,7 @@ def _untrained(
 def _distances(
     run: TrainingRun, dataset: Dataset, past: np.ndarray, cut: np.datetime64 | None
 ) -> Iterator[tuple[str, float]]:
-    """How far the logits of a few past rows move, in their standard deviations, in each way of asking for them."""
+    """Return the changes of the logits of a few past rows, in standard deviations, for each kind of batch."""
     # The latest of them, since only these could reach beyond the cut.
     rows = np.sort(past[np.argsort(dataset.date[past], kind="stable")[-PROBED_ROWS:]])
     answer = run.predict(rows)
@@ -100,7 +100,7 @@ def _distances(
 
     again = distance(run.predict(rows))
     yield _AGAIN, again
-    if again > TOLERANCE:  # then nothing else can be told
+    if again > TOLERANCE:  # then no other change can be detected
         return
     others = np.setdiff1d(dataset.rows, past)[:PROBED_ROWS] if cut is not None else dataset.rows[:PROBED_ROWS]
     together = run.predict(np.concatenate([rows, others]))[: len(rows)]
@@ -113,7 +113,7 @@ def _distances(
 
 
 def _with_other_future(run: TrainingRun, dataset: Dataset, cut: np.datetime64) -> TrainingRun:
-    """The same model and scaling, on data whose rows after the cut have changed places."""
+    """Return the same model and scaling on data with permuted rows after the cut."""
     x, later = dataset.x.copy(), np.setdiff1d(np.arange(len(dataset.x)), past_rows(dataset, cut))
     x[later] = x[numpy_generator(*run.spec.address, "rows").permutation(later)]
     other = TrainingRun(run.spec, replace(dataset, x=x), run.preprocessor)
@@ -123,7 +123,7 @@ def _with_other_future(run: TrainingRun, dataset: Dataset, cut: np.datetime64) -
 
 def _finding(family: str, moved: Mapping[str, float], failure: str) -> Finding:
     amount = max(moved.values(), default=0.0)
-    says = f"answers otherwise {', '.join(moved)}: by up to {amount:.2g} standard deviations of its logits"
-    words = f"model {family} " + "; ".join([says] * bool(moved) + [f"could not be checked: {failure}"] * bool(failure))
+    change = f"changes its output {', '.join(moved)}: by up to {amount:.2g} standard deviations of its logits"
+    words = f"model {family} " + "; ".join([change] * bool(moved) + [f"not checked: {failure}"] * bool(failure))
     proven = bool(moved) and _AGAIN not in moved
     return Finding("model", family, proven, " ".join(words.split()), amount=amount if math.isfinite(amount) else None)
