@@ -25,7 +25,8 @@ from scripts.errors import InputError
 from scripts.evaluation.leaks.changed_future import Finding, cut_dates, moment, moved_past, telling_columns
 from scripts.evaluation.leaks.peeking_models import families, peeking_models
 from scripts.random_keys import numpy_generator
-from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.artifacts import read_record, write_json
+from scripts.storage.records import Plan
 from scripts.storage.run_dir import Command
 from scripts.training.models.registry import applicable_space
 
@@ -165,7 +166,7 @@ def leak_warnings(
     """
     plan = session.run_dir.tuning / "plan.json"
     if plan.exists():
-        warnings: list[str] = read_json(plan, Command.TUNING).get("warnings", [])
+        warnings = read_record(plan, Command.TUNING, Plan).warnings
     elif experiment.data.placebo is not None:  # its labels are other rows' on purpose
         return []
     else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from scripts.errors import BudgetEnded, InputError
 from scripts.execution.executor import Executor, Task, Update, WorkerEvent, WorkerLoad
@@ -51,7 +51,7 @@ class RunMonitor:
     pace: Throughput = field(default_factory=lambda: Throughput(time.monotonic()))
     publish_if_due: Callable[[], None] = lambda: None
 
-    def started(self, spec: RunSpec, history: Sequence[Mapping[str, Any]]) -> None:
+    def started(self, spec: RunSpec, history: Sequence[Mapping[str, float | None]]) -> None:
         """Report a run that starts, or that resumes after the epochs of its history."""
         self.tensorboard.start(spec.name, history)
         self.events.write("run_started", run=spec.name, epochs_before=len(history), epochs=spec.epochs)
@@ -73,8 +73,8 @@ class RunMonitor:
     def updated(self, spec: RunSpec, update: Update) -> None:
         """A run reported an epoch, its end, or both."""
         if update.report is not None:
-            metrics = update.report.values()
-            epoch = metrics.pop("epoch")
+            epoch = update.report.epoch
+            metrics = {name: value for name, value in update.report.values().items() if name != "epoch"}
             self.progress.epoch(spec.name, epoch, spec.epochs, metrics)
             self.tensorboard.epoch(spec.name, epoch, metrics)
             if self.histograms and update.state is not None:

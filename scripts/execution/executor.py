@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class Update:
     report: EpochReport | None
     state: bytes | None
     outcome: Outcome | None
-    history: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[Mapping[str, float | None], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ class CrossValidation:
         logits = unpack_tensors(update.state)["validation_logits"] if update.state else torch.empty(0)
         self._done[self._in_flight.pop(spec.name)] = (
             update.outcome,
-            [Epoch(**epoch) for epoch in update.history],
+            [Epoch.model_validate(epoch) for epoch in update.history],
             logits,
         )
 

@@ -99,7 +99,7 @@ class FinalTraining:
         if outcome is None or outcome.state == "failed" or update.state is None:
             raise _failure(spec.name, outcome)
         self.outcomes[spec.name] = outcome
-        self.histories[spec.name] = [Epoch(**epoch) for epoch in update.history]
+        self.histories[spec.name] = [Epoch.model_validate(epoch) for epoch in update.history]
         self.states[spec.name] = unpack_tensors(update.state)
         if spec.name in self._seeds:
             full = replace(

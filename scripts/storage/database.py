@@ -22,7 +22,8 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import Pool, QueuePool, StaticPool
 
 from scripts.errors import InputError
-from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.artifacts import read_record, write_record
+from scripts.storage.records import StudyName
 from scripts.storage.retry import Unreachable
 from scripts.storage.run_dir import Command, RunDir
 
@@ -103,8 +104,8 @@ def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
     if not run_dir.study_on_server.exists():
         if url is None:
             return run_dir.study
-        write_json(run_dir.study_on_server, {"study_name": f"{FILE_STUDY_NAME}-{secrets.token_hex(8)}"})
-    name = read_json(run_dir.study_on_server, Command.TUNING)["study_name"]
+        write_record(run_dir.study_on_server, StudyName(study_name=f"{FILE_STUDY_NAME}-{secrets.token_hex(8)}"))
+    name = read_record(run_dir.study_on_server, Command.TUNING, StudyName).study_name
     if url is None:
         raise InputError(
             "the study is on a server", str(run_dir.study_on_server), f"give its URL with --storage or {ENVIRONMENT}"

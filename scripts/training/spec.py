@@ -99,7 +99,7 @@ class EpochReport:
             return self.val_accuracy
         return None if self.val_loss is None else -self.val_loss
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, float | None]:
         """Plain values by name for people and artifacts; what is not finite, as in a diverged epoch, is None."""
         return {name: v if v is not None and math.isfinite(v) else None for name, v in asdict(self).items()}
 

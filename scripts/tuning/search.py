@@ -202,5 +202,5 @@ def _record(trial: FrozenTrial) -> Trial:
         failure=outcome.failure,
         failure_kind=outcome.failure_kind,
         max_duration_s=outcome.max_duration_s,
-        history=[Epoch(**epoch) for epoch in result["history"]],
+        history=[Epoch.model_validate(epoch) for epoch in result["history"]],
     )

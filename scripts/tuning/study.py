@@ -144,12 +144,16 @@ class TrialStudy:
         self._n_trials += 1
         return number
 
-    def report(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
+    def report(self, number: int, history: Sequence[Mapping[str, float | None]]) -> None:
         """Store the curve of a trial, or a part of it."""
         self._patiently(lambda: self._report(self._id(number), history))
 
     def finish(
-        self, number: int, outcome: Outcome, history: Sequence[Mapping[str, Any]], reported: Collection[int] = ()
+        self,
+        number: int,
+        outcome: Outcome,
+        history: Sequence[Mapping[str, float | None]],
+        reported: Collection[int] = (),
     ) -> None:
         """Store curve, outcome and value of a trial; doing it again after an interruption changes nothing.
 
@@ -176,17 +180,18 @@ class TrialStudy:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _report(self, trial_id: int, history: Sequence[Mapping[str, Any]]) -> None:
+    def _report(self, trial_id: int, history: Sequence[Mapping[str, float | None]]) -> None:
         for report in history:
-            if report["val_accuracy"] is not None:
-                self._storage.set_trial_intermediate_value(trial_id, report["epoch"], report["val_accuracy"])
+            epoch, accuracy = report["epoch"], report["val_accuracy"]
+            if epoch is not None and accuracy is not None:
+                self._storage.set_trial_intermediate_value(trial_id, int(epoch), accuracy)
 
     def _finish(
         self,
         number: int,
         outcome: Outcome,
-        history: Sequence[Mapping[str, Any]],
-        left: Sequence[Mapping[str, Any]],
+        history: Sequence[Mapping[str, float | None]],
+        left: Sequence[Mapping[str, float | None]],
     ) -> None:
         # By the storage: the study would read the whole trial before and after.
         trial_id = self._id(number)

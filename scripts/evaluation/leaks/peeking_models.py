@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,11 +68,11 @@ def peeking_models(
 def _untrained(
     dataset: Dataset, space: SearchSpace, family: str, factories: Mapping[str, str], rows: np.ndarray, seed: int
 ) -> TrainingRun:
-    values: dict[str, Any] = propose(0, space | {"family": family}, TuningConfig(), seed, ()).values
+    values = propose(0, space | {"family": family}, TuningConfig(), seed, ()).values
     spec = RunSpec(
         name=f"leak_check_{family}",
         address=(seed, "leak check", family),
-        hyperparameters=Hyperparameters(**values),
+        hyperparameters=Hyperparameters.model_validate(values),
         train_rows=rows,
         validation_rows=rows[:0],
         epochs=1,
