@@ -19,6 +19,7 @@ from scripts.reporting.sections.ensemble import ensemble_in_words, ensemble_sect
 from scripts.statistics.greedy_ensemble import fit_ensemble, greedy_draws, on_other_folds
 from scripts.storage.artifacts import read_record, write_json
 from scripts.storage.evaluation_record import Evaluation
+from scripts.storage.extended_record import Configuration
 from tests.commands.test_interruption import start_and_signal
 from tests.commands.test_predict import evaluate, table
 from tests.conftest import EXTENDED, SCRIPTS, artifact, command, finish, run, without_times
@@ -141,7 +142,7 @@ def test_all_configurations_count_with_as_many_networks():
         for n, f, s, p in blocks
     )
     table["probability_a"] = 1 - table["probability_b"]
-    found = OutOfFold.of(table, [{"trial_number": 1}, {"trial_number": 0}], ["a", "b"])
+    found = OutOfFold.of(table, [Configuration.model_construct(trial_number=number) for number in (1, 0)], ["a", "b"])
     lead = found.logits[..., 1] - found.logits[..., 0]
     mean_of_two = (np.log(0.5 / 0.5) + np.log(0.8 / 0.2)) / 2
     assert lead == pytest.approx(
