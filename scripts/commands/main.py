@@ -95,7 +95,7 @@ def _run(
     try:
         answer["run_dir"].encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError("is no UTF-8 path", ascii(answer["run_dir"]), "choose another --run-dir") from None
+        raise InputError("is not a UTF-8 path", ascii(answer["run_dir"]), "choose another --run-dir") from None
     if arguments.dry_run or not only_reads:
         check_study_path(run_dir.study)
     session = Session(arguments, run_dir, deadline, started, answer, _storage(arguments))

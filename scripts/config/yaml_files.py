@@ -148,7 +148,7 @@ def _resolve_data_path(values: dict[str, Any], base: Path) -> None:
         try:
             data["path"].encode("utf-8")
         except UnicodeEncodeError:  # artifacts record it
-            raise InputError("is no UTF-8 path", ascii(data["path"]), "rename the file or its folder") from None
+            raise InputError("is not a UTF-8 path", ascii(data["path"]), "rename the file or its folder") from None
 
 
 def _explain(error: ValidationError, values: dict[str, Any], source: str, places: dict[Location, str]) -> InputError:

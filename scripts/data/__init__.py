@@ -1,9 +1,9 @@
 """From files to the data set of a run: labels, features, splits and the sealed test set.
 
-A table takes one path, whatever its size:
+Tables of every size take the same path:
 
 1. `files/raw_tables.py` reads a CSV or Parquet file as cells that know their lines (`RawTable`).
-2. `files/table.py` checks every column, drops unlabelled rows and copies, and sorts dated rows. A `Table` holds the
+2. `files/table.py` checks every column, drops unlabelled rows and copies, and sorts dated rows. A `Table` has the
    columns that the config names and finds the features by name. Above a bound on memory they stay in the Parquet file.
 3. `seal.py` marks the sealed rows and leaves out features that the development rows do not allow (`Development`).
 4. `table_dataset.py` writes the features as float32, in blocks of rows, to one array (`Dataset`). The array is in

@@ -22,7 +22,7 @@ class Dataset:
     Attributes
     ----------
     x : ndarray of float32, shape (n, n_columns)
-        Raw columns; NaN = missing, categories as codes into `vocabularies`. Rows of one ticker lie together in time
+        Raw columns; NaN = missing, categories as codes into `vocabularies`. Rows of one ticker are contiguous in time
         order, so that a window is a run of rows.
     categorical : ndarray of bool, shape (n_columns,)
     y : ndarray of int64, shape (n,)
@@ -45,9 +45,9 @@ class Dataset:
     predictable : ndarray of int64 or None
         Rows with all features, with a label or without, ascending; None: those of `rows`.
     periods : PeriodsPerYear or None
-        Dates of the calendar in a year, for yearly figures; None where nothing tells.
+        Dates of the calendar per year, for annual figures; None if unknown.
     class_positions : tuple of float or None
-        Position held for each predicted class; None if there are no returns.
+        Position of each predicted class; None if there are no returns.
     naive : dict of str to ndarray of int64, shape (n,)
         The label's own naive rules: predicted class of each row, -1 where unknown.
     rows : ndarray of int64
@@ -57,9 +57,9 @@ class Dataset:
     truth : ndarray of float64, shape (n,), or None
         Exact probability of class 1 where the market is synthetic.
     dropped : tuple of str
-        Columns of a table that are no features because they never vary in the development rows.
+        Columns of a table that are not features, because they are constant in the development rows.
     mapped : MappedRows or None
-        The file that `x` is mapped from, where memory has no room for it: whoever works on `x` does so in parts.
+        File that `x` is mapped from if it does not fit in memory; `x` must then be processed in parts.
     shuffle_block_rows : int or None
         See `DataConfig`.
     sealed_sketch : str
@@ -116,11 +116,11 @@ class Dataset:
 
     @property
     def has_time(self) -> bool:
-        """Whether rows are ordered in time, so that windows and dated splits make sense."""
+        """True if rows are ordered in time, so that windows and dated splits are possible."""
         return self.dates is not None
 
     def spans(self, rows: np.ndarray) -> Spans:
-        """What a splitter must know of `rows`."""
+        """Return the data of `rows` for a splitter."""
         return Spans(self.date[rows], self.feature_start[rows], self.label_end[rows])
 
     def tail_split(self, fraction: float, seed: int) -> Split:

@@ -78,7 +78,7 @@ def check_sealed_bars(tickers: pd.Series, config: DataConfig) -> None:
 
 
 def development_notes(dataset: Dataset, config: DataConfig, bars: pd.DataFrame) -> tuple[str, ...]:
-    """Return notes on development rows: costs of unknown tickers, positions that lose, features that never vary.
+    """Return notes on development rows: costs of unknown tickers, losing positions, constant features.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def development_notes(dataset: Dataset, config: DataConfig, bars: pd.DataFrame) 
     Raises
     ------
     InputError
-        Neighbouring forward returns overlap, and the config does not say over how many rows.
+        Neighbouring forward returns overlap, and the number of rows is not configured.
     """
     return (
         *_tickers_without_costs(dataset, config),
@@ -101,17 +101,17 @@ def development_notes(dataset: Dataset, config: DataConfig, bars: pd.DataFrame) 
 
 
 def _constant_features(dataset: Dataset, frame: pd.DataFrame) -> tuple[str, ...]:
-    """Return notes on bars without volume, by ticker, and on features of a market that never vary."""
+    """Return notes on bars without volume, by ticker, and on constant features of a market."""
     notes = []
     if "volume" in frame:
         largest = frame.groupby("ticker", sort=True)["volume"].max()
         if len(silent := largest.index[largest <= 0]):
             shown = "any ticker" if len(silent) == len(largest) else listed(list(map(str, silent)))
-            notes.append(f"the volume is 0 in all development bars of {shown}: its features say nothing there")
+            notes.append(f"the volume is 0 in all development bars of {shown}: its features are uninformative there")
     x, rows = dataset.x, dataset.rows
     constant = [name for k, name in enumerate(dataset.feature_names) if np.ptp(x[rows, k]) == 0]
     if constant:
-        notes.append(f"features that never vary in the development rows: {listed(constant)}")
+        notes.append(f"features that are constant in the development rows: {listed(constant)}")
     return tuple(notes)
 
 
@@ -134,7 +134,7 @@ def _doubts_of_positions(dataset: Dataset, config: DataConfig) -> tuple[str, ...
 
 
 def _check_span_of_returns(dataset: Dataset, config: DataConfig) -> tuple[str, ...]:
-    """Check that forward returns overlap as declared; those of 1 row are what they are said to be."""
+    """Check that forward returns overlap as declared; those declared as 1 row are accepted."""
     declared = config.forward_return_rows
     if config.forward_return_column is None or declared == 1 or not dataset.has_time:
         return ()

@@ -1,8 +1,8 @@
-"""Causal features of a panel of bars, each from a finite window of its own ticker and the bars of its own date.
+"""Causal features of a panel of bars, each from a finite window of its ticker and the bars of its date.
 
 Every feature is free of units (returns in trailing standard deviations, logarithms of ratios), so that tickers of
 different prices and volatilities can share one model. Windows are summed by doubling (1, 2, 4, ... bars) rather than by
-a running sum: the result depends, to the last bit, on the bars inside the window alone.
+a running sum: the result depends, bit for bit, only on the bars inside the window.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import pandas as pd
 
 from scripts.data.ranks import rank_by_date
 
-MAX_HALT = 20  # dates that a ticker may miss in a row before its history starts anew
+MAX_HALT = 20  # missing dates in a row after which the history of a ticker starts again
 LONGEST_WINDOW = 60
 MIN_VOLATILITY = 1e-6  # per bar; keeps prices that do not move out of divisions and logarithms
 MAX_SCORE = 10.0  # one bad print must not dominate the scaling of a feature
 NO_VOLUME = float(np.log(1e-3))  # a bar without trades counts as a thousandth of the usual volume
-VOLUME_PERSISTENCE = 0.5  # rough autocorrelation of daily log volume, to tell surprises from what was to be expected
+VOLUME_PERSISTENCE = 0.5  # rough autocorrelation of daily log volume, to separate surprises from expected volume
 BLOCK_ROWS = 2**13  # rows worked on at a time: a few temporary columns of 64 KB stay in the cache
 
 
 @dataclass(frozen=True)
 class BarIndex:
-    """Where each row of a market frame lies in time and in its ticker's history.
+    """Place of each row of a market frame in time and in the history of its ticker.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Features:
         NaN where the row's history is too short.
     names : tuple of str
     lookback : int
-        Bars of its own segment that a row reads at most, itself included. It covers what the features of the cross
+        Maximum bars of its segment that a row reads, itself included. It covers what the features of the cross
         section read of other tickers, too: their bar of the same date and the one before it.
     left_out : dict of str to str
         Features that need what the frame lacks, with the reason.
@@ -203,7 +203,7 @@ def _columns(frame: pd.DataFrame, bars: BarIndex) -> tuple[dict[str, np.ndarray]
     columns = {c: frame[c].to_numpy(np.float64) for c in ("open", "high", "low", "close", "volume") if c in frame}
     absent = {}
     if len(bars.tickers) > 1:
-        # Plain returns, so that this reads two bars of other tickers and lies within the row's own lookback.
+        # Plain returns, so that this reads two bars of other tickers, within the lookback of the row.
         log_return = log_returns(columns["close"], bars.history)
         known = ~np.isnan(log_return)
         sums = np.bincount(bars.date[known], log_return[known], len(bars.dates))
@@ -243,7 +243,7 @@ def _volatility_features(panel: _Panel) -> list[np.ndarray]:
 
 
 def _position_features(panel: _Panel) -> list[np.ndarray]:
-    """Where the close lies among the closes before it.
+    """Return the position of the close among the closes before it.
 
     Relative strength is Cutler's variant with simple sums over 14 bars, scaled from 0..100 to -1..1.
     """

@@ -1,4 +1,4 @@
-"""Features of rows whose label nobody knows yet: a market's bars, or a table's records part by part."""
+"""Features of rows without labels: the bars of a market, or the records of a table part by part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scripts.storage.printable import listed
 
 @dataclass(frozen=True)
 class Schema:
-    """What a model must find in the data that it is asked about.
+    """Requirements of a model on its input data.
 
     Attributes
     ----------
@@ -33,15 +33,15 @@ class Schema:
     features : tuple of str
         In the order of the model's inputs.
     vocabularies : dict of str to tuple of str
-        Categories of the features that hold text.
+        Categories of the text features.
     dropped : tuple of str or None
-        Columns that the training file had and the model does not read; None if the model does not tell.
+        Columns of the training file that the model does not read; None if unknown.
     window : int
         Rows that the model reads for one answer.
     references : dict of str to tuple of float
         As in `Dataset`.
     tickers : tuple of str
-        Tickers of the market that the model was trained on; empty if the model does not tell.
+        Tickers of the market that the model was trained on; empty if unknown.
     """
 
     config: DataConfig
@@ -61,7 +61,7 @@ class Schema:
         return (*self.features, *(name for name in named if name is not None))
 
     def check_columns(self, names: list[str], where: str) -> None:
-        """Raise InputError for a column of a table that the model was not trained with, as far as it can tell."""
+        """Raise InputError for a column of a table that the model was not trained with, as far as known."""
         config = self.config
         if config.source != "table" or self.dropped is None:
             return
@@ -92,7 +92,7 @@ class UnlabelledRows:
         Rows without enough history.
     notes : tuple of str
     unknown : dict of str to UnknownCells
-        By feature that holds text, the cells with a category that was not there in training.
+        Cells with an unknown category, by text feature.
     """
 
     x: np.ndarray
@@ -127,9 +127,9 @@ def file_rows(path: Path, schema: Schema) -> Iterator[UnlabelledRows]:
 
 
 def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
-    """Features of all bars, also of the last ones; `name` is the ticker where no column says it.
+    """Return the features of all bars, including the last ones; `name` is the ticker if no column has it.
 
-    The tickers that the model was trained on make a market of their own, as in the evaluation: what else the file holds
+    The tickers that the model was trained on form their own market, as in the evaluation: other tickers of the file
     changes neither their calendar nor their cross section. Other tickers read all of the file.
     """
     config = schema.config.model_copy(update={"path": table.path, "cost_bps_column": None})
@@ -142,7 +142,7 @@ def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
     found = [_market_part(bars, wanted, config, schema) for bars, wanted in parts if wanted.any()]
     if len(found) > 1:
         others = listed(sorted(set(frame["ticker"][~known])))
-        what = "their market features are those of all tickers of the file, and change nobody else's"
+        what = "their market features use all tickers of the file, and do not change those of others"
         notes = (*notes, f"{table.path}: tickers that the model was not trained on: {others}; {what}")
     starts = np.cumsum([0, *(len(part.x) for part in found)])
     rows = np.concatenate([part.rows + start for part, start in zip(found, starts, strict=False)])
@@ -156,8 +156,8 @@ def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
 
 
 def _market_part(frame: pd.DataFrame, wanted: np.ndarray, config: DataConfig, schema: Schema) -> UnlabelledRows:
-    """Features of the bars of `frame`, those alone of the tickers whose bars are `wanted`, shape (n_bars,)."""
-    # Short histories stay: each bar is judged by its own, and the market's features are those of all tickers.
+    """Return the features of the bars of `frame` for the tickers of the `wanted` bars only, shape (n_bars,)."""
+    # Short histories are kept: each bar is checked by its own, and the market features use all tickers.
     bars = index_bars(frame)
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
     columns = dict(zip(features.names, features.values.T, strict=True)) | labels.features

@@ -19,7 +19,7 @@ BOOLEANS = {"True": 1.0, "False": 0.0, "": np.nan}
 
 @dataclass(frozen=True)
 class UnknownCells:
-    """How many cells of a feature hold a category that was not there in training, and the first few of these.
+    """Number of cells of a feature with an unknown category, and the first of these categories.
 
     Attributes
     ----------
@@ -69,11 +69,11 @@ def class_codes(labels: pd.Series, classes: Sequence[str], where: str) -> tuple[
     y, unknown = category_codes(codes, np.asarray(distinct, dtype=object), classes)
     if not unknown.n_unknown:
         return y, ()
-    said = f"their label is none of {_listed(classes)} but {_listed(unknown.words)}"
+    message = f"their label is not one of {_listed(classes)} but {_listed(unknown.words)}"
     if unknown.n_unknown == len(y):
         remedy = "write the labels as they were in training, or name another label column"
-        raise InputError(f"no row can be used: {said}", where, remedy)
-    return y, (f"{unknown.n_unknown} rows left out: {said}",)
+        raise InputError(f"no row can be used: {message}", where, remedy)
+    return y, (f"{unknown.n_unknown} rows skipped: {message}",)
 
 
 def unknown_in_words(unknown: Mapping[str, UnknownCells], vocabularies: Mapping[str, Sequence[str]]) -> list[str]:
@@ -87,7 +87,7 @@ def unknown_in_words(unknown: Mapping[str, UnknownCells], vocabularies: Mapping[
 
 
 def known_numbers(table: RawTable, name: str) -> np.ndarray:
-    """Checked numbers of a feature that held numbers in training; a column of booleans is 1 and 0."""
+    """Return the checked numbers of a feature that was numeric in training; a column of booleans is 1 and 0."""
     numbers = column_numbers(table, name)
     if numbers.unreadable.any():
         codes, distinct = table.words(name)
@@ -98,7 +98,7 @@ def known_numbers(table: RawTable, name: str) -> np.ndarray:
 
 
 def lost_categories(has_missing: Callable[[str], bool], vocabularies: Mapping[str, Sequence[str]]) -> str | None:
-    """What cannot be known of missing cells, if anything: pandas.read_csv makes them of a category called NA.
+    """Return the ambiguity of missing cells, if any: pandas.read_csv makes them of a category called NA.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Labels of a panel of bars: next-bar and k-bar direction, triple barrier, volatility regime; and forward returns.
 
-A label reads bars of its own segment alone and is undefined where not all of them are there, also where the outcome
-seems known already: else the end of the sample would hold only the quick outcomes. The exception is a history that
+A label reads only bars of its segment and is undefined if some of them are missing, even if the outcome
+is known already: otherwise the end of the sample would have only the quick outcomes. The exception is a history that
 ended before the data do, as by a delisting: its last labels take the last price.
 """
 
@@ -37,11 +37,11 @@ class Labels:
     lookback : int
         Bars that the label's definition, its naive rule and its features read backwards, the row's own included.
     forward_return : ndarray of float64, shape (n_rows,)
-        Return of a position of +1 decided at the row's close and held for one bar, a fraction; NaN where unknown.
+        Return of a position of +1 decided at the close of the row over one bar, a fraction; NaN if unknown.
         "next_open": the ticker's next open to the open after it; "close_to_close": this close to the next one. The
         next bar is the ticker's own, so that a position is carried over missing dates and halts.
     positions : tuple of float
-        Position held for each class.
+        Position of each class.
     naive : dict of str to ndarray of int64, shape (n_rows,)
         Class that the label's own naive rule predicts, -1 where unknown.
     features : dict of str to ndarray of float32, shape (n_rows,)
@@ -172,7 +172,7 @@ def find_touches(quotes: dict[str, np.ndarray], width: np.ndarray, horizon: int,
 
 
 def _direction(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
-    """Class 1 where the price k bars ahead is strictly higher; persistence: the last k closes' direction goes on.
+    """Class 1 if the price k bars ahead is strictly higher; persistence repeats the direction of the last k closes.
 
     The price is the close, or the open of the next bar. A tie, that is an unchanged price, has no label or class 0.
     """
@@ -205,9 +205,9 @@ def _note_of_ties(n_ties: int, n_known: int, config: DataConfig) -> tuple[str, .
 
 
 def _triple_barrier(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) -> _Definition:
-    """Which barrier around the close is touched first within the horizon (Lopez de Prado 2018, section 3.4).
+    """Return the barrier around the close that is touched first within the horizon (Lopez de Prado 2018, section 3.4).
 
-    The barriers lie at close * (1 +- width), width = barrier_width * volatility * sqrt(horizon), the volatility being
+    The barriers are at close * (1 +- width), width = barrier_width * volatility * sqrt(horizon), the volatility being
     the root mean square of the last 20 log returns. Of each bar in order: the open beyond a barrier decides;
     else a bar that touches both takes the sign of its close to the row's (none if equal); else the one it touches.
     Persistence: the side on which the last `horizon` bars' move would have left the same barriers.
@@ -245,7 +245,7 @@ def _volatility_regime(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) 
     """
     close = frame["close"].to_numpy(np.float64)
     realised = _volatility(close, REGIME_VOLATILITY_WINDOW, bars)
-    # A window that reaches into the segment before holds one of the NaN with which each segment starts.
+    # A window that reaches into the previous segment contains one of the NaN at the start of each segment.
     median = pd.Series(realised).rolling(config.regime_window).median().to_numpy()
     ahead = _bars_off(realised, config.horizon, bars)
     y = np.where(np.isnan(ahead) | np.isnan(median), -1, ahead > median)
@@ -257,7 +257,7 @@ def _volatility_regime(frame: pd.DataFrame, bars: BarIndex, config: DataConfig) 
         shared = REGIME_VOLATILITY_WINDOW - config.horizon
         notes = (
             f"volatility_regime {config.horizon} bars ahead shares {shared} of {REGIME_VOLATILITY_WINDOW} returns with"
-            f" the value known today; set data.horizon to {REGIME_VOLATILITY_WINDOW} to predict unknown returns alone",
+            f" the value known today; set data.horizon to {REGIME_VOLATILITY_WINDOW} to predict only unknown returns",
         )
     features = {"volatility_to_median": ratio.astype(np.float32)}
     return _Definition(y, ("calm", "turbulent"), (1.0, 0.0), persistence, lookback, features, notes)
@@ -277,7 +277,7 @@ def _forward_return(frame: pd.DataFrame, bars: BarIndex, fill: str) -> tuple[np.
 
 
 def _quotes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Open, high, low and close; without both extremes the closes stand for all, so that neither side is favoured."""
+    """Open, high, low and close; without both extremes the closes replace all, so that neither side is favoured."""
     have_range = {"high", "low"} <= set(frame.columns)
     names = {"close": "close", "high": "high" if have_range else "close", "low": "low" if have_range else "close"}
     quotes = {name: frame[column].to_numpy(np.float64) for name, column in names.items()}
@@ -307,7 +307,7 @@ def _date_known_ended(bars: BarIndex) -> np.ndarray:
 
 
 def _bars_off(x: np.ndarray, k: int, bars: BarIndex) -> np.ndarray:
-    """`x` k bars ahead (k < 0: back) in the same segment; NaN where there is no such bar."""
+    """Return `x` k bars ahead (k < 0: back) in the same segment; NaN without such a bar."""
     row = np.arange(len(x)) + k
     inside = (row >= bars.first_row) & (row <= bars.last_row)
     return np.where(inside, x[np.clip(row, 0, len(x) - 1)], np.nan)

@@ -95,7 +95,7 @@ def load_development(config: DataConfig, longest_window: int, seed: int, bound: 
 def load_sealed(
     config: DataConfig, longest_window: int, development: Dataset, seed: int, bound: MemoryBound = NO_BOUND
 ) -> Dataset:
-    """The data set whose usable rows are the sealed ones; earlier rows serve as history alone.
+    """The data set whose usable rows are the sealed ones; earlier rows are only history.
 
     `development` is what `load_development` gave for the same arguments: its classes and vocabularies are taken over.
     """
@@ -124,7 +124,7 @@ def load_other(
 ) -> tuple[Dataset, int, int]:
     """Usable rows of another file with the schema of `like`, without those that the model was trained on.
 
-    `written` says how numbers and dates are written in that file, `config` if None.
+    `written` has the number and date formats of that file, `config` if None.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def load_other(
     if (all_known := dataset.predictable) is not None:
         dataset = replace(dataset, predictable=all_known[~trained[order][all_known]])
     if not len(rows):
-        raise InputError("holds no usable row beyond the development data", str(path), "give newer or other data")
+        raise InputError("has no usable row beyond the development data", str(path), "provide newer or other data")
     lost = lost_categories(lambda name: bool(other.column(name).isna().any()), like.vocabularies)
     notes = dataset.notes if lost is None else (*dataset.notes, lost)
     dataset = replace(dataset, notes=notes, sealed_sketch=sealed_sketch(raw, own, config))
@@ -156,7 +156,7 @@ def load_other(
 def data_sha256(path: Path) -> str:
     """SHA-256 of a data file."""
     if not path.is_file():
-        raise InputError("there is no such file", str(path), "check --data")
+        raise InputError("file not found", str(path), "check --data")
     return file_sha256(path)
 
 
@@ -193,7 +193,7 @@ def _build(
 
 
 def periods_per_year(dates: np.ndarray | None, configured: float | None) -> PeriodsPerYear | None:
-    """Periods a year by the dates, or as configured; None where neither tells.
+    """Return the periods per year from the dates, or as configured; None if unknown.
 
     Raises
     ------

@@ -54,7 +54,7 @@ def market_fields(table: Table, config: DataConfig, longest_window: int, like: D
 
 
 def _fills(frame: pd.DataFrame, index: BarIndex, labels: Labels, config: DataConfig) -> dict[str, Any]:
-    """What positions earn, and the price and cost at which decisions are filled."""
+    """Returns of positions, and the price and cost at which decisions are filled."""
     fills = fills_of(frame, config.fill)
     bars = market_bars(index, fills)
     if config.holding == "horizon":

@@ -17,7 +17,7 @@ _BLOCK = 20  # dates, or the label's horizon if that is longer
 
 
 def permute_labels(dataset: Dataset, placebo: int, first_sealed: int) -> Dataset:
-    """The same data set with labels and forward returns of other dates of the same part.
+    """Return the data set with labels and forward returns of other dates of the same part.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Imputation, scaling and one-hot encoding, fitted on the training rows of one split alone."""
+"""Imputation, scaling and one-hot encoding, fitted on the training rows of one split."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 CLIP = 8.0  # standard deviations; one bad print must not saturate a network
-_BLOCK = 65_536  # rows per block, so that a transform never holds a second copy in float64
-_COLUMNS = 4  # fitted from one pass over the rows, which lie row by row
+_BLOCK = 65_536  # rows per block, so that a transform needs no second copy in float64
+_COLUMNS = 4  # fitted in one pass over the rows, which are stored row by row
 
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """What turns raw columns into network inputs.
+    """Transform from raw columns to network inputs.
 
-    Raw rows hold numeric columns (NaN = missing) and categorical columns (codes into the data set's vocabulary,
+    Raw rows have numeric columns (NaN = missing) and categorical columns (codes into the data set's vocabulary,
     -1 = unknown). Outputs are, in this order: numeric columns imputed with the training median, standardised and
     clipped; one indicator for each numeric column with missing training cells; one column for each category seen
     in training.

@@ -1,8 +1,8 @@
 """Fingerprints of sealed rows that show whether two sets of rows overlap (bottom-k sketch, Broder 1997).
 
-Two runs that seal other shares of one file, or label it otherwise, have different sealed fingerprints and judge the
-same days all the same. A sketch holds the smallest hashes of the rows, so that two sets which share more than a
-percent of their rows have a hash in common, however long the data are.
+Two runs that seal other shares of one file, or label it otherwise, have different sealed fingerprints and are tested on
+the same days anyway. A sketch has the smallest hashes of the rows, so that two sets which share more than a percent of
+their rows have a hash in common, however long the data are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEPT = 512  # hashes
 
 
 def sealed_sketch(raw: Table, table: Table, config: DataConfig) -> str:
-    """Sketch of the sealed rows of `table`, which `cut` made of `raw`; the same whatever the label.
+    """Sketch of the sealed rows of `table`, which `cut` made of `raw`; the same for any label.
 
     A row of a market is its date, ticker and close; one of a table its time, group and forward return where it has
     both, else all of its cells.
@@ -30,7 +30,7 @@ def sealed_sketch(raw: Table, table: Table, config: DataConfig) -> str:
 
 
 def share_rows(first: str, second: str) -> bool:
-    """Whether two sketches have a hash in common; False for text that is not a sketch."""
+    """Return True if two sketches have a hash in common; False for text that is not a sketch."""
     return bool(np.isin(_hashes(first), _hashes(second)).any())
 
 

@@ -19,7 +19,7 @@ SampleWeights = Literal["none", "uniqueness"]
 
 
 def training_weights(dataset: Dataset, rows: np.ndarray, kind: SampleWeights, half_life: float) -> np.ndarray | None:
-    """Weights of the training rows of a split, from these rows alone: float64 of shape (len(rows),) with mean 1.
+    """Return the weights of the training rows of a split, from these rows only: shape (len(rows),) with mean 1.
 
     Parameters
     ----------
@@ -74,14 +74,14 @@ def average_uniqueness(date: np.ndarray, label_end: np.ndarray, ticker: np.ndarr
     if not len(date):
         return np.empty(0)
     stop = np.maximum(label_end, date + 1)
-    # All tickers on one line, far enough apart that no spans of two of them meet.
+    # All tickers on one line, with gaps so that spans of different tickers do not meet.
     offset = ticker * (int(stop.max()) - int(date.min()) + 1)
     # Concurrency changes only where a span starts or stops, so that long calendars cost nothing.
     edges, place = np.unique(np.concatenate([date + offset, stop + offset]), return_inverse=True)
     start_edge, stop_edge = place[: len(date)], place[len(date) :]
     n_edges = len(edges)
     changes = np.bincount(start_edge, minlength=n_edges) - np.bincount(stop_edge, minlength=n_edges)
-    concurrent = np.maximum(changes.cumsum()[:-1], 1)  # between two tickers or spans there is none, and nobody asks
+    concurrent = np.maximum(changes.cumsum()[:-1], 1)  # zero between tickers or spans, which is not used
     total = np.concatenate([[0.0], np.cumsum(np.diff(edges) / concurrent)])
     return np.asarray((total[stop_edge] - total[start_edge]) / (stop - date))
 
@@ -105,6 +105,6 @@ def recency_weights(date: np.ndarray, half_life: float) -> np.ndarray:
     half_life : float
         In dates, above 0.
     """
-    with np.errstate(over="ignore"):  # a half-life near 0 leaves the last date alone
+    with np.errstate(over="ignore"):  # a half-life near 0 keeps only the last date
         weights = np.exp2((date - date.max()) / half_life)
     return np.asarray(weights / weights.mean())

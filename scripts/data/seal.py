@@ -1,4 +1,4 @@
-"""The seal: which rows are sealed; columns, types and tickers are chosen by looking at the other rows alone."""
+"""Seal of the test rows; columns, types and tickers are determined from the development rows only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from scripts.data.table import Table
 from scripts.errors import InputError
 from scripts.storage.printable import listed
 
-MIN_BARS = 100  # a ticker with fewer is left out: the longest feature windows alone take most of them
+MIN_BARS = 100  # a ticker with fewer is excluded: the longest feature windows need most of them
 
 MANY_CATEGORIES, MAX_CATEGORIES = 1000, 10_000  # of a column, for a note and at most; each takes 4 bytes a row
-UNIQUE, _ENOUGH_WORDS = 0.9, 50  # share of distinct cells from which text is an identifier; cells that tell
+UNIQUE, _ENOUGH_WORDS = 0.9, 50  # share of distinct cells above which text is an identifier; minimum cells
 
 
 def cut(raw: Table, config: DataConfig, seed: int) -> Table:
@@ -41,7 +41,7 @@ def cut(raw: Table, config: DataConfig, seed: int) -> Table:
     Raises
     ------
     InputError
-        If nothing is left on one side, or the development rows hold no feature that varies.
+        If one side is empty, or no feature varies in the development rows.
     """
     if config.source != "table":
         return _without_short_tickers(replace(raw, sealed=_sealed_mask(raw.frame, config, seed)), config)
@@ -108,7 +108,7 @@ def _sealed_mask(frame: pd.DataFrame, config: DataConfig, seed: int) -> np.ndarr
 
 
 def _without_short_tickers(table: Table, config: DataConfig) -> Table:
-    """Leave out tickers with too few development bars, unless all are short; the sealed rows have no say."""
+    """Leave out tickers with too few development bars, unless all are short; the sealed rows are not used."""
     tickers = table.frame["ticker"]
     counts = tickers[~table.sealed].value_counts(sort=False).reindex(tickers.unique(), fill_value=0)
     short = counts[counts < MIN_BARS]
@@ -124,7 +124,7 @@ def _without_short_tickers(table: Table, config: DataConfig) -> Table:
 
 
 def _without_constants(table: Table, config: DataConfig) -> Table:
-    """Leave out feature columns that never vary, or never repeat, in the development rows; refuse those of two types.
+    """Drop feature columns that are constant, or never repeat, in the development rows; refuse those of two types.
 
     Columns that single precision would blur get their references.
     """
@@ -194,13 +194,13 @@ def _is_constant(values: pd.Series) -> bool:
 
 
 def _fault_of_type(name: str, development: pd.Series, config: DataConfig) -> InputError | None:
-    """What is wrong with a column that is text only for its sealed rows: alone, the others would be read as numbers."""
+    """Return the fault of a column that is text only in its sealed rows, and would otherwise be numeric."""
     if pd.api.types.is_numeric_dtype(development) or name in config.text_columns:
         return None
     if read_numbers(development.dropna().unique().tolist(), config.decimal).unreadable.any():
         return None
     return InputError(
-        "holds numbers in the development rows and text in the sealed ones",
+        "has numbers in the development rows and text in the sealed ones",
         f"{config.path}, column {name}",
         "use the same type in all rows, remove the column or add it to data.text_columns",
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 Reference = tuple[float, float]  # value, unit
-_SAMPLED = 20_000  # rows that tell how fine a column is
-_BLURRED = 1e-4  # rounding error, relative to how far values lie from their median
-_LEAST, _MOST = 1e-20, 1e20  # spreads whose squares and quotients single precision holds
+_SAMPLED = 20_000  # rows that determine the resolution of a column
+_BLURRED = 1e-4  # rounding error relative to the distance of values from their median
+_LEAST, _MOST = 1e-20, 1e20  # spreads whose squares and quotients single precision can represent
 
 
 def reference_of(values: np.ndarray) -> Reference | None:
-    """Return the reference of a column, or None if single precision tells its values apart as they are.
+    """Return the reference of a column, or None if single precision can represent its values.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def read_data(config: DataConfig, where: Path | None = None, bound: MemoryBound 
     Raises
     ------
     InputError
-        Naming file, line, ticker, date or column, and what to do, if a problem cannot be mended without guessing.
+        With file, line, ticker, date or column, and the fix, if a problem cannot be repaired without guessing.
     """
     if config.source == "synthetic" and where is None:
         return _synthetic(config.synthetic)

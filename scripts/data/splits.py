@@ -24,7 +24,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Spans:
-    """What a splitter must know of each row: positions in the calendar, int64, shape (n,).
+    """Data of each row for a splitter: positions in the calendar, int64, shape (n,).
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class CombinatorialPurged:
 
 
 class WalkForward:
-    """The last blocks of dates, each tested after training on what lies before it.
+    """Yield the last blocks of dates, each tested after training on earlier dates.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class WalkForward:
         Raises
         ------
         InputError
-            If the dates do not hold all blocks or a block has no training rows before it.
+            If there are too few dates for all blocks, or a block has no training rows before it.
         """
         dates, n_tested = np.unique(spans.date), self.n_splits * self.test_dates
         _require_dates(len(dates), n_tested + 1, "walk-forward blocks")
@@ -149,7 +149,7 @@ def split_end(spans: Spans, fraction: float, embargo: int) -> Split:
     Parameters
     ----------
     fraction : float
-        Share of the rows to test, above 0 and below 1; the cut lies between the two dates that come closest to it.
+        Share of the rows to test, above 0 and below 1; the cut is between the two dates that come closest to it.
     embargo : int
         Dates kept free between the labels of the training rows and the first test date.
 
@@ -179,7 +179,7 @@ def _ends_before(spans: Spans, first_date: int, embargo: int) -> np.ndarray:
 
 
 def _may_train(spans: Spans, block: np.ndarray, embargo: int) -> np.ndarray:
-    """Rows that the rule of this module lets train beside the test rows `block`."""
+    """Return the rows that the rule of this module allows for training with the test rows `block`."""
     last_read = spans.label_end[block].max()
     after = (spans.date > last_read + embargo) & (spans.feature_start > last_read)
     return ~block & (_ends_before(spans, spans.date[block].min(), embargo) | after)
@@ -189,7 +189,7 @@ def _positions(train: np.ndarray, test: np.ndarray, spans: Spans, embargo: int, 
     if not train.any():
         back, ahead = (spans.date - spans.feature_start).max(), (spans.label_end - spans.date).max()
         raise InputError(
-            f"no training rows are left beside {test.sum()} test rows ({len(test)} rows in all): the look-back is "
+            f"no training rows are left for {test.sum()} test rows ({len(test)} rows in all): the look-back is "
             f"{back} dates, the horizon {ahead}, the embargo {embargo}",
             where,
             "give a longer history, or set fewer folds, a smaller test share, data.horizon, data.embargo, "

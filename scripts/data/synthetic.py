@@ -9,9 +9,9 @@ Model, for ticker i and day t (everything a forecaster needs is in the public OH
     s       = sqrt(w) * (-z[i,t]) + sqrt(1-w) * z[i,t-1] * sign(u[i,t])
     u       : the innovation of the AR(1) log-volume shock
 
-The first part of s is a linear one-day reversal; the second is an interaction (yesterday's move goes on after a volume
-surprise, reverts without one), of no use to a linear model without the product. The best probability of "next close is
-higher" is then, with F the distribution function of e::
+The first part of s is a linear one-day reversal; the second is an interaction (yesterday's move continues after a
+volume surprise, reverts without one), of no use to a linear model without the product. The best probability of "next
+close is higher" is then, with F the distribution function of e::
 
     p[i,t] = 1 - F( (-mu_i/sigma[i,t+1] - rho*s[i,t]) / sqrt(1-rho^2) )
 
@@ -31,7 +31,7 @@ from scripts.errors import InputError
 
 START = "2010-01-04"
 LAST = "2100-12-31"  # the last date that any data source accepts
-BURN_IN = 500  # days before the first bar, so that volatility has forgotten where it began
+BURN_IN = 500  # days before the first bar, so that volatility does not depend on its start
 TRADING_DAYS = 252
 ALPHA, GAMMA, BETA = 0.04, 0.06, 0.90  # GJR-GARCH: persistence ALPHA + GAMMA/2 + BETA = 0.97
 OVERNIGHT = 0.25  # share of a day's variance that falls between close and open
@@ -40,7 +40,7 @@ PRICES = ["open", "high", "low", "close"]
 
 @dataclass(frozen=True)
 class _Shocks:
-    """What is drawn before the recursion; arrays of shape (n_days, n_tickers) unless said otherwise."""
+    """Random draws before the recursion; arrays of shape (n_days, n_tickers) by default."""
 
     mu: np.ndarray  # (n_tickers,) daily drift
     var0: np.ndarray  # (n_tickers,) unconditional daily variance

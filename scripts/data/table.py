@@ -146,7 +146,7 @@ def shown(value: object) -> str:
 
 def drop_copies(table: Table, key: Sequence[str]) -> Table:
     """Leave out rows that are exact copies of an earlier one; the note shows the columns `key` of the first."""
-    # Copies agree in the key, too, and to look for those that do is cheap beside looking at all columns.
+    # Copies have equal keys, and comparing keys is cheap compared with all columns.
     if not table.frame.duplicated(list(key)).any():
         return table
     copies = table.repeated()

@@ -26,7 +26,7 @@ def table_fields(table: Table, config: DataConfig, longest_window: int, like: Da
     Raises
     ------
     InputError
-        There is no feature, or one holds text where that of `like` holds numbers.
+        There is no feature, or one is text while that of `like` is numeric.
     """
     time, group = config.time_column, config.group_column
     table = table.take(order_of_rows(table.frame, config))
@@ -80,13 +80,13 @@ def order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:
 
 
 def _features(table: Table, like: Dataset | None) -> dict[str, Any]:
-    """Fields of a data set that say what its features are; the notes name categories that are unknown."""
+    """Return the fields of a data set about its features; the notes list unknown categories."""
     names, references = table.feature_names, table.references
     if like is not None:  # of another file, the columns that the model knows
         names = [name for name in like.feature_names if name in names]
         references = {name: like.references[name] for name in names if name in like.references}
     if not names:
-        raise InputError("has no feature column", "table", "give at least one column beside the label")
+        raise InputError("has no feature column", "table", "provide at least one column besides the label")
     text = [name for name in names if table.features.is_text[name]]
     unknown = {}
     if like is None:
@@ -134,7 +134,7 @@ def _refuse_text(table: Table, names: Sequence[str]) -> None:
     """Raise InputError for text where the model knows numbers, but for booleans."""
     for name in names:
         if not set(table.column(name).dropna().unique()) <= BOOLEANS.keys():
-            what = "holds text, unlike what the model was trained on"
+            what = "is text, unlike in training"
             raise InputError(what, f"column {name}", "use the same types")
 
 
@@ -170,7 +170,7 @@ def _label_ends(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Last date that the label of each row reads, and whether all of the bars up to it are there.
 
-    A label is taken to look `horizon` bars of its own ticker ahead, or dates where rows do not follow each other; one
+    A label is assumed to look `horizon` bars of its ticker ahead, or dates if rows are not consecutive; one
     whose bars are not all there may read beyond these rows.
     """
     if not has_time:

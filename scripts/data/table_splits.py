@@ -41,7 +41,7 @@ def table_split_end(
         n_test = int(np.ceil(fraction * len(y)))
         if min(n_test, len(y) - n_test) < len(counts):
             raise InputError(
-                f"{n_test} of {len(y)} rows to test cannot hold {len(counts)} classes on both sides",
+                f"{n_test} of {len(y)} test rows are too few for {len(counts)} classes on both sides",
                 "split of a table",
                 "change the fraction or give more rows",
             )
@@ -119,11 +119,11 @@ def _with_all_classes(y: np.ndarray, train: np.ndarray, test: np.ndarray, where:
         raise InputError(
             f"{len(train)} training rows have none of class {lacking[0]}: all its groups are tested together",
             where,
-            "give more groups that hold this class, or leave data.group_column out",
+            "provide more groups with this class, or remove data.group_column",
         )
     return train, test
 
 
 def _random_state(seed: int) -> np.random.RandomState:
-    """Legacy generator, as scikit-learn wants one, from a seed of any size."""
+    """Return a legacy generator for scikit-learn, from a seed of any size."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))

@@ -1,4 +1,4 @@
-"""What a position decided at each bar of a market earns: fills, periods between fills, and where it is left."""
+"""Returns of a position decided at each bar of a market: fills, periods between fills, and exits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fills_of(frame: pd.DataFrame, fill: str) -> Fills:
 
 
 def held_for(bars: Bars, fills: Fills, horizon: int, touches: Touches | None) -> Bars:
-    """The bars with each decision held for the label's horizon, in a ladder of as many slices.
+    """Return the bars with each decision held for the label's horizon, in a ladder of as many slices.
 
     A triple-barrier position is left where its label ends, at the price of the barrier.
     """
@@ -55,9 +55,9 @@ def held_for(bars: Bars, fills: Fills, horizon: int, touches: Touches | None) ->
 
 
 def market_bars(index: BarIndex, fills: Fills) -> Bars:
-    """Bars of a market as a simulator takes them, every decision held until the ticker's next one.
+    """Return the bars of a market for a simulator, with every decision held until the ticker's next one.
 
-    A decision of row i is filled in row i + delay of its ticker, whatever dates the ticker misses in between, and the
+    A decision of row i is filled in row i + delay of its ticker, regardless of missing dates, and the
     period ends at the next fill. The last period of a ticker ends at its last close: of a listing that ended, this is
     the last price. It is booked by the date after the last bar.
     """

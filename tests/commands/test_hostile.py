@@ -199,7 +199,7 @@ def test_a_folder_whose_name_is_no_text_is_refused_also_as_the_current_one(tmp_p
     for arguments, here in ((folder, tmp_path), (".", folder)):
         done = run("run_hyperparameter_tuning.py", arguments, cwd=here)
         assert done.returncode == 2, done.stderr
-        assert "no UTF-8 path" in done.stderr
+        assert "not a UTF-8 path" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert not list(folder.iterdir())
 

@@ -160,7 +160,7 @@ def test_an_endless_key_is_refused(key):
 def test_a_data_path_that_no_artifact_can_record_is_refused(tmp_path):
     folder = tmp_path / "\udcff"
     folder.mkdir()
-    with pytest.raises(InputError, match="no UTF-8 path"):
+    with pytest.raises(InputError, match="not a UTF-8 path"):
         experiment_of(folder, "data: {source: market, path: prices.csv}")
 
 

@@ -83,13 +83,13 @@ def test_sealed_rows_of_a_class_that_development_has_not_are_left_out_and_said_s
     development = load_development(config, 1, 0)
     sealed = load_sealed(config, 1, development, 0)
     assert development.classes == sealed.classes == ("0", "1")
-    assert any("3 rows left out" in note for note in sealed.notes)
+    assert any("3 rows skipped" in note for note in sealed.notes)
     assert (sealed.y[sealed.rows] >= 0).all()
 
 
 def test_text_that_only_sealed_rows_hold_does_not_turn_numbers_into_categories(tmp_path):
     config = table_config(table(tmp_path / "a.csv", mixed=[*range(90), *(WORDS * 55)]), test_fraction=0.6)
-    with pytest.raises(InputError, match="column mixed: holds numbers in the development rows and text in the sealed"):
+    with pytest.raises(InputError, match="column mixed: has numbers in the development rows and text in the sealed"):
         load_development(config, 1, 0)
 
 

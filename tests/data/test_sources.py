@@ -310,11 +310,11 @@ def test_files_that_are_no_table_are_refused(tmp_path, content, says):
 
 def test_name_and_content_must_agree(tmp_path):
     assert "not gzip" in refusal(market, write(tmp_path, HEADER + BARS, "prices.csv.gz"))
-    assert "no valid Parquet" in refusal(market, write(tmp_path, HEADER + BARS, "prices.parquet"))
+    assert "not a valid Parquet" in refusal(market, write(tmp_path, HEADER + BARS, "prices.parquet"))
 
 
 def test_absent_file_and_folder_are_refused(tmp_path):
-    assert "no such file" in refusal(market, tmp_path / "absent.csv")
+    assert "file not found" in refusal(market, tmp_path / "absent.csv")
     assert "is a folder" in refusal(market, tmp_path)
 
 
@@ -333,7 +333,7 @@ def test_what_is_no_regular_file_is_refused_unread(tmp_path, name):
     path = Path(name)
     if name == "pipe":
         os.mkfifo(path := tmp_path / name)
-    assert "is no regular file" in refusal(market, path)
+    assert "is not a regular file" in refusal(market, path)
 
 
 def test_offset_of_bad_bytes_holds_beyond_the_first_block(tmp_path):
@@ -381,7 +381,7 @@ def test_line_without_end_is_refused(tmp_path):
         ("10.25", "0x1F", ["'0x1F'", "line 3"]),
         ("10.25", "१०", ["column close", "line 3"]),
         ("10.25", "0", ["close 0.0 is not positive", "line 3", "ticker A", "date 2020-01-03"]),
-        ("10.25", "-1", ["not positive", "line 3", "ticker A", "mend"]),
+        ("10.25", "-1", ["not positive", "line 3", "ticker A", "fix or remove"]),
         (",50\n", ",-50\n", ["volume -50.0 is negative", "line 4", "ticker A", "2020-01-06"]),
         ("10.5,11,10,", "10.5,9,10,", ["high 9.0 is below low 10.0", "line 3", "ticker A", "2020-01-03"]),
         ("10.25", "12", ["high 11.0 is below close 12.0", "line 3", "ticker A"]),
@@ -549,7 +549,7 @@ def test_parquet_faults_are_named(tmp_path):
     good = stored(date=dates, close=[1.0, 2.0], ticker=["AAAA", "BBBB"]).read_bytes()
     for text in (b"AAAA", b"ticker"):
         bad = good.replace(text, b"\xff" + text[1:])
-        assert "no valid Parquet" in refusal(market, write(tmp_path, bad, "bad.parquet"))
+        assert "not a valid Parquet" in refusal(market, write(tmp_path, bad, "bad.parquet"))
 
 
 # Fuzz: a damaged file is refused, or read as an independent reader reads it

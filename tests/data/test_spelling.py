@@ -186,7 +186,7 @@ def test_labels_in_the_other_spelling_are_judged_and_unknown_ones_are_named(tmp_
         judged, *_ = load_other(config, 1, path, development, 0)
         assert (judged.y[judged.rows] == later.y.astype(int).iloc[judged.rows]).all()
     later.assign(y=np.where(later.y, "yes", "no")).to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"their label is none of 'False', 'True' but '(yes|no)', '(yes|no)'"):
+    with pytest.raises(InputError, match=r"their label is not one of 'False', 'True' but '(yes|no)', '(yes|no)'"):
         load_other(config, 1, path, development, 0)
 
 

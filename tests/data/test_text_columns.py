@@ -28,7 +28,7 @@ def load(values, *assignments):
 
 def test_the_refusal_of_text_among_numbers_gives_the_line_that_declares_it(tmp_path):
     values = base(tmp_path / "t.csv")
-    with pytest.raises(InputError, match=r"'4A' is no plain number .*if the column is text, add --set ") as refused:
+    with pytest.raises(InputError, match=r"'4A' is not a plain number .*if the column is text, add --set ") as refused:
         load(values)
     (typed,) = shlex.split(re.search(r"--set (.*)$", str(refused.value)).group(1))
     assert load(values, typed).vocabularies == {"sic": ("01", "1", "1311", "2", "4A")}
@@ -61,7 +61,7 @@ def test_codes_that_only_sealed_rows_hold_are_unknown_and_not_refused(tmp_path):
     [
         (["data.text_columns=[sik]"], "column 'sik' is missing; there are 'x', 'sic', 'y'"),
         (["data.text_columns=[y]"], r"data\.text_columns: 'y' is not a feature"),
-        (["data.path=sklearn:digits", "data.label_column=target", "data.text_columns=[a]"], "holds numbers alone"),
+        (["data.path=sklearn:digits", "data.label_column=target", "data.text_columns=[a]"], "has only numbers"),
     ],
 )
 def test_names_that_are_not_text_features_are_refused(tmp_path, assignments, says):

@@ -29,7 +29,7 @@ def check_types(schema: pa.Schema, names: Sequence[str], where: str) -> None:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values that a dictionary, runs or stored booleans stand for."""
+    """Return the type of the values that a dictionary, runs or stored booleans encode."""
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return plain_type(kind.value_type)
     return pa.bool_() if isinstance(kind, pa.Bool8Type) else kind
@@ -105,7 +105,7 @@ def check_sizes(column: pa.ChunkedArray, where: str) -> None:
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column as the values that a dictionary, runs or stored booleans stand for."""
+    """Return a column as the values that a dictionary, runs or stored booleans encode."""
     kind = column.type
     if isinstance(kind, pa.Bool8Type):
         return column.cast(pa.bool_())

@@ -1,4 +1,4 @@
-"""What looks odd in the course of a ticker's bars: misplaced decimal points, splits, gaps, halts."""
+"""Checks of the bars of a ticker for suspicious values: misplaced decimal points, splits, gaps, halts."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def series_notes(frame: pd.DataFrame, place: Place, path: str) -> tuple[str, ...
     frame : DataFrame
         Bars sorted by ticker, then date.
     place : callable
-        Row -> where that bar lies, for messages.
+        Function from row to the place of its bar, for messages.
     path : str
         The file, for messages.
 
     Raises
     ------
     InputError
-        If a single bar has a price about 100 times, or a hundredth, of the bars beside it.
+        If a single bar has a price about 100 times, or a hundredth, of the neighbouring bars.
     """
     codes = pd.factorize(frame["ticker"])[0]
     first = np.r_[True, codes[1:] != codes[:-1]]
@@ -56,16 +56,16 @@ def _refuse_shifted_points(frame: pd.DataFrame, first: np.ndarray, place: Place)
         bound = np.log(SHIFT_TOLERANCE)
         away = [np.abs(np.abs(jump) - np.log(SHIFTED_POINT)) < bound for jump in (before, after)]
         bad = away[0] & away[1] & (np.sign(before) == np.sign(after))
-        # An end bar is as far off as the inner one beside it; the inner one is the print if its other side agrees.
+        # An end bar deviates as much as its inner neighbour; the neighbour is the misprint if its other side agrees.
         inner = bad & ~first & ~last
         bad = inner if inner.any() else bad
         if bad.any():
             row = int(bad.argmax())
             raise InputError(
                 f"{name} {frame[name].iloc[row]:g} is about {'100 times' if before[row] > 0 else '1/100 of'} "
-                "the bars beside it",
+                "the neighbouring bars",
                 place(row),
-                "mend the decimal point, or remove the row",
+                "correct the decimal point, or remove the row",
             )
 
 

@@ -1,4 +1,4 @@
-"""Cells as numbers and dates, refusing whatever would have to be guessed."""
+"""Conversion of cells to numbers and dates; ambiguous cells are refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_numbers(cells: list[str], decimal: str) -> Numbers:
 
 
 def column_numbers(table: RawTable, column: str) -> Numbers:
-    """Numbers of a column: as they are where the file says that they are numbers, else read from its text."""
+    """Return the numbers of a column: unchanged if the file has numbers, else parsed from text."""
     values = table.floats(column)
     if values is None and table.repeats(column):
         codes, distinct = table.categories(column)
@@ -83,14 +83,14 @@ def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarra
     if numbers.unreadable.any():
         first = int(numbers.unreadable.argmax())
         cell = table.cell(column, first)
-        what = f"{_shown(cell)} is no plain number{_others(numbers.unreadable)}"
+        what = f"{_shown(cell)} is not a plain number{_others(numbers.unreadable)}"
         raise InputError(what, table.place(first, column), _number_remedy(cell, table.decimal))
     huge = np.abs(numbers.values) > MAX_NUMBER
     if huge.any():
         first = int(huge.argmax())
         infinite = np.isinf(numbers.values[first])
         what = "is not finite" if infinite else f"is beyond {MAX_NUMBER:g}"
-        remedy = "remove or mend it" if infinite else "mend it or give the column another unit"
+        remedy = "remove or correct it" if infinite else "correct it or give the column another unit"
         cell = _shown(table.cell(column, first))
         raise InputError(f"{cell} {what}{_others(huge)}", table.place(first, column), remedy)
     return numbers.values
@@ -132,7 +132,7 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
     Raises
     ------
     InputError
-        If a cell is missing, is no date of that format or lies outside 1900-2100, or some cells have a time or a
+        If a cell is missing, is not a date of that format or is outside 1900-2100, or some cells have a time or a
         time zone and some have none.
     """
     codes, distinct = table.categories(column)
@@ -140,10 +140,10 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
         parsed, local = _iso_dates(table, column, codes, distinct)
     else:
         parsed, local = _formatted_dates(distinct, date_format)
-    _refuse_dates(table, column, codes, distinct, np.isnat(parsed), f"is no {_format_name(date_format)}")
+    _refuse_dates(table, column, codes, distinct, np.isnat(parsed), f"is not {_format_name(date_format)}")
     years = parsed.astype("datetime64[Y]").astype(np.int64) + 1970
     outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
-    _refuse_dates(table, column, codes, distinct, outside, f"lies outside {FIRST_YEAR}-{LAST_YEAR}")
+    _refuse_dates(table, column, codes, distinct, outside, f"is outside {FIRST_YEAR}-{LAST_YEAR}")
     notes: tuple[str, ...] = ()
     if local is not None:
         days = bool((local == local.astype("datetime64[D]")).all())
@@ -154,7 +154,7 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
 
 
 def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
-    """Values of a column that holds nothing but plain numbers, or None."""
+    """Return the values of a column with only plain numbers, or None."""
     # float() also reads words, underscores and foreign digits, so the letters are looked at first.
     text = "".join(cells)
     if decimal != ".":
@@ -170,7 +170,7 @@ def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
 
 
 def _number(cell: str, decimal: str) -> float:
-    """Value of one cell, NaN if it is no plain number."""
+    """Return the value of one cell, NaN if it is not a plain number."""
     if decimal != ".":
         cell = "?" if "." in cell else cell.replace(decimal, ".")
     return float(cell) if _NUMBER.fullmatch(cell) else float("nan")
@@ -190,11 +190,11 @@ def _iso_dates(
     """Distinct cells as dates (NaT where they are none), and on the clock of their time zones if they have any."""
     matches = [_ISO.fullmatch(cell) for cell in distinct]
     bad = np.array([match is None for match in matches], dtype=bool)
-    _refuse_dates(table, column, codes, distinct, bad, "is no ISO 8601 date")
-    # Years that no datetime64[ns] can hold would look unparsable, so they are named here.
+    _refuse_dates(table, column, codes, distinct, bad, "is not an ISO 8601 date")
+    # Years beyond datetime64[ns] would look unparsable, so they are reported here.
     years = np.array([int(match["year"]) for match in matches if match])
     outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
-    _refuse_dates(table, column, codes, distinct, outside, f"lies outside {FIRST_YEAR}-{LAST_YEAR}")
+    _refuse_dates(table, column, codes, distinct, outside, f"is outside {FIRST_YEAR}-{LAST_YEAR}")
     zone = np.array([match["zone"] is not None for match in matches if match])
     time = np.array([match["time"] is not None for match in matches if match])
     for has, name in ((zone, "time zone"), (time, "time of day")):
@@ -212,7 +212,7 @@ def _iso_dates(
 
 
 def _formatted_dates(distinct: np.ndarray, date_format: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `_iso_dates`, by a format."""
+    """Parse dates as `_iso_dates`, by a format."""
     zoned = "%z" in date_format
     if "%y" in date_format.replace("%%", ""):
         what = f"{date_format!r} has years of two digits, whose century is not known"
@@ -220,7 +220,7 @@ def _formatted_dates(distinct: np.ndarray, date_format: str) -> tuple[np.ndarray
     try:
         parsed = pd.to_datetime(pd.Series(distinct, dtype="str"), format=date_format, errors="coerce", utc=zoned)
     except ValueError as error:
-        raise InputError(f"{date_format!r} is no strptime format ({error})", "data.date_format", "mend it") from None
+        raise InputError(f"{date_format!r} is not a strptime format ({error})", "data.date_format", "fix it") from None
     if not zoned:
         return _naive(parsed), None
     good = ~parsed.isna().to_numpy()
@@ -257,7 +257,7 @@ def _format_name(date_format: str | None) -> str:
 
 
 def _others(bad: np.ndarray) -> str:
-    """How many further cells have the same fault."""
+    """Return the number of further cells with the same fault."""
     count = int(bad.sum()) - 1
     return f" ({count} more like it)" if count else ""
 

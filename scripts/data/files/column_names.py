@@ -22,14 +22,14 @@ def missing_column(name: str, names: Sequence[str], where: str, hint: str = "") 
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
-    """The name most like `name`, whatever the case."""
+    """Return the name most similar to `name`, ignoring case."""
     by_lower = {other.lower(): other for other in reversed(names)}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
     return by_lower[found[0]] if found else None
 
 
 def as_wanted(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The names, but a wanted one that is not among them replaces the only one that differs from it in case alone."""
+    """Return the names; a wanted but missing one replaces the only one that differs from it in case."""
     alike = Counter(name.lower() for name in names)
     spelling = {name.lower(): name for name in wanted if name not in names and alike[name.lower()] == 1}
     return [spelling.get(name.lower(), name) for name in names]

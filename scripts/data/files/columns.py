@@ -1,4 +1,4 @@
-"""One column of a table: numbers where it is meant to hold numbers, else text."""
+"""Column of a table: numbers if most of its cells are numbers, else text."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _refuse_merged_labels(table: RawTable, name: str) -> None:
         if other != cell and not (_PLAIN_NUMBER.fullmatch(cell) and _PLAIN_NUMBER.fullmatch(other)):
             row = int((codes == np.flatnonzero(distinct == cell)[0]).argmax())
             what = f"the label {cell[:40]!a} has the value of the label {other[:40]!a}"
-            remedy = "write both alike if they are one class, else begin one with a letter"
+            remedy = "use one spelling if they are one class, else start one with a letter"
             raise InputError(what, table.place(row, name), remedy)
 
 
@@ -88,7 +88,7 @@ def _texts(codes: np.ndarray, distinct: list[str | None]) -> pd.Series:
 
 
 def _is_numeric(numbers: Numbers, name: str, config: DataConfig) -> bool:
-    """Whether a column is meant to hold numbers: if most cells do, the others are mistakes."""
+    """Return True if a column is numeric: if most cells are numbers, the others are errors."""
     if name == config.forward_return_column:
         return True
     n_bad, n_there = int(numbers.unreadable.sum()), int((~numbers.missing).sum())

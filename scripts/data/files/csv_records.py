@@ -43,8 +43,8 @@ def csv_records(
                 cells = [pa.chunked_array([column], type=pa.large_string()) for column in zip(*rows, strict=True)]
                 yield np.array(lines, dtype=np.int64), dict(zip(names, cells, strict=True))
         except csv.Error as error:
-            remedy = "mend the quotes or line ends of this record"
-            raise InputError(f"is no valid CSV ({error})", f"{path}, line {reader.line_num}", remedy) from None
+            remedy = "correct the quotes or line ends of this record"
+            raise InputError(f"is not a valid CSV ({error})", f"{path}, line {reader.line_num}", remedy) from None
 
 
 def _header(
@@ -54,7 +54,7 @@ def _header(
     where = f"{path}, line {line}"
     names = tuple(as_wanted([name.strip() for name in header], required))
     if not any(names):
-        raise InputError("there is no header", where, f"begin the file with the names {', '.join(required)}, ...")
+        raise InputError("no header found", where, f"start the file with the names {', '.join(required)}, ...")
     if len(names) <= MAX_COLUMNS:
         for name in required:
             if name not in names:
@@ -64,13 +64,13 @@ def _header(
 
 
 def _header_hint(header: Sequence[str], delimiter: str, required: Sequence[str]) -> str:
-    """What to do about a header without the required names, if its form shows it."""
+    """Return the fix for a header without the required names, if its form shows it."""
     expected = f"expected columns {', '.join(required)}, ..."
     line = delimiter.join(header)
     if header[0] == "Price" and "Close" in header:
         return "yfinance wrote three lines of names: download with multi_level_index=False and write it again"
     if line.startswith("sep="):
-        return f"{expected}; remove the line {line.rstrip(delimiter)!r}, which is for Excel alone"
+        return f"{expected}; remove the line {line.rstrip(delimiter)!r}, which is only for Excel"
     other = max(DELIMITERS, key=line.count)
     if other != delimiter and line.count(other) > line.count(delimiter):
         mark = shlex.quote(f"data.delimiter={other}") if other != "\t" else "data.delimiter=$'\\t'"
@@ -89,7 +89,9 @@ def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[in
         elif record:
             what = f"has {len(record)} fields where the header has {width}"
             shown = ascii(" ".join(record)[:40])
-            raise InputError(what, f"{path}, line {line}, {shown}", "mend this line, or remove it if it is a remark")
+            raise InputError(
+                what, f"{path}, line {line}, {shown}", "correct this line, or remove it if it is a comment"
+            )
         else:
             blank.append(line)
         line = reader.line_num + 1  # type: ignore[attr-defined]

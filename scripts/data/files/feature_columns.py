@@ -28,7 +28,7 @@ class FeatureColumns:
     Attributes
     ----------
     is_text : mapping of str to bool
-        By column, whether it holds text.
+        True for each text column, by name.
     """
 
     def __init__(self, columns: Mapping[str, pd.Series]) -> None:

@@ -1,4 +1,4 @@
-"""Rows of features in a file that is mapped into memory, for tables that are too large to lie there."""
+"""Feature rows in a memory-mapped file, for tables that do not fit in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CELL_BYTES = 24  # of a cell while a table is read into memory: as read, checke
 
 @dataclass(frozen=True)
 class MemoryBound:
-    """How much memory a table may take, and where the file lies that holds its rows if it would take more.
+    """Memory limit of a table, and the folder of the file for its rows beyond the limit.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class MemoryBound:
     folder: Path | None = None
 
     def exceeded_by(self, n_cells: int) -> bool:
-        """Whether a table of so many cells would take more."""
+        """Return True if a table of so many cells exceeds the limit."""
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = machine // 2 if self.limit_mb is None else self.limit_mb * 2**20
         return n_cells * _CELL_BYTES > limit
@@ -56,7 +56,7 @@ class MappedRows:
     Raises
     ------
     EnvironmentFailed
-        There is no room.
+        The disk has no space.
     """
 
     def __init__(self, folder: Path | None, shape: tuple[int, int]) -> None:
@@ -68,7 +68,9 @@ class MappedRows:
             # Room is taken at once: a disk that is full later would end the process in the middle of a write.
             os.posix_fallocate(self._file.fileno(), 0, max(1, self.n_bytes))
         except OSError as error:
-            what = f"cannot hold {self.n_bytes / 2**20:.0f} MB of rows that are too large for memory ({error.strerror})"
+            what = (
+                f"has no space for {self.n_bytes / 2**20:.0f} MB of rows that do not fit in memory ({error.strerror})"
+            )
             raise EnvironmentFailed(what, str(place), "free space, or choose another --run-dir") from None
 
     @property
@@ -77,7 +79,7 @@ class MappedRows:
         return 4 * self.shape[0] * self.shape[1]
 
     def array(self, writes: bool = False) -> np.ndarray:
-        """The array on the mapped file; what is written to it is seen by this process alone unless it `writes`."""
+        """Return the array on the mapped file; writes are visible only to this process unless it `writes`."""
         if not self.n_bytes:
             return np.empty(self.shape, dtype=np.float32)
         return np.asarray(np.memmap(self._file, np.float32, "r+" if writes else "c", shape=self.shape))

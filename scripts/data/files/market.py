@@ -1,4 +1,4 @@
-"""Market files: bars of one or many tickers, each value checked, what can be mended without guessing mended."""
+"""Market files: bars of one or many tickers, with every value checked and unambiguous problems repaired."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def read_market(path: Path, config: DataConfig) -> Table:
     -------
     Table
         date (datetime64[ns]), ticker (text), prices, volume and the costs that `config` names (float64), sorted by
-        ticker, then date. Its notes tell what was mended or left out, and what looks odd.
+        ticker, then date. Its notes report repairs, skipped parts and suspicious values.
 
     Raises
     ------
     InputError
-        If a problem cannot be mended without guessing.
+        If a problem cannot be repaired without guessing.
     """
     required = REQUIRED if config.cost_bps_column is None else (*REQUIRED, config.cost_bps_column)
     return bars_of(read_table(path, config, required), path.name.split(".")[0] or path.name, config)
@@ -113,10 +113,10 @@ def _check_signs(bars: Table) -> None:
     for name in PRICES:
         if name in bars.frame:
             bad = bars.frame[name].to_numpy() <= 0
-            _refuse(bars, bad, f"{name} {{{name}}} is not positive", "prices must be above 0: mend or remove the row")
+            _refuse(bars, bad, f"{name} {{{name}}} is not positive", "prices must be above 0: fix or remove the row")
     if "volume" in bars.frame:
         bad = bars.frame["volume"].to_numpy() < 0
-        _refuse(bars, bad, "volume {volume} is negative", "mend or remove the row")
+        _refuse(bars, bad, "volume {volume} is negative", "correct or remove the row")
 
 
 def _mend_ranges(bars: Table) -> Table:
@@ -141,4 +141,4 @@ def _refuse_contradictions(bars: Table) -> None:
         if lower in values and upper in values:
             bad = values[upper] < values[lower] * (1 - ROUNDING)
             what = f"{upper} {{{upper}}} is below {lower} {{{lower}}}"
-            _refuse(bars, bad, what, "mend or remove the row")
+            _refuse(bars, bad, what, "correct or remove the row")

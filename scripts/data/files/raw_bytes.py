@@ -35,18 +35,18 @@ _WANTED = "give a CSV file (plain or .gz) or a Parquet file"
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether the name says that the file is Parquet."""
+    """Return True if the name is that of a Parquet file."""
     return path.suffix.lower() in (".parquet", ".pq")
 
 
 def check_readable(path: Path, named_by: str) -> None:
-    """Raise InputError if there is no such file, or it may not be read; `named_by` is the flag or key to check."""
+    """Raise InputError if the file does not exist or is not readable; `named_by` is the flag or key to check."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError("is no regular file", str(path), "write it into a file: it is read several times")
+            raise InputError("is not a regular file", str(path), "write it into a file: it is read several times")
         path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError("there is no such file", str(path), f"check {named_by}") from None
+        raise InputError("file not found", str(path), f"check {named_by}") from None
     except IsADirectoryError:
         raise InputError("is a folder", str(path), f"name one file in {named_by}") from None
     except PermissionError:
@@ -71,7 +71,7 @@ def check_text(path: Path) -> None:
             decoder.decode(block)
         except UnicodeDecodeError as error:
             at = error.start - pending
-            what = f"byte 0x{error.object[error.start]:02x} is no UTF-8 (Latin-1 or Windows-1252?)"
+            what = f"byte 0x{error.object[error.start]:02x} is not UTF-8 (Latin-1 or Windows-1252?)"
             raise _encoding_error(what, path, line + block.count(b"\n", 0, max(at, 0)) + 1, seen + at) from None
         line += block.count(b"\n")
         since_newline = since_newline + len(block) if b"\n" not in block else len(block) - block.rfind(b"\n")
@@ -123,7 +123,7 @@ def _check_kind(head: bytes, path: Path) -> None:
     if head.lstrip(codecs.BOM_UTF8 + b" \t\r\n").lower().startswith(_HTML):
         kind = "HTML or XML, perhaps a download that failed"
     if kind is not None:
-        raise InputError(f"is no CSV but {kind}", f"{path}, line 1, {_shown(head)}", _WANTED)
+        raise InputError(f"is not a CSV but {kind}", f"{path}, line 1, {_shown(head)}", _WANTED)
     mark = next((name for magic, name in _UTF_MARKS if head.startswith(magic)), None)
     if mark is not None:
         raise _encoding_error(f"the text is {mark}", path, 1, 0)

@@ -32,7 +32,7 @@ from scripts.data.files.spelling import spelled
 from scripts.errors import InputError
 from scripts.storage.parquet_bounds import check_footer, check_inflation
 
-CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is held
+CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is kept
 _PAGE_BYTES = 2**16  # of a Parquet column that are read at a time
 
 
@@ -46,7 +46,7 @@ class RawTable:
         The file, for messages.
     columns : mapping of str to pyarrow ChunkedArray
         Cells as read, in file order: text of a CSV, of the file's own types else. Those of a whole Parquet file are
-        read when they are asked for, so that a table never lies in memory as a whole.
+        read on demand, so that a table is never in memory as a whole.
     lines : ndarray of int64, shape (n_rows,)
         Line (CSV) or row (Parquet), from 1, at which each record starts.
     unit : str
@@ -54,7 +54,7 @@ class RawTable:
     decimal : str
         Decimal mark of numbers.
     temporal : frozenset of str
-        Columns whose cells were typed as dates, so that they are ISO 8601 whatever the configuration says.
+        Columns of date type, whose cells are ISO 8601 regardless of the configuration.
     notes : tuple of str
     """
 
@@ -78,7 +78,7 @@ class RawTable:
         return str(as_text(self.columns[column].slice(position, 1)).to_pylist()[0]).strip()
 
     def repeats(self, column: str) -> bool:
-        """Whether a column is stored as its distinct cells and where each of them is."""
+        """Return True if a column is stored as distinct cells with their positions."""
         return bool(pa.types.is_dictionary(self.columns[column].type))
 
     def categories(self, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -95,13 +95,13 @@ class RawTable:
         return positions.astype(np.int64), distinct[used]
 
     def words(self, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """As `categories`, each cell in its one spelling."""
+        """Return `categories` with each cell in its canonical spelling."""
         codes, distinct = self.categories(column)
         same, words = pd.factorize(np.array([spelled(cell) for cell in distinct], dtype=object))
         return same[codes], words
 
     def has_nulls(self, column: str) -> bool:
-        """Whether a column has cells without a value, which are more than empty text."""
+        """Return True if a column has missing cells, which are not the same as empty text."""
         return bool(self.columns[column].null_count)
 
     def zone(self, column: str) -> tzinfo | None:
@@ -119,7 +119,7 @@ class RawTable:
         return np.where(missing, np.nan, values) if missing.any() else values  # one NaN, whichever the file has
 
     def place(self, position: int, column: str | None = None) -> str:
-        """Where a record lies, for messages."""
+        """Return the place of a record, for messages."""
         part = "" if column is None else f", column {column}"
         return f"{self.path}{part}, {self.unit} {self.lines[position]}"
 
@@ -137,7 +137,7 @@ def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTa
     Raises
     ------
     InputError
-        If the file is no such table; names the line, what was expected and what to do.
+        If the file is not such a table; the message has the line, the expectation and the fix.
     """
     table = _read_parquet(path, required) if is_parquet(path) else _read_csv(path, config, required)
     if len(table) == 0:
@@ -162,7 +162,7 @@ def table_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Ite
 def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame") -> RawTable:
     """A data frame as a table, as if it had been read from a Parquet file; its index is left out.
 
-    Errors as `read_table`; `name` stands for the file in messages.
+    Errors as `read_table`; `name` is the file in messages.
     """
     try:
         table = pa.Table.from_pandas(frame.rename(columns=str), preserve_index=False)
@@ -176,7 +176,7 @@ def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame
 
 
 def _no_row(where: Path | str) -> InputError:
-    return InputError("holds a header but no row", str(where), "give a file with data")
+    return InputError("has a header but no rows", str(where), "provide a file with data")
 
 
 def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
@@ -243,7 +243,7 @@ def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
 def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
     """A Parquet file whose pages are read as they are needed; by default all that was read stays in memory.
 
-    Columns of text come as dictionaries: a text that the file holds once takes the memory of one.
+    Columns of text come as dictionaries: a text that the file stores once takes the memory of one.
     """
     with path.open("rb") as raw:
         check_footer(raw, str(path))
@@ -259,11 +259,11 @@ def _parquet_faults(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"is no valid Parquet file ({first})", str(path), "write or download it again") from None
+        raise InputError(f"is not a valid Parquet file ({first})", str(path), "write or download it again") from None
 
 
 def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[str]) -> dict[str, str]:
-    """What the columns of a Parquet file are called here, by their own names, once they and their types are good."""
+    """Names of the columns of a Parquet file in this program by their own names, after checking the types."""
     names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
     called = checked_names(names, required, str(path))
     check_inflation(file.metadata, path)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-# Words that pandas.read_csv takes for missing cells, so that a frame no longer shows whether a file held them.
+# Words that pandas.read_csv reads as missing cells, so that a frame does not show whether the file had them.
 READ_AS_MISSING = frozenset(
     [
         "#N/A",

@@ -38,7 +38,7 @@ def read_features(path: Path, config: DataConfig, bound: MemoryBound = NO_BOUND)
     Raises
     ------
     InputError
-        If a problem cannot be mended without guessing.
+        If a problem cannot be repaired without guessing.
     """
     named = [name for name in named_columns(config) if name is not None]
     if other := [name for name in config.text_columns if name in named]:
@@ -78,9 +78,9 @@ def read_bundled(name: str, config: DataConfig) -> Table:
     frame["target"] = bunch.target.astype(np.float64)
     place = f"sklearn:{name}"
     if config.text_columns:
-        raise InputError(f"{place} holds numbers alone", "data.text_columns", "remove the key")
+        raise InputError(f"{place} has only numbers", "data.text_columns", "remove the key")
     if config.cost_bps_column is not None:
-        raise InputError(f"{place} holds no costs", "data.cost_bps_column", "remove the key")
+        raise InputError(f"{place} has no costs", "data.cost_bps_column", "remove the key")
     for column in named_columns(config):
         if column is not None and column not in frame:
             raise missing_column(column, list(frame.columns)[::-1], place, "the label column is 'target'")
@@ -127,7 +127,7 @@ def _check(table: Table, config: DataConfig, path: str) -> None:
     """Raise InputError unless there are classes and features."""
     _check_classes(table.frame[config.label_column], path, str(config.label_column))
     if not table.features.is_text:
-        raise InputError("there is no feature column", path, "give at least one column beside the label")
+        raise InputError("no feature column found", path, "provide at least one column besides the label")
 
 
 def _check_classes(labels: pd.Series, path: str, name: str) -> None:
