@@ -13,7 +13,7 @@ import numpy as np
 
 from scripts.errors import EnvironmentFailed
 
-_CELL_BYTES = 24  # of a cell while a table is read into memory: as read, checked, and without its sealed rows
+_CELL_BYTES = 24  # of a cell while a table is read into memory: as read, in double precision, in single precision
 
 
 @dataclass(frozen=True)
