@@ -69,6 +69,16 @@ def test_no_decision_reads_the_clock_on_the_wall():
     assert "scripts/execution/driver.py" in calls("time.monotonic")
 
 
+def test_parsed_arguments_are_never_changed():
+    for path in (ROOT / "scripts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+                owner = ast.unparse(node.value)
+                assert owner.rpartition(".")[2] not in {"arguments", "args"}, f"{path}: {ast.unparse(node)}"
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+                assert not ast.unparse(node.args[0]).endswith("arguments"), f"{path}: {ast.unparse(node)}"
+
+
 def test_the_locale_is_never_set():
     assert not calls("locale.setlocale")
 

@@ -21,17 +21,14 @@ def without_secret(address: str) -> str:
     return f"{scheme}{found}{place.rpartition('@')[2]}{slash}{path}"
 
 
-def is_address(run_dir: Path | str) -> bool:
-    """Whether a run directory lies on object storage."""
-    return isinstance(run_dir, str)
-
-
-def check_addresses(arguments: argparse.Namespace, with_server: bool) -> None:
+def check_addresses(arguments: argparse.Namespace, run_dir: Path | str, with_server: bool) -> None:
     """Raise InputError for addresses where files are meant, and for what a run on object storage cannot have.
 
     Parameters
     ----------
     arguments : argparse.Namespace
+    run_dir : Path or str
+        Directory, or the address of one on object storage.
     with_server : bool
         Whether the study of a new run lies on a server.
     """
@@ -40,9 +37,9 @@ def check_addresses(arguments: argparse.Namespace, with_server: bool) -> None:
             if isinstance(path, Path) and (found := re.match(r"([a-z][a-z0-9+.]*):/(?!/)", str(path))):
                 what = f"is an address ({found[1]}://), and only --run-dir takes one"
                 raise InputError(what, _flag(name), "fetch what lies there first, and name the copy")
-    if not is_address(arguments.run_dir):
+    if not isinstance(run_dir, str):
         return
-    if without_secret(arguments.run_dir) != arguments.run_dir:
+    if without_secret(run_dir) != run_dir:
         what = "holds a user or password, which every user of this machine can read in the list of processes"
         raise InputError(what, "--run-dir", "change that password, and give credentials by the provider's own means")
     if with_server:

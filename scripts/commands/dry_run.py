@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scripts.commands.placement import Placement
 from scripts.commands.session import Session
 from scripts.commands.time_estimates import (
     START_UP_S,
@@ -39,14 +40,6 @@ _DRAWN = 64  # random configurations, among which every family is found
 TABLE_WIDTH = 120
 
 
-def means(session: Session, most_runs: int) -> str:
-    """What trains, in words; no more than `most_runs` workers are of use."""
-    if session.arguments.execution == "ray":
-        return f"Ray on {session.arguments.ray_address or 'this machine'}"
-    workers = min(session.workers, most_runs)
-    return f"{workers} worker{'s' if workers > 1 else ''} on {session.device}"
-
-
 def show_table(session: Session, table: Table) -> None:
     """Say a table; where it is no terminal that it goes to, without any escape codes."""
     console = Console(width=TABLE_WIDTH)
@@ -56,7 +49,7 @@ def show_table(session: Session, table: Table) -> None:
         session.say(line.rstrip())
 
 
-def show_plan_table(session: Session, rows: Mapping[str, str], files: list[Path]) -> None:
+def show_plan_table(session: Session, rows: Mapping[str, str], files: Sequence[Path]) -> None:
     """Say what a command would do as a table of two columns, files that it would write last; keep it for --json."""
     written = [f"{path} {'(there already)' if path.exists() else '(new)'}" for path in files]
     table = Table(title=f"{session.answer['command']} would do this; nothing is done", box=SIMPLE_HEAD)
@@ -76,13 +69,13 @@ def likely_search(experiment: Experiment, space: SearchSpace, first: Sequence[Va
 
 
 def measured_search(
-    session: Session, experiment: Experiment, dataset: Dataset, space: SearchSpace, first: Sequence[Values]
+    experiment: Experiment, dataset: Dataset, device: str, space: SearchSpace, first: Sequence[Values]
 ) -> Measured:
     """Epochs of `likely_search`."""
-    return measure_epochs(likely_search(experiment, space, first), dataset, experiment, session.device, first)
+    return measure_epochs(likely_search(experiment, space, first), dataset, experiment, device, first)
 
 
-def time_of_search(session: Session, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]) -> str:
+def time_of_search(workers: int, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]) -> str:
     """How long the three phases are likely to take, from measured epochs of what phase 1 begins with.
 
     Before phase 1 nothing is known of what phases 2 and 3 will train, so it counts as what phase 1 trains.
@@ -92,12 +85,12 @@ def time_of_search(session: Session, experiment: Experiment, dataset: Dataset, m
     n_train = len(dataset.tail_split(config.validation_fraction, experiment.seed)[0])
     n_trainings = extended.top_n * extended.cross_validation_folds
     decisions = config.n_trials if config.scheduler == "guide" else experiment.search_epochs // config.rungs[0]
-    search = search_s(measured, n_train, experiment.search_epochs, decisions, min(session.workers, config.proposal_lag))
-    workers = min(session.workers, n_trainings), min(session.workers, experiment.final.n_seeds)
+    search = search_s(measured, n_train, experiment.search_epochs, decisions, min(workers, config.proposal_lag))
+    later_workers = min(workers, n_trainings), min(workers, experiment.final.n_seeds)
     n_fold = n_rows * (extended.cross_validation_folds - 1) // extended.cross_validation_folds
-    later = extended_s(measured, n_fold, experiment, n_trainings, TYPICAL_BEST_EPOCH, workers[0])
+    later = extended_s(measured, n_fold, experiment, n_trainings, TYPICAL_BEST_EPOCH, later_workers[0])
     n_members = min(experiment.final.ensemble, extended.top_n)
-    last = n_members * final_s(measured, n_rows, experiment, TYPICAL_BEST_EPOCH, workers[1])
+    last = n_members * final_s(measured, n_rows, experiment, TYPICAL_BEST_EPOCH, later_workers[1])
     return (
         f"{_in_words(search)}, then about {_in_words(later)} of phase 2 and "
         f"{_in_words(last)} of phase 3 (an epoch: {measured.in_words(n_train)})"
@@ -105,7 +98,7 @@ def time_of_search(session: Session, experiment: Experiment, dataset: Dataset, m
 
 
 def in_epochs(
-    session: Session, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]
+    session: Session, experiment: Experiment, dataset: Dataset, workers: int, measure: Callable[[], Measured]
 ) -> Experiment:
     """The experiment with the epochs that phases 1 and 2 are likely to train in, if --epoch-budget is a time.
 
@@ -127,13 +120,13 @@ def in_epochs(
     n_train = len(dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)[0])
     # This command has taken some of the time already, and phase 2 has to start.
     left = max(seconds / 2.0, seconds - (time.monotonic() - session.started) - START_UP_S)
-    epochs = epochs_in(left, measured, n_train, experiment, session.workers)
+    epochs = epochs_in(left, measured, n_train, experiment, workers)
     session.say(f"{duration_in_words(seconds)} of phases 1 and 2: {epochs} epochs ({measured.in_words(n_train)} each)")
     return experiment.model_copy(update={"epoch_budget": epochs})
 
 
 def time_of_folds(
-    session: Session,
+    placement: Placement,
     experiment: Experiment,
     dataset: Dataset,
     trials: Sequence[Trial],
@@ -141,18 +134,19 @@ def time_of_folds(
     most_runs: int,
 ) -> str:
     """How long phase 2 is likely to take, by the chosen trials and the epoch at which each had its least loss."""
-    measured = measure_epochs([trial.hyperparameters for trial in trials], dataset, experiment, session.device)
+    values = [trial.hyperparameters for trial in trials]
+    measured = measure_epochs(values, dataset, experiment, placement.measuring_device)
     losses = [[epoch.val_loss for epoch in trial.history if epoch.val_loss is not None] for trial in trials]
     best = float(np.mean([1 + int(np.argmin(own)) for own in losses if own] or [TYPICAL_BEST_EPOCH]))
     n_folds = experiment.extended.cross_validation_folds
-    n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(session.workers, most_runs)
+    n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(placement.workers, most_runs)
     return _in_words(extended_s(measured, n_rows, experiment, n_trainings, best, workers))
 
 
-def time_of_final(session: Session, experiment: Experiment, dataset: Dataset, members: Sequence[Values]) -> str:
+def time_of_final(placement: Placement, experiment: Experiment, dataset: Dataset, members: Sequence[Values]) -> str:
     """How long phase 3 is likely to take for these configurations."""
-    n_rows, workers = len(dataset.rows), min(session.workers, experiment.final.n_seeds * len(members))
-    measured = [measure_epochs([values], dataset, experiment, session.device) for values in members]
+    n_rows, workers = len(dataset.rows), min(placement.workers, experiment.final.n_seeds * len(members))
+    measured = [measure_epochs([values], dataset, experiment, placement.measuring_device) for values in members]
     return _in_words(sum(final_s(m, n_rows, experiment, TYPICAL_BEST_EPOCH, workers) for m in measured))
 
 
@@ -162,16 +156,9 @@ def _in_words(training_s: float) -> str:
 
 
 def show_plan(
-    session: Session,
-    experiment: Experiment,
-    dataset: Dataset,
-    what: str,
-    epochs: int,
-    files: list[Path],
-    most_runs: int = 1,
-    likely: str = "",
+    session: Session, experiment: Experiment, dataset: Dataset, training: Mapping[str, str], files: Sequence[Path]
 ) -> None:
-    """Say what a phase that trains would do; `likely` says in words how long it is likely to take."""
+    """Print what a phase would do, with the rows of the table that are about its training."""
     train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
     folds = dataset.folds(experiment.extended.cv, experiment.extended.cross_validation_folds, experiment.seed)
     rows = {
@@ -183,10 +170,7 @@ def show_plan(
         "phase 1 validates on": _described(dataset, validation),
         "folds of phase 2": "\n".join(f"{len(a)} rows train, {len(b)} test" for a, b in folds),
         "search space": _space_in_words(experiment),
-        "training": what,
-        "epochs at most": str(epochs),
-        "trained by": means(session, most_runs),
-        "likely time": likely,
+        **training,
     }
     show_plan_table(session, rows, files)
 

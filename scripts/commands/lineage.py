@@ -42,7 +42,7 @@ def check_lineage(session: Session, path: Path, content: FinalModelContent) -> l
     if found is None:
         return []
     what, again = found
-    old = [Command.EVALUATION, "--run-dir", f"{session.arguments.run_dir}_old", "--model", str(path)]
+    old = [Command.EVALUATION, "--run-dir", f"{session.place}_old", "--model", str(path)]
     raise InputError(
         f"is older than this run directory's results: {what}",
         str(path),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scripts.commands import environment
-from scripts.commands.addresses import check_addresses, is_address, without_secret
+from scripts.commands.addresses import check_addresses, without_secret
 from scripts.commands.answers import account_for, end_interrupted, only_for_json, print_answer
 from scripts.commands.flags import AddFlags, make_parser
 from scripts.commands.machine_limits import check_folder, check_study_path
@@ -83,30 +83,29 @@ def _run(
     arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool, answer: dict[str, Any]
 ) -> None:
     started = time.monotonic()
-    if runs := getattr(arguments, "compare", None):
-        arguments.run_dir = runs[0]
+    # Runs that are compared need no other directory: the first one stands for all.
+    place: Path | str = (getattr(arguments, "compare", None) or [arguments.run_dir])[0]
     from scripts.storage.file_systems import file_system_note
     from scripts.storage.run_dir import RunDir
 
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
-    on_object_storage = is_address(arguments.run_dir)
-    run_dir = RunDir(Path() if on_object_storage else arguments.run_dir)
-    answer["run_dir"] = without_secret(arguments.run_dir) if on_object_storage else str(run_dir.path)
+    run_dir = RunDir(Path() if isinstance(place, str) else place)
+    answer["run_dir"] = without_secret(place) if isinstance(place, str) else str(run_dir.path)
     try:
         answer["run_dir"].encode("utf-8")
     except UnicodeEncodeError:
         raise InputError("is not a UTF-8 path", ascii(answer["run_dir"]), "choose another --run-dir") from None
     if arguments.dry_run or not only_reads:
         check_study_path(run_dir.study)
-    session = Session(arguments, run_dir, deadline, started, answer, _storage(arguments))
-    check_addresses(arguments, with_server=session.storage is not None)
+    session = Session(arguments, place, run_dir, deadline, started, answer, _storage(arguments))
+    check_addresses(arguments, place, with_server=session.storage is not None)
     with contextlib.ExitStack() as held:
-        if on_object_storage or session.storage is not None or arguments.execution == "ray":
+        if isinstance(place, str) or session.storage is not None or arguments.execution == "ray":
             held.enter_context(interruption.raised())
-        if on_object_storage:
+        if isinstance(place, str):
             from scripts.storage.remote.sync import mirrored
 
-            folder, mirror = held.enter_context(mirrored(arguments.run_dir, only_reads, session.say))
+            folder, mirror = held.enter_context(mirrored(place, only_reads, session.say))
             session = replace(session, run_dir=RunDir(folder), mirror=mirror)
         held.enter_context(remedies_spelled_out(session.run_dir.path, session.next_command))
         if only_reads:

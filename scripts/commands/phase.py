@@ -1,14 +1,16 @@
-"""Phases 1 and 2 as commands see them, and what all phases share: load, check what came before, train, say where."""
+"""The course of a phase, the same for all three: load, plan, claim the folder, resume or train, close."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from scripts.commands.executors import device
+from scripts.commands.dry_run import show_plan
 from scripts.commands.experiment import SECTIONS, comparable
+from scripts.commands.placement import Placement, executing
 from scripts.commands.recovery import check_unclaimed
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment, config_hash, differing_keys
@@ -18,7 +20,9 @@ from scripts.data.dataset import Dataset
 from scripts.data.files.mapped_rows import MemoryBound
 from scripts.data.loading import Development, read_development
 from scripts.errors import InputError
+from scripts.execution.disk_space import Workload, check_room
 from scripts.execution.driver import RunMonitor
+from scripts.execution.executor import Executor
 from scripts.execution.progress import Progress
 from scripts.execution.tensorboard import TensorBoardLog
 from scripts.reporting.tensorboard_images import write_layout
@@ -26,8 +30,117 @@ from scripts.storage.artifacts import read_json, write_json
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256, set_aside, write_bytes
 from scripts.storage.event_log import EventLog
+from scripts.storage.extended_record import Extended
 from scripts.storage.record_base import Made
+from scripts.storage.records import Trials
+from scripts.storage.result_records import Final
 from scripts.storage.run_dir import Command
+
+Values = dict[str, Any]
+Results = TypeVar("Results", bound=Trials | Extended | Final)
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What a phase prints when its results are there: lines only after training, a warning and figures always."""
+
+    checkpoints: str  # pattern of those that --keep-checkpoints best keeps
+    lines: Sequence[str]
+    figures: Values
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Phase(Generic[Results]):
+    """A phase of one run, with all that is decided before it trains.
+
+    Attributes
+    ----------
+    command, next : Command
+        Its command and the one that follows.
+    inputs, files, fresh : sequence of Path
+        Artifacts that it is made from, files that it leaves, and what --fresh backs up beside the folder.
+    epochs, most_runs : int
+        Epochs at most, and runs side by side at most.
+    size : tuple of int
+        Bounds the need of the disk: runs, workers, epochs, validated rows and table rows, as in `Workload`.
+    likely_time : callable
+        Measures some epochs and returns in words how long the phase is likely to take.
+    begin : callable
+        Makes the checks that come before the claim, and returns what else the artifacts record.
+    finished : callable
+        Returns the results if the phase is finished and its files are whole, given what its artifacts record.
+    train : callable
+        Runs what is left, writes the artifacts and returns the results.
+    """
+
+    command: Command
+    next: Command
+    name: str
+    title: str
+    folder: Path
+    experiment: Experiment
+    dataset: Dataset
+    placement: Placement
+    inputs: Sequence[Path]
+    files: Sequence[Path]
+    fresh: Sequence[Path]
+    extent: str
+    epochs: int
+    most_runs: int
+    size: tuple[int, int, int, int, int]
+    likely_time: Callable[[], str]
+    finished: Callable[[Values], Results | None]
+    train: Callable[[Executor, RunMonitor, Values], Results]
+    closing: Callable[[Results], Closing]
+    notes: Sequence[str] = ()
+    begin: Callable[[Values], Values] = lambda origin: {}
+
+    @property
+    def origin(self) -> Values:
+        """Hashes that every artifact of the phase records."""
+        return {
+            "config_hash": config_hash(comparable(self.experiment.recorded(), SECTIONS[self.command])),
+            "data_fingerprint": self.dataset.fingerprint,
+            "sealed_fingerprint": self.dataset.sealed_fingerprint,
+            "inputs": {path.name: file_sha256(path) for path in self.inputs},
+        }
+
+
+def run_phase(phase: Phase[Results], session: Session) -> None:
+    """Run a phase, resume it, or conclude it if it is finished; with --dry-run show its plan."""
+    trained_by = phase.placement.in_words(phase.most_runs)
+    if session.arguments.dry_run:
+        say_all(session, phase.notes)
+        training = {
+            "training": phase.extent,
+            "epochs at most": str(phase.epochs),
+            "trained by": trained_by,
+            "likely time": phase.likely_time(),
+        }
+        show_plan(session, phase.experiment, phase.dataset, training, phase.files)
+        return
+    make_fresh(session, phase.folder, *phase.fresh)
+    origin = phase.origin
+    origin |= phase.begin(origin)
+    claim(phase, origin)
+    results = phase.finished(origin)
+    if trains := results is None:
+        announced = f"{phase.name}: {phase.extent}, at most {phase.epochs} epochs, {trained_by}"
+        say_all(session, [*phase.notes, announced])
+        check_room(phase.folder, Workload.of(phase.experiment.search_space, phase.dataset, *phase.size))
+        with (
+            watching(session, phase.name, phase.title, phase.epochs) as watch,
+            executing(phase.placement, phase.experiment, phase.dataset, phase.most_runs, watch) as executor,
+        ):
+            results = phase.train(executor, watch, origin)
+    closing = phase.closing(results)
+    keep_checkpoints(session, phase.folder, closing.checkpoints)
+    say_all(session, closing.lines if trains else [f"{phase.name} is finished: {phase.files[0]}"])
+    if closing.warning:
+        session.say(f"warning: {closing.warning}")
+    next_command = session.next_command(phase.next, models=phase.experiment.models)
+    session.conclude(next_command, phase.files, epochs=results.epochs_spent, **closing.figures)
 
 
 def load_data(session: Session, experiment: Experiment, development: Development | None = None) -> Dataset:
@@ -61,42 +174,29 @@ def check_data(dataset: Dataset, artifact: Made, made_by: str) -> None:
             )
 
 
-def provenance(phase: Command, experiment: Experiment, dataset: Dataset, inputs: list[Path]) -> dict[str, Any]:
-    """What every artifact of a phase says about where it came from."""
-    return {
-        "config_hash": config_hash(comparable(experiment.recorded(), SECTIONS[phase])),
-        "data_fingerprint": dataset.fingerprint,
-        "sealed_fingerprint": dataset.sealed_fingerprint,
-        "inputs": {path.name: file_sha256(path) for path in inputs},
-    }
-
-
-def claim(session: Session, folder: Path, phase: Command, experiment: Experiment, origin: dict[str, Any]) -> None:
-    """Record what a phase was started with, or check that it goes on with the same.
+def claim(phase: Phase[Any], origin: dict[str, Any]) -> None:
+    """Record what a phase was started with, or check that it resumes with the same.
 
     Raises
     ------
     InputError
         The folder holds work on another config, other data or other inputs; each difference is named.
     """
-    plan = folder / "plan.json"
-    now = {"experiment": experiment.recorded(), **origin}
+    plan, recorded, sections = phase.folder / "plan.json", phase.experiment.recorded(), SECTIONS[phase.command]
     if not plan.exists():
-        check_unclaimed(folder, phase, origin)
-        now["device"] = device(session, experiment)
+        check_unclaimed(phase.folder, phase.command, origin)
         # The plan comes last: once it is there, so is everything that belongs to the start of the phase.
-        write_bytes(folder / "config.yaml", dump_yaml(experiment.recorded()).encode())
-        write_json(plan, now)
+        write_bytes(phase.folder / "config.yaml", dump_yaml(recorded).encode())
+        write_json(plan, {"experiment": recorded, **origin, "device": phase.placement.device})
         return
-    then = read_json(plan, phase)
-    sections = SECTIONS[phase]
-    differ = differing_keys(comparable(then["experiment"], sections), comparable(now["experiment"], sections))
-    origins = [n for n in ("data_fingerprint", "sealed_fingerprint", "inputs", "warm_start") if n in now]
-    differ += differing_keys({name: then.get(name) for name in origins}, {name: now[name] for name in origins})
+    then = read_json(plan, phase.command)
+    differ = differing_keys(comparable(then["experiment"], sections), comparable(recorded, sections))
+    origins = [n for n in ("data_fingerprint", "sealed_fingerprint", "inputs", "warm_start") if n in origin]
+    differ += differing_keys({name: then.get(name) for name in origins}, {name: origin[name] for name in origins})
     if differ:
         raise InputError(
             f"was started with other settings: {', '.join(differ[:5])}",
-            str(folder),
+            str(phase.folder),
             "take the change back, or add --fresh to keep these results aside and start anew",
         )
 

@@ -34,6 +34,9 @@ class Session:
     Attributes
     ----------
     arguments : argparse.Namespace
+        As parsed; nothing changes them.
+    place : Path or str
+        Run directory as it was typed, or its address on object storage.
     run_dir : RunDir
     deadline : float or None
         Moment of `time.monotonic` at which the time budget ends.
@@ -48,6 +51,7 @@ class Session:
     """
 
     arguments: argparse.Namespace
+    place: Path | str
     run_dir: RunDir
     deadline: float | None
     started: float
@@ -85,7 +89,7 @@ class Session:
         **figures
             Plain values.
         """
-        self.keep(artifacts=[self._place(path) for path in artifacts], **figures, next=next_command)
+        self.keep(artifacts=[self._found_at(path) for path in artifacts], **figures, next=next_command)
         self.say(f"next: {next_command}")
 
     def publish_if_due(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
@@ -93,11 +97,11 @@ class Session:
         if self.mirror is not None:
             self.mirror.publish_if_due(at_once, without)
 
-    def _place(self, path: Path) -> str:
+    def _found_at(self, path: Path) -> str:
         """Where others find a file."""
         if self.mirror is None or not path.is_relative_to(self.run_dir.path):
             return str(path)
-        return f"{self.arguments.run_dir.rstrip('/')}/{path.relative_to(self.run_dir.path).as_posix()}"
+        return f"{str(self.place).rstrip('/')}/{path.relative_to(self.run_dir.path).as_posix()}"
 
     def next_command(self, script: str, *flags: str, models: Mapping[str, str] | None = None) -> str:
         """Command line of another command on the same run directory, as this shell would take it.
@@ -110,7 +114,7 @@ class Session:
         models : mapping of str to str, optional
             The user's own model families: no artifact names them, so each command must be told.
         """
-        given = self.arguments.run_dir
+        given = self.place
         where = [] if given == Path(".") else ["--run-dir", _no_flag(given)]
         families = [part for name, factory in (models or {}).items() for part in ("--set", f"models.{name}={factory}")]
         return shlex.join([*started_by(script), *where, *families, *flags])
@@ -121,7 +125,7 @@ class Session:
 
     def next_run(self, run: str | None = None) -> str:
         """Command line of a whole run that carries on from this one, or from `run`."""
-        return shlex.join([*started_by("run_pipeline.sh"), "--next", _no_flag(run or self.arguments.run_dir)])
+        return shlex.join([*started_by("run_pipeline.sh"), "--next", _no_flag(run or self.place)])
 
     @property
     def assignments(self) -> list[str]:
@@ -146,28 +150,19 @@ class Session:
 
     @property
     def workers(self) -> int:
-        """Number of worker processes asked for: one a core, on GPUs a few for each, if nothing was."""
-        if self.arguments.workers != "auto":
-            return int(self.arguments.workers)
-        if (device := str(self.arguments.device)).startswith("cuda"):
-            import torch
+        """Number of worker processes asked for, on the device that was asked for."""
+        return worker_count(self.arguments.workers, self.arguments.device)
 
-            return _WORKERS_PER_GPU * (1 if ":" in device else max(1, torch.cuda.device_count()))
-        return len(os.sched_getaffinity(0))
 
-    @property
-    def device(self) -> str:
-        """Device that trains: a GPU if there is one and nothing else was asked for."""
+def worker_count(asked: str, device: str) -> int:
+    """Return the number of worker processes; `auto` is one a core, on GPUs a few for each."""
+    if asked != "auto":
+        return int(asked)
+    if device.startswith("cuda"):
         import torch
 
-        asked = str(self.arguments.device)
-        if asked == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if asked.startswith("cuda"):
-            count = torch.cuda.device_count()
-            if int(asked.partition(":")[2] or 0) >= count:
-                raise InputError(f"{asked} is not there, {count} GPUs found", "--device", "use --device cpu or auto")
-        return asked
+        return _WORKERS_PER_GPU * (1 if ":" in device else max(1, torch.cuda.device_count()))
+    return len(os.sched_getaffinity(0))
 
 
 def _no_flag(path: Path | str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.commands.device_choice import fastest
+from scripts.commands.placement import fastest
 from scripts.commands.time_estimates import (
     Measured,
     epochs_in,
