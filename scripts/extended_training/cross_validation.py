@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from scripts.config.experiment import Experiment
-from scripts.config.search_space import Hyperparameters
 from scripts.data.dataset import Dataset, Split
 from scripts.errors import InputError
 from scripts.execution.executor import Update
@@ -245,23 +244,17 @@ class CrossValidation:
         return [list(fold) for _, fold in itertools.groupby(own, key=lambda network: network.fold)]
 
     def _spec(self, trial: Trial, fold: int, seed: int) -> RunSpec:
-        experiment, config = self.experiment, self.experiment.extended
-        train, test = self.folds[fold]
-        return RunSpec(
-            name=f"extended_{trial.number:04d}_fold_{fold}" + (f"_seed_{seed}" if seed else ""),
-            address=(experiment.seed, "extended", trial.number, "fold", fold, *(("seed", seed) if seed else ())),
-            hyperparameters=Hyperparameters.model_validate(trial.hyperparameters),
-            train_rows=train,
-            validation_rows=test,
-            epochs=self._epochs_each,
-            schedule_epochs=config.extended_epochs,
-            evaluation_frequency=config.evaluation_frequency,
-            patience=config.early_stopping_patience,
-            min_delta=config.early_stopping_min_delta,
-            monitor=config.monitor,
-            trading=experiment.data.trading,
-            factories=experiment.models,
-            device=self.device,
+        experiment, number = self.experiment, trial.number
+        return RunSpec.of(
+            experiment,
+            experiment.extended,
+            f"extended_{number:04d}_fold_{fold}" + (f"_seed_{seed}" if seed else ""),
+            (experiment.seed, "extended", number, "fold", fold, *(("seed", seed) if seed else ())),
+            trial.hyperparameters,
+            self.folds[fold],
+            self._epochs_each,
+            self.device,
+            schedule_epochs=experiment.extended.extended_epochs,
         )
 
     def _trained(self, trial: Trial) -> Trained | None:

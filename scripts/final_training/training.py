@@ -70,23 +70,17 @@ class FinalTraining:
         return 2 * self.n_runs * self.experiment.final.epochs
 
     def _holdout_spec(self, member: PlannedMember, k: int) -> RunSpec:
-        experiment, config = self.experiment, self.experiment.final
-        return RunSpec(
-            name=run_name("holdout", member, k),
-            address=(experiment.seed, "final", *([member.name] if member.name else []), k, "holdout"),
-            hyperparameters=member.hyperparameters,
-            train_rows=self.train,
-            validation_rows=self.holdout,
-            epochs=config.epochs,
-            schedule_epochs=config.epochs,
-            patience=config.early_stopping_patience,
-            min_delta=config.early_stopping_min_delta,
-            monitor=config.monitor,
-            warmup_epochs=config.warmup_epochs,
-            ema_decay=config.ema_decay,
-            trading=experiment.data.trading,
-            factories=experiment.models,
-            device=self._device,
+        experiment, epochs = self.experiment, self.experiment.final.epochs
+        return RunSpec.of(
+            experiment,
+            experiment.final,
+            run_name("holdout", member, k),
+            (experiment.seed, "final", *([member.name] if member.name else []), k, "holdout"),
+            member.hyperparameters,
+            (self.train, self.holdout),
+            epochs,
+            self._device,
+            schedule_epochs=epochs,
         )
 
     def next_spec(self) -> RunSpec | None:

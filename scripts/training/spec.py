@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scripts.config.search_space import Hyperparameters
+from scripts.config.experiment import Experiment, ExtendedConfig, FinalConfig, TuningConfig
+from scripts.config.search_space import Hyperparameters, Values
+from scripts.data.splits import Split
 from scripts.statistics.returns import TradingRules
 
 RunState = Literal["complete", "stopped", "failed"]
@@ -66,6 +68,31 @@ class RunSpec:
     device: str = "cpu"
     max_duration_s: float | None = None
     pauses: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        section: TuningConfig | ExtendedConfig | FinalConfig,
+        name: str,
+        address: tuple[int | str, ...],
+        values: Hyperparameters | Values,
+        split: Split,
+        epochs: int,
+        device: str,
+        **differing: Any,
+    ) -> RunSpec:
+        """Return the spec of a run whose evaluation and early stopping follow the section of its phase.
+
+        `differing` are fields that no section holds.
+        """
+        own = ("evaluation_frequency", "monitor", "warmup_epochs", "ema_decay")
+        fields: dict[str, Any] = {key: getattr(section, key) for key in own if key in type(section).model_fields}
+        fields |= {"patience": section.early_stopping_patience, "min_delta": section.early_stopping_min_delta}
+        fields |= {"trading": experiment.data.trading, "factories": experiment.models, "device": device}
+        train, validation = split
+        model = Hyperparameters.model_validate(values)
+        return cls(name, address, model, train, validation, epochs, **fields, **differing)
 
     def made_for(self, data_fingerprint: str) -> str:
         """SHA-256 of everything that determines the states of the run, except its end; each checkpoint has one."""

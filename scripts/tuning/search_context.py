@@ -30,23 +30,9 @@ class SearchContext:
 
     def spec(self, name: str, address: tuple[str | int, ...], values: Values, split: Split, epochs: int) -> RunSpec:
         """A run of phase 1: a configuration on a split, for up to so many epochs."""
-        config = self.experiment.tuning
-        train, validation = split
-        return RunSpec(
-            name=name,
-            address=address,
-            hyperparameters=Hyperparameters.model_validate(values),
-            train_rows=train,
-            validation_rows=validation,
-            epochs=epochs,
-            patience=config.early_stopping_patience,
-            min_delta=config.early_stopping_min_delta,
-            monitor=config.monitor,
-            trading=self.experiment.data.trading,
-            factories=self.experiment.models,
-            device=self.device,
-            max_duration_s=self.max_trial_time_s,
-        )
+        experiment, limit = self.experiment, self.max_trial_time_s
+        run = (name, address, values, split, epochs, self.device)
+        return RunSpec.of(experiment, experiment.tuning, *run, max_duration_s=limit)
 
 
 def run_name(number: int, split: int = 0) -> str:
