@@ -13,7 +13,8 @@ from rich.text import Text
 
 from scripts.commands.dry_run import show_plan_table, show_table
 from scripts.commands.session import Session
-from scripts.config.experiment import Experiment, differing_keys
+from scripts.config.experiment import Experiment
+from scripts.config.recorded import differing_keys
 from scripts.errors import InputError
 from scripts.evaluation.seal_openings import n_openings
 from scripts.extended_training.out_of_fold import scored_rows

@@ -7,7 +7,8 @@ from typing import Any
 
 from scripts.commands.next_experiment import carried_on
 from scripts.commands.session import Session
-from scripts.config.experiment import DataConfig, Experiment, differing_keys, recorded_data
+from scripts.config.experiment import DataConfig, Experiment
+from scripts.config.recorded import differing_keys, recorded_data
 from scripts.config.search_space import Hyperparameters
 from scripts.config.unused_keys import inert_keys
 from scripts.config.yaml_files import given_values, load_experiment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.commands.experiment import SECTIONS, comparable
 from scripts.commands.session import Session
-from scripts.config.experiment import differing_keys
+from scripts.config.recorded import differing_keys
 from scripts.errors import HyperError, InputError
 from scripts.storage.artifacts import read_record
 from scripts.storage.durable_files import file_sha256

@@ -13,7 +13,8 @@ from scripts.commands.experiment import SECTIONS, comparable
 from scripts.commands.placement import Placement, executing
 from scripts.commands.recovery import check_unclaimed
 from scripts.commands.session import Session
-from scripts.config.experiment import Experiment, config_hash, differing_keys
+from scripts.config.experiment import Experiment
+from scripts.config.recorded import config_hash, differing_keys
 from scripts.config.search_space import longest_window
 from scripts.config.yaml_text import dump_yaml
 from scripts.data.dataset import Dataset

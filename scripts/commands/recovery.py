@@ -13,7 +13,7 @@ from typing import Any
 
 from scripts.commands.experiment import SECTIONS, comparable
 from scripts.commands.session import Session
-from scripts.config.experiment import config_hash, differing_keys
+from scripts.config.recorded import config_hash, differing_keys
 from scripts.config.yaml_files import load_experiment
 from scripts.errors import HyperError, InputError, MissingInputError
 from scripts.storage.artifacts import read_json, write_json

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from scripts.config.class_positions import ClassPositions, check_stated, with_text_keys
-from scripts.config.search_space import (
-    Choices,
-    FloatRange,
-    Hyperparameters,
-    IntRange,
-    Model,
-    SearchSpace,
-    default_search_space,
-)
+from scripts.config.search_space import Model, SearchSpace, check_dimension, default_search_space
 from scripts.config.selection_order import DEFAULT_ORDER, Criterion
-from scripts.errors import nearest
 from scripts.statistics.returns import PositionRule, TradingRules
 
 Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatility_regime", "column"]
@@ -308,7 +294,7 @@ class Experiment(Model):
     @classmethod
     def _check_space(cls, space: SearchSpace) -> SearchSpace:
         for name, dimension in space.items():
-            _check_dimension(space, name, dimension)
+            check_dimension(space, name, dimension)
         return space
 
     @model_validator(mode="after")
@@ -327,61 +313,3 @@ class Experiment(Model):
     def recorded(self) -> dict[str, Any]:
         """Return the experiment as plain values for artifacts, without code to import and without resources."""
         return self.model_dump(mode="json", exclude=NOT_RECORDED)
-
-
-_BEFORE = {"ties": "down"}  # behaviour of runs that were recorded without these keys
-
-
-def recorded_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded section `data` of a run, with the keys that an earlier version did not have.
-
-    Its 252 periods per year were an unchecked default: they are inferred from the dates instead.
-    """
-    if "holding" in data:
-        return {**_BEFORE, **data}
-    inferred = {"periods_per_year": None} if data.get("periods_per_year") == 252 else {}
-    return {**_BEFORE, "holding": "bar", **data, **inferred}
-
-
-def config_hash(values: Any) -> str:
-    """Return the SHA-256 of plain values, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def differing_keys(a: Any, b: Any, prefix: str = "") -> list[str]:
-    """Return the dotted keys at which two nested plain values differ, each with both values."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = sorted(a.keys() | b.keys())
-        return [d for k in keys for d in differing_keys(a.get(k), b.get(k), f"{prefix}.{k}" if prefix else k)]
-    return [] if a == b else [f"{prefix} ({a} -> {b})"]
-
-
-def _check_dimension(space: SearchSpace, name: str, dimension: Any) -> None:
-    """Raise ValueError if a value of `dimension` is not a valid hyperparameter, or `when` refers to no categorical."""
-    extremes = [dimension]
-    if isinstance(dimension, FloatRange | IntRange | Choices):
-        extremes = list(dimension.choices) if isinstance(dimension, Choices) else [dimension.low, dimension.high]
-        for other in dimension.when:
-            if not isinstance(space.get(other), Choices | str | bool | int):
-                raise ValueError(f"{name}.when names {other}, which is not a categorical of the search space")
-    if name in Hyperparameters.model_fields:
-        for value in extremes:
-            try:
-                Hyperparameters(**{name: value})
-            except ValidationError as error:
-                problem = error.errors(include_url=False)[0]
-                message = f"{name}: {problem['msg']}, not {value!r}"
-                raise ValueError(f"{message}; {hint}" if (hint := nearest_choice(problem)) else message) from None
-
-
-def nearest_choice(problem: Mapping[str, Any]) -> str:
-    """Return a hint at the nearest allowed value of a key; empty for any other validation error."""
-    given = problem.get("input")
-    if problem["type"] != "literal_error" or not isinstance(given, str):
-        return ""
-    return nearest(given, re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
-
-
-def resolve_path(path: str, base: Path) -> str:
-    """Return `path` as an absolute path; a relative one is relative to the folder `base`."""
-    return str((base / Path(path).expanduser()).resolve())

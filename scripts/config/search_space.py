@@ -6,11 +6,14 @@ A search space has the shape of the hyperparameters, with values replaced by ran
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import optuna
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+from scripts.errors import nearest
 
 FAMILY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"  # also as `--set models.NAME=` takes it
 Scalar = bool | int | float | str
@@ -206,6 +209,32 @@ def longest_window(space: SearchSpace) -> int:
     if isinstance(window, Choices):
         return max(int(c) for c in window.choices)
     return int(window)
+
+
+def check_dimension(space: SearchSpace, name: str, dimension: Any) -> None:
+    """Raise ValueError if a value of `dimension` is not a valid hyperparameter, or `when` refers to no categorical."""
+    extremes = [dimension]
+    if isinstance(dimension, FloatRange | IntRange | Choices):
+        extremes = list(dimension.choices) if isinstance(dimension, Choices) else [dimension.low, dimension.high]
+        for other in dimension.when:
+            if not isinstance(space.get(other), Choices | str | bool | int):
+                raise ValueError(f"{name}.when names {other}, which is not a categorical of the search space")
+    if name in Hyperparameters.model_fields:
+        for value in extremes:
+            try:
+                Hyperparameters(**{name: value})
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]
+                message = f"{name}: {problem['msg']}, not {value!r}"
+                raise ValueError(f"{message}; {hint}" if (hint := nearest_choice(problem)) else message) from None
+
+
+def nearest_choice(problem: Mapping[str, Any]) -> str:
+    """Return a hint at the nearest allowed value of a key; empty for any other validation error."""
+    given = problem.get("input")
+    if problem["type"] != "literal_error" or not isinstance(given, str):
+        return ""
+    return nearest(given, re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
 
 
 def _check_bounds(low: float, high: float, log: bool) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from scripts.config.experiment import NOT_RECORDED, Experiment, nearest_choice, resolve_path
-from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange
+from scripts.config.experiment import NOT_RECORDED, Experiment
+from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, nearest_choice
 from scripts.config.unused_keys import inert_keys
 from scripts.config.yaml_text import Location, parse_yaml
 from scripts.errors import InputError, nearest
@@ -144,7 +144,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _resolve_data_path(values: dict[str, Any], base: Path) -> None:
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str) and not data["path"].startswith("sklearn:"):
-        data["path"] = resolve_path(data["path"], base)
+        data["path"] = str((base / Path(data["path"]).expanduser()).resolve())
         try:
             data["path"].encode("utf-8")
         except UnicodeEncodeError:  # artifacts record it

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from scripts.config.experiment import NOT_RECORDED, Experiment, recorded_data
+from scripts.config.experiment import NOT_RECORDED, Experiment
+from scripts.config.recorded import recorded_data
 from scripts.config.search_space import Hyperparameters, Scalar
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]

@@ -2,7 +2,7 @@
 
 import shutil
 
-from scripts.config.experiment import differing_keys
+from scripts.config.recorded import differing_keys
 from tests.conftest import artifact, run
 
 PLAN = "hyperparameter_tuning_results/plan.json"

@@ -5,7 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.config.experiment import Experiment, differing_keys
+from scripts.config.experiment import Experiment
+from scripts.config.recorded import differing_keys
 from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, longest_window, narrow
 from scripts.config.yaml_files import load_experiment, parse_assignment, read_yaml
 from scripts.config.yaml_text import dump_yaml, parse_yaml

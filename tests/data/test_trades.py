@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.config.experiment import DataConfig, recorded_data
+from scripts.config.experiment import DataConfig
+from scripts.config.recorded import recorded_data
 from scripts.data.files.raw_tables import frame_table
 from scripts.data.inference_rows import Schema, table_rows
 from scripts.data.loading import load_development, load_sealed
