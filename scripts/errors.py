@@ -41,6 +41,10 @@ class InputError(HyperError):
     exit_code = 2
 
 
+class OtherSchemaError(InputError):
+    """Intact artifact of another schema version."""
+
+
 class MissingInputError(HyperError):
     """Missing artifact of an earlier phase; the remedy contains the command that creates it."""
 

@@ -15,7 +15,7 @@ from scripts.commands.experiment import SECTIONS, comparable
 from scripts.commands.session import Session
 from scripts.config.recorded import config_hash, differing_keys
 from scripts.config.yaml_files import load_experiment
-from scripts.errors import HyperError, InputError, MissingInputError
+from scripts.errors import HyperError, InputError, MissingInputError, OtherSchemaError
 from scripts.storage.artifacts import read_json, write_json
 from scripts.storage.durable_files import file_sha256, set_aside
 from scripts.storage.records import BestConfig, R
@@ -35,16 +35,16 @@ def whole(session: Session, path: Path, phase: Command) -> dict[str, Any] | None
 
     Raises
     ------
-    InputError
-        It is whole, but of another version of Hyper.
+    OtherSchemaError
+        It is intact, but of another version of Hyper.
     """
     try:
         return read_json(path, phase)
     except MissingInputError:
         return None
+    except OtherSchemaError:
+        raise
     except InputError as error:
-        if error.remedy.endswith("--fresh"):  # another schema is no damage
-            raise
         _back_up(session, path, error.what)
         return None
 

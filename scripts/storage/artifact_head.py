@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from scripts import __version__
-from scripts.errors import InputError
+from scripts.errors import InputError, OtherSchemaError
 
 SCHEMA_VERSIONS = {"final_model": 2}  # of kinds whose schema has changed; 1 for all others
 
@@ -22,14 +22,14 @@ def head(kind: str) -> dict[str, Any]:
 
 
 def check_head(path: Path, body: dict[str, Any], kind: str, again: str) -> None:
-    """Raise InputError with the remedy `again` unless `body` is an artifact of this kind and the present schema."""
+    """Raise InputError with the remedy `again` unless `body` is an artifact of this kind and the current schema."""
     if body.get("artifact") != kind:
         raise InputError(f"is {body.get('artifact')}, not {kind}", str(path), again)
     found, own, created = body.get("schema_version"), SCHEMA_VERSIONS.get(kind, 1), body.get("created_by")
     if found != own:
         by = created.get("version") if isinstance(created, dict) else None
         what = f"schema {found} written by version {by}, but schema {own} of version {__version__} is required"
-        raise InputError(what, str(path), f"{again} --fresh")
+        raise OtherSchemaError(what, str(path), f"{again} --fresh")
 
 
 @functools.cache

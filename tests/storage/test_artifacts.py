@@ -58,7 +58,7 @@ def test_another_schema_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setitem(SCHEMA_VERSIONS, "a", 99)
     write_json(path, {})
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"schema 99.*make\.py --fresh"):
+    with pytest.raises(OtherSchemaError, match=r"schema 99.*make\.py --fresh"):
         read_json(path, "make.py")
 
 
