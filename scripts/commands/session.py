@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.commands.answers import started_by
 from scripts.config.selection_order import PREFERENCES
 from scripts.errors import InputError
-from scripts.storage.printable import printable
+from scripts.storage.printable import duration_in_words, printable
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -62,8 +62,7 @@ class Session:
     @property
     def took(self) -> str:
         """Time since the command started, for people."""
-        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
-        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+        return duration_in_words(time.monotonic() - self.started)
 
     def say(self, text: str = "") -> None:
         """Print a line for people, unless -q was given; a closed terminal is no reason to stop."""

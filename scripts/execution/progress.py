@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scripts.storage.printable import printable
+from scripts.storage.printable import duration_in_words, printable
 
 _REFRESH_S = 0.1
 
@@ -184,11 +184,3 @@ class _QuietStream:
 
 def _accuracy(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f", validation accuracy {value:.1%}"
-
-
-def duration_in_words(seconds: float) -> str:
-    """Seconds, minutes, or hours and minutes."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

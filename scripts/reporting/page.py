@@ -15,7 +15,7 @@ import vl_convert
 from markupsafe import Markup
 
 from scripts.reporting.figures import Figure
-from scripts.storage.printable import printable
+from scripts.storage.printable import duration_in_words, printable
 from scripts.storage.record_base import Made
 
 _FOLDER = Path(__file__).parent
@@ -154,9 +154,7 @@ def duration(seconds: float | None) -> str:
     """Write a duration in the unit that suits it."""
     if seconds is None:
         return _GAP
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds:.1f} s" if seconds < 60 else duration_in_words(seconds)
 
 
 def value_cell(value: Any) -> Cell:

@@ -1,4 +1,4 @@
-"""Escaping of text from data, files and command lines: no character can move a cursor, hide or reorder text."""
+"""Text for people: escaping, so that no character can move a cursor, hide or reorder text; lists and durations."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def printable(text: str, lines: bool = False) -> str:
         Keep line ends.
     """
     return (_UNSAFE_IN_LINES if lines else _UNSAFE).sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def duration_in_words(seconds: float) -> str:
+    """Return seconds, minutes, or hours and minutes."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def listed(items: Sequence[str], most: int = 5) -> str:

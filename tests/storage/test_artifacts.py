@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.errors import EnvironmentFailed, InputError, MissingInputError
+from scripts.errors import EnvironmentFailed, InputError, MissingInputError, OtherSchemaError
 from scripts.storage.artifact_head import SCHEMA_VERSIONS
 from scripts.storage.artifacts import pack_tensors, read_json, read_tensors, unpack_tensors, write_json, write_tensors
 from scripts.storage.checkpoints import Checkpoints
