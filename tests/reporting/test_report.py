@@ -291,6 +291,7 @@ def changed(value, path, change):
     return value
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_missing_empty_or_undefined_field_breaks_a_page(data):

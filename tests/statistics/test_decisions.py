@@ -202,6 +202,7 @@ def test_the_threshold_of_shifted_probabilities_is_found():
     assert all(choice.reason.startswith("threshold 0.") for choice in found if choice.policy.threshold != 0.5)
 
 
+@pytest.mark.slow
 def test_noise_changes_neither_threshold_nor_margin_in_nearly_all_cases():
     found = [Market(seed, signal=0.0).choose() for seed in range(100)]
     # Both tests are held at 5 %.

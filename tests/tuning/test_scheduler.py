@@ -71,6 +71,7 @@ def test_every_decision_follows_from_the_journal_alone(journal):
         assert next_action(journal[:number], SPACE, CONFIG, 3) == entry.action
 
 
+@pytest.mark.slow
 def test_decisions_that_are_made_many_at_a_time_follow_from_the_journal_alone():
     config = replace(CONFIG, max_epochs=1400)
     long, _ = searched(config)
