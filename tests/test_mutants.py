@@ -394,7 +394,7 @@ MUTANTS = (
         "statistics/intervals.py",
         "    if date is None:\n        return values",
         "    if len(values):\n        return values",
-        "statistics/test_statistics.py::test_rows_of_one_date_count_as_one_where_they_are_copies",
+        "statistics/test_intervals.py::test_rows_of_one_date_count_as_one_where_they_are_copies",
     ),
     Mutant(
         "blocks shorter than the labels",

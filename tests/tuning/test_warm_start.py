@@ -1,172 +1,25 @@
 """A search starts from earlier runs and the portfolio: what is taken, how it is fitted, and that it stays the same."""
 
-import itertools
-import math
 import shutil
 import signal
 
-import numpy as np
-import optuna
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from benchmarks import build_portfolio
 from scripts.config.experiment import Experiment, TuningConfig
-from scripts.config.search_space import (
-    Choices,
-    FloatRange,
-    Hyperparameters,
-    IntRange,
-    Range,
-    default_search_space,
-)
 from scripts.config.yaml_files import load_experiment
 from scripts.errors import InputError, MissingInputError
 from scripts.storage.artifacts import write_json
 from scripts.storage.durable_files import file_sha256
 from scripts.storage.run_dir import RunDir
-from scripts.training.models.registry import applicable_space
 from scripts.tuning.initial_trials import first_trials, origin_of
-from scripts.tuning.portfolio import SIZE, portfolio, shipped
-from scripts.tuning.space_transfer import Change, in_words, translate
-from scripts.tuning.stages import draw, proposal_of
+from scripts.tuning.portfolio import SIZE, portfolio
+from scripts.tuning.space_transfer import translate
 from scripts.tuning.warm_start import best_of_run
 from tests.commands.test_interruption import start_and_signal
-from tests.conftest import EXTENDED, ROOT, TINY, TRIALS, artifact, command, finish, run, without_times
+from tests.conftest import EXTENDED, TINY, TRIALS, artifact, command, finish, run, without_times
+from tests.tuning.test_space_transfer import GOOD, SPACE
 
 SCRIPT = "run_hyperparameter_tuning.py"
-SPACE = {
-    "family": Choices(choices=("mlp", "gru")),
-    "learning_rate": FloatRange(low=1e-4, high=1e-2, log=True),
-    "batch_size": Choices(choices=(64, 128)),
-    "width": IntRange(low=8, high=64, log=True),
-    "window": IntRange(low=2, high=6, when={"family": ("gru",)}),
-    "depth": 1,
-    "gate": FloatRange(low=1.0, high=4.0, log=True),
-    "tap": Choices(choices=("a", "b")),
-}
-GOOD = {
-    "family": "gru",
-    "learning_rate": 1e-3,
-    "batch_size": 64,
-    "width": 16,
-    "window": 3,
-    "depth": 1,
-    "gate": 2.0,
-    "tap": "b",
-}
-
-# --- a configuration of another space ---------------------------------------------------------------------------------
-
-scalars = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5))
-numbers = st.floats(0.01, 1e6)
-
-
-@st.composite
-def ranges(draw_one):
-    """A float range, a range of whole numbers or choices."""
-    kind = draw_one(st.sampled_from(["float", "int", "categorical", "fixed"]))
-    if kind == "categorical":
-        return Choices(choices=tuple(draw_one(st.lists(scalars, min_size=1, max_size=4))))
-    if kind == "fixed":
-        return draw_one(scalars)
-    low, high = sorted((draw_one(numbers), draw_one(numbers)))
-    log = draw_one(st.booleans())
-    if kind == "float":
-        return FloatRange(low=low, high=high, log=log)
-    return IntRange(low=max(1, math.floor(low)), high=max(1, math.ceil(high)), log=log)
-
-
-def holds(dimension, value):
-    """Whether a dimension has this value, as a configuration would."""
-    if isinstance(dimension, Choices):
-        return any(value is choice or (value == choice and type(value) is type(choice)) for choice in dimension.choices)
-    if isinstance(dimension, Range):
-        kind = float if isinstance(dimension, FloatRange) else int
-        return type(value) is kind and dimension.low <= value <= dimension.high
-    return value is dimension or value == dimension
-
-
-@given(
-    st.dictionaries(st.sampled_from("abcd"), ranges(), min_size=1),
-    st.dictionaries(st.sampled_from("abcdef"), scalars | st.just(10**400)),
-)
-def test_whatever_an_earlier_run_had_becomes_a_configuration_of_the_space(space, values):
-    kept, changes = translate(values, space)
-    assert kept.keys() == space.keys()
-    assert all(holds(space[name], value) for name, value in kept.items())
-    assert {change.name for change in changes if change.kind == "ignored"} == values.keys() - space.keys()
-    assert translate(kept, space) == (kept, [])
-    in_words(changes)
-
-
-@given(st.integers(0, 10**6), st.sampled_from([SPACE, default_search_space()]))
-def test_a_configuration_of_the_same_space_stays_as_it_is(number, space):
-    values = draw(space, 5, number)
-    assert translate(values, space) == (values, [])
-
-
-@given(st.dictionaries(st.sampled_from(list(default_search_space())), scalars))
-def test_a_translated_configuration_can_be_trained_and_stored(values):
-    space = default_search_space()
-    kept, _ = translate(values, space)
-    Hyperparameters(**kept)
-    proposal = proposal_of(space, kept)
-    optuna.trial.create_trial(value=0.5, params=proposal.parameters, distributions=proposal.distributions)
-    assert ("window" in kept) == (kept["family"] in ("gru", "tcn"))
-
-
-@pytest.mark.parametrize(
-    ("changed", "name", "becomes", "kind"),
-    [
-        ({"learning_rate": 0.5}, "learning_rate", 1e-2, "clipped"),
-        ({"learning_rate": "fast"}, "learning_rate", 1e-3, "replaced"),
-        ({"learning_rate": None}, "learning_rate", 1e-3, "default"),
-        ({"width": 7}, "width", 8, "clipped"),
-        ({"width": 16.4}, "width", 16, "clipped"),
-        ({"width": None}, "width", 23, "middle"),  # the default of 128 lies outside; sqrt(8 * 64) = 22.6
-        ({"width": True}, "width", 23, "replaced"),
-        ({"batch_size": 100}, "batch_size", 128, "replaced"),
-        ({"batch_size": 10**400}, "batch_size", 128, "replaced"),
-        ({"family": "resnet"}, "family", "mlp", "replaced"),
-        ({"tap": "c"}, "tap", "a", "replaced"),
-        ({"tap": None}, "tap", "a", "middle"),
-        ({"gate": None}, "gate", 2.0, "middle"),  # the middle of the logarithms of 1 and 4
-        ({"window": None}, "window", 4, "middle"),
-        ({"depth": 3}, "depth", 1, "fixed"),
-    ],
-)
-def test_each_kind_of_difference_has_its_rule(changed, name, becomes, kind):
-    values = {n: v for n, v in (GOOD | changed).items() if v is not None}
-    kept, changes = translate(values, SPACE)
-    assert kept[name] == pytest.approx(becomes) if isinstance(becomes, float) else kept[name] == becomes
-    assert type(kept[name]) is type(becomes)
-    assert [(c.kind, c.name, c.old) for c in changes] == [(kind, name, changed[name])]
-
-
-def test_a_window_goes_with_its_family():
-    kept, changes = translate(GOOD | {"family": "mlp"}, SPACE)
-    assert "window" not in kept
-    assert changes == []
-
-
-def test_a_kind_of_change_is_one_line_and_no_text_of_a_file_reaches_the_terminal_raw():
-    changes = [
-        Change("ignored", "momentum", 0.9, None),
-        Change("ignored", "\x1b[2J", 1, None),
-        Change("clipped", "learning_rate", 0.5, 0.01),
-        Change("clipped", "learning_rate", 0.5, 0.01),
-    ]
-    lines = in_words(changes)
-    assert len(lines) == 2
-    assert "momentum, " in lines[0]
-    assert lines[1].count("learning_rate 0.5 -> 0.01") == 1
-    assert all(line.isprintable() for line in lines)
-
-
-# --- the best of an earlier run ---------------------------------------------------------------------------------------
 
 
 def trial(number, accuracy, **more):
@@ -258,9 +111,6 @@ def test_a_directory_without_results_names_the_command_that_makes_them(tmp_path)
     assert caught.value.exit_code == 3
 
 
-# --- what a search starts with ----------------------------------------------------------------------------------------
-
-
 def begun(folder, warm_start=(), fingerprint="f" * 64, scheduler="guide", **tuning):
     """What a search over `SPACE` starts with."""
     experiment = Experiment(search_space=SPACE, tuning=TuningConfig(scheduler=scheduler, **tuning))
@@ -311,8 +161,6 @@ def test_every_trial_has_an_origin(tmp_path):
     assert origins == ["portfolio", "portfolio", "random"]
     assert origin_of(SIZE, "bayesian", first) == "model"
 
-
-# --- the commands -----------------------------------------------------------------------------------------------------
 
 OTHER = TINY.replace("choices: [mlp, gru]", "choices: [mlp, resnet]").replace("n_days: 500", "n_days: 450, seed: 11")
 OTHER = OTHER.replace("depth: 1", "depth: {type: int, low: 2, high: 3}").replace("window:", "dropout: 0.2\n  window:")
@@ -412,68 +260,3 @@ def test_a_missing_or_damaged_earlier_run_ends_with_one_line_and_its_code(finish
     assert done.returncode == 2
     assert "SHA-256" in done.stderr
     assert not (tmp_path / "new" / "hyperparameter_tuning_results").exists()
-
-
-# --- the portfolio ----------------------------------------------------------------------------------------------------
-
-
-def test_the_shipped_portfolio_lies_in_the_default_search_space():
-    members = shipped()
-    assert len(members.joint) == SIZE
-    assert members.by_family.keys() == {"mlp", "resnet", "gru", "tcn"}
-    for values in itertools.chain(members.joint, *members.by_family.values()):
-        assert translate(values, default_search_space()) == (values, [])
-    for family, own in members.by_family.items():
-        assert len(own) == SIZE
-        assert {values["family"] for values in own} == {family}
-    assert [m.values for m in portfolio(default_search_space())] == members.joint
-    assert not any(m.changed for m in portfolio(default_search_space()))
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_config_has_a_portfolio_of_distinct_configurations_of_its_space(path):
-    experiment = load_experiment(path, [])
-    space, _ = applicable_space(experiment.search_space, experiment.data.source != "table")
-    values = [member.values for member in portfolio(space)]
-    assert len(values) == SIZE
-    assert all(a != b for a, b in itertools.combinations(values, 2))
-    for member in values:
-        assert translate(member, space) == (member, [])
-        Hyperparameters(**member)
-
-
-@pytest.mark.parametrize("families", [("mlp",), ("gru", "tcn"), ("resnet", "mine")])
-def test_families_that_are_not_searched_are_left_out(families):
-    members = portfolio(default_search_space() | {"family": Choices(choices=families)})
-    assert len(members) == SIZE
-    assert {m.values["family"] for m in members} == set(families) - {"mine"}
-
-
-def test_nothing_is_known_of_a_family_of_the_users_own():
-    space = default_search_space() | {"family": "mlp"}
-    assert portfolio(space, own_families=["mlp"]) == []
-    assert portfolio(space | {"family": "mine"}, own_families=["mine"]) == []
-
-
-def test_the_shipped_portfolio_is_what_the_table_of_results_gives(tmp_path):
-    table = build_portfolio.read_table(build_portfolio.RESULTS)
-    build_portfolio.write_portfolio(build_portfolio.chosen_from(table), tmp_path / "portfolio.json")
-    assert (tmp_path / "portfolio.json").read_bytes() == build_portfolio.PORTFOLIO.read_bytes()
-
-
-def test_each_member_lowers_the_mean_of_the_lowest_regret_most():
-    values = np.random.default_rng(2).uniform(size=(12, 5))
-    values[3, 2] = np.nan  # not trained there
-    index = pd.MultiIndex.from_tuples([("mlp", k) for k in range(12)])
-    chosen = [m["number"] for m in build_portfolio.choose(pd.DataFrame(values, index=index))]
-    full = np.where(np.isnan(values), np.inf, values)
-    for k, number in enumerate(chosen):
-        costs = [full[[*chosen[:k], j]].min(axis=0).mean() for j in range(12)]
-        assert costs[number] == min(costs)
-    assert len(set(chosen)) == SIZE
-
-
-def test_the_expected_lowest_is_the_mean_over_all_subsets():
-    values = np.random.default_rng(3).normal(size=7)
-    subsets = [min(subset) for subset in itertools.combinations(values, 3)]
-    assert build_portfolio.expected_lowest(values, 3) == pytest.approx(np.mean(subsets))
