@@ -2,7 +2,7 @@
 # PYTHON_ARGCOMPLETE_OK
 """Compare phases 1 and 2: ranking, importance, agreement of the phases, epochs spent; writes analysis/report.html.
 
-With --compare it compares finished runs instead, by paired tests on the same rows, and says what differs between them.
+With --compare it compares finished runs instead, by paired tests on the same rows, and lists their differences.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
-    """Flags of this command alone."""
+    """Add the flags of this command."""
     add_select(flags)
     flags.add_argument(
         "--compare",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # PYTHON_ARGCOMPLETE_OK
-"""Open the sealed test set once and say what the final model is worth there; or use the model.
+"""Open the sealed test set once and evaluate the final model on it; or use the model.
 
---predict and --export read the model file alone: they open no seal and need no run directory.
+--predict and --export read only the model file: they do not open the test set and need no run directory.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from scripts.errors import InputError
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
-    """Flags of this command alone."""
+    """Add the flags of this command."""
     flags.add_argument("--model", type=Path, metavar="FILE", help="default: final_model.pkl in the run directory")
     purpose = flags.add_mutually_exclusive_group()
     purpose.add_argument(
@@ -27,24 +27,24 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
         "--predict",
         type=Path,
         metavar="FILE",
-        help="predict for new rows, labels not needed, and write --out (default: judge)",
+        help="predict for new rows, without labels, and write --out (default: evaluate)",
     )
-    purpose.add_argument("--export", choices=("onnx", "torch"), help="write the model as one graph (default: judge)")
+    purpose.add_argument("--export", choices=("onnx", "torch"), help="write the model as one graph (default: evaluate)")
     flags.add_argument(
         "--only-if-promising",
         action="store_true",
-        help="end with code 2, the test set unopened, if phase 2 shows no lead over the naive rule (default: warn)",
+        help="end with code 2 before opening the test set if phase 2 shows no lead over the naive rule (default: warn)",
     )
     flags.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="CSV or .parquet of --predict, .onnx or .pt2 of --export (default: beside the model)",
+        help="CSV or .parquet of --predict, .onnx or .pt2 of --export (default: next to the model)",
     )
 
 
 def only_reads(arguments: argparse.Namespace) -> bool:
-    """Whether the model is used, not judged."""
+    """Return True if the model is used, not evaluated."""
     return arguments.predict is not None or arguments.export is not None
 
 

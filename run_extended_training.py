@@ -15,11 +15,11 @@ from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
-    """Flags of this command alone."""
+    """Add the flags of this command."""
     flags.set_defaults(epochs_key="extended.extended_epochs")
-    flags.add_argument("--top-n", type=int, metavar="N", help="how many configurations (default: 5)")
+    flags.add_argument("--top-n", type=int, metavar="N", help="number of configurations (default: 5)")
     add_select(flags)
-    flags.add_argument("--epochs", type=int, metavar="N", help="epochs of each fold at most (default: 100)")
+    flags.add_argument("--epochs", type=int, metavar="N", help="maximum epochs of each fold (default: 100)")
 
 
 def run(session: Session) -> None:

@@ -2,7 +2,7 @@
 # PYTHON_ARGCOMPLETE_OK
 """Phase 3: train the chosen configuration, or an ensemble of several, on all development data.
 
-A dated hold-out finds the best epoch; --config names best_config.json, by default the one of the run directory.
+A dated hold-out finds the best epoch; --config is a best_config.json, by default the one of the run directory.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
-    """Flags of this command alone."""
+    """Add the flags of this command."""
     flags.set_defaults(epochs_key="final.epochs")
-    flags.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: 200)")
+    flags.add_argument("--epochs", type=int, metavar="N", help="maximum epochs (default: 200)")
     ensemble_help = "average configurations of phase 2, chosen out of fold in up to K draws (default: 1, the best one)"
     flags.add_argument("--ensemble", type=int, metavar="K", help=ensemble_help)
 

@@ -2,7 +2,7 @@
 # PYTHON_ARGCOMPLETE_OK
 """Phase 1: try many configurations for a few epochs each, on one split.
 
-Random trials first, then trials that a sampler proposes from the results so far, then trials close to the best.
+Random trials come first, then trials that a sampler proposes from the results, then trials close to the best.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
-    """Flags of this command alone."""
+    """Add the flags of this command."""
     flags.add_argument(
         "--max-trial-time",
         type=parse_duration,
         metavar="10m",
-        help="end a trial after this much training (default: no limit)",
+        help="end a trial after this training time (default: no limit)",
     )
     flags.add_argument(
         "--warm-start",
@@ -37,13 +37,13 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
         "--next",
         type=Path,
         metavar="RUN_DIR",
-        help="carry on from an earlier run: its experiment, the search space it suggests, its best to start with "
+        help="continue from an earlier run: its experiment, its suggested search space, its best configurations "
         "(default: none)",
     )
     flags.add_argument(
-        "--check-leaks", action="store_true", help="look for leaks in data, features and models; train nothing"
+        "--check-leaks", action="store_true", help="check data, features and models for leaks, without training"
     )
-    flags.add_argument("--strict", action="store_true", help="end with code 2 for anything that may be a leak")
+    flags.add_argument("--strict", action="store_true", help="end with code 2 for any suspected leak")
 
 
 def run(session: Session) -> None:

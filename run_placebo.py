@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # PYTHON_ARGCOMPLETE_OK
-"""The whole pipeline again on data without anything to find: a p-value that counts selection in.
+"""Repeat the whole pipeline on permuted labels: a p-value that includes selection.
 
-Labels are permuted in blocks of dates, N times; every placebo gets the budget of the real run, which must be finished.
+Labels are permuted in blocks of dates, N times; every placebo has the budget of the real run, which must be finished.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from scripts.commands.session import Session
 
 
 def add_flags(flags: argparse._ArgumentGroup) -> None:
-    """Flags of this command alone."""
+    """Add the flags of this command."""
     flags.add_argument("--n", type=int, default=20, metavar="N", help="number of placebos (default: 20)")
 
 

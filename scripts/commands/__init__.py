@@ -1,1 +1,1 @@
-"""What a person types: arguments, the lock of the run directory, messages, and one function for each command."""
+"""Commands: arguments, the lock of the run directory, messages, and one module for each command."""

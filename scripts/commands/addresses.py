@@ -1,4 +1,4 @@
-"""Addresses of object storage on the command line: where they may stand, and what does not go together with them."""
+"""Object storage URLs on the command line: where they are allowed, and what cannot be combined with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def parse_run_dir(text: str) -> Path | str:
 
 
 def without_secret(address: str) -> str:
-    """An address without the user and password that it may hold."""
+    """Return a URL without user and password."""
     scheme, found, rest = address.partition("://")
     place, slash, path = rest.partition("/")
     return f"{scheme}{found}{place.rpartition('@')[2]}{slash}{path}"
@@ -30,18 +30,18 @@ def check_addresses(arguments: argparse.Namespace, run_dir: Path | str, with_ser
     run_dir : Path or str
         Directory, or the address of one on object storage.
     with_server : bool
-        Whether the study of a new run lies on a server.
+        True if the study of a new run is on a server.
     """
     for name, value in vars(arguments).items():
         for path in value if isinstance(value, list) else [value]:
             if isinstance(path, Path) and (found := re.match(r"([a-z][a-z0-9+.]*):/(?!/)", str(path))):
-                what = f"is an address ({found[1]}://), and only --run-dir takes one"
-                raise InputError(what, _flag(name), "fetch what lies there first, and name the copy")
+                what = f"is a URL ({found[1]}://), which only --run-dir accepts"
+                raise InputError(what, _flag(name), "download it first, and give the path of the copy")
     if not isinstance(run_dir, str):
         return
     if without_secret(run_dir) != run_dir:
-        what = "holds a user or password, which every user of this machine can read in the list of processes"
-        raise InputError(what, "--run-dir", "change that password, and give credentials by the provider's own means")
+        what = "contains a user or password, which every user of this machine can read in the list of processes"
+        raise InputError(what, "--run-dir", "change that password, and pass credentials as the provider documents")
     if with_server:
         what = "a study on a server would run ahead of what is published on object storage"
         raise InputError(what, "--storage or HYPER_STORAGE", "leave it out, or use a --run-dir on a file system")

@@ -1,4 +1,4 @@
-"""What phases 1 and 2 say together: ranking, agreement, importance, cost, a suggestion for the next search."""
+"""Analysis of phases 1 and 2: ranking, agreement, importance, cost, and the next search space."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def analyse(session: Session) -> None:
         session.say(f"rank correlation of the phases over {len(finished)} configurations: {agreement:.2f}")
     if importance:
         shown = ", ".join(f"{name} {share:.0%}" for name, share in list(importance.items())[:5])
-        session.say(f"what mattered in phase 1: {shown}")
+        session.say(f"importance in phase 1: {shown}")
     _write_suggestion(run_dir, experiment, trials, extended, importance)
     out_of_fold = read_out_of_fold(run_dir, extended)
     search, choice = _credibility(session, experiment, trials, extended, out_of_fold)
@@ -96,7 +96,7 @@ def analyse(session: Session) -> None:
 
 
 def _artifacts(run_dir: RunDir) -> list[Path]:
-    """What the analysis writes beside its figures."""
+    """Write the files of the analysis besides its figures."""
     return [run_dir.analysis / "report.html", run_dir.suggestion, run_dir.credibility, run_dir.best_config]
 
 
@@ -128,7 +128,7 @@ def _write_suggestion(
 
 
 def _costs(trials: Trials, extended: Extended) -> tuple[str, str]:
-    """The accuracy that costs nothing, and the epochs that both phases took."""
+    """Return the accuracy of the best constant, and the epochs of both phases."""
     spent, passes = trials.epochs_spent + extended.epochs_spent, trials.data_passes + extended.data_passes
     return (
         f"best constant answer in the same folds: {extended.best_constant_accuracy:.4f}",

@@ -39,7 +39,7 @@ def account_for(error: BaseException, answer: dict[str, Any]) -> None:
 
 
 def end_interrupted(answer: dict[str, Any], output: TextIO | None, started: float) -> None:
-    """Print what a signal leaves to say; called at any moment, so nothing here waits for a lock or a buffer."""
+    """Print the answer after a signal; called at any moment, so nothing here waits for a lock or a buffer."""
     interruption.tell(answer["command"])
     _note_error(answer, _INTERRUPTED, Interrupted.exit_code)
     print_answer(answer, output, started)
@@ -54,7 +54,7 @@ def print_answer(answer: dict[str, Any], output: TextIO | None, started: float) 
 
 
 def only_for_json() -> TextIO:
-    """Standard output, for one object alone: what else is printed, also by workers, goes to standard error from now."""
+    """Reserve standard output for one object: all other output, also of workers, goes to standard error from now on."""
     if sys.stdout is None:  # the shell closed it
         return open(os.devnull, "w")
     sys.stdout.flush()
@@ -77,7 +77,7 @@ def _note_error(answer: dict[str, Any], error: HyperError, exit_code: int) -> No
 
 
 def started_by(script: str) -> list[str]:
-    """Command line of a script beside this one: by itself where its first line finds this same Python."""
+    """Return the command line of a script beside this one; only its name if its first line finds this same Python."""
     path = f"{Path(sys.argv[0]).parent}/{script}"
     found = shutil.which("python3")
     if script.endswith(".sh") or (found is not None and Path(found).parent == Path(sys.executable).parent):

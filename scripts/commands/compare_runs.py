@@ -76,7 +76,7 @@ class ComparedRun:
 
     @property
     def has_time(self) -> bool:
-        """Whether its rows have dates."""
+        """True if its rows have dates."""
         data = self.experiment.data
         return data.source != "table" or data.time_column is not None
 
@@ -119,7 +119,7 @@ def compare(session: Session) -> None:
 
 
 def compared(first: ComparedRun, other: ComparedRun, n_comparisons: int) -> Compared | TestedPair:
-    """What differs between two runs and, where rows and labels are the same, by how much the other one is better.
+    """Compare two runs: their differences and, on equal rows and labels, the paired difference in accuracy.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def _diebold_mariano(gains: np.ndarray, date: np.ndarray, horizon: int) -> float
 
 
 def _say(session: Session, first: ComparedRun, comparisons: Sequence[Compared]) -> None:
-    table = Table(title=f"beside {first.name}, on the same out-of-fold rows, by blocks of dates")
+    table = Table(title=f"compared with {first.name}, on the same out-of-fold rows, by blocks of dates")
     for heading in ("run", "rows", "accuracy", "difference (95 %)", "p", "log loss gained", "verdict"):
         left = heading in ("run", "verdict")
         table.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=heading != "run")
@@ -214,29 +214,29 @@ def _cells(found: Compared) -> list[str]:
         f"{accuracy.difference:+.4f} ({low_high[0]:+.4f} to {low_high[1]:+.4f})",
         "-" if accuracy.p_value is None else f"{accuracy.p_value:.3f}",
         f"{found.log_loss.difference:+.4f}",
-        found.verdict,
+        "tie" if found.verdict == "cannot be told apart" else found.verdict,
     ]
 
 
 def _sentences(first: str, found: Compared) -> list[str]:
-    """What the table cannot say: what differs, why no test was made, what the test can tell and what it cannot."""
+    """Return differences, reasons for a missing test and the power of the test as sentences."""
     name, config = found.run, found.config
-    said = [f"{name}: config differs in {listed(config, _MOST_KEYS)}" if config else f"{name}: same config"]
-    said.append(
+    lines = [f"{name}: config differs in {listed(config, _MOST_KEYS)}" if config else f"{name}: same config"]
+    lines.append(
         f"{name}: data differ ({', '.join(found.fingerprints)})" if found.fingerprints else f"{name}: same data"
     )
     if not isinstance(found, TestedPair):
-        return [*said, f"{name}: {found.reason}"]
+        return [*lines, f"{name}: {found.reason}"]
     if found.verdict == "cannot be told apart":
-        said.append(
-            f"{name}: no improvement over {first} can be shown; these {found.n_rows} rows find a difference of "
-            f"{found.detectable:.4f} in four of five cases"
+        lines.append(
+            f"{name}: a tie with {first}; 80% power to detect a difference of {found.detectable:.4f} "
+            f"on these {found.n_rows} rows"
         )
     else:
-        said.append(f"{name}: {found.verdict} than {first} by {found.accuracy.difference:+.4f}")
+        lines.append(f"{name}: {found.verdict} than {first} by {found.accuracy.difference:+.4f}")
     openings = max(found.openings.values())
     return [
-        *said,
-        f"{name}: both were chosen by these rows, so both accuracies are too good, more so where more was tried",
-        f"{name}: the sealed rows decide; they were opened {openings} time(s) so far, and each further look counts",
+        *lines,
+        f"{name}: both were chosen on these rows, so both accuracies are too high, more so after more trials",
+        f"{name}: the sealed rows decide; they were opened {openings} time(s) so far, and each further opening counts",
     ]

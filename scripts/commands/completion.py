@@ -1,4 +1,4 @@
-"""Completion in the shell: flags, files, keys of the config and their values, from configs/schema.json alone.
+"""Shell completion of flags, files, config keys and their values, from configs/schema.json.
 
 The typed config itself would be there only after all libraries are loaded, which takes longer than a person waits.
 """
@@ -31,7 +31,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
             completer = DirectoriesCompleter()
         if completer is not None:
             action.completer = completer  # type: ignore[attr-defined]
-    # Long flags alone until a dash more is asked for; values that the shell cannot take whole get no space after them.
+    # Only long flags until another dash is typed; incomplete values get no space after them.
     argcomplete.autocomplete(parser, always_complete_options="long", append_space=False)
 
 

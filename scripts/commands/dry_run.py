@@ -1,4 +1,4 @@
-"""What a command would do, as a table: for --dry-run, and in words for the first line of a phase."""
+"""Plan of a command as a table for --dry-run, and as text for the first line of a phase."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TABLE_WIDTH = 120
 
 
 def show_table(session: Session, table: Table) -> None:
-    """Say a table; where it is no terminal that it goes to, without any escape codes."""
+    """Print a table, without escape codes."""
     console = Console(width=TABLE_WIDTH)
     with console.capture() as drawn:
         console.print(table)
@@ -54,7 +54,7 @@ def show_plan_table(session: Session, rows: Mapping[str, str], files: Sequence[P
     table = Table(title=f"{session.answer['command']} would do this; nothing is done", box=SIMPLE_HEAD)
     table.add_column("what", justify="right", no_wrap=True)
     table.add_column("plan", overflow="fold")
-    # Text, so that brackets in names of files and classes are no markup.
+    # Text, so that brackets in names of files and classes are not markup.
     for name, value in {**rows, "writes": "\n".join(written)}.items():
         table.add_row(name, Text(printable(value, lines=True)))
     show_table(session, table)
@@ -63,7 +63,7 @@ def show_plan_table(session: Session, rows: Mapping[str, str], files: Sequence[P
 
 
 def likely_search(experiment: Experiment, space: SearchSpace, first: Sequence[Values]) -> list[Values]:
-    """Configurations like those that phase 1 trains, of which `first` are those that it begins with."""
+    """Return configurations like those of phase 1; `first` are its initial ones."""
     return likely_configurations(space, first, [draw(space, experiment.seed, k) for k in range(_DRAWN)])
 
 
@@ -75,7 +75,7 @@ def measured_search(
 
 
 def time_of_search(workers: int, experiment: Experiment, dataset: Dataset, measure: Callable[[], Measured]) -> str:
-    """How long the three phases are likely to take, from measured epochs of what phase 1 begins with.
+    """Estimate the duration of the three phases from measured epochs of the initial trials.
 
     Before phase 1 nothing is known of what phases 2 and 3 will train, so it counts as what phase 1 trains.
     """
@@ -101,7 +101,7 @@ def in_epochs(
 ) -> Experiment:
     """The experiment with the epochs that phases 1 and 2 are likely to train in, if --epoch-budget is a time.
 
-    Measured once: a search that was begun keeps its epochs, so that what it decides depends on no clock.
+    Measured once: a started search keeps its epochs, so that its decisions do not depend on a clock.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def time_of_folds(
     n_trainings: int,
     most_runs: int,
 ) -> str:
-    """How long phase 2 is likely to take, by the chosen trials and the epoch at which each had its least loss."""
+    """Estimate the duration of phase 2 from the chosen trials and the epochs of their lowest loss."""
     values = [trial.hyperparameters for trial in trials]
     measured = measure_epochs(values, dataset, experiment, placement.measuring_device)
     losses = [[epoch.val_loss for epoch in trial.history if epoch.val_loss is not None] for trial in trials]
@@ -143,14 +143,14 @@ def time_of_folds(
 
 
 def time_of_final(placement: Placement, experiment: Experiment, dataset: Dataset, members: Sequence[Values]) -> str:
-    """How long phase 3 is likely to take for these configurations."""
+    """Estimate the duration of phase 3 for these configurations."""
     n_rows, workers = len(dataset.rows), min(placement.workers, experiment.final.n_seeds * len(members))
     measured = [measure_epochs([values], dataset, experiment, placement.measuring_device) for values in members]
     return _in_words(sum(final_s(m, n_rows, experiment, TYPICAL_BEST_EPOCH, workers) for m in measured))
 
 
 def _in_words(training_s: float) -> str:
-    """How long a command takes that trains for so many seconds."""
+    """Return the duration of a command that trains for some seconds."""
     return duration_in_words(START_UP_S + training_s)
 
 
@@ -194,7 +194,7 @@ def _described(dataset: Dataset, rows: np.ndarray) -> str:
 
 
 def _space_in_words(experiment: Experiment) -> str:
-    """Which hyperparameters are searched, and which are fixed."""
+    """Return the searched and the fixed hyperparameters."""
     searched = [name for name, dimension in experiment.search_space.items() if isinstance(dimension, Range)]
     fixed = [f"{name} = {value}" for name, value in experiment.search_space.items() if not isinstance(value, Range)]
     return f"searched: {', '.join(searched) or 'none'}" + (f"\nfixed: {', '.join(fixed)}" if fixed else "")

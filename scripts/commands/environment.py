@@ -1,4 +1,4 @@
-"""The Python of a command: that of .venv beside the scripts where the one that began it has no libraries."""
+"""Restart of a command in the Python of .venv if the present one has no libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENVIRONMENT = Path(__file__).parents[2] / ".venv"
 
 
 def enter() -> None:
-    """Begin the command anew in .venv if PyTorch is not here and may be there.
+    """Restart the command in .venv if PyTorch is missing here and may be there.
 
     Processes that it starts do not look for modules in the current directory, which may be a received run.
     """

@@ -1,4 +1,4 @@
-"""The sealed test: opened by evaluate_model.py alone, counted each time, reported with baselines and uncertainty."""
+"""Evaluation on the sealed test set: opened only by evaluate_model.py, counted, reported with baselines."""
 
 from __future__ import annotations
 
@@ -54,26 +54,26 @@ from scripts.storage.spreadsheet_cells import class_cells, escape_formulas
 _RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")
 _MOST_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
 MAX_REFERENCE_FOLDS = 5
-_FILES = ("predictions.csv", "report.html", "model_card.md")  # beside the results, which hold their digests
+_FILES = ("predictions.csv", "report.html", "model_card.md")  # besides the results, which contain their digests
 _MOST_BYTES = 2**34
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Rows to judge.
+    """Rows to evaluate.
 
     Attributes
     ----------
     development : Dataset
         Rows that the model was trained on.
     dataset : Dataset
-        Rows that are judged.
+        Test rows.
     opens_seal : bool
         Whether sealed rows are among them.
     notes : tuple of str
         Notes about the data that the earlier phases printed too.
     warnings : tuple of str
-        Notes about the judged rows alone.
+        Notes about the test rows only.
     """
 
     development: Dataset
@@ -139,7 +139,7 @@ def _check_promise(session: Session, selection: Selection) -> None:
 
 
 def _finished(session: Session, opened: Opened) -> Evaluation | None:
-    """Results of this very evaluation, if they and all files beside them are there; else it is made again.
+    """Return the results of this evaluation if they and all their files are intact; else None, and they are made again.
 
     The same model on the same rows gives the same results: making them again is not a further look at the test set.
     """
@@ -151,12 +151,12 @@ def _finished(session: Session, opened: Opened) -> Evaluation | None:
     except InputError as error:
         if path.is_symlink() or not path.is_file():
             raise
-        session.say(f"note: the evaluation is made again: {error}")
+        session.say(f"note: the evaluation is repeated: {error}")
         return None
     if before.opened != opened:
         return None
     if lost := [name for name in _FILES if _digest(path.with_name(name)) != before.files.get(name)]:
-        session.say(f"note: missing or damaged and made again: {', '.join(lost)}")
+        session.say(f"note: missing or damaged, so it is repeated: {', '.join(lost)}")
         return None
     return before
 
@@ -183,7 +183,7 @@ def _looks_since(run_dir: RunDir, look: Look, results: Evaluation) -> list[str]:
 
 
 def _conclude(session: Session, experiment: Experiment, results: Evaluation) -> None:
-    """What comes next: a success is doubted, anything else is carried on."""
+    """Print the next command: a placebo test after a success, otherwise a new search."""
     run_dir, found = session.run_dir, results.verdict == "skill"
     doubt = session.next_command(Command.PLACEBO, "--n", "20", models=experiment.models)
     figures = (
@@ -314,7 +314,7 @@ def _load(
 
 
 def _new_notes(dataset: Dataset, development: Dataset) -> tuple[str, ...]:
-    """Notes about the judged rows alone."""
+    """Return notes about the test rows only."""
     return tuple(note for note in dataset.notes if note not in development.notes)
 
 

@@ -26,7 +26,7 @@ def summarise(session: Session, results: Evaluation, model: FinalModel) -> None:
         f"test          accuracy {results.accuracy:.4f} (s.e. {results.accuracy_se:.4f}, 95 % {low:.4f} to "
         f"{high:.4f}) on {results.n_rows} rows worth {results.n_effective or 0:.0f} independent ones{ceiling}"
     )
-    session.say(f"beside it     {naive}; {references}")
+    session.say(f"baselines     {naive}; {references}")
     if (constant := results.constant_answer) is not None:
         session.say(f"answers       {constant.name!r} in {constant.share:.1%} of the rows")
     skill_low, skill_high = results.skill_ci95
@@ -47,7 +47,7 @@ def summarise(session: Session, results: Evaluation, model: FinalModel) -> None:
         cost = "-" if returns.break_even_cost_bps is None else f"{returns.break_even_cost_bps:.1f}"
         session.say(f"returns       gross {returns.gross:+.1%}, net {returns.net:+.1%}, break-even cost {cost} bps")
         if (foresight := returns.foresight_hit_rate) is not None:
-            session.say(f"              knowing every label would win {foresight:.1%} of the positions")
+            session.say(f"              perfect predictions would win {foresight:.1%} of the positions")
         if sure := sure_of_return(returns):
             session.say(f"              {sure}")
     if (ensemble := results.ensemble) is not None:
@@ -58,7 +58,7 @@ def summarise(session: Session, results: Evaluation, model: FinalModel) -> None:
     if (latency := results.latency) is not None:
         one, batch = (1000 * call.p50_s for call in (latency.one_row, latency.batch))
         session.say(f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency.batch.n_rows} (medians)")
-    session.say(f"report        {session.run_dir.evaluation / 'report.html'}; model_card.md beside it")
+    session.say(f"report        {session.run_dir.evaluation / 'report.html'}and model_card.md")
     session.say(f"TensorBoard   {shlex.join(['./start_tensorboard.sh', '--run-dir', str(session.run_dir.path)])}")
 
 

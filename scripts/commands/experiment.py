@@ -30,7 +30,7 @@ _OWN = {Command.TUNING: ("extended",), Command.EXTENDED: ("final",)}  # sections
 
 
 def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experiment:
-    """Experiment of phase 1, from YAML and assignments on top of what it was begun with, or of --next.
+    """Load the experiment of phase 1, from YAML and assignments on top of its recorded plan, or of --next.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experim
     Raises
     ------
     InputError
-        Also for a model family or a hyperparameter that nobody knows.
+        Also for an unknown model family or hyperparameter.
     """
     earlier = session.arguments.next
     path, base = _yaml_file(session), None
@@ -68,7 +68,7 @@ def load_later(
     recorded : dict
         The experiment of the earlier phase.
     begun : dict, optional
-        The plan of this phase, whose own section holds the flags that it was begun with.
+        Plan of this phase, whose section has the flags of its first start.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def load_later(
 
 
 def new_file_config(session: Session, recorded: dict[str, Any]) -> DataConfig:
-    """Data config of a model, for the file of --predict or --data, whose notation this call may say by --set."""
+    """Return the data config of a model for the file of --predict or --data, whose format --set may give."""
     path = _yaml_file(session)
     now = load_experiment(path, session.assignments, base=None if path else recorded).data
     return DataConfig.model_validate(recorded_data(recorded["data"]) | {name: getattr(now, name) for name in _OF_FILE})
@@ -107,7 +107,7 @@ def _reads_new_file(session: Session) -> bool:
 
 
 def comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
-    """Sections without the path of the data, which may move: fingerprints tell whether its content is the same."""
+    """Return sections without the path of the data, which may move: fingerprints check its content."""
     data = {**recorded_data(recorded["data"]), "path": None}
     return {name: data if name == "data" else recorded[name] for name in sections}
 

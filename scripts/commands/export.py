@@ -87,7 +87,7 @@ class Graph(nn.Module):
         return torch.stack(parts).sum(dim=0).float()
 
     def _inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """What `Preprocessor.transform` makes of raw columns."""
+        """Apply `Preprocessor.transform` to raw columns."""
         parts = []
         if hasattr(self, "numeric"):
             values = x.index_select(-1, self.numeric)
@@ -102,7 +102,7 @@ class Graph(nn.Module):
 
 
 def export(session: Session) -> None:
-    """Write the model in the format of --export to --out, by default beside the model file."""
+    """Write the model in the format of --export to --out, by default next to the model file."""
     kind = session.arguments.export
     source = session.arguments.model or session.run_dir.final_model
     out = session.arguments.out or source.with_suffix(SUFFIXES[kind])
@@ -124,7 +124,7 @@ def export(session: Session) -> None:
 def export_model(model: FinalModel, kind: str, out: Path) -> float:
     """Export a model as `kind`, "onnx" or "torch"; the largest difference of a probability to the model's own.
 
-    The file also says which columns and classes there are, and the vocabularies of text: in the metadata of an ONNX
+    The file also contains columns, classes and the vocabularies of text: in the metadata of an ONNX
     model, or in schema.json inside an exported program, which `torch.export.load` reads without this package.
 
     Raises
@@ -158,14 +158,14 @@ def example_rows(model: FinalModel, n_rows: int) -> np.ndarray:
 
 
 def own_probabilities(model: FinalModel, rows: np.ndarray) -> np.ndarray:
-    """What the model itself says of rows, or of windows, of raw columns; shape (n_rows, n_classes)."""
+    """Return the model's own probabilities for rows, or windows, of raw columns; shape (n_rows, n_classes)."""
     window = model.window
     flat = rows.reshape(-1, rows.shape[-1])
     return model.predict_raw(flat, np.arange(len(rows)) * window + window - 1)
 
 
 def _schema(model: FinalModel) -> dict[str, Any]:
-    """What a reader of the exported file must know.
+    """Return the metadata for readers of the exported file.
 
     `window` is None for a model of single rows. A column with a reference (value, unit) enters as (x - value) / unit,
     taken in double precision.

@@ -1,6 +1,6 @@
 """Leak check of the user's own data, features and models: a short one before phase 1, the whole with --check-leaks.
 
-It never sees sealed rows, and is a function of data and configuration alone: what is looked at is decided by size.
+It never reads sealed rows and depends only on data and configuration: size limits its extent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMPARED_ROWS = 20_000  # of the quick models that compare folds
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is looked at: cells and rows of the table at most, cut dates, and whether folds are compared."""
+    """Extent of the check: maximum cells and rows of the table, cut dates, and the comparison of folds."""
 
     name: str
     max_rows: int
@@ -52,7 +52,7 @@ FULL = Scope("full", 200_000, 20_000_000, 6, True)
 
 @dataclass(frozen=True)
 class FoldComparison:
-    """Accuracies of a quick model on shuffled folds and on folds that keep dates (without time: groups) apart."""
+    """Accuracies of a quick model on shuffled folds and on folds that separate dates (groups, without time)."""
 
     model: str
     n_rows: int
@@ -64,12 +64,10 @@ class FoldComparison:
 
     @property
     def words(self) -> str:
-        """What the difference means."""
+        """Interpretation of the difference."""
         # Three standard errors of a difference between two accuracies near a half, and no less than a hundredth.
         tells = self.shuffled - self.apart > max(0.01, 3 * math.sqrt(0.5 / self.n_rows))
-        means = (
-            "the difference is what neighbouring rows give away, not skill" if tells else "no difference to speak of"
-        )
+        means = "the difference is leakage between neighbouring rows, not skill" if tells else "no relevant difference"
         return (
             f"shuffled folds {self.shuffled:.3f}, {self.apart_by} folds {self.apart:.3f}: {means} "
             f"({self.model} on {self.n_rows} rows; most frequent class {self.majority:.3f})"
@@ -78,7 +76,7 @@ class FoldComparison:
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What was looked at and what was found.
+    """Extent and findings of the check.
 
     Attributes
     ----------
@@ -87,7 +85,7 @@ class LeakReport:
     cuts : tuple of str
         Last dates that stayed as they are; empty without time.
     strongest_column : (str, float)
-        Column that tells the label best, and its AUC on training rows.
+        Column that predicts the label best, and its AUC on training rows.
     folds : FoldComparison or None
     notes : tuple of str
         What could not be looked at.
@@ -105,11 +103,11 @@ class LeakReport:
 
     @property
     def warnings(self) -> list[str]:
-        """The findings in words, proven leaks first; no more than anyone reads."""
+        """Return the findings as text, proven leaks first, up to a maximum number."""
         ordered = sorted(self.findings, key=lambda finding: not finding.proven)
-        said = [("leak: " if finding.proven else "may be a leak: ") + finding.words for finding in ordered]
-        more = len(said) - MAX_WARNINGS
-        return [*said[:MAX_WARNINGS], f"and {more} more in leak_check.json"] if more > 0 else said
+        lines = [("leak: " if finding.proven else "may be a leak: ") + finding.words for finding in ordered]
+        more = len(lines) - MAX_WARNINGS
+        return [*lines[:MAX_WARNINGS], f"and {more} more in leak_check.json"] if more > 0 else lines
 
     @property
     def leaks(self) -> list[str]:
@@ -127,15 +125,15 @@ class LeakReport:
         lines = {
             "rows": f"{self.n_rows} development rows, {self.n_features} features",
             "changed future": cuts,
-            "single columns": f"{name} tells the label best, AUC {area:.3f}",
-            "models": f"answer for each row alone: {', '.join(steady) or 'none'}",
+            "single columns": f"{name} predicts the label best, AUC {area:.3f}",
+            "models": f"same output for a row in any batch: {', '.join(steady) or 'none'}",
             "shuffled rows": self.folds.words if self.folds else "",
         }
-        return [f"{what:>17}  {said}" for what, said in lines.items() if said] + [f"note: {n}" for n in self.notes]
+        return [f"{what:>17}  {text}" for what, text in lines.items() if text] + [f"note: {n}" for n in self.notes]
 
 
 def check_leaks(session: Session, experiment: Experiment, development: Development, origin: dict[str, Any]) -> None:
-    """The whole check, as a command of its own.
+    """Run the whole check as a command.
 
     Raises
     ------
@@ -175,7 +173,7 @@ def leak_warnings(
         warnings = report.warnings
         if not warnings:
             looked = f"{report.n_features} features and {', '.join(report.families)} on {report.n_rows} rows"
-            session.say(f"leak check: nothing found ({looked}); --check-leaks looks closer")
+            session.say(f"leak check: nothing found ({looked}); --check-leaks checks more")
     for warning in warnings:
         session.say(f"WARNING {warning}")
     _stop(warnings if session.arguments.strict else [])
@@ -197,13 +195,13 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
         frame = _whole(table, part_of(table.frame, time, group, most))
         dataset = build(frame)
         train = dataset.tail_split(experiment.tuning.validation_fraction, seed)[0]
-    except InputError:  # such as a rare class that the part lacks; what all rows lack is told when they are built
+    except InputError:  # such as a missing rare class; problems of all rows are reported when they are built
         frame = _whole(table, part_of(table.frame, time, group, _MORE * most))
         dataset = build(frame)
         train = dataset.tail_split(experiment.tuning.validation_fraction, seed)[0]
     cuts = cut_dates(dataset, scope.n_cuts)
     findings, notes = moved_past(frame, build, [c for c in (time, group) if c], cuts, seed) if cuts else ([], [])
-    told, strongest = telling_columns(dataset, train, config.source == "table" and dataset.ordered)
+    columns, strongest = telling_columns(dataset, train, config.source == "table" and dataset.ordered)
     space = applicable_space(experiment.search_space, dataset.ordered)[0]
     peeks = peeking_models(dataset, space, experiment.models, cuts[len(cuts) // 2] if cuts else None, seed)
     folds = None
@@ -211,7 +209,7 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
         try:
             small = build(part_of(frame, time, group, COMPARED_ROWS))
             folds = compare_folds(small, experiment.extended.cross_validation_folds, seed)
-        except InputError as error:  # too few dates or groups for so many folds, which phase 2 will say, too
+        except InputError as error:  # too few dates or groups for the folds, which phase 2 will also report
             notes = [*notes, f"folds are not compared: {error}"]
     return LeakReport(
         scope.name,
@@ -220,7 +218,7 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
         tuple(moment(cut) for cut in cuts),
         tuple(families(space)),
         strongest,
-        (*findings, *told, *peeks),
+        (*findings, *columns, *peeks),
         folds,
         tuple(notes),
     )
@@ -265,8 +263,8 @@ def _accuracies(dataset: Dataset, folds: Sequence[Split], seed: int) -> dict[str
     for train, test in folds:
         scaling = Preprocessor.fit(dataset.x, dataset.categorical, train)
         x_train, x_test = (scaling.transform(dataset.x[rows]) for rows in (train, test))
-        said = untuned_models(x_train, dataset.y[train], x_test, seed % 2**32, dataset.n_classes)
-        for name, probabilities in said.items():
+        predictions = untuned_models(x_train, dataset.y[train], x_test, seed % 2**32, dataset.n_classes)
+        for name, probabilities in predictions.items():
             hits.setdefault(name, []).append(probabilities.argmax(axis=1) == dataset.y[test])
     return {name: float(np.concatenate(parts).mean()) for name, parts in hits.items()}
 
@@ -279,4 +277,4 @@ def _stop(warnings: Sequence[str]) -> None:
     """End with one line if there is anything to stop for."""
     if warnings:
         more = f" ({len(warnings) - 1} more)" if len(warnings) > 1 else ""
-        raise InputError(warnings[0] + more, "leak check", f"mend it, then see {Command.TUNING} --check-leaks")
+        raise InputError(warnings[0] + more, "leak check", f"fix it, then run {Command.TUNING} --check-leaks")

@@ -37,8 +37,8 @@ def check_lineage(session: Session, path: Path, content: FinalModelContent) -> l
         return [f"{path.name} is not the final model of this run directory"] if run_dir.final_model.exists() else []
     try:
         found = _newer_phase(run_dir, content)
-    except HyperError as error:  # a damaged artifact says nothing about the model
-        return [f"whether the model is of this run could not be checked: {error}"]
+    except HyperError as error:  # a damaged artifact is not evidence about the model
+        return [f"the origin of the model could not be checked: {error}"]
     if found is None:
         return []
     what, again = found
@@ -46,13 +46,13 @@ def check_lineage(session: Session, path: Path, content: FinalModelContent) -> l
     raise InputError(
         f"is older than this run directory's results: {what}",
         str(path),
-        f"make the model again, starting with {session.next_command(*again)}; "
-        f"or judge the old one in a directory of its own: {shlex.join(old)}",
+        f"train the model again, starting with {session.next_command(*again)}; "
+        f"or evaluate the old one in another directory: {shlex.join(old)}",
     )
 
 
 def _newer_phase(run_dir: RunDir, content: FinalModelContent) -> tuple[str, tuple[str, ...]] | None:
-    """What the model does not come from, and the command to start with; None if it comes from all that is there."""
+    """Return the artifact that the model does not come from, and the first command to run; None if it is current."""
     best = read_record(run_dir.best_config, Command.EXTENDED, BestConfig) if run_dir.best_config.exists() else None
     source = content if best is None else best
     if differ := _differences(run_dir.tuning / "plan.json", Command.TUNING, source):
@@ -77,7 +77,7 @@ def _differences(plan: Path, phase: Command, source: BestConfig | FinalModelCont
 
 
 def _searched_again(run_dir: RunDir, best: BestConfig) -> bool:
-    """Whether trials.json is another than the one that phase 2 read, and the chosen trial is not in it."""
+    """Return True if trials.json has changed since phase 2, and the chosen trial is not in it."""
     if not run_dir.trials.exists() or best.inputs.get(run_dir.trials.name) == file_sha256(run_dir.trials):
         return False
     number, chosen = best.selection.trial_number, best.hyperparameters
@@ -86,7 +86,7 @@ def _searched_again(run_dir: RunDir, best: BestConfig) -> bool:
 
 
 def _chosen_otherwise(run_dir: RunDir, best: BestConfig, content: FinalModelContent) -> bool:
-    """Whether the model was trained from another best_config.json, which is not only written again."""
+    """Return True if the model was trained from a best_config.json with other content."""
     recorded = content.inputs.get(run_dir.best_config.name)
     if recorded is None or recorded == file_sha256(run_dir.best_config):
         return False  # None: trained from a file of another name

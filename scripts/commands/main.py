@@ -36,7 +36,7 @@ def command(
     add_flags: AddFlags = lambda flags: None,
     only_reads: Callable[[argparse.Namespace], bool] = lambda arguments: False,
 ) -> NoReturn:
-    """Parse the shared and own flags, hold the run directory, run, and end the process with the right exit code.
+    """Parse flags, lock the run directory, run, and end the process with the right exit code.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def command(
     add_flags : callable
         Adds the command's own flags.
     only_reads : callable
-        Whether a call with these arguments leaves the run directory alone, so that it need not be held, nor exist.
+        Returns True if a call with these arguments does not write the run directory, which then need not be locked.
     """
     environment.enter()
     parser = make_parser(description or "", example, add_flags)

@@ -1,6 +1,6 @@
 """A run that carries on from an earlier one: its experiment, the search space it suggests, its looks at the seal.
 
-The sealed rows of both are mostly the same. A second look at them is a second chance, whatever directory it is taken
+The sealed rows of both are mostly the same. A second opening is a second chance, from any directory it is taken
 in, so that the openings of earlier runs enter this one's ledger and count as its own.
 """
 
@@ -21,13 +21,13 @@ from scripts.storage.recorded_plan import recorded_plan
 from scripts.storage.records import Plan
 from scripts.storage.run_dir import Command, RunDir
 
-_SAME_FILE = ("source", "path", "synthetic")  # keys of the data that say whether two runs read the same rows
+_SAME_FILE = ("source", "path", "synthetic")  # keys of the data that determine whether two runs read the same rows
 
 
 def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     """Plain values of the experiment that carries on from `earlier`.
 
-    Those that this run's own plan holds, if it was begun before: it goes on when the earlier run is gone or changed.
+    Those of this run's own plan, if it was started: it resumes even if the earlier run is deleted or changed.
 
     Raises
     ------
@@ -45,14 +45,14 @@ def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
 
 
 def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experiment, development: Dataset) -> str:
-    """Put openings of the sealed rows by earlier runs into this run's ledger, each once; what to say of them.
+    """Copy openings of the sealed rows by earlier runs into this run's ledger, and return notes about them.
 
     Parameters
     ----------
     run_dir : RunDir
         Of this run.
     earlier : sequence of str
-        Directories of the runs that it starts from, relative to its own. One that is gone has nothing to add.
+        Directories of the earlier runs, relative to its own. Deleted ones are ignored.
     experiment : Experiment
     development : Dataset
         This run's development rows.
@@ -71,7 +71,7 @@ def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experi
 
 
 def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development: Dataset) -> bool:
-    """Whether rows that the earlier run opened may be among those that this run seals; if in doubt, they may."""
+    """Return True if rows that the earlier run opened may be among those that this run seals."""
     plan = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan)
     if plan.sealed_fingerprint == development.sealed_fingerprint:
         return True

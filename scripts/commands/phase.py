@@ -156,7 +156,7 @@ def load_data(session: Session, experiment: Experiment, development: Development
 
 
 def memory_bound(session: Session, experiment: Experiment) -> MemoryBound:
-    """How much memory the data may take; rows of what would take more lie beside the run."""
+    """Return the memory limit of the data; larger tables are mapped from a file in the run directory."""
     return MemoryBound(experiment.execution.memory_limit_mb, session.run_dir.path)
 
 
@@ -181,7 +181,7 @@ def claim(phase: Phase[Any], origin: dict[str, Any]) -> None:
     Raises
     ------
     InputError
-        The folder holds work on another config, other data or other inputs; each difference is named.
+        The folder has work on another config, other data or other inputs; the message lists the differences.
     """
     plan, recorded, sections = phase.folder / "plan.json", phase.experiment.recorded(), SECTIONS[phase.command]
     if not plan.exists():
@@ -198,16 +198,16 @@ def claim(phase: Phase[Any], origin: dict[str, Any]) -> None:
         raise InputError(
             f"was started with other settings: {', '.join(differ[:5])}",
             str(phase.folder),
-            "take the change back, or add --fresh to keep these results aside and start anew",
+            "revert the change, or add --fresh to back up these results and start over",
         )
 
 
 def make_fresh(session: Session, *paths: Path) -> None:
-    """With --fresh, move earlier results of the phase aside."""
+    """With --fresh, back up earlier results of the phase."""
     if session.arguments.fresh:
         for path in paths:
             if (aside := set_aside(path)) is not None:
-                session.say(f"kept aside: {aside}")
+                session.say(f"backed up as: {aside}")
 
 
 def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:

@@ -128,7 +128,7 @@ def _commands(session: Session, experiment: Experiment, config: Path, k: int) ->
 
 
 def _begin(session: Session, command: list[str]) -> subprocess.Popen[bytes]:
-    """A command whose storage is ours, told by its environment, which other users cannot read."""
+    """Return a command that gets the storage from its environment, which other users cannot read."""
     url = session.storage
     storage = {} if url is None else {"HYPER_STORAGE": url.render_as_string(hide_password=False)}
     return subprocess.Popen(command, env=os.environ | storage)
@@ -151,7 +151,7 @@ def _advance(session: Session, running: dict[int, tuple[subprocess.Popen[bytes],
 
 
 class PlaceboFailed(HyperError):
-    """A phase of a placebo ended with an error, which it has told itself; the exit code is its own."""
+    """Error of a phase of a placebo, which has printed its message; the exit code is that of the phase."""
 
     def __init__(self, k: int, code: int) -> None:
         super().__init__(

@@ -31,12 +31,12 @@ from scripts.storage.spreadsheet_cells import class_cells, escape_formulas
 DRIFTED = 0.25  # population stability index that is much by convention (Siddiqi 2006)
 _GROUP_ROWS = 2**17  # of a row group of a Parquet file
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-_ENOUGH_DATES = 10_000  # to tell any drift; beyond them no more are kept
+_ENOUGH_DATES = 10_000  # for the drift test; more are not kept
 
 
 @dataclass
 class Summary:
-    """What the predictions of all parts come to.
+    """Summary of the predictions of all parts.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Summary:
     by_class : Counter
         Predicted classes.
     drifted : list of FeatureDrift or None
-        Features that differ much from those in training; None where the model cannot tell.
+        Features that drifted since training; None if the model has no reference.
     notes : list of str
     unknown : dict of str to UnknownCells
         By feature, the cells with a category that was not there in training.
@@ -99,7 +99,7 @@ def predict(session: Session) -> None:
     for note in summary.notes:
         session.say(f"note: {note}")
     if summary.n_left_out:
-        session.say(f"note: {summary.n_left_out:,} rows have too little history for the model and were left out")
+        session.say(f"note: {summary.n_left_out:,} rows were skipped, because their history is too short for the model")
     shares = ", ".join(f"{name} {count / summary.n_rows:.1%}" for name, count in summary.by_class.most_common(10))
     session.say(f"predicted {summary.n_rows:,} rows ({shares}) in {session.took}")
     unknown = unknown_in_words(summary.unknown, model.schema.vocabularies)
@@ -124,7 +124,7 @@ def predict_file(model: FinalModel, source: Path, out: Path) -> Summary:
     """
     try:
         return _predict_file(model, source, out, timed=False)
-    except _TimesLaterError:  # after rows of whole days alone: written again, so that all dates have one form
+    except _TimesLaterError:  # after rows with plain dates: written again, so that all dates have one form
         return _predict_file(model, source, out, timed=True)
 
 
@@ -151,10 +151,10 @@ def _predict_file(model: FinalModel, source: Path, out: Path, timed: bool) -> Su
 
 
 def drift_in_words(summary: Summary) -> list[str]:
-    """What to tell of drift, if anything."""
+    """Return the message about drift, if any."""
     if summary.drifted is None:
         return [
-            "note: the model holds no distribution of its training data, so drift cannot be judged; "
+            "note: the model has no distribution of its training data, so drift cannot be assessed; "
             f"{Command.FINAL} --fresh makes one that does"
         ]
     if not summary.drifted:
@@ -195,7 +195,7 @@ def _count(summary: Summary, part: UnlabelledRows, predictions: pd.DataFrame) ->
 
 @contextmanager
 def _writer(file: BinaryIO, out: Path, classes: tuple[str, ...], timed: bool) -> Iterator[Any]:
-    """A function that appends predictions to `file`, in the format that the name of `out` says."""
+    """Return a function that appends predictions to `file`, in the format of the name `out`."""
     writer = _ParquetWriter(file) if is_parquet(out) else _CsvWriter(file, classes, timed)
     yield writer.write
     writer.close()
@@ -230,7 +230,7 @@ class _CsvWriter:
 
 
 class _ParquetWriter:
-    """Row groups of a size that readers like, whatever the size of the parts."""
+    """Yield row groups of a suitable size, for any size of the parts."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.waiting, self.n_waiting = file, list[pa.Table](), 0
@@ -240,7 +240,7 @@ class _ParquetWriter:
         """Append rows."""
         table = pa.Table.from_pandas(predictions, preserve_index=False)
         for place, name in enumerate(table.schema.names):
-            if name in ("ticker", "predicted", "decision"):  # a part without any row has no type of its own
+            if name in ("ticker", "predicted", "decision"):  # a part without rows has no type
                 table = table.set_column(place, name, table.column(name).cast(pa.string()))
         self.waiting.append(table.replace_schema_metadata(None))
         self.n_waiting += len(predictions)

@@ -58,12 +58,12 @@ def finished(session: Session, folder: Path, phase: Command, listed: Path, recor
         return record.model_validate(body)
     if listed.exists():
         _back_up(session, listed, "SHA-256 mismatch")
-    session.say(f"{listed.name} is made again from checkpoints")
+    session.say(f"{listed.name} is restored from checkpoints")
     return None
 
 
 def begun(session: Session, folder: Path, phase: Command) -> dict[str, Any] | None:
-    """Return the plan that a phase was begun with, None if it was not begun or begins again.
+    """Return the plan with which a phase was started, None if it was not started or starts over.
 
     A damaged plan is backed up. One that is lost is written again from config.yaml, if that is the config which the
     results of the phase name.
@@ -89,7 +89,7 @@ def begun(session: Session, folder: Path, phase: Command) -> dict[str, Any] | No
 
 
 def check_unclaimed(folder: Path, phase: Command, origin: Mapping[str, Any]) -> None:
-    """Raise InputError if a folder without a plan holds results of another config, other data or other inputs."""
+    """Raise InputError if a folder without a plan has results of another config, other data or other inputs."""
     path = folder / _RESULTS[phase]
     try:
         results = read_json(path, phase)
@@ -100,14 +100,14 @@ def check_unclaimed(folder: Path, phase: Command, origin: Mapping[str, Any]) -> 
         raise InputError(
             f"plan.json is lost, and the results are of another {', '.join(differ[:5])}",
             str(folder),
-            "give the --config and flags that they were made with, or add --fresh to back them up and start again",
+            "give the --config and flags of these results, or add --fresh to back them up and start over",
         )
 
 
 def check_descent(run_dir: RunDir, best: BestConfig) -> None:
-    """Raise InputError unless best_config.json was made from the results of phases 1 and 2 that are there now.
+    """Raise InputError unless best_config.json was made from the results of phases 1 and 2 that exist now.
 
-    In a directory without the folders of these phases it stands alone: it was copied there to be trained.
+    A directory without the folders of these phases is not checked: the file was copied there for training.
     """
     known = {run_dir.trials.name: run_dir.trials, run_dir.extended_results.name: run_dir.extended_results}
     if not any(path.parent.exists() for path in known.values()):
@@ -115,7 +115,7 @@ def check_descent(run_dir: RunDir, best: BestConfig) -> None:
     for name, recorded in best.inputs.items():
         path = known.get(name)
         if path is not None and (not path.exists() or file_sha256(path) != recorded):
-            state = "is gone" if not path.exists() else "has changed since"
+            state = "is missing" if not path.exists() else "has changed since"
             raise InputError(
                 f"was made from {name}, which {state}",
                 str(run_dir.best_config),

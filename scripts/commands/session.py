@@ -1,4 +1,4 @@
-"""One call of a command: its arguments, its run directory, its answer, and what it says."""
+"""Session of a command: its arguments, run directory, answer and messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Session:
     storage : URL or None
         Server of new studies; a file if None.
     mirror : RemoteRunDir or None
-        Publishes the run directory on object storage, where it lies there.
+        Publishes the run directory on object storage, if it is there.
     """
 
     arguments: argparse.Namespace
@@ -65,7 +65,7 @@ class Session:
         return duration_in_words(time.monotonic() - self.started)
 
     def say(self, text: str = "") -> None:
-        """Print a line for people, unless -q was given; a closed terminal is no reason to stop."""
+        """Print a line for people, unless -q was given; a closed terminal is not an error."""
         if not self.arguments.quiet:
             try:
                 print(printable(text), flush=True)
@@ -77,12 +77,12 @@ class Session:
         self.answer.update(figures)
 
     def conclude(self, next_command: str, artifacts: Sequence[Path], **figures: Any) -> None:
-        """Say the next command to type, and keep it for --json with the files that hold the results and main figures.
+        """Print the next command, and keep it for --json with the artifacts and main figures.
 
         Parameters
         ----------
         next_command : str
-            As `next_command` makes it.
+            Result of `next_command`.
         artifacts : sequence of Path
             Files that are there now, whether this call wrote them or an earlier one.
         **figures
@@ -97,7 +97,7 @@ class Session:
             self.mirror.publish_if_due(at_once, without)
 
     def _found_at(self, path: Path) -> str:
-        """Where others find a file."""
+        """Return the path or URL of a file for others."""
         if self.mirror is None or not path.is_relative_to(self.run_dir.path):
             return str(path)
         return f"{str(self.place).rstrip('/')}/{path.relative_to(self.run_dir.path).as_posix()}"
@@ -111,7 +111,7 @@ class Session:
         *flags : str
             Further flags.
         models : mapping of str to str, optional
-            The user's own model families: no artifact names them, so each command must be told.
+            Model families of the user: artifacts do not name them, so each command needs them.
         """
         given = self.place
         where = [] if given == Path(".") else ["--run-dir", _no_flag(given)]
@@ -128,7 +128,7 @@ class Session:
 
     @property
     def assignments(self) -> list[str]:
-        """All `key=value` pairs, those of flags that stand for a key last."""
+        """Return all `key=value` pairs, with those of other flags last."""
         keys = {"seed": "seed", "top_n": "extended.top_n", "epochs": self.arguments.epochs_key}
         keys |= {"epoch_budget": "epoch_budget", "ensemble": "final.ensemble"}
         given = [(key, getattr(self.arguments, flag, None)) for flag, key in keys.items()]
@@ -165,5 +165,5 @@ def worker_count(asked: str, device: str) -> int:
 
 
 def _no_flag(path: Path | str) -> str:
-    """A path as an argument that begins with no dash, which a parser would take for a flag."""
+    """Return a path as an argument without a leading dash, which a parser would treat as a flag."""
     return f"./{path}" if str(path).startswith("-") else str(path)

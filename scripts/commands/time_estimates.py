@@ -1,7 +1,7 @@
-"""How long a phase is likely to take: measured epochs of configurations like those it trains, times likely epochs.
+"""Estimated duration of a phase: measured epochs of similar configurations times the expected number of epochs.
 
 Most trainings stop early, so that the epochs planned are far more than those spent; where nothing is known of a
-configuration yet, its best epoch is taken for the tenth, as in measured runs (5th to 23rd).
+configuration yet, its best epoch is assumed to be the tenth, as in measured runs (5th to 23rd).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Measured:
 
     @property
     def mean_s(self) -> float:
-        """Of an epoch like any that is spent."""
+        """Mean seconds of an epoch."""
         return sum(self.shares[family] * seconds for family, seconds in self.per_row_s.items())
 
     def in_words(self, n_rows: int) -> str:
@@ -55,7 +55,7 @@ def measure_epochs(
 ) -> Measured:
     """Train an epoch of each configuration, one of each family before others, as long as there is time.
 
-    `first` are those of them that a search begins with.
+    `first` are the initial ones of a search.
     """
     by_family: dict[str, list[float]] = {}
     start = time.monotonic()
@@ -68,7 +68,7 @@ def measure_epochs(
 
 
 def _shares(families: Collection[str], first: Sequence[Values]) -> dict[str, float]:
-    """Of the epochs, by family: nearly all go to families that a search begins with, if it begins with any."""
+    """Return the shares of epochs by family; nearly all go to families of the initial trials, if any."""
     known = _SHARE_OF_FIRST if first else 0.0
     counts = Counter(str(values.get("family", "mlp")) for values in first)
     return {f: known * counts[f] / max(1, len(first)) + (1.0 - known) / len(families) for f in families}

@@ -46,7 +46,7 @@ def _planned(session: Session) -> tuple[Phase[Trials], Development]:
     development = read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = load_data(session, experiment, development)
     space, note = applicable_space(experiment.search_space, dataset.ordered)
-    # Before --fresh moves results aside: they may be what the new search starts with.
+    # Before --fresh backs up results: the new search may start with them.
     earlier = [path for path in (session.arguments.next, *session.arguments.warm_start) if path is not None]
     first = first_trials(run_dir, earlier, experiment, space, dataset.fingerprint, session.arguments.fresh)
     starting = [trial.values for trial in first.trials]
@@ -100,7 +100,7 @@ def _begin(
 ) -> dict[str, Any]:
     """Check for leaks and inherit openings; return what the plan records of it and of the first trials."""
     run_dir = session.run_dir
-    # Before the claim: once a run is claimed, its plan holds what the check found.
+    # Before the claim: the plan of a claimed run contains the findings of the check.
     warnings = leak_warnings(session, context.experiment, development, origin)
     if looks := inherit_openings(run_dir, first.warm_start, context.experiment, context.dataset):
         session.say(f"note: {looks}")

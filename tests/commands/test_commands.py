@@ -124,7 +124,7 @@ def test_a_phase_without_its_input_names_the_command_that_makes_it(tmp_path, scr
         (["--set", "data.source=market", "--set", "data.path=nowhere.csv"], "nowhere.csv"),
         (["--device", "cuda:7"], "--device"),
         (["--workers", "0"], "--workers"),
-        (["--time-budget", "soon"], "no duration"),
+        (["--time-budget", "soon"], "not a duration"),
         (["--set", "search_space.family=nothing"], "built in: mlp"),
         (["--set", "search_space.learning_rat=0.5"], "did you mean learning_rate?"),
         (["--set", "models.mine=nothing:make", "--set", "search_space.family=mine"], "cannot be imported"),

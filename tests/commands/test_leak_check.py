@@ -288,7 +288,7 @@ def test_labels_that_overlap_make_shuffled_folds_look_better():
     dataset = read_development(data, 0).dataset(1)
     comparison = compare_folds(dataset, 3, 0)
     assert comparison.shuffled > comparison.apart + 0.1
-    assert "neighbouring rows give away" in comparison.words
+    assert "leakage between neighbouring rows" in comparison.words
     assert compare_folds(dataset, 3, 0) == comparison
 
 

@@ -51,7 +51,7 @@ def assert_the_loop_says_what_came_of_it(answer, said, folder):
     assert found["n_rows"] > 100 and found["reason"] is None and not found["fingerprints"]
     assert all(key.startswith("search_space") for key in found["config"])
     assert found == artifact(folder, "analysis/comparison.json")["comparisons"][0]
-    words = {"better": "better than", "worse": "worse than", "cannot be told apart": "no improvement over"}
+    words = {"better": "better than", "worse": "worse than", "cannot be told apart": "a tie with"}
     assert words[found["verdict"]] in said
 
 
@@ -223,7 +223,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(finished_run, tmp_path):
         shutil.copytree(finished_run.folder, tmp_path / name)
     done = run("analyze_results.py", tmp_path, "--compare", tmp_path / "a", tmp_path / "b")
     assert done.returncode == 0, done.stderr
-    for words in ("+0.0000", "cannot be told apart", "same config", "same data"):
+    for words in ("+0.0000", "tie", "same config", "same data"):
         assert words in done.stdout
     found = artifact(tmp_path / "a", "analysis/comparison.json")["comparisons"][0]
     predictions = pd.read_parquet(tmp_path / "a" / "extended_training_results" / "out_of_fold_predictions.parquet")

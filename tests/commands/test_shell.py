@@ -185,7 +185,7 @@ def test_too_few_open_files_for_workers_are_named_with_what_to_do(tmp_path, tiny
 @pytest.mark.parametrize("script", COMMANDS)
 def test_help_has_groups_an_example_and_a_default_for_every_value(tmp_path, script):
     done = run(script, tmp_path, "--help", environment={"COLUMNS": "200"})
-    for group in ("the experiment:", "where and how it runs:", "what is said:", "example: "):
+    for group in ("the experiment:", "execution:", "output:", "example: "):
         assert f"\n{group}" in done.stdout
     described = re.findall(r"^  (?:-\w, )?(--[\w-]+) ([A-Z{\d|a-z]\S*)(?: \[\S+ \.\.\.\])?\s+(.*)$", done.stdout, re.M)
     assert {"--run-dir", "--workers", "--seed"} <= {flag for flag, _, _ in described}

@@ -121,7 +121,7 @@ def test_text_that_never_repeats_is_dropped_with_a_note_and_may_be_absent_later(
     "text, says",
     [
         ("Price,Open,Close\nTicker,A,A\nDate,,\n2020-01-01,1,1\n", "multi_level_index=False"),
-        ("sep=,\ndate,close\n2020-01-01,1\n", "for Excel alone"),
+        ("sep=,\ndate,close\n2020-01-01,1\n", "only for Excel"),
     ],
 )
 def test_headers_of_other_tools_are_named_with_what_to_do(tmp_path, text, says):

@@ -80,8 +80,8 @@ def test_bars_without_volume_and_features_that_never_vary_are_noted(tmp_path):
     later = np.r_[np.zeros(320), np.full(80, 7.0)]  # volume in the sealed bars alone
     dataset, _ = build(bars(tmp_path / "none.csv", A=0, B=later))
     assert any("volume is 0 in all development bars of any ticker" in note for note in dataset.notes)
-    (constant,) = [note for note in dataset.notes if "never vary" in note]
+    (constant,) = [note for note in dataset.notes if "are constant" in note]
     assert constant.endswith("volume_shock, volume_shock_lag_1, volume_surprise")
     dataset, _ = build(bars(tmp_path / "one.csv", A=np.arange(1, 401), B=0))
     assert any("volume is 0 in all development bars of B" in note for note in dataset.notes)
-    assert not any("never vary" in note for note in dataset.notes)
+    assert not any("are constant" in note for note in dataset.notes)
