@@ -183,7 +183,7 @@ def rank_agreement(configurations: Sequence[Configuration]) -> float | None:
 
 
 def _print_table(session: Session, extended: Extended) -> None:
-    table = Table(title=f"{extended.n_folds}-fold cross-validation; the spread over folds is no error of the mean")
+    table = Table(title=f"{extended.n_folds}-fold cross-validation; the spread over folds is not an error of the mean")
     figures = ("accuracy", "spread", "s.e.", "phase 1", "log loss", "net", "weights")
     for heading in ("rank", "trial", "family", *figures):
         table.add_column(heading, justify="left" if heading == "family" else "right", no_wrap=True)

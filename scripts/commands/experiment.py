@@ -29,12 +29,12 @@ SECTIONS = {
 _OWN = {Command.TUNING: ("extended",), Command.EXTENDED: ("final",)}  # sections that are free after a phase
 
 
-def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experiment:
+def load_first(session: Session, plan: dict[str, Any] | None = None) -> Experiment:
     """Load the experiment of phase 1, from YAML and assignments on top of its recorded plan, or of --next.
 
     Parameters
     ----------
-    begun : dict, optional
+    plan : dict, optional
         The plan of this run's phase 1; a YAML file takes the place of its experiment.
 
     Raises
@@ -46,8 +46,8 @@ def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experim
     path, base = _yaml_file(session), None
     if earlier is not None:
         base = carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
-    elif begun is not None and path is None:
-        base = {**begun["experiment"], "data": recorded_data(begun["experiment"]["data"])}
+    elif plan is not None and path is None:
+        base = {**plan["experiment"], "data": recorded_data(plan["experiment"]["data"])}
     experiment = load_experiment(path, session.assignments, base=base)
     for key, reason in inert_keys(experiment, given_values(path, session.assignments)[0]):
         session.say(f"note: {key} has no effect: {reason}")
@@ -59,7 +59,7 @@ def load_first(session: Session, begun: dict[str, Any] | None = None) -> Experim
 
 
 def load_later(
-    session: Session, recorded: dict[str, Any], earlier: Command, begun: dict[str, Any] | None = None
+    session: Session, recorded: dict[str, Any], earlier: Command, plan: dict[str, Any] | None = None
 ) -> Experiment:
     """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
 
@@ -67,7 +67,7 @@ def load_later(
     ----------
     recorded : dict
         The experiment of the earlier phase.
-    begun : dict, optional
+    plan : dict, optional
         Plan of this phase, whose section has the flags of its first start.
 
     Raises
@@ -76,7 +76,7 @@ def load_later(
         Names each key that the earlier phase had otherwise.
     """
     path, recorded = _yaml_file(session), {**recorded, "data": recorded_data(recorded["data"])}
-    own = {} if begun is None else {name: begun["experiment"][name] for name in _OWN.get(earlier, ())}
+    own = {} if plan is None else {name: plan["experiment"][name] for name in _OWN.get(earlier, ())}
     experiment = load_experiment(path, session.assignments, base=None if path else recorded | own)
     now = experiment.recorded()
     if _reads_new_file(session):

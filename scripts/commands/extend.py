@@ -8,7 +8,7 @@ from scripts.commands.dry_run import time_of_folds
 from scripts.commands.experiment import load_later
 from scripts.commands.phase import Closing, Phase, check_data, load_data, run_phase
 from scripts.commands.placement import choose_placement
-from scripts.commands.recovery import begun, finished, whole
+from scripts.commands.recovery import finished, started_plan, whole
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment
 from scripts.evaluation.shortfall import shortfall
@@ -34,7 +34,7 @@ def _planned(session: Session) -> Phase[Extended]:
     run_dir = session.run_dir
     trials = read_record(run_dir.trials, Command.TUNING, Trials)
     recorded = read_record(run_dir.tuning / "plan.json", Command.TUNING, Plan).experiment.recorded()
-    plan = begun(session, run_dir.extended, Command.EXTENDED)
+    plan = started_plan(session, run_dir.extended, Command.EXTENDED)
     experiment = load_later(session, recorded, Command.TUNING, plan)
     dataset = load_data(session, experiment)
     check_data(dataset, trials, Command.TUNING)

@@ -72,8 +72,8 @@ def _differences(plan: Path, phase: Command, source: BestConfig | FinalModelCont
     if not plan.exists():
         return ""
     sections, experiments = SECTIONS[phase], (read_record(plan, phase, Plan).experiment, source.experiment)
-    begun, later = (comparable(experiment.recorded(), sections) for experiment in experiments)
-    return ", ".join(differing_keys(begun, later)[:3])
+    started, later = (comparable(experiment.recorded(), sections) for experiment in experiments)
+    return ", ".join(differing_keys(started, later)[:3])
 
 
 def _searched_again(run_dir: RunDir, best: BestConfig) -> bool:

@@ -206,8 +206,8 @@ def make_fresh(session: Session, *paths: Path) -> None:
     """With --fresh, back up earlier results of the phase."""
     if session.arguments.fresh:
         for path in paths:
-            if (aside := set_aside(path)) is not None:
-                session.say(f"backed up as: {aside}")
+            if (backup := set_aside(path)) is not None:
+                session.say(f"backed up as: {backup}")
 
 
 def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:

@@ -48,7 +48,7 @@ def choose_placement(
     session: Session,
     experiment: Experiment,
     dataset: Dataset,
-    begun: Mapping[str, Any] | None,
+    started_plan: Mapping[str, Any] | None,
     configurations: Callable[[], Sequence[Values]],
     most_runs: int,
 ) -> Placement:
@@ -61,7 +61,7 @@ def choose_placement(
     session : Session
     experiment : Experiment
     dataset : Dataset
-    begun : mapping or None
+    started_plan : mapping or None
         Plan that the phase was started with, if it was.
     configurations : callable
         Returns hyperparameters like those that will be trained, the most likely first.
@@ -81,7 +81,9 @@ def choose_placement(
     else:
         device = _existing(asked)
         if device == "auto":
-            device = (begun or {}).get("device") or _faster(session, experiment, dataset, configurations(), most_runs)
+            device = (started_plan or {}).get("device") or _faster(
+                session, experiment, dataset, configurations(), most_runs
+            )
         workers = worker_count(arguments.workers, device)
     return Placement(arguments.execution, device, workers, arguments.workers == "auto", arguments.ray_address)
 

@@ -62,7 +62,7 @@ def finished(session: Session, folder: Path, phase: Command, listed: Path, recor
     return None
 
 
-def begun(session: Session, folder: Path, phase: Command) -> dict[str, Any] | None:
+def started_plan(session: Session, folder: Path, phase: Command) -> dict[str, Any] | None:
     """Return the plan with which a phase was started, None if it was not started or starts over.
 
     A damaged plan is backed up. One that is lost is written again from config.yaml, if that is the config which the

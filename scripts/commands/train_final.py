@@ -6,7 +6,7 @@ from scripts.commands.dry_run import time_of_final
 from scripts.commands.experiment import load_later
 from scripts.commands.phase import Closing, Phase, check_data, load_data, run_phase
 from scripts.commands.placement import choose_placement
-from scripts.commands.recovery import begun, check_descent, finished
+from scripts.commands.recovery import check_descent, finished, started_plan
 from scripts.commands.session import Session
 from scripts.final_training.members import choose_members
 from scripts.final_training.training import FinalTraining, run_final_training
@@ -29,7 +29,7 @@ def _planned(session: Session) -> Phase[Final]:
     best = read_record(source, Command.EXTENDED, BestConfig)
     if source.resolve() == run_dir.best_config.resolve():
         check_descent(run_dir, best)
-    plan = begun(session, run_dir.final, Command.FINAL)
+    plan = started_plan(session, run_dir.final, Command.FINAL)
     experiment = load_later(session, best.experiment.recorded(), Command.EXTENDED, plan)
     dataset = load_data(session, experiment)
     check_data(dataset, best, Command.EXTENDED)

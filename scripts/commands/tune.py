@@ -11,7 +11,7 @@ from scripts.commands.leak_check import check_leaks, leak_warnings
 from scripts.commands.next_experiment import inherit_openings
 from scripts.commands.phase import Closing, Phase, load_data, memory_bound, run_phase
 from scripts.commands.placement import choose_placement
-from scripts.commands.recovery import begun, finished
+from scripts.commands.recovery import finished, started_plan
 from scripts.commands.session import Session
 from scripts.data.loading import Development, read_development
 from scripts.execution.driver import RunMonitor
@@ -41,7 +41,7 @@ def tune(session: Session) -> None:
 def _planned(session: Session) -> tuple[Phase[Trials], Development]:
     """Read experiment and data; choose where to train and, where a time is given, how many epochs it allows."""
     run_dir = session.run_dir
-    plan = begun(session, run_dir.tuning, Command.TUNING)
+    plan = started_plan(session, run_dir.tuning, Command.TUNING)
     experiment = load_first(session, plan)
     development = read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = load_data(session, experiment, development)

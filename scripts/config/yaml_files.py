@@ -77,7 +77,7 @@ def _place(location: Location, places: dict[Location, str]) -> str | None:
 
 
 def _is_within(location: Location, assigned: Any) -> bool:
-    """Whether an assignment has replaced what stood at `location` of the file."""
+    """Return True if an assignment has replaced the value at `location` of the file."""
     for part in location:
         if not isinstance(assigned, dict):
             return True
@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         The file is missing, too large, too deep, uses aliases or has a key twice.
     """
     if not path.is_file():
-        raise InputError("there is no such file", str(path), "check --config")
+        raise InputError("file not found", str(path), "check --config")
     if path.stat().st_size > MAX_YAML_BYTES:
         raise InputError(f"is larger than {MAX_YAML_BYTES} bytes", str(path), "a config is a small file")
     try:
@@ -110,9 +110,7 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
     """`a.b.c=value` as a nested mapping; the value is read as YAML."""
     key, equals, text = assignment.partition("=")
     if not equals or not all(key.split(".")):
-        raise InputError(
-            f"{assignment!r} is no assignment", "--set", "write --set key=value, for example tuning.sampler=gp"
-        )
+        raise InputError(f"{assignment!r} is not an assignment", "--set", "example: --set tuning.sampler=gp")
     value = _assigned(text, f"--set {key}")
     for part in reversed(key.split(".")):
         value = {part: value}
@@ -174,7 +172,7 @@ def _remedy(problem: Any) -> str:
 
 
 def _is_in(part: str | int, location: Location, values: Any) -> bool:
-    """Whether `part` is a key of the user's values; pydantic also lists the tag of a union's branch."""
+    """Return True if `part` is a key of the user's values; pydantic also lists the tag of a union."""
     return part not in {"float", "int", "categorical", "fixed"} or location.count(part) > 1
 
 

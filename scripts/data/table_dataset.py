@@ -47,7 +47,7 @@ def table_fields(table: Table, config: DataConfig, longest_window: int, like: Da
     classes = like.classes if like else tuple(sorted(set(labels), key=class_order))
     y, unknown = class_codes(labels, classes, str(config.path))
     _check_cost_matrix(config, classes)
-    positions, told = _table_positions(classes, config)
+    positions, position_notes = _table_positions(classes, config)
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
     return {
         **features,
@@ -67,7 +67,7 @@ def table_fields(table: Table, config: DataConfig, longest_window: int, like: Da
         "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),
         "groups": group is not None,
         "ordered": ordered,
-        "notes": (*table.notes, *features["notes"], *unknown, *told),
+        "notes": (*table.notes, *features["notes"], *unknown, *position_notes),
     }
 
 

@@ -153,9 +153,9 @@ def score(
         decision=policy_scores(judged, trading, rows, promised.decision or likeliest_class(dataset, experiment.data)),
         decay=decay_scores(judged, development),
     )
-    said = {"imbalanced": is_imbalanced(figures.class_shares), "warnings": caveats(figures)}
+    remarks = {"imbalanced": is_imbalanced(figures.class_shares), "warnings": caveats(figures)}
     return Scores(
-        figures.model_copy(update=said),
+        figures.model_copy(update=remarks),
         traded.position,
         reliability(judged.y, predictions.model),
         confusion(judged.y, judged.predicted, dataset.n_classes).tolist(),

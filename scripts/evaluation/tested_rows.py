@@ -62,13 +62,13 @@ class JudgedRows:
         y = dataset.y[rows]
         majority = int(np.bincount(development.y[development.rows]).argmax())
         rules = {name: rule[rows] for name, rule in dataset.naive.items()}
-        name, said = best_naive(y, majority, rules)
+        name, rule_answers = best_naive(y, majority, rules)
         fixed = naive_predictions(y, majority, rules)
         answers = constant_answers(len(y), dataset.classes) | {rule: fixed[rule] for rule in rules}
         known = {rule: own[development.rows] for rule, own in development.naive.items()}
         helpful = tuple(rule for rule, own in known.items() if helps(development.y[development.rows], own))
         accuracies = naive_accuracies(y, majority, rules)
-        return cls(dataset, y, predicted, accuracies, name, said, answers, helpful, majority, seed, openings)
+        return cls(dataset, y, predicted, accuracies, name, rule_answers, answers, helpful, majority, seed, openings)
 
     def naive_on(self, rows: np.ndarray) -> np.ndarray:
         """Return the predictions of the best naive rule on any rows of the data set, shape as `rows`."""

@@ -19,11 +19,11 @@ _DRIFTED = 0.25  # population stability index of a feature
 
 
 def caveats(scored: Scored) -> list[str]:
-    """Yield warnings from the figures of an evaluation, the most serious first."""
-    said: list[str] = []
+    """Return warnings from the figures of an evaluation, the most serious first."""
+    found: list[str] = []
     for find in _FINDERS:
-        said += find(scored)
-    return said
+        found += find(scored)
+    return found
 
 
 def is_imbalanced(shares: Sequence[float]) -> bool:

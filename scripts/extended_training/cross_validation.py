@@ -229,8 +229,8 @@ class CrossValidation:
         return Finished(None if outcome.state == "failed" else self._hits(network), outcome.epochs)
 
     def _hits(self, network: Network) -> np.ndarray:
-        said = self._done[network][2].softmax(dim=1).numpy().argmax(axis=1)
-        hits: np.ndarray = said == self.dataset.y[self.folds[network.fold][1]]
+        predicted = self._done[network][2].softmax(dim=1).numpy().argmax(axis=1)
+        hits: np.ndarray = predicted == self.dataset.y[self.folds[network.fold][1]]
         return hits
 
     def _mean_hits(self, trial_number: int) -> np.ndarray:

@@ -83,9 +83,9 @@ def scored_rows(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """
     columns = [name for name in table.columns if name.startswith("probability_")]
     probabilities, label = table[columns].to_numpy(dtype=np.float64), table["label"].to_numpy()
-    said = np.maximum(probabilities[np.arange(len(label)), label], _LEAST_PROBABILITY)
+    likelihood = np.maximum(probabilities[np.arange(len(label)), label], _LEAST_PROBABILITY)
     hit = (probabilities.argmax(axis=1) == label).astype(np.float64)
-    scored = table[[*keys, "date", "label"]].assign(hit=hit, loss=-np.log(said))
+    scored = table[[*keys, "date", "label"]].assign(hit=hit, loss=-np.log(likelihood))
     return scored.groupby(list(keys)).agg(
         hit=("hit", "mean"), loss=("loss", "mean"), label=("label", "first"), date=("date", "first")
     )
@@ -126,8 +126,8 @@ def judge(
     """
     majority = int(np.bincount(dataset.y[dataset.rows]).argmax())
     y = dataset.y[rows]
-    name, said = best_naive(y, majority, {key: rule[rows] for key, rule in dataset.naive.items()})
-    naive, winner = said == y, correct[best]
+    name, rule_answers = best_naive(y, majority, {key: rule[rows] for key, rule in dataset.naive.items()})
+    naive, winner = rule_answers == y, correct[best]
     found: dict[int, Judged] = {}
     for number, hits in correct.items():
         own, n = hits.astype(np.float64), len(hits)

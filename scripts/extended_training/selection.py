@@ -108,16 +108,16 @@ def _stopped_in_words(stopped: Sequence[Configuration]) -> str:
 
 def _reason(candidates: Sequence[Configuration], best: Configuration, order: Sequence[str]) -> str:
     chosen = candidates[0]
-    told = (
+    text = (
         f"trial {chosen.trial_number} ({chosen.family}): mean accuracy {chosen.avg_accuracy:.4f}, "
         f"spread over folds {chosen.std_accuracy:.4f}"
     )
     if len(candidates) == 1:
-        return f"{told}, the highest; no other configuration is within one standard error of it on the same rows"
+        return f"{text}, the highest; no other configuration is within one standard error of it on the same rows"
     decided = next(
         (n for n in (*order, *_FURTHER) if any(getattr(c, n) != getattr(chosen, n) for c in candidates)), "trial_number"
     )
-    won = f"{told}; {len(candidates)} configurations tie (within one standard error on the same rows)"
+    won = f"{text}; {len(candidates)} configurations tie (within one standard error on the same rows)"
     if decided == "avg_accuracy":
         small = min(candidates, key=lambda c: _place(c, ("n_parameters",)))
         smaller = small.n_parameters < chosen.n_parameters

@@ -147,10 +147,10 @@ class FinalModel:
         """Position of each class, with a warning if its name implies another, as in files of earlier versions."""
         if (held := self.content.class_positions) is None:
             return []
-        told = [f"positions of the classes: {in_words(self.classes, held)}"]
+        notes = [f"positions of the classes: {in_words(self.classes, held)}"]
         if self.config.source == "table" and self.config.class_positions is None and differing(self.classes, held):
-            told.append(f"warning: their names imply other positions; {_AGAIN}")
-        return told
+            notes.append(f"warning: their names imply other positions; {_AGAIN}")
+        return notes
 
     def check_schema(self, dataset: Dataset) -> None:
         """Raise InputError unless `dataset` has the features and classes that the model was trained on."""

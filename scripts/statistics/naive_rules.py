@@ -30,8 +30,8 @@ def naive_predictions(y: np.ndarray, majority_class: int, rules: Mapping[str, np
         "majority" (always the majority class of the development rows), then the rules.
     """
     constants = {BEST_CONSTANT: int(np.bincount(y).argmax()), MAJORITY: majority_class}
-    said = {name: np.full(len(y), constant) for name, constant in constants.items()}
-    return said | {name: np.where(rule == UNKNOWN, majority_class, rule) for name, rule in rules.items()}
+    predictions = {name: np.full(len(y), constant) for name, constant in constants.items()}
+    return predictions | {name: np.where(rule == UNKNOWN, majority_class, rule) for name, rule in rules.items()}
 
 
 def constant_answers(n: int, classes: Sequence[str]) -> dict[str, np.ndarray]:
@@ -58,7 +58,9 @@ def helps(y: np.ndarray, rule: np.ndarray) -> bool:
 
 def naive_accuracies(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Return the accuracy in [0, 1] of each naive rule on the same rows, by name; arguments as `naive_predictions`."""
-    return {name: float(np.mean(said == y)) for name, said in naive_predictions(y, majority_class, rules).items()}
+    return {
+        name: float(np.mean(predicted == y)) for name, predicted in naive_predictions(y, majority_class, rules).items()
+    }
 
 
 def best_naive(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
@@ -66,6 +68,6 @@ def best_naive(y: np.ndarray, majority_class: int, rules: Mapping[str, np.ndarra
 
     Arguments as `naive_predictions`.
     """
-    said = naive_predictions(y, majority_class, rules)
-    name = max(said, key=lambda rule: (said[rule] == y).mean())
-    return name, said[name]
+    predictions = naive_predictions(y, majority_class, rules)
+    name = max(predictions, key=lambda rule: (predictions[rule] == y).mean())
+    return name, predictions[name]

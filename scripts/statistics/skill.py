@@ -115,9 +115,9 @@ def encompassing_test(
     n_classes = probabilities.shape[1]
     classes = np.arange(n_classes)
     known = np.column_stack([np.ones(len(y)), *(answers[:, None] == classes[1:] for answers in naive_answers)])
-    labels, told = (y[:, None] == classes).astype(np.float64), probabilities.astype(np.float64)
-    surprise, news = (values - known @ np.linalg.lstsq(known, values, rcond=None)[0] for values in (labels, told))
-    scale = np.abs(told).max() * _ROUNDING
+    labels, forecasts = (y[:, None] == classes).astype(np.float64), probabilities.astype(np.float64)
+    surprise, news = (values - known @ np.linalg.lstsq(known, values, rcond=None)[0] for values in (labels, forecasts))
+    scale = np.abs(forecasts).max() * _ROUNDING
     product = np.sum(surprise * np.where(np.abs(news) > scale, news, 0.0), axis=1)
     found = mean_intervals({"product": product}, date, horizon)["product"]
     statistic = found.estimate / found.se if found.se > 0.0 else None

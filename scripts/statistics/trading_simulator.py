@@ -321,8 +321,8 @@ class ReturnSimulator:
         `first` is the index of the first period of its ticker, shape (n,). An unknown return counts as 0.
         """
         span, row = self.bars.slices, np.arange(len(first)) - first
-        begun = np.arange(len(first)) - row % span
-        return np.where(row % span == span - 1, np.nan_to_num(self.bars.leave[self._order][begun]), 0.0)
+        first_row = np.arange(len(first)) - row % span
+        return np.where(row % span == span - 1, np.nan_to_num(self.bars.leave[self._order][first_row]), 0.0)
 
     def _holdings(self, size: np.ndarray) -> Holdings:
         """Return the slices of the traded decisions, netted by ticker and period."""

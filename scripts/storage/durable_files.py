@@ -94,11 +94,11 @@ def set_aside(path: Path) -> Path | None:
     if not path.exists():
         return None
     k = 1
-    while (aside := path.with_name(f"{path.name}.before-{k}")).exists():
+    while (backup := path.with_name(f"{path.name}.before-{k}")).exists():
         k += 1
     with environment_errors(path):
-        path.rename(aside)
-    return aside
+        path.rename(backup)
+    return backup
 
 
 def read_regular(path: Path, limit: int, remedy: str = "") -> bytes:

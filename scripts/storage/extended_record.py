@@ -122,7 +122,7 @@ class Look(Record):
 
 
 class Race(Record):
-    """What racing decided and moved."""
+    """Decisions and reallocations of racing."""
 
     error_rate: float
     looks: list[Look]

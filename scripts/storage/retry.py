@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 LONGEST_WAIT_S = 300.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_TELL_AFTER_S = 2.0  # shorter outages are not reported
+_REPORT_AFTER_S = 2.0  # shorter outages are not reported
 
 
 class Unreachable(Exception):
@@ -40,7 +40,7 @@ def retry_until_available(
     EnvironmentFailed
         The server was unreachable for `longest_s`.
     """
-    start, pause, told = time.monotonic(), _FIRST_PAUSE_S, False
+    start, pause, reported = time.monotonic(), _FIRST_PAUSE_S, False
     while True:
         try:
             result = call()
@@ -49,12 +49,12 @@ def retry_until_available(
             if waited >= longest_s:
                 remedy = "rerun the same command to resume"
                 raise EnvironmentFailed(f"unreachable for {longest_s:.0f} s ({error})", str(place), remedy) from None
-            if waited >= _TELL_AFTER_S and not told:
+            if waited >= _REPORT_AFTER_S and not reported:
                 tell(f"note: {place} is unreachable ({error}); retrying for up to {longest_s:.0f} s")
-                told = True
+                reported = True
             time.sleep(min(pause, longest_s))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
-            if told:
+            if reported:
                 tell(f"note: {place} is available again after {time.monotonic() - start:.0f} s")
             return result

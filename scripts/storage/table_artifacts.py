@@ -101,8 +101,8 @@ def _table(content: bytes, columns: Mapping[str, str], path: Any, made_by: str) 
             raise ValueError("a value is missing")
         return read.to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, OSError, OverflowError) as error:
-        said = [*str(error).splitlines(), type(error).__name__][0][:200]
-        raise InputError(f"has invalid content: {said}", str(path), f"create it again with {made_by}") from error
+        reason = [*str(error).splitlines(), type(error).__name__][0][:200]
+        raise InputError(f"has invalid content: {reason}", str(path), f"create it again with {made_by}") from error
 
 
 def _kinds(kind: pa.DataType) -> Sequence[str]:

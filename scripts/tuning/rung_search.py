@@ -245,25 +245,25 @@ def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, 
             run = value["trial"], value["split"], value["epochs"]
             action = Continue(*run) if value["kind"] == "continue" else Replicate(*run)
             actions[int(name.removeprefix("decision_"))] = action
-    journal, begun = [], set[tuple[int, int]]()
+    journal, started = [], set[tuple[int, int]]()
     for number in range(len(actions)):
         if (decided := actions.get(number)) is None:
             raise study.unreadable(f"decision {number} is missing")
-        if not _is_possible(decided, begun, config):
+        if not _is_possible(decided, started, config):
             raise study.unreadable(f"decision {number} is not one of a search with these rungs")
-        begun.add((decided.trial, decided.split))
+        started.add((decided.trial, decided.split))
         body = attributes.get(f"result_{number:06d}", {})
         journal.append((Entry(decided, _result(body, config.rungs[-1]) if body else None), body))
     return journal
 
 
-def _is_possible(action: Action, begun: set[tuple[int, int]], config: RungConfig) -> bool:
+def _is_possible(action: Action, started: set[tuple[int, int]], config: RungConfig) -> bool:
     """Return True if a decision may follow those that started these runs."""
     run = action.trial, action.split
     if action.epochs not in config.rungs or action.split >= config.n_splits:
         return False
     if isinstance(action, Start):
-        return run not in begun
+        return run not in started
     if isinstance(action, Replicate):
-        return run not in begun and action.split > 0 and (action.trial, 0) in begun
-    return run in begun and action.epochs != config.rungs[0]
+        return run not in started and action.split > 0 and (action.trial, 0) in started
+    return run in started and action.epochs != config.rungs[0]

@@ -82,9 +82,9 @@ def in_words(changes: Iterable[Change]) -> list[str]:
     for change in changes:
         by_kind[change.kind][str(change)] = None
     lines = []
-    for kind, said in by_kind.items():
-        if said:
-            lines.append(f"{_IN_WORDS[kind]}: {listed(list(said), _MOST_SHOWN)}")
+    for kind, described in by_kind.items():
+        if described:
+            lines.append(f"{_IN_WORDS[kind]}: {listed(list(described), _MOST_SHOWN)}")
     return lines
 
 

@@ -169,7 +169,7 @@ def test_assignments_come_last_and_nest(tmp_path):
     experiment = experiment_of(tmp_path, "data: {cost_bps: 1.0}", ["data.cost_bps=2.5", "seed=3"])
     assert (experiment.data.cost_bps, experiment.seed) == (2.5, 3)
     assert parse_assignment("a.b=[1, 2]") == {"a": {"b": [1, 2]}}
-    with pytest.raises(InputError, match="no assignment"):
+    with pytest.raises(InputError, match="not an assignment"):
         parse_assignment("seed")
 
 

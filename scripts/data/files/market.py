@@ -124,14 +124,14 @@ def _mend_ranges(bars: Table) -> Table:
     _refuse_contradictions(bars)
     prices = bars.frame[[name for name in PRICES if name in bars.frame]]
     highest, lowest = prices.max(axis=1), prices.min(axis=1)
-    mended = {name: values for name, values in (("high", highest), ("low", lowest)) if name in prices}
+    repaired = {name: values for name, values in (("high", highest), ("low", lowest)) if name in prices}
     changed = np.zeros(len(prices), dtype=bool)
-    for name, values in mended.items():
+    for name, values in repaired.items():
         changed |= (values != prices[name]).to_numpy()
     if not changed.any():
         return bars
     note = f"{int(changed.sum())} bars with a price outside of [low, high] by rounding: range widened; the first is "
-    return replace(bars, frame=bars.frame.assign(**mended)).noted(note + bars.place(int(changed.argmax()), KEY))
+    return replace(bars, frame=bars.frame.assign(**repaired)).noted(note + bars.place(int(changed.argmax()), KEY))
 
 
 def _refuse_contradictions(bars: Table) -> None:

@@ -132,7 +132,7 @@ class Lease:
             try:
                 version = self._bucket.replace(LOCK, content, self._version)
             except (Unreachable, InputError):
-                # Whoever publishes says so; as long as nobody can write, nobody takes over. The same content again,
+                # As long as no command can write, none takes over. The same content again,
                 # which is known for our own if it has arrived.
                 continue
             if version is None:
