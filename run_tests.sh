@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# All checks: the environment, ruff, the type checker, the order of the rooms, spelling, pytest. Arguments go to pytest.
-# --fast leaves out the tests that start processes or compute for seconds: under two minutes on two cores.
-# --distributed instead tests Ray, PostgreSQL and object storage: a cluster of several nodes, a server (apt package
-# postgresql) and an S3 server (moto, installed apart), started and ended by the tests on this machine.
-# --soak instead does very many accidents to whole pipelines (about an hour); --soak --help says what it takes.
+# Run all checks: environment, ruff, mypy, order of the folders, spelling, pytest. Arguments are passed to pytest.
+#   --fast          skip tests that start processes or compute for seconds: under two minutes on two cores
+#   --distributed   test Ray, PostgreSQL and object storage instead. The tests start and stop a cluster of several nodes,
+#                   a server (apt package postgresql) and an S3 server (moto, in its own folder) on this machine
+#   --soak          inject very many faults into whole pipelines instead (about an hour); --soak --help lists the options
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
@@ -22,7 +22,7 @@ if [ "${1:-}" = --distributed ]; then
         "$python" -P -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/moto -r "$moto"
         cp "$moto" .venv/installed-moto
     fi
-    # Of the tests that every executor must pass only those that need one of them.
+    # Select the tests of executors that need one of these servers.
     exec "$python" -m pytest tests/execution/test_execution.py tests/distributed -k "ray or distributed" "${@:2}"
 fi
 chosen=()

@@ -211,7 +211,7 @@ def _judge(session: Session, experiment: Experiment, model: FinalModel, judged: 
     look = _look(session, experiment, opened, development.sealed_fingerprint, dataset.sealed_sketch)
     again = session.arguments.fresh
     openings = count_opening(run_dir, look, again) if judged.opens_seal else known_openings(run_dir, look)
-    session.publish_if_due(at_once=True)  # a look at the seal counts on every machine, whatever becomes of this one
+    session.publish_if_due(at_once=True)  # an opening is published before it happens
     references = _references(development, dataset, experiment)
     predictions = _predicted(model, dataset, references)
     looks = openings.number if judged.opens_seal else 1

@@ -28,7 +28,7 @@ def summarise(session: Session, results: Evaluation, model: FinalModel) -> None:
     )
     session.say(f"baselines     {naive}; {references}")
     if (constant := results.constant_answer) is not None:
-        session.say(f"answers       {constant.name!r} in {constant.share:.1%} of the rows")
+        session.say(f"predicts      {constant.name!r} in {constant.share:.1%} of the rows")
     skill_low, skill_high = results.skill_ci95
     session.say(
         f"verdict       {results.verdict}: {results.skill:+.4f} (95 % {skill_low:+.4f} to {skill_high:+.4f}) "
@@ -58,7 +58,7 @@ def summarise(session: Session, results: Evaluation, model: FinalModel) -> None:
     if (latency := results.latency) is not None:
         one, batch = (1000 * call.p50_s for call in (latency.one_row, latency.batch))
         session.say(f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency.batch.n_rows} (medians)")
-    session.say(f"report        {session.run_dir.evaluation / 'report.html'}and model_card.md")
+    session.say(f"report        {session.run_dir.evaluation / 'report.html'} and model_card.md")
     session.say(f"TensorBoard   {shlex.join(['./start_tensorboard.sh', '--run-dir', str(session.run_dir.path)])}")
 
 

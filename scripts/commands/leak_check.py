@@ -225,12 +225,12 @@ def leak_report(development: Development, experiment: Experiment, scope: Scope) 
 
 
 def _whole(table: Table, part: pd.DataFrame) -> pd.DataFrame:
-    """All columns of a part of the rows."""
+    """Return all columns of a part of the rows."""
     return table.take(part.index.to_numpy()).whole()
 
 
 def part_of(frame: pd.DataFrame, time: str | None, group: str | None, most: int) -> pd.DataFrame:
-    """At most `most` rows: whole series, the longest and others down to the shortest; of two or fewer the last rows."""
+    """Return at most `most` rows of whole series, from the longest to the shortest; of two or fewer the last rows."""
     if len(frame) > most and group is not None:
         sizes = frame[group].value_counts()
         count = max(2, int(most / sizes.mean()))

@@ -83,7 +83,7 @@ def _run(
     arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool, answer: dict[str, Any]
 ) -> None:
     started = time.monotonic()
-    # Runs that are compared need no other directory: the first one stands for all.
+    # A comparison of runs needs no other directory: the first run is used.
     place: Path | str = (getattr(arguments, "compare", None) or [arguments.run_dir])[0]
     from scripts.storage.file_systems import file_system_note
     from scripts.storage.run_dir import RunDir

@@ -43,7 +43,7 @@ Results = TypeVar("Results", bound=Trials | Extended | Final)
 
 @dataclass(frozen=True)
 class Closing:
-    """What a phase prints when its results are there: lines only after training, a warning and figures always."""
+    """Closing output of a phase: lines only after training, a warning and figures always."""
 
     checkpoints: str  # pattern of those that --keep-checkpoints best keeps
     lines: Sequence[str]
@@ -60,7 +60,7 @@ class Phase(Generic[Results]):
     command, next : Command
         Its command and the one that follows.
     inputs, files, fresh : sequence of Path
-        Artifacts that it is made from, files that it leaves, and what --fresh backs up beside the folder.
+        Artifacts that it is made from, files that it leaves, and what --fresh backs up besides the folder.
     epochs, most_runs : int
         Epochs at most, and runs side by side at most.
     size : tuple of int
@@ -203,7 +203,7 @@ def claim(phase: Phase[Any], origin: dict[str, Any]) -> None:
 
 
 def make_fresh(session: Session, *paths: Path) -> None:
-    """With --fresh, back up earlier results of the phase."""
+    """Back up earlier results of the phase if --fresh is given."""
     if session.arguments.fresh:
         for path in paths:
             if (backup := set_aside(path)) is not None:

@@ -1,4 +1,4 @@
-"""Where a phase trains: on which device, with how many workers, in this process, in local processes or on Ray."""
+"""Placement of a phase: device, number of workers, and executor (this process, local processes or Ray)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scripts.execution.serial import SerialExecutor
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a phase trains, decided once and passed on."""
+    """Placement of a phase, decided once and passed on."""
 
     execution: str | None  # serial, processes or ray; None: as many local processes as are of use
     device: str  # that trains, on a Ray cluster that of its workers
@@ -123,10 +123,10 @@ def fastest(
     chosen = one_of_each_family(configurations)
     measured = {device: measure_epochs(chosen, dataset, experiment, device) for device in side_by_side}
     best = min(measured, key=lambda device: measured[device].mean_s / side_by_side[device])
-    told = (
+    measurements = (
         f"{n} at once on {device}, {measured[device].in_words(len(dataset.rows))}" for device, n in side_by_side.items()
     )
-    return best, f"an epoch with {'; with '.join(told)}"
+    return best, f"an epoch with {'; with '.join(measurements)}"
 
 
 @contextlib.contextmanager
@@ -162,7 +162,7 @@ def _executor(
     stack.enter_context(ray_connection(address, math.ceil(workers * config.cpus), modules))
     from scripts.execution.ray_executor import RayExecutor
 
-    # On a cluster "auto" is whatever it has, and a number stands whether or not it has them yet.
+    # On a cluster, "auto" is its present size, and a number is used even if the cluster is still smaller.
     follow = placement.auto or address is None
     most = most_runs if placement.auto and address is not None else workers
     return RayExecutor(dataset, config, most, follow, tell=watch.tell)

@@ -226,7 +226,7 @@ class _CsvWriter:
         self.started = True
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 class _ParquetWriter:

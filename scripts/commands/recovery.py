@@ -1,8 +1,8 @@
 """Recovery of a phase whose artifacts are lost or damaged: back them up, and make them again from what is left.
 
 A phase is finished only if all its artifacts are whole. What is missing is made again from checkpoints by the same
-command, without its flags, because the plan of the phase holds them; a lost plan is written again if the config beside
-it is the one that the results name.
+command, without its flags, because the plan of the phase records them; a lost plan is written again if the config
+beside it is the one that the results name.
 """
 
 from __future__ import annotations

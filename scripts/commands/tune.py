@@ -30,7 +30,7 @@ from scripts.tuning.study import TrialStudy
 
 
 def tune(session: Session) -> None:
-    """Run phase 1, or with --check-leaks the leak check alone."""
+    """Run phase 1, or with --check-leaks only the leak check."""
     phase, development = _planned(session)
     if session.arguments.check_leaks and not session.arguments.dry_run:
         check_leaks(session, phase.experiment, development, phase.origin)
@@ -78,7 +78,7 @@ def _planned(session: Session) -> tuple[Phase[Trials], Development]:
         extent=f"{'up to ' if rungs else ''}{config.n_trials} trials",
         epochs=epochs,
         most_runs=config.proposal_lag,
-        # The checkpoint of a run that paused holds nearly twice as much as that of a finished one.
+        # The checkpoint of a paused run is nearly twice as large as that of a finished one.
         size=(config.n_trials * (2 if rungs else 1), workers, epochs, n_validated, table_rows),
         likely_time=lambda: time_of_search(workers, experiment, dataset, measure),
         begin=lambda origin: _begin(session, context, first, development, origin),
@@ -115,8 +115,8 @@ def _finished(session: Session) -> Trials | None:
     run_dir = session.run_dir
     trials = finished(session, run_dir.tuning, Command.TUNING, run_dir.ledger, Trials)
     if trials is not None and (short := short_of_time(trials.trials, session.arguments.max_trial_time)):
-        aside = set_aside(run_dir.trials)
-        session.say(f"{len(short)} trials ran out of time and are trained again; backed up: {aside}")
+        backup = set_aside(run_dir.trials)
+        session.say(f"{len(short)} trials ran out of time and are trained again; backed up: {backup}")
         return None
     return trials
 

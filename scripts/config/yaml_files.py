@@ -1,4 +1,4 @@
-"""Reading an experiment from YAML and `key=value` flags, and saying plainly what is wrong with it."""
+"""Experiments from YAML files and `key=value` flags, with an error message for each mistake."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.config.yaml_text import Location, parse_yaml
 from scripts.errors import InputError, nearest
 
 MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
-_TEXT_MARKS = "%@`"  # begin no YAML, so that such a text can mean nothing else
+_TEXT_MARKS = "%@`"  # do not start YAML values, so that such a text is unambiguous
 
 
 def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[str, Any] | None = None) -> Experiment:
@@ -55,7 +55,7 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
 
 
 def given_values(path: Path | None, assignments: Sequence[str]) -> tuple[dict[str, Any], dict[Location, str]]:
-    """Return what a YAML file and assignments say, and where each key is; arguments as `load_experiment`."""
+    """Return the values of a YAML file and assignments, and the place of each key; arguments as `load_experiment`."""
     given: dict[str, Any] = {}
     places: dict[Location, str] = {}
     if path is not None:
@@ -118,7 +118,7 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
 
 
 def _assigned(text: str, where: str) -> Any:
-    """Return a value as YAML has it, or the text as it is where it is no YAML, such as %d/%m/%Y, or one mark."""
+    """Return a value as YAML, or as plain text if it is not YAML, such as %d/%m/%Y, or a single mark."""
     if len(text) == 1 and not text.isalnum() and text != "~":
         return text
     try:

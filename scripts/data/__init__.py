@@ -1,4 +1,4 @@
-"""From files to the data set of a run: labels, features, splits and the sealed test set.
+"""Data set of a run from files: labels, features, splits and the sealed test set.
 
 Tables of every size take the same path:
 

@@ -1,4 +1,4 @@
-"""From a config to data sets: read, seal the last dates, derive features and labels.
+"""Data sets from a config: read, seal the last dates, derive features and labels.
 
 `load_development` is what phases 1 to 3 see; only an evaluation calls `load_sealed`.
 """

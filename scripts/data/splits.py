@@ -67,7 +67,7 @@ class PurgedKFold:
 
 
 class CombinatorialPurged:
-    """Every choice of test blocks among consecutive blocks of dates (Lopez de Prado 2018, chapter 12).
+    """Splitter with every choice of test blocks among consecutive blocks of dates (Lopez de Prado 2018, chapter 12).
 
     Purging and embargo apply around each test block, not around their common span.
 

@@ -26,7 +26,7 @@ def table_fields(table: Table, config: DataConfig, longest_window: int, like: Da
     Raises
     ------
     InputError
-        There is no feature, or one is text while that of `like` is numeric.
+        A feature is missing, or one is text while that of `like` is numeric.
     """
     time, group = config.time_column, config.group_column
     table = table.take(order_of_rows(table.frame, config))

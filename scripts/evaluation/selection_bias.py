@@ -74,7 +74,7 @@ def judge_search(ledger: pd.DataFrame, horizon: int, seed: int, trials: Trials |
 
 
 def comparable(winner: int, numbers: Sequence[int], trials: Trials | None) -> list[int]:
-    """Those of the trials `numbers` that were trained as far as the winner, in their order.
+    """Return the trials of `numbers` that were trained as far as the winner, in their order.
 
     They stopped by their own patience, or reached the last rung that the winner reached. With fewer than ten of them
     the next lower rung counts. Without rungs all trials are comparable.

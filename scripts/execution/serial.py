@@ -45,4 +45,4 @@ class SerialExecutor:
         return self._ready.popleft()
 
     def close(self) -> None:
-        """Nothing runs between two calls."""
+        """Do nothing, because nothing runs between two calls."""

@@ -121,7 +121,7 @@ def judge(
     Returns
     -------
     tuple
-        Skill is that over the best naive rule, `behind` is by how much the accuracy lies below that of `best`;
+        Skill is that over the best naive rule, `behind` is the accuracy of `best` minus that of the configuration;
         dependence between dates is allowed for.
     """
     majority = int(np.bincount(dataset.y[dataset.rows]).argmax())

@@ -73,7 +73,7 @@ class OutOfFold:
 
     @classmethod
     def of(cls, table: pd.DataFrame, configurations: Sequence[Configuration], classes: Sequence[str]) -> OutOfFold:
-        """From the table that phase 2 has left, see `out_of_fold.prediction_table`."""
+        """Read the out-of-fold table of phase 2, see `out_of_fold.prediction_table`."""
         numbers = [c.trial_number for c in configurations]
         columns = [f"probability_{name}" for name in classes]
         table = table[table["trial_number"].isin(numbers)]

@@ -175,12 +175,12 @@ def number_cell(value: float | None, form: str = ".4g") -> Cell:
 
 
 def present(items: Iterable[Figure | None]) -> tuple[Figure, ...]:
-    """Those figures that have data."""
+    """Return the figures that have data."""
     return tuple(item for item in items if item is not None)
 
 
 def with_content(sections: Iterable[Section]) -> tuple[Section, ...]:
-    """Those sections that have a paragraph, a figure, or a table with rows."""
+    """Return the sections that have a paragraph, a figure, or a table with rows."""
     return tuple(s for s in sections if s.paragraphs or s.figures or any(t.rows for t in s.tables))
 
 

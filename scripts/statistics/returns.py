@@ -25,7 +25,7 @@ class TradingRules:
     cost_bps : float
         Cost of one unit of turnover in basis points.
     margin : float
-        Nothing is held unless the largest probability leads the next one by more than this, in [0, 1). With two
+        The position is 0 unless the largest probability leads the second by more than this, in [0, 1). With two
         classes the lead is |p_up - p_down|; 0 leaves out ties alone.
     position : {"sign", "proportional"}
         sign: the position of the most probable class. proportional: the mean of the class positions weighted by the

@@ -1,4 +1,4 @@
-"""Typed record of what a final model holds beside its weights, with the sizes that must fit each other."""
+"""Typed record of a final model without its weights, with checks of consistent sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VECTORS = ("numeric", "median", "mean", "scale", "indicator", "category_column"
 
 
 class Tensors(Record):
-    """A record that holds tensors."""
+    """Record with tensors."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 

@@ -132,7 +132,7 @@ class SearchOnRungs(Record):
 
 
 class SearchResults(Record):
-    """Trials of phase 1 and what they took."""
+    """Trials of phase 1 and their cost."""
 
     seed: int = 0
     epochs_spent: Count

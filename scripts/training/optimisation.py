@@ -77,7 +77,7 @@ def loss_sum(
 def loss_factors(
     n_classes: int, class_weights: torch.Tensor | None, label_smoothing: float, device: torch.device | None = None
 ) -> torch.Tensor:
-    """In row y what the loss of a row of class y multiplies its log-probabilities by: `loss_sum` as one product."""
+    """Return the matrix whose row y weights the log-probabilities of class y: `loss_sum` as one product."""
     smoothed = (1.0 - label_smoothing) * torch.eye(n_classes, device=device) + label_smoothing / n_classes
     return -smoothed if class_weights is None else -smoothed * class_weights
 

@@ -1,4 +1,4 @@
-"""From logits on fixed rows of a data set to simulated returns: the one way there while training and afterwards."""
+"""Simulated returns from logits on fixed rows of a data set, during and after training."""
 
 from __future__ import annotations
 

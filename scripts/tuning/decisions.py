@@ -45,7 +45,7 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Stop:
-    """Nothing more is started."""
+    """End of the search: nothing more is started."""
 
     reason: str
 

@@ -152,7 +152,7 @@ class RungSearch:
                 self.study.finish(trial.number, outcome, history, trial.intermediate_values)
 
     def summary(self) -> RungSummary:
-        """Return what trials.json holds beside the trials: decisions, ranks, replicates, epochs of each split."""
+        """Return the other parts of trials.json: decisions, ranks, replicates, epochs of each split."""
         replicates: dict[int, list[records.Replicate]] = {}
         epochs = {f"split_{k}": 0 for k in range(len(self._splits))}
         for trial, split in sorted(self.scheduler.curves.runs):

@@ -158,7 +158,7 @@ class Scheduler:
         return complete
 
     def _refresh(self) -> None:
-        """From now on, decisions know what is visible now."""
+        """Make the visible results available to all further decisions."""
         self._known_of = (self.curves.n_rows, self._n_trials)
         self._n_proposed = {True: 0, False: 0}
         self._knowledge = None
@@ -235,7 +235,7 @@ class Scheduler:
         return None
 
     def _last_promotion(self) -> Continue | None:
-        """With no trials left to start, the rest of the budget carries the best paused runs on, the highest first."""
+        """Return the next paused run to resume once all trials have started, from the highest rung down."""
         for rung in range(len(self.config.rungs) - 2, -1, -1):
             if self._paused[rung] and self._n_sent[rung + 1] * self.config.reduction < self._n_sent[rung]:
                 return self._promote(rung)

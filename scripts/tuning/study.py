@@ -1,7 +1,7 @@
 """Study of phase 1 in Optuna's storage, a SQLite file or a PostgreSQL server, written by a single process.
 
-A trial is stored with all its parameters in one transaction when it starts and told once when it has finished; what
-happens in between lives in its checkpoint. A trial found running at start is therefore simply carried on. Every call is
+A trial is stored with all its parameters in one transaction when it starts and once when it has finished. The state
+in between is in its checkpoint. A trial found running at the start is therefore resumed. Every call is
 such that it may be repeated: a server that is restarted leaves open whether it carried out the last one.
 """
 

@@ -274,7 +274,7 @@ def telling_columns(dataset: Dataset, rows: np.ndarray, with_leads: bool) -> tup
 
 
 def _labels_at(dataset: Dataset, rows: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
-    """Those of `rows` whose ticker has a label `shift` rows later, and these labels."""
+    """Return the `rows` whose ticker has a label `shift` rows later, and these labels."""
     rows = rows[(rows + shift >= 0) & (rows + shift < len(dataset.y))]
     rows = rows[(dataset.ticker[rows] == dataset.ticker[rows + shift]) & (dataset.y[rows + shift] >= 0)]
     return rows, dataset.y[rows + shift]

@@ -48,7 +48,7 @@ def stamp(status: os.stat_result) -> Stamp:
 
 
 def freeze(folder: Path, place: Path, known: Mapping[str, Stamp], without: Collection[Path] = ()) -> dict[str, Frozen]:
-    """All files of a folder, by their names in it.
+    """Freeze all files of a folder, by their names in it.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def freeze(folder: Path, place: Path, known: Mapping[str, Stamp], without: Colle
 
 
 def files(folder: Path, without: Collection[Path] = ()) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All files that are published, by their names in the folder, without locks and what is being written."""
+    """Yield all files to publish, by their names in the folder, without locks and temporary files."""
     waiting = [folder]
     while waiting:
         with os.scandir(waiting.pop()) as entries:

@@ -48,7 +48,7 @@ class CudaGraphStep:
         return self._result.clone()
 
     def _beside(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """On another stream, as a recording will be, since autograd binds what it makes to the stream it is made on."""
+        """Run a step on another stream, as in the recording, because autograd binds its objects to their stream."""
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):

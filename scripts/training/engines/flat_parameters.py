@@ -89,7 +89,7 @@ class FlatParameters:
         return places[: len(tensors)]
 
     def stacked(self, members: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Each parameter of the models and its gradient, shape (models, *shape), as products take and leave them."""
+        """Parameters of the models and their gradients, each of shape (models, *shape), as the products use them."""
         places = [(slice(a, a + shape.numel()), shape) for a, shape in zip(self._starts, self._shapes, strict=False)]
         values, gradients = (buffer[members] for buffer in self._rounded)
         return [(values[:, at].unflatten(1, shape), gradients[:, at].unflatten(1, shape)) for at, shape in places]

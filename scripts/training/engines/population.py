@@ -1,4 +1,4 @@
-"""Many training runs of one architecture as one tensor program: folds, seeds, or trials that share shapes."""
+"""Training of many runs of one architecture as one tensor program: folds, seeds, or trials with equal shapes."""
 
 from __future__ import annotations
 
