@@ -1,6 +1,7 @@
 """docs/reliability.md names a test for every fault, or says why there is none; and what no single test could show."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -31,15 +32,24 @@ def functions(name):
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
+@functools.cache
+def attributes():
+    """Return the attributes that each source file of the package uses."""
+    paths = [*(ROOT / "scripts").rglob("*.py"), *ROOT.glob("*.py")]
+    trees = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in paths}
+    return {
+        name: {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        for name, tree in trees.items()
+    }
+
+
 def calls(attribute):
     """Source files of the package that use an attribute such as `time.time`."""
-    files = [*(ROOT / "scripts").rglob("*.py"), *ROOT.glob("*.py")]
-    found = set()
-    for path in files:
-        used = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-        if any(name == attribute or name.endswith(f".{attribute}") for name in used):
-            found.add(path.relative_to(ROOT).as_posix())
-    return found
+    return {
+        name
+        for name, used in attributes().items()
+        if any(one == attribute or one.endswith(f".{attribute}") for one in used)
+    }
 
 
 def test_the_faults_are_numbered_without_a_gap():

@@ -17,6 +17,7 @@ from scripts.errors import InputError
 from tests.commands.test_predict import evaluate, table
 from tests.final_models import write_model
 
+pytestmark = pytest.mark.slow  # exports take seconds
 FAMILIES = ("mlp", "resnet", "tabm", "gru", "tcn", "transformer")
 LOADED = """
 import sys, numpy, torch

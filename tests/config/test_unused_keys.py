@@ -92,9 +92,9 @@ def test_a_path_without_a_source_is_refused(tmp_path):
 
 
 def test_a_tuning_key_without_effect_gets_a_note(tmp_path):
-    done = run(
-        "run_hyperparameter_tuning.py", tmp_path / "run", "--dry-run", "--set", "tuning.epochs_per_trial_random=3"
-    )
+    keys = ("tuning.epochs_per_trial_random=3", "data.synthetic.n_tickers=4", "data.synthetic.n_days=500")
+    flags = [part for key in keys for part in ("--set", key)]
+    done = run("run_hyperparameter_tuning.py", tmp_path / "run", "--dry-run", *flags)
     assert "note: tuning.epochs_per_trial_random has no effect: it is for tuning.scheduler: guide" in done.stdout
 
 
