@@ -103,7 +103,7 @@ def test_results_of_a_fresh_phase_1_are_not_mixed_with_an_old_choice(tmp_path, f
     shutil.copytree(finished_run.folder, folder, ignore=shutil.ignore_patterns("tensorboard_logs", "final*"))
     shutil.rmtree(folder / "hyperparameter_tuning_results")
     done = run(FINAL, folder, "--workers", 1)
-    assert done.returncode == 2 and "trials.json, which is gone" in done.stderr
+    assert done.returncode == 2 and "trials.json, which is missing" in done.stderr
     done = run(FINAL, tmp_path / "elsewhere", "--config", folder / "best_config.json", "--dry-run")
     assert done.returncode == 0, done.stderr  # named, it stands for itself
 

@@ -286,7 +286,7 @@ def parquet():
         ((HEADER + BARS).encode() + b"\xc3", ["ends inside", "line 7", "UTF-8"]),
         (HEADER + BARS.replace(",100", ",100,7"), ["line 2", "8 fields", "header has 7"]),
         (HEADER + BARS.replace(",20\n", "\n"), ["line 6", "6 fields"]),
-        (HEADER + BARS + "source: nowhere\n", ["line 7", "1 fields", "remark"]),
+        (HEADER + BARS + "source: nowhere\n", ["line 7", "1 fields", "comment"]),
         (HEADER + BARS.replace("A", '"A', 1), ["valid CSV", "line 6", "quotes"]),
         (HEADER + BARS.replace("A", '"A"x', 1), ["valid CSV", "line 2"]),
         (HEADER.replace("open", "close") + BARS, ["'close'", "2 times", "positions 3, 6", "line 1"]),
