@@ -85,7 +85,7 @@ def load_later(
         raise InputError(
             f"{', '.join(differ[:5])} changed since {earlier}",
             str(path or "command line"),
-            f"take the change back, or run {earlier} again with --fresh or in another --run-dir",
+            f"revert the change, or run {earlier} again with --fresh or in another --run-dir",
         )
     done = {name: recorded[name] for name in SECTIONS[earlier]} | {"data": now["data"]}
     free = {"models": experiment.models, "execution": experiment.execution}

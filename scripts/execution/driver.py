@@ -1,4 +1,4 @@
-"""Carries all runs of a phase to their end: hands out work, keeps every reported state, watches the clock."""
+"""Driver of the runs of a phase: distribute work, store every reported state, check the time limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunSource(Protocol):
     """Source of runs and receiver of their outcomes."""
 
     def next_spec(self) -> RunSpec | None:
-        """The next run to start; None while nothing can start before a running one finishes, or at the end."""
+        """Return the next run to start; None while it depends on a running one, or at the end."""
 
     def finished(self, spec: RunSpec, update: Update) -> None:
         """Take the outcome of a run."""
@@ -57,11 +57,11 @@ class RunMonitor:
         self.events.write("run_started", run=spec.name, epochs_before=len(history), epochs=spec.epochs)
 
     def tell(self, event: WorkerEvent) -> None:
-        """Something happened to a worker."""
+        """Log an event of a worker."""
         self.events.write(**asdict(event))
 
     def loaded(self, load: WorkerLoad) -> None:
-        """Show every few seconds what the workers are at, and how fast epochs come in."""
+        """Show the load of the workers and the throughput every few seconds."""
         if (pace := self.pace.epochs_per_minute(self.progress.done, time.monotonic())) is None:
             return
         waiting = f", {load.waiting} waiting" if load.waiting else ""
@@ -71,7 +71,7 @@ class RunMonitor:
         self.tensorboard.epoch(name, self.progress.done, {f"workers/{tag}": value for tag, value in figures.items()})
 
     def updated(self, spec: RunSpec, update: Update) -> None:
-        """A run reported an epoch, its end, or both."""
+        """Show and log an epoch of a run, its end, or both."""
         if update.report is not None:
             epoch = update.report.epoch
             metrics = {name: value for name, value in update.report.values().items() if name != "epoch"}
@@ -160,7 +160,7 @@ def _budget_ended() -> BudgetEnded:
 
 @contextmanager
 def _cut_off(deadline: float | None) -> Iterator[None]:
-    """End epochs in flight soon after the deadline, where they would take much longer than the budget.
+    """End running epochs soon after the deadline if they would far exceed the budget.
 
     By a signal, since any executor may wait for an epoch then. As with an interruption, every moment is a good one.
     """
@@ -180,7 +180,7 @@ def _cut_off(deadline: float | None) -> Iterator[None]:
 
 
 class _CutOff(BaseException):
-    """No handler for ordinary errors may swallow it, such as that for failures of a user's own model."""
+    """Derives from BaseException, so that handlers of errors of a user's model do not catch it."""
 
 
 def _alarm(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The interface of every executor, and how runs are carried forward together by an epoch.
+"""Interface of all executors, and training of populations of runs by one epoch.
 
 An executor computes and reports; it opens no storage and writes no file. Each update carries the packed state of the
 run, so that the driver can store it, and give it to another executor.
@@ -28,7 +28,7 @@ from scripts.training.state_record import check_fits
 
 @dataclass(frozen=True)
 class Task:
-    """A run to carry to its end, from the packed `state` of an earlier epoch if there is one."""
+    """Run to train to its end, from the packed `state` of an earlier epoch if available."""
 
     spec: RunSpec
     state: bytes | None
@@ -67,7 +67,7 @@ def ignore_event(event: WorkerEvent) -> None:
 
 @dataclass(frozen=True)
 class WorkerLoad:
-    """Workers that are there, how many of them train, and populations that wait for one."""
+    """Number of workers, of training workers, and of waiting populations."""
 
     workers: int
     busy: int
@@ -86,7 +86,7 @@ class Executor(Protocol):
 
     @property
     def reserve(self) -> int:
-        """Populations that may be handed over beyond the capacity, so that none waits for the driver to decide."""
+        """Populations that may be queued beyond the capacity, so that no worker waits for a decision."""
 
     @property
     def n_ready(self) -> int:
@@ -97,7 +97,7 @@ class Executor(Protocol):
         """Return the load of the workers, for display only."""
 
     def submit(self, *tasks: Task) -> None:
-        """Begin tasks that train together, or when a place is free.
+        """Start tasks that train together, or queue them.
 
         Only while fewer than `capacity + reserve` populations have unfinished ones.
         """
@@ -106,11 +106,11 @@ class Executor(Protocol):
         """Wait for the next update of any running task."""
 
     def close(self) -> None:
-        """Stop everything at once; what was reported is complete."""
+        """Stop everything at once; all reports are complete."""
 
 
 class PopulationRunner:
-    """Carries tasks forward together, epoch by epoch; what may go wrong in training becomes a failed outcome.
+    """Training of a population of tasks, epoch by epoch; errors of a training become failed outcomes.
 
     Parameters
     ----------
@@ -137,11 +137,11 @@ class PopulationRunner:
 
     @property
     def last_run(self) -> TrainingRun | None:
-        """One of the runs, or the earlier one."""
+        """Return one of the runs, or the earlier run."""
         return self._population.runs[-1] if self._population.runs else self._beside
 
     def advance(self) -> list[Update]:
-        """One more epoch of each; loading the state of a finished run reports its outcome again."""
+        """Train one epoch of each; a finished state reports its outcome again."""
         updates = [] if self._begun else self._begin()
         for group in self._population.groups():
             updates += self._advance(group)
@@ -230,7 +230,7 @@ def _release(group: list[TrainingRun]) -> None:
 
 
 def carried(carrier: PopulationRunner) -> Iterator[list[Update] | Exception]:
-    """Updates of its tasks, epoch by epoch, until all have finished; an error is the last, for the driver to raise."""
+    """Yield the updates of its tasks until all have finished; the last one may be an error for the driver to raise."""
     unfinished = carrier.n_tasks
     while unfinished:
         try:

@@ -98,7 +98,7 @@ class ProcessExecutor:
         return WorkerLoad(self.capacity, self.capacity - self.n_idle, len(self._waiting))
 
     def submit(self, *tasks: Task) -> None:
-        """Hand tasks that train together to an idle worker, or to the first that will be."""
+        """Give tasks that train together to the first idle worker."""
         self._waiting.append(Assignment.of(tasks))
         self._hand_out()
 
@@ -109,7 +109,7 @@ class ProcessExecutor:
         return self._ready.popleft()
 
     def wait(self, longest_s: float) -> None:
-        """Take what arrives within `longest_s` seconds; look after workers that died or hang."""
+        """Process the updates of `longest_s` seconds, and replace dead or hung workers."""
         busy = [w for w in self._workers if w.given.tasks]
         start = time.monotonic()
         ready = connection.wait([w.pipe for w in busy], longest_s)
@@ -125,7 +125,7 @@ class ProcessExecutor:
         self._hand_out()
 
     def close(self) -> None:
-        """Kill the workers; everything they reported is with us."""
+        """Kill the workers; all their reports have arrived."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
@@ -182,7 +182,7 @@ class ProcessExecutor:
         self._ready.extend(updates)
 
     def _end_if_hung(self, worker: _Worker) -> None:
-        """Kill the worker if its silence is too long."""
+        """Kill the worker after the timeout."""
         if worker.given.silent_s >= (limit := self._hang_timeout.limit_s(worker.given)):
             worker.process.kill()
             self._replace(worker, f"no epoch within {limit:.3g} s (hung?)", "hung")

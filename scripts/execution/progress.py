@@ -148,7 +148,7 @@ class Progress:
 
 
 class _QuietStream:
-    """A text stream that escapes what it cannot encode and falls silent once it is closed or full.
+    """Text stream that escapes characters it cannot encode and ignores a closed or full output.
 
     Parameters
     ----------

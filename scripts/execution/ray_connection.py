@@ -114,7 +114,7 @@ def _search_path() -> Iterator[None]:
 
 @contextmanager
 def _ended_with_us() -> Iterator[None]:
-    """See that no process of an own cluster outlives this one for long, however it ends."""
+    """Ensure that the processes of a private cluster end soon after this one."""
     if not hasattr(os, "pidfd_open"):
         yield
         return
@@ -125,7 +125,7 @@ def _ended_with_us() -> Iterator[None]:
 
 
 def _children(process: int) -> Iterator[int]:
-    """A process and all that it has started, directly or not."""
+    """Return a process and all its descendants."""
     yield process
     for path in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):

@@ -122,7 +122,7 @@ class RayExecutor:
         return WorkerLoad(max(n_busy, self.capacity), n_busy, len(self._flights) - n_busy)
 
     def submit(self, *tasks: Task) -> None:
-        """Hand tasks that train together to the cluster."""
+        """Submit tasks that train together to the cluster."""
         given = Assignment.of(tasks)
         self._flights.append(_Flight(given, self._begin(given)))
 
@@ -142,7 +142,7 @@ class RayExecutor:
         return self._ready.popleft()
 
     def close(self) -> None:
-        """Kill the workers that train for us; everything they reported is with us."""
+        """Kill the workers of this command; all their reports have arrived."""
         for flight in self._flights:
             ray.cancel(flight.stream, force=True)
         self._flights = []
@@ -156,7 +156,7 @@ class RayExecutor:
         return self._carry.remote(self._dataset, tuple(given.tasks.values()), given.deaths > 0)
 
     def _receive(self, flight: _Flight) -> None:
-        """Take what has arrived of a stream; if its worker died, submit its tasks again."""
+        """Process the updates of a stream; if its worker died, submit its tasks again."""
         try:
             arrived = ray.get(next(flight.stream))
         except RayTaskError as error:
@@ -193,7 +193,7 @@ class RayExecutor:
             self._tell(WorkerEvent("worker_started", worker))
 
     def _end_if_hung(self, flight: _Flight, waited: float) -> None:
-        """Kill the worker if its silence is too long."""
+        """Kill the worker after the timeout."""
         if not flight.worker:
             return
         flight.given.silent_s += waited

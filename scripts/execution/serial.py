@@ -11,7 +11,7 @@ from scripts.execution.executor import PopulationRunner, Task, Update, WorkerLoa
 
 
 class SerialExecutor:
-    """One population at a time, on one thread: small networks gain nothing from more."""
+    """Training of one population at a time, on one thread: small networks are not faster with more."""
 
     capacity, reserve = 1, 0
 
@@ -32,7 +32,7 @@ class SerialExecutor:
         return WorkerLoad(1, 1, 0)
 
     def submit(self, *tasks: Task) -> None:
-        """Begin tasks that train together."""
+        """Start tasks that train together."""
         beside = self._carrier.last_run if self._carrier else None
         self._carrier = PopulationRunner(tasks, self._dataset, beside=beside)
 

@@ -1,4 +1,4 @@
-"""A data set that worker processes map into their memory instead of each holding a copy of it."""
+"""Data set that worker processes map into memory instead of copying it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SharedDataset:
         return dataset if self._mapped is None else replace(dataset, x=self._mapped.array(), mapped=self._mapped)
 
     def close(self) -> None:
-        """Give the file back; the memory stays as long as a process maps it."""
+        """Close the file; the memory remains while a process maps it."""
         self._file.close()
 
 

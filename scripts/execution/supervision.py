@@ -44,7 +44,7 @@ class Assignment:
         return tuple(self.tasks)
 
     def take(self, updates: Sequence[Update]) -> None:
-        """Keep what was reported."""
+        """Store a report."""
         self.silent_s = 0.0
         self.epoch_s = max(self.epoch_s, _epoch_s(updates))
         for update in updates:

@@ -8,7 +8,7 @@ _EVERY_S, _OVER_S = 5.0, 60.0
 
 
 class Throughput:
-    """Epochs a minute; one may ask as often as one likes, it answers every few seconds.
+    """Epochs per minute, updated every few seconds.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class Throughput:
         self._marks = deque([(began_s, 0)])
 
     def epochs_per_minute(self, n_epochs: int, now: float) -> float | None:
-        """Throughput at the moment `now`, when `n_epochs` have come in; None where it has answered a moment ago."""
+        """Return the throughput at the time `now` after `n_epochs`; None if it was returned a moment ago."""
         if now - self._marks[-1][0] < _EVERY_S:
             return None
         self._marks.append((now, n_epochs))

@@ -32,7 +32,7 @@ _MOST_INPUT_BYTES = 2**29  # of a population
 
 
 class CrossValidation:
-    """The trainings of phase 2 as work for the driver, and what they came to.
+    """Trainings of phase 2 as work for the driver, with their results.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from scripts.tuning.stages import Stage
 
 @dataclass(frozen=True)
 class Start:
-    """Begin trial `trial` on split 0 and pause it after `epochs` epochs.
+    """Start trial `trial` on split 0 and pause it after `epochs` epochs.
 
     `gain` is what the model expects of it beyond the best trial so far, in standard deviations of the noise between
     splits; None for a random trial.
@@ -27,7 +27,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Continue:
-    """Carry a paused run on until it has `epochs` epochs."""
+    """Resume a paused run until it has `epochs` epochs."""
 
     trial: int
     split: int
@@ -36,7 +36,7 @@ class Continue:
 
 @dataclass(frozen=True)
 class Replicate:
-    """Begin a trial that leads on another split and pause it after `epochs` epochs."""
+    """Start a leading trial on another split and pause it after `epochs` epochs."""
 
     trial: int
     split: int
@@ -74,7 +74,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """A decision with its result, None while it is being carried out."""
+    """Decision with its result, None while it is executed."""
 
     action: Action
     result: Result | None

@@ -1,4 +1,4 @@
-"""The trials that a search starts with: configurations of earlier runs, then the portfolio; part of what a run is."""
+"""Initial trials of a search: configurations of earlier runs, then of the portfolio."""
 
 from __future__ import annotations
 

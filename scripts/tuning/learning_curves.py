@@ -61,7 +61,7 @@ class LearningCurves:
         return self.runs.setdefault((trial, split), Run(len(self.runs), trial, split))
 
     def add_result(self, trial: int, split: int, result: Result) -> None:
-        """Append what an action brought; a run that ended counts as one at the last rung with its best score."""
+        """Append the result of an action; an ended run counts as one at the last rung with its best score."""
         run = self.run(trial, split)
         for score in result.scores:
             run.epochs += 1

@@ -127,12 +127,12 @@ def _numeric(name: str, old: FloatRange | IntRange, values: Sequence[float]) -> 
 
 
 def _rounded(bound: float) -> float:
-    """A bound that a person can read."""
+    """Return a rounded bound."""
     return float(f"{bound:.4g}")
 
 
 def _limits(name: str, old: FloatRange | IntRange) -> tuple[float, float]:
-    """Least and greatest value that a hyperparameter may have at all.
+    """Return the minimum and maximum of a hyperparameter.
 
     What is not negative in the old space does not become so, nor what is counted 0: own models may not expect it.
     """

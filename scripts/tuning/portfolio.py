@@ -1,4 +1,4 @@
-"""The portfolio: configurations that were good on generated data and complement each other, to start from."""
+"""Portfolio of initial configurations that were good on generated data and complement each other."""
 
 from __future__ import annotations
 

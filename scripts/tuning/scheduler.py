@@ -1,4 +1,4 @@
-"""Rungs with pause and promotion: which run is carried on, which trial starts next, which leader is repeated.
+"""Scheduler of rungs with pause and promotion: it resumes runs, starts trials and repeats leaders.
 
 Terms: a *rung* is a number of epochs at which every run pauses; a *promotion* carries a paused run on to the next one;
 a *replicate* is a run of a leading trial on another split; a trial *starts* on split 0 and pauses at the first rung.
@@ -116,7 +116,7 @@ class Scheduler:
     # --- the journal ------------------------------------------------------------------------------------------------
 
     def replay(self, entries: Iterable[Entry]) -> None:
-        """Take over decisions that were made before, with the results that are in."""
+        """Replay earlier decisions with their results."""
         for entry in entries:
             self._see()
             self._submit(entry.action)
@@ -143,12 +143,12 @@ class Scheduler:
         return [int(trial) for trial in self._fitted().best_first]
 
     def conclude(self) -> None:
-        """Take in all results, once no further decision is to be made."""
+        """Read all results after the last decision."""
         self._take_in(len(self.actions))
         self._refresh()
 
     def _see(self) -> bool:
-        """Take in the results that the next decision may know; False if one of them is not there yet."""
+        """Read the results that the next decision may use; return False if one is missing."""
         complete = self._take_in(len(self.actions) - self.config.lag + 1)
         if self.curves.n_rows >= self._fit_rows * _REFIT_GROWTH + 3:
             self._fit_rows, self._logs = self.curves.n_rows, None
@@ -165,7 +165,7 @@ class Scheduler:
         self._batches = {}
 
     def _take_in(self, n: int) -> bool:
-        """Take in the results of the first `n` decisions; False if one of them is not there yet."""
+        """Read the results of the first `n` decisions; return False if one is missing."""
         while self._n_visible < n:
             result = self._results[self._n_visible]
             if result is None:

@@ -1,4 +1,4 @@
-"""Phase 1 as a whole: proposes trials, trains them, keeps them in the study and writes trials.json."""
+"""Search of phase 1: propose trials, train them, store them in the study and write trials.json."""
 
 from __future__ import annotations
 
@@ -106,11 +106,11 @@ class _Again:
         self._specs = specs
 
     def next_spec(self) -> RunSpec | None:
-        """The next one."""
+        """Return the next trial."""
         return self._specs.pop(0) if self._specs else None
 
     def finished(self, spec: RunSpec, update: Update) -> None:
-        """Its outcome is known."""
+        """Ignore the outcome."""
 
 
 def run_search(

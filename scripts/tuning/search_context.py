@@ -1,4 +1,4 @@
-"""SearchContext that both kinds of search share."""
+"""Context that both kinds of search share."""
 
 from __future__ import annotations
 

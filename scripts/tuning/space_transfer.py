@@ -1,4 +1,4 @@
-"""A configuration that was found in another search space as one of this space, and what had to be changed for it."""
+"""Transfer of a configuration from another search space to this one, with a list of the changes."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _middle(dimension: Range) -> Scalar:
 
 
 def _same(a: Scalar, b: Scalar) -> bool:
-    """Equal and of one kind: 1, 1.0 and True are equal to Python."""
+    """Return True for equal values of one type: 1, 1.0 and True are equal in Python."""
     return a == b and (type(a) is type(b) or (_is_number(a) and _is_number(b)))
 
 
@@ -159,7 +159,7 @@ def _is_number(value: Scalar) -> TypeGuard[int | float]:
 
 
 def _shown(value: Scalar) -> str:
-    """A value for people; text of a file cannot write to the terminal what it likes."""
+    """Return a printable value; text of a file is escaped."""
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
