@@ -10,7 +10,7 @@ from scripts.errors import InputError
 
 
 def parse_run_dir(text: str) -> Path | str:
-    """A directory, or the address of one on object storage as it was typed."""
+    """Return a directory, or the URL of a run directory on object storage as given."""
     return text if "://" in text else Path(text)
 
 

@@ -101,7 +101,7 @@ def _artifacts(run_dir: RunDir) -> list[Path]:
 
 
 def _with_choice(session: Session, experiment: Experiment, extended: Extended) -> Extended:
-    """The results of phase 2, by --select with another configuration first; writes best_config.json if it is due."""
+    """Return the results of phase 2, reordered by --select; write best_config.json if needed."""
     run_dir, preference = session.run_dir, session.arguments.select
     if preference is not None:
         ranked, reason = rank(extended.configurations, PREFERENCES[preference])
@@ -152,7 +152,7 @@ def _credibility(
     extended: Extended,
     out_of_fold: pd.DataFrame,
 ) -> tuple[SearchBias | None, ChoiceBias]:
-    """Corrections for having tried many, also written to credibility.json."""
+    """Return the multiple-testing corrections, also written to credibility.json."""
     run_dir, horizon = session.run_dir, experiment.data.horizon
     ledger = read_by_date(run_dir, trials)
     search = judge_search(ledger, horizon, experiment.seed, trials)

@@ -22,7 +22,7 @@ _INTERRUPTED = HyperError(Interrupted.what, "", Interrupted.remedy)
 
 
 def account_for(error: BaseException, answer: dict[str, Any]) -> None:
-    """Say in one line why the command failed, or show the traceback of a defect; put it into the answer."""
+    """Print one line with the error, or the traceback of a defect, and add it to the answer."""
     if isinstance(error, Interrupted) or interruption.was_asked():
         _refuse(answer, _INTERRUPTED, Interrupted.exit_code)
     elif isinstance(error, HyperError):
@@ -65,7 +65,7 @@ def only_for_json() -> TextIO:
 
 
 def _refuse(answer: dict[str, Any], error: HyperError, exit_code: int) -> None:
-    """Say in one line what went wrong, and put it into the answer."""
+    """Print one line with the error, and add it to the answer."""
     print(printable(f"{answer['command']}: {error}"), file=sys.stderr)
     _note_error(answer, error, exit_code)
 

@@ -1,4 +1,4 @@
-"""Compares finished runs: paired tests on the rows that all were cross-validated on, and what differs between them."""
+"""Comparison of finished runs: paired tests on common out-of-fold rows, and differences in config and data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_KEYS = 12  # differing keys that are shown; the artifact has all
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run as a comparison sees it.
+    """Data of a run for a comparison.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ _CONFIGS = ("yaml", "yml", "json")
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell's question and end the process; returns at once where no shell asks."""
+    """Complete for the shell and end the process; return at once without a request."""
     for action in parser._actions:
         completer: Any = None
         if action.dest == "set":

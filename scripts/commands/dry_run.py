@@ -49,7 +49,7 @@ def show_table(session: Session, table: Table) -> None:
 
 
 def show_plan_table(session: Session, rows: Mapping[str, str], files: Sequence[Path]) -> None:
-    """Say what a command would do as a table of two columns, files that it would write last; keep it for --json."""
+    """Print the plan of a command as a table of two columns, with its files last; keep it for --json."""
     written = [f"{path} {'(there already)' if path.exists() else '(new)'}" for path in files]
     table = Table(title=f"{session.answer['command']} would do this; nothing is done", box=SIMPLE_HEAD)
     table.add_column("what", justify="right", no_wrap=True)
@@ -99,7 +99,7 @@ def time_of_search(workers: int, experiment: Experiment, dataset: Dataset, measu
 def in_epochs(
     session: Session, experiment: Experiment, dataset: Dataset, workers: int, measure: Callable[[], Measured]
 ) -> Experiment:
-    """The experiment with the epochs that phases 1 and 2 are likely to train in, if --epoch-budget is a time.
+    """Return the experiment with the epochs that fit into --epoch-budget, if that is a time.
 
     Measured once: a started search keeps its epochs, so that its decisions do not depend on a clock.
 
@@ -175,7 +175,7 @@ def show_plan(
 
 
 def _positions(dataset: Dataset) -> dict[str, str]:
-    """Position of each class and dates a year of yearly figures, where there are returns."""
+    """Return the position of each class and the dates per year, if there are returns."""
     held = dataset.class_positions
     if held is None:
         return {}

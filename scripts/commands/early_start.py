@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def begin_workers(session: Session, results: Path) -> None:
-    """Begin the server of a phase that is likely to need it; called before anything heavy is imported."""
+    """Start the fork server of a phase that will probably need it, before heavy imports."""
     local = session.arguments.execution in (None, "processes") and session.workers > 1
     if local and not session.arguments.dry_run and (session.arguments.fresh or not results.exists()):
         begin_server()

@@ -123,7 +123,7 @@ def evaluate(session: Session) -> None:
 
 
 def _check_promise(session: Session, selection: Selection) -> None:
-    """Warn before the test set is opened for a model that phase 2 does not promise anything of, or refuse to.
+    """Print a warning before the test set is opened for a model without a lead in phase 2, or refuse.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _finished(session: Session, opened: Opened) -> Evaluation | None:
 
 
 def _digest(path: Path) -> str | None:
-    """SHA-256 of a file; None if it is not there or not a file."""
+    """Return the SHA-256 of a file; None if it is missing or not a file."""
     try:
         return sha256(read_regular(path, _MOST_BYTES))
     except (FileNotFoundError, InputError):
@@ -333,13 +333,13 @@ def _references(development: Dataset, dataset: Dataset, experiment: Experiment) 
 
 
 def _in_memory(development: Dataset, rows: np.ndarray) -> np.ndarray:
-    """The rows themselves, or evenly spaced ones of a table that memory has no room for."""
+    """Return the rows, or evenly spaced ones of a table that does not fit in memory."""
     most = len(rows) if development.mapped is None else min(len(rows), _MOST_REFERENCE_ROWS)
     return rows[np.arange(most) * len(rows) // most]
 
 
 def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[Fold]:
-    """The folds of phase 2, evenly chosen ones where there are many, each preprocessed by its own training rows."""
+    """Return the folds of phase 2, or evenly chosen ones of many, each preprocessed by its training rows."""
     config = experiment.extended
     splits = development.folds(config.cv, config.cross_validation_folds, experiment.seed)
     for train, test in splits[:: math.ceil(len(splits) / MAX_REFERENCE_FOLDS)]:
@@ -350,7 +350,7 @@ def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[F
 
 
 def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.ndarray | None) -> pd.DataFrame:
-    """One line per row; text cells that a spreadsheet would take for a formula are quoted."""
+    """Write one line per row; text cells that a spreadsheet would read as a formula are quoted."""
     rows = dataset.rows
     columns: dict[str, np.ndarray | list[str]] = {}
     if dataset.dates is not None:

@@ -1,4 +1,4 @@
-"""The experiment of each phase: from YAML, flags and earlier runs for the first, as recorded for the later ones."""
+"""Experiment of each phase: from YAML, flags and earlier runs for the first, from the records for later ones."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def load_first(session: Session, plan: dict[str, Any] | None = None) -> Experime
 def load_later(
     session: Session, recorded: dict[str, Any], earlier: Command, plan: dict[str, Any] | None = None
 ) -> Experiment:
-    """Experiment of a later phase: what the earlier one recorded, with changes only where they are still free.
+    """Load the experiment of a later phase: the recorded one, with the changes that are still allowed.
 
     Parameters
     ----------

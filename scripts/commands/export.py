@@ -146,7 +146,7 @@ def export_model(model: FinalModel, kind: str, out: Path) -> float:
 
 
 def example_rows(model: FinalModel, n_rows: int) -> np.ndarray:
-    """Made-up raw rows, some far out, with missing cells and unknown categories; float32 of the graph's input shape."""
+    """Return artificial raw rows with outliers, missing cells and unknown categories; float32 of the input shape."""
     generator, kept = numpy_generator(0, "export"), model.preprocessor
     n_columns = len(model.schema.features)
     shape = (n_rows, model.window, n_columns) if model.reads_windows else (n_rows, n_columns)
@@ -226,7 +226,7 @@ def _ask_onnx(content: bytes, rows: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _explained(model: FinalModel) -> Iterator[None]:
-    """A network that the exporter cannot follow is the user's matter: built-in families are all tested."""
+    """Raise InputError for a network that the exporter does not support; all built-in families are tested."""
     try:
         yield
     except (torch.onnx.OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError, TypeError) as error:
@@ -239,7 +239,7 @@ def _explained(model: FinalModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own workings."""
+    """Suppress the log messages of the exporter."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Leak check of the user's own data, features and models: a short one before phase 1, the whole with --check-leaks.
+"""Leak check of the user's data, features and models: a short one before phase 1, the whole with --check-leaks.
 
 It never reads sealed rows and depends only on data and configuration: size limits its extent.
 """
@@ -274,7 +274,7 @@ def _write(session: Session, report: LeakReport, origin: dict[str, Any]) -> None
 
 
 def _stop(warnings: Sequence[str]) -> None:
-    """End with one line if there is anything to stop for."""
+    """Raise InputError if there is a reason to stop."""
     if warnings:
         more = f" ({len(warnings) - 1} more)" if len(warnings) > 1 else ""
         raise InputError(warnings[0] + more, "leak check", f"fix it, then run {Command.TUNING} --check-leaks")

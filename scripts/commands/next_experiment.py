@@ -1,4 +1,4 @@
-"""A run that carries on from an earlier one: its experiment, the search space it suggests, its looks at the seal.
+"""Run that continues an earlier one: its experiment, its suggested search space, its test openings.
 
 The sealed rows of both are mostly the same. A second opening is a second chance, from any directory it is taken
 in, so that the openings of earlier runs enter this one's ledger and count as its own.
@@ -25,7 +25,7 @@ _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that determine 
 
 
 def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
-    """Plain values of the experiment that carries on from `earlier`.
+    """Return plain values of the experiment that continues `earlier`.
 
     Those of this run's own plan, if it was started: it resumes even if the earlier run is deleted or changed.
 

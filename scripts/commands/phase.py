@@ -1,4 +1,4 @@
-"""The course of a phase, the same for all three: load, plan, claim the folder, resume or train, close."""
+"""Steps of every phase: load, plan, claim the folder, resume or train, close."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def run_phase(phase: Phase[Results], session: Session) -> None:
 
 
 def load_data(session: Session, experiment: Experiment, development: Development | None = None) -> Dataset:
-    """The development data, of `development` if they were read before, with what was noticed while reading."""
+    """Return the development data, from `development` if already read, with notes."""
     development = development or read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = development.dataset(longest_window(experiment.search_space))
     for note in dataset.notes:

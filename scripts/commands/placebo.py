@@ -1,4 +1,4 @@
-"""The whole procedure on placebos of the same data: what its best result is worth when there is nothing to find.
+"""Permutation test: the whole procedure on permuted labels of the same data.
 
 Each placebo is an ordinary run in `placebo/K` of the run directory, with permuted labels and the same budget; it
 resumes as any run does. The p-value of the real run counts selection in, since every placebo selects as it did.

@@ -109,7 +109,7 @@ def _faster(
 def fastest(
     experiment: Experiment, dataset: Dataset, configurations: Sequence[Values], side_by_side: Mapping[str, int]
 ) -> tuple[str, str]:
-    """The device that trains most epochs in a time, and in words what an epoch takes on each.
+    """Return the device with the highest throughput, and the time of an epoch on each as text.
 
     Parameters
     ----------

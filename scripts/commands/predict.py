@@ -1,4 +1,4 @@
-"""Predictions for a file of new rows: read in parts, written as they go, with a word on drift. No run directory."""
+"""Predictions for a file of new rows, read and written in parts, with a drift test; no run directory needed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Summary:
 
 
 def load_for_use(session: Session) -> FinalModel:
-    """The model that --model names, or that of the run directory, with the user's own families of this call."""
+    """Load the model of --model or of the run directory, with the user's model families of this call."""
     path = session.arguments.model or session.run_dir.final_model
     content = read_model(path)
     model = make_model(content, path, load_later(session, content.experiment.recorded(), Command.FINAL).models)
@@ -129,7 +129,7 @@ def predict_file(model: FinalModel, source: Path, out: Path) -> Summary:
 
 
 class _TimesLaterError(Exception):
-    """A time of day comes after rows that were written as days."""
+    """Time of day after rows that were written as plain dates."""
 
 
 def _predict_file(model: FinalModel, source: Path, out: Path, timed: bool) -> Summary:
@@ -180,7 +180,7 @@ class _Drift:
             self.dates.update(np.unique(part.date))
 
     def found(self, names: Sequence[str]) -> list[FeatureDrift]:
-        """Features that differ much from those in training."""
+        """Return the features that drifted since training."""
         return self.reference.drifted(self.counts, names, DRIFTED, len(self.dates) or self.n_rows)
 
 

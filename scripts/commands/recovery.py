@@ -1,4 +1,4 @@
-"""Recovery of a phase whose artifacts are lost or damaged: back them up, and make them again from what is left.
+"""Recovery of a phase with lost or damaged artifacts: back them up, and restore them from checkpoints.
 
 A phase is finished only if all its artifacts are whole. What is missing is made again from checkpoints by the same
 command, without its flags, because the plan of the phase records them; a lost plan is written again if the config

@@ -103,7 +103,7 @@ class Session:
         return f"{str(self.place).rstrip('/')}/{path.relative_to(self.run_dir.path).as_posix()}"
 
     def next_command(self, script: str, *flags: str, models: Mapping[str, str] | None = None) -> str:
-        """Command line of another command on the same run directory, as this shell would take it.
+        """Return the command line of another command on the same run directory, quoted for the shell.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class Session:
         return shlex.join([*started_by(self.answer["command"]), *(part for part in sys.argv[1:] if part != without)])
 
     def next_run(self, run: str | None = None) -> str:
-        """Command line of a whole run that carries on from this one, or from `run`."""
+        """Return the command line of a whole run that continues this one, or `run`."""
         return shlex.join([*started_by("run_pipeline.sh"), "--next", _no_flag(run or self.place)])
 
     @property
@@ -143,7 +143,7 @@ class Session:
 
     @property
     def search_time(self) -> float | None:
-        """Seconds that phases 1 and 2 may take together, where --epoch-budget gives a time."""
+        """Return the seconds of phases 1 and 2 together, if --epoch-budget is a time."""
         given = self.arguments.epoch_budget
         return given if isinstance(given, float) else None
 

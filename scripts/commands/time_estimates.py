@@ -118,7 +118,7 @@ def search_s(measured: Measured, n_rows: int, epochs: int, decisions: int, worke
 
 
 def epochs_in(seconds: float, measured: Measured, n_rows: int, experiment: Experiment, workers: int) -> int:
-    """Epochs of phases 1 and 2 that are likely to take so long, of which phase 1 spends two thirds; at least one.
+    """Return the epochs of phases 1 and 2 that fit into some seconds, two thirds for phase 1; at least one.
 
     Phase 1 trains on `n_rows` rows and decides once a first rung; a fold has about as many.
     """
