@@ -263,7 +263,7 @@ def test_a_class_with_fewer_rows_than_folds_is_refused_with_the_counts() -> None
 
 def test_too_few_rows_or_groups_for_both_sides_are_refused() -> None:
     y = np.array([0, 1] * 10)
-    with pytest.raises(InputError, match="1 of 20 rows"):
+    with pytest.raises(InputError, match="1 of 20 test rows"):
         table_split_end(y, None, 0.05, 0)
     with pytest.raises(InputError, match="1 group "):
         table_split_end(y, np.zeros(20), 0.2, 0)

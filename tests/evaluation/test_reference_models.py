@@ -45,7 +45,7 @@ def test_the_record_says_what_was_tried_and_how_the_chosen_setting_did_on_each_f
     found = tuned(x, y, x[:5])
     for model in found.values():
         record = model.record
-        assert (record.n_settings, record.n_folds, record.fold_rows) == (4, 3, (200, 200, 200))
+        assert (record.n_settings, record.n_folds, record.fold_rows) == (4, 3, [200, 200, 200])
         assert not record.rows_left_out
         assert len(record.fold_log_losses) == 3
         assert all(0 < loss < np.log(2) for loss in record.fold_log_losses)
@@ -85,7 +85,7 @@ def test_the_chosen_setting_has_the_least_mean_log_loss_and_is_fitted_on_all_row
 def test_folds_beyond_the_budget_are_thinned_and_the_record_says_so() -> None:
     x, y = problem(300)
     for model in tuned(x, y, x[:5], max_cells=4 * 50).values():
-        assert model.record.fold_rows == (50, 50, 50)
+        assert model.record.fold_rows == [50, 50, 50]
         assert model.record.rows_left_out
 
 
