@@ -82,7 +82,8 @@ def _searched_again(run_dir: RunDir, best: BestConfig) -> bool:
         return False
     number, chosen = best.selection.trial_number, best.hyperparameters
     trials = read_record(run_dir.trials, Command.TUNING, Trials).trials
-    return not any(t.number == number and t.hyperparameters == chosen for t in trials)
+    # A trial names the hyperparameters that are searched, the choice all of them.
+    return not any(t.number == number and t.hyperparameters.items() <= chosen.items() for t in trials)
 
 
 def _chosen_otherwise(run_dir: RunDir, best: BestConfig, content: FinalModelContent) -> bool:

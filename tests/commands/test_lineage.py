@@ -7,7 +7,8 @@ import pytest
 from scripts.evaluation.shortfall import shortfall
 from scripts.storage.artifacts import read_tensors, write_tensors
 from scripts.storage.score_records import Promise
-from tests.conftest import SCRIPTS, artifact, run
+from tests.conftest import SCRIPTS, TRIALS, artifact, run
+from tests.signed import edit_json
 
 TUNING, EXTENDED, ANALYSIS, FINAL, EVALUATION = SCRIPTS
 
@@ -63,6 +64,23 @@ def test_a_choice_that_was_only_written_again_changes_nothing(folder):
     (folder / "best_config.json").write_text("{}")
     done = run(EVALUATION, folder)
     assert done.returncode == 0 and "could not be checked" in done.stdout
+
+
+def test_a_search_that_trained_another_trial_again_leaves_the_choice_in_force(folder):
+    best = artifact(folder, "best_config.json")
+    number, path = best["selection"]["trial_number"], folder / TRIALS
+
+    def change(own, name, value):
+        def edit(body):
+            trial = next(t for t in body["trials"] if (t["number"] == number) == own)
+            trial.update({name: value} if name != "hyperparameters" else {name: trial[name] | value})
+
+        edit_json(path, edit)
+
+    change(False, "duration_s", 12.5)
+    assert "this evaluation is finished" in run(EVALUATION, folder).stdout
+    change(True, "hyperparameters", {"learning_rate": best["hyperparameters"]["learning_rate"] * 2})
+    assert_refused(folder, "phase 1 was run again", f"{EXTENDED} --run-dir")
 
 
 def test_a_model_of_another_run_is_judged_and_named(folder, finished_run, tmp_path):
