@@ -120,29 +120,29 @@ MUTANTS = (
     Mutant(
         "trials trained on their validation rows",
         "tuning/search_context.py",
-        "train_rows=train,",
-        "train_rows=self.dataset.rows,",
+        "run = (name, address, values, split, epochs, self.device)",
+        "run = (name, address, values, (self.dataset.rows, split[1]), epochs, self.device)",
         "test_leaks.py::test_every_trial_is_validated_on_later_rows_that_it_was_not_trained_on",
     ),
     Mutant(
         "folds trained on their test rows",
         "extended_training/cross_validation.py",
-        "train_rows=train,",
-        "train_rows=self.dataset.rows,",
+        "            self.folds[fold],\n",
+        "            (self.dataset.rows, self.folds[fold][1]),\n",
         "test_leaks.py::test_every_fold_is_judged_on_rows_that_it_was_not_trained_on",
     ),
     Mutant(
         "best epoch found on training rows",
         "final_training/training.py",
-        "validation_rows=self.holdout,",
-        "validation_rows=self.train[-len(self.holdout) :],",
+        "(self.train, self.holdout),",
+        "(self.train, self.train[-len(self.holdout) :]),",
         HOLDOUT,
     ),
     Mutant(
         "hold-out run trained on everything",
         "final_training/training.py",
-        "train_rows=self.train,",
-        "train_rows=self.dataset.rows,",
+        "(self.train, self.holdout),",
+        "(self.dataset.rows, self.holdout),",
         HOLDOUT,
     ),
     # What is fitted on rows that it must not see
@@ -254,16 +254,18 @@ MUTANTS = (
     ),
     Mutant(
         "label among the features of a table",
-        "data/files/columns.py",
-        "return config.label_column, config.time_column",
-        "return config.time_column",
+        "data/files/table.py",
+        "table = Table.of(pd.DataFrame(frame, copy=False), features, raw.columns, raw)",
+        'features = FeatureColumns(kept | {"copy": pd.Series(frame[config.label_column], dtype="category")})\n'
+        '    table = Table.of(pd.DataFrame(frame, copy=False), features, [*raw.columns, "copy"], raw)',
         PURPOSES,
     ),
     Mutant(
         "forward return among the features of a table",
-        "data/files/columns.py",
-        "traded = config.forward_return_column, config.cost_bps_column",
-        "traded = (config.cost_bps_column,)",
+        "data/files/table.py",
+        "table = Table.of(pd.DataFrame(frame, copy=False), features, raw.columns, raw)",
+        'features = FeatureColumns(kept | {"copy": pd.Series(frame[config.forward_return_column])})\n'
+        '    table = Table.of(pd.DataFrame(frame, copy=False), features, [*raw.columns, "copy"], raw)',
         PURPOSES,
     ),
     Mutant(
