@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run all checks: environment, ruff, mypy, order of the folders, spelling, pytest. Arguments are passed to pytest.
-#   --fast          skip tests that start processes or compute for seconds: under two minutes on two cores
+#   --fast          skip tests that start processes or compute for seconds: two minutes on two cores
 #   --distributed   test Ray, PostgreSQL and object storage instead. The tests start and stop a cluster of several nodes,
 #                   a server (apt package postgresql) and an S3 server (moto, in its own folder) on this machine
 #   --soak          inject very many faults into whole pipelines instead (about an hour); --soak --help lists the options

@@ -99,6 +99,7 @@ def test_faults_are_refused_with_the_same_line(table, tmp_path, bound, change):
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mlp", "gru"])
 @pytest.mark.parametrize("block_rows", [None, 20])
 def test_training_on_mapped_rows_reaches_the_same_bits(table, tmp_path, bound, family, block_rows):

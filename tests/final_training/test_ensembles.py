@@ -122,6 +122,7 @@ def test_a_row_that_two_folds_test_is_left_out_with_both():
     assert np.array_equal(together[fold == 0], on_other_folds(changed, logits, fold, row, 2)[0][fold == 0])
 
 
+@pytest.mark.slow
 def test_among_many_that_know_nothing_the_choice_looks_good_and_is_judged_not_to_be():
     y, logits, fold, row = noise(200)
 

@@ -70,6 +70,7 @@ def carried_to_the_end(population):
     return population
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_members_end_in_the_bits_that_they_reach_alone(data):
