@@ -47,7 +47,7 @@ class _Ending:
     def __init__(self) -> None:
         self.tell: Callable[[], None] = _tell_early
         self.clean_up: list[Callable[[], None]] = []
-        self.raises = False
+        self.raises = self.unwinds = False
         self.asked, self.left = threading.Event(), threading.Event()
         self._once, self._begun = threading.RLock(), False
 
@@ -130,6 +130,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     first = not _ending.asked.is_set()
     _ending.asked.set()
     if _ending.raises and first:
+        _ending.unwinds = True
         raise Interrupted
     _ending.now()
 
@@ -140,7 +141,9 @@ def _watch(reader: int) -> NoReturn:
     while True:
         if os.read(reader, 1)[0] not in _SIGNALS:
             continue
-        if not (_ending.raises and first) or not _ending.left.wait(_UNWINDS_S):
+        # Read late, a signal may already have been raised and left the block that `raises` covers.
+        unwinds = first and (_ending.raises or _ending.unwinds)
+        if not unwinds or not _ending.left.wait(_UNWINDS_S):
             _ending.now()
         first = False
 

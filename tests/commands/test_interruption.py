@@ -148,7 +148,18 @@ if sys.argv[2] == "raised":
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
         finally:
-            print("in order")
+            print("in order", flush=True)
+if sys.argv[2] == "late":
+    read = os.read
+    interruption.os.read = lambda *given: [read(*given), time.sleep(0.3)][0]
+    interruption.heed_in_calls(lambda: interruption.tell("program"))
+    try:
+        with interruption.raised(), interruption.work():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+    finally:
+        time.sleep(1)
+        print("in order")
 """
 
 
@@ -179,8 +190,10 @@ def test_a_hangup_does_not_end_a_command_begun_by_nohup():
     assert process.communicate(timeout=60) == ("alive\n", "")
 
 
-def test_what_must_be_left_in_order_is_unwound():
-    process = program("raised")
+@pytest.mark.parametrize("what", ["raised", "late"])
+def test_what_must_be_left_in_order_is_unwound(what):
+    """Also where the thread that watches for signals comes late, after the work was left."""
+    process = program(what)
     said, errors = process.communicate(timeout=60)
     assert said == "in order\n"
     assert "Interrupted" in errors
