@@ -47,7 +47,7 @@ class _Ending:
     def __init__(self) -> None:
         self.tell: Callable[[], None] = _tell_early
         self.clean_up: list[Callable[[], None]] = []
-        self.raises = self.unwinds = False
+        self.raises = False
         self.asked, self.left = threading.Event(), threading.Event()
         self._once, self._begun = threading.RLock(), False
 
@@ -114,7 +114,8 @@ def raised() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
-        _ending.raises = False
+        # `_watch` may read a signal that was raised here only after the block was left.
+        _ending.raises = _ending.asked.is_set()
 
 
 @contextmanager
@@ -130,7 +131,6 @@ def _handle(number: int, frame: FrameType | None) -> None:
     first = not _ending.asked.is_set()
     _ending.asked.set()
     if _ending.raises and first:
-        _ending.unwinds = True
         raise Interrupted
     _ending.now()
 
@@ -141,9 +141,7 @@ def _watch(reader: int) -> NoReturn:
     while True:
         if os.read(reader, 1)[0] not in _SIGNALS:
             continue
-        # Read late, a signal may already have been raised and left the block that `raises` covers.
-        unwinds = first and (_ending.raises or _ending.unwinds)
-        if not unwinds or not _ending.left.wait(_UNWINDS_S):
+        if not (_ending.raises and first) or not _ending.left.wait(_UNWINDS_S):
             _ending.now()
         first = False
 
