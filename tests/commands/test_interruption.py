@@ -229,7 +229,7 @@ def test_workers_end_with_their_parent(finished_run, tmp_path):
 
 
 def test_placebos_end_with_their_parent(finished_run, tmp_path):
-    """Killed, it leaves nobody at work; then rerun the same command to resume."""
+    """A killed command leaves no worker running, and the same command resumes."""
     shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
     arguments = command("run_placebo.py", tmp_path, "--config", finished_run.config, "--n", 2, *LONG, "--workers", 2)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
