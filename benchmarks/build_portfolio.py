@@ -75,7 +75,7 @@ def train(family: str, number: int, data: Loaded) -> dict[str, object]:
     """One cell of the table of results; empty scores where the run failed."""
     spec = RunSpec(
         name="portfolio",
-        address=(key("portfolio run"), family, number, data.name),
+        random_key=(key("portfolio run"), family, number, data.name),
         hyperparameters=Hyperparameters(**candidate(family, number)),
         train_rows=data.split[0],
         validation_rows=data.split[1],

@@ -103,14 +103,14 @@ def hyper_run(
     seed: int = 0,
     n_train: int | None = None,
     precision: str = "float32",
-    beside: TrainingRun | None = None,
+    share_inputs_with: TrainingRun | None = None,
 ) -> TrainingRun:
     """The training run of all three phases, on the first `n_train` training rows."""
     train, validation = split_rows(family.removeprefix("autograd_"))
     factories = {family: "benchmarks.contenders:by_autograd"} if family.startswith("autograd") else {}
     rows = train[:n_train], validation
     spec = RunSpec("run", (seed,), settings(family, precision), *rows, epochs, factories=factories, device=device)
-    return TrainingRun(spec, data, beside=beside)
+    return TrainingRun(spec, data, share_inputs_with=share_inputs_with)
 
 
 class HyperRun:
@@ -144,8 +144,8 @@ class HyperPopulation:
         self.n_models = n_models
         runs = list[TrainingRun]()
         for seed in range(n_models):
-            beside = runs[0] if runs else None
-            runs.append(hyper_run(data, epochs, family, device, seed, n_train, precision, beside))
+            share_inputs_with = runs[0] if runs else None
+            runs.append(hyper_run(data, epochs, family, device, seed, n_train, precision, share_inputs_with))
         self.population = Population(runs, n_models)
 
     def epoch(self) -> None:

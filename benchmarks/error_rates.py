@@ -38,14 +38,14 @@ def ar1(n: int, phi: float, rng: Rng, columns: int = 1) -> np.ndarray:
 
 
 def coverage(n: int, phi: float, rng: Rng) -> dict[str, bool]:
-    """Judge one series of persistent hits whose true accuracy is one half."""
+    """Test one series of persistent hits whose true accuracy is one half."""
     interval = accuracy_interval((ar1(n, phi, rng)[:, 0] > 0).astype(float), np.arange(n), 1)
     low, high = interval.share_bounds
     return {"covered": low <= 0.5 <= high, "warned": interval.degrees_of_freedom + 1 < 10}
 
 
 def null_verdict(n: int, tickers: int, phi: float, horizon: int, rng: Rng) -> dict[str, bool]:
-    """Judge a model that knows nothing against constants and persistence, which know nothing either."""
+    """Test a model that knows nothing against constants and persistence, which know nothing either."""
     moves = rng.standard_normal((n + horizon, 1)) + rng.standard_normal((n + horizon, tickers))
     price = np.cumsum(np.vstack([np.zeros((1, tickers)), moves]), axis=0)
     y = (price[horizon : n + horizon] > price[:n]).astype(int)
@@ -59,7 +59,7 @@ def null_verdict(n: int, tickers: int, phi: float, horizon: int, rng: Rng) -> di
 
 
 def calibrated(n: int, rng: Rng) -> dict[str, bool]:
-    """Judge probabilities from which the labels were drawn."""
+    """Test probabilities from which the labels were drawn."""
     up = np.clip(0.5 + 0.06 * rng.standard_normal(n), 0.01, 0.99)
     y, p = (rng.random(n) < up).astype(int), np.column_stack([1 - up, up])
     error = ece(y, p) or 0.0

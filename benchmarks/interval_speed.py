@@ -17,7 +17,7 @@ from scripts.statistics.metrics import auc_by_row, log_losses
 ROWS_PER_DATE = {"200 tickers x 5,000 dates": 200, "1 ticker x 1,000,000 bars": 1, "rows without dates": 0}
 
 
-def judge(rows: int, per_date: int) -> dict[str, Interval]:
+def intervals(rows: int, per_date: int) -> dict[str, Interval]:
     """Accuracy, skill over a constant, log loss, Brier score and AUC of simulated predictions with their intervals."""
     generator = np.random.default_rng(0)
     y = generator.integers(2, size=rows)
@@ -41,7 +41,7 @@ def main() -> None:
     results = []
     for name, per_date in ROWS_PER_DATE.items():
         start = time.process_time()
-        found = judge(given.rows, per_date)
+        found = intervals(given.rows, per_date)
         results.append(Result(name, "seconds", time.process_time() - start, None, 1))
         results += [Result(name, f"s.e. of {metric}", interval.se, None, 1) for metric, interval in found.items()]
     show(f"Intervals of five statistics on {given.rows} rows, CPU time", results, given.json)

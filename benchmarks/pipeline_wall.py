@@ -2,7 +2,7 @@
 
 All search the default space on the embedded market, on all cores. The opponents are TPE over a plain PyTorch loop and
 over Lightning's Trainer (which is no dependency: `pip install lightning` lets it take part), parallelised as Optuna's
-documentation says, by processes on one storage. Every contender's model is judged on the same sealed rows.
+documentation says, by processes on one storage. Every contender's model is evaluated on the same sealed rows.
 
 With `--trials` below 60 or `--epochs` below 50 an opponent runs a share of its job. The time from its first trial on is
 then multiplied by what was left out, its start-up is not, and the result stands in a column of its own that says so; a

@@ -27,7 +27,7 @@ import scripts.final_training.training
 import scripts.tuning.search  # noqa: F401
 from tests.conftest import ROOT, command
 
-MOST_S = 300.0  # that a command may take
+MAX_S = 300.0  # that a command may take
 
 
 def start(script, folder, *arguments, hook=None, output=None):
@@ -80,7 +80,7 @@ def completed(script, folder, *arguments):
         code = json.loads(server.stdout.readline())
         said = [path.read_text() for path in outputs]
     if code is None:
-        raise subprocess.TimeoutExpired(command(script, folder, *arguments), MOST_S, *said)
+        raise subprocess.TimeoutExpired(command(script, folder, *arguments), MAX_S, *said)
     return subprocess.CompletedProcess(command(script, folder, *arguments), code, *said)
 
 
@@ -104,7 +104,7 @@ def serve():
         with open(request["outputs"][0], "w") as out, open(request["outputs"][1], "w") as error:
             call = request["script"], request["folder"], *request["arguments"]
             process = start(*call, hook=prepare, output=(out, error))
-        code = ended_within(process, MOST_S)
+        code = ended_within(process, MAX_S)
         if code is None:
             kill_all(process)
         print(json.dumps(code), flush=True)

@@ -61,7 +61,7 @@ def test_a_gpu_trains_as_the_cpu_does(family, n_last):
 @pytest.mark.parametrize("family", ["mlp", "resnet"])
 def test_members_end_where_they_end_alone(family):
     different = [{"learning_rate": 1e-3}, {"dropout": 0.0}, {"optimizer": "sgd"}, {"gradient_clip": 0.0}, {}]
-    specs = [on_gpu(family, hyperparameters=own, address=(k,), epochs=3 + k) for k, own in enumerate(different)]
+    specs = [on_gpu(family, hyperparameters=own, random_key=(k,), epochs=3 + k) for k, own in enumerate(different)]
     population = Population([TrainingRun(one, DATA) for one in specs])
     while not population.finished:
         population.advance()
@@ -98,7 +98,7 @@ def test_where_memory_does_not_suffice_runs_are_parted_and_steps_taken_in_parts(
     large = {"width": 256, "depth": 4, "batch_size": 40_000, "dropout": 0.0, "activation": "gelu"}
     rows = np.resize(spec().train_rows, 40_000)
     specs = [
-        on_gpu(family, name=f"run {k}", address=(k,), hyperparameters=large, epochs=2, train_rows=rows)
+        on_gpu(family, name=f"run {k}", random_key=(k,), hyperparameters=large, epochs=2, train_rows=rows)
         for k in range(4)
     ]
     before = torch.cuda.memory_allocated()
@@ -110,15 +110,15 @@ def test_where_memory_does_not_suffice_runs_are_parted_and_steps_taken_in_parts(
     most = torch.cuda.memory_reserved() + room * needed
     torch.cuda.set_per_process_memory_fraction(most / torch.cuda.get_device_properties(0).total_memory)
     try:
-        carrier, ends = PopulationRunner([Task(one, None) for one in specs], DATA), {}
+        runner, ends = PopulationRunner([Task(one, None) for one in specs], DATA), {}
         while len(ends) < len(specs):
-            ends |= {update.name: update.outcome for update in carrier.advance() if update.outcome}
+            ends |= {update.name: update.outcome for update in runner.advance() if update.outcome}
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert {outcome.failure for outcome in ends.values()} == {None}
     assert ends["run 0"].train_loss == pytest.approx(alone.train_loss, abs=1e-3)
-    in_parts = [run.micro_batch < 40_000 for run in carrier._population.runs]
-    assert all(in_parts) if room < 1 else carrier._population.most_together == 2 and not any(in_parts)
+    in_parts = [run.micro_batch < 40_000 for run in runner._population.runs]
+    assert all(in_parts) if room < 1 else runner._population.max_group_size == 2 and not any(in_parts)
 
 
 def test_a_phase_stays_on_the_device_that_was_faster_when_it_began(tmp_path, tiny_config):

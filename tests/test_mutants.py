@@ -120,8 +120,8 @@ MUTANTS = (
     Mutant(
         "trials trained on their validation rows",
         "tuning/search_context.py",
-        "run = (name, address, values, split, epochs, self.device)",
-        "run = (name, address, values, (self.dataset.rows, split[1]), epochs, self.device)",
+        "run = (name, random_key, values, split, epochs, self.device)",
+        "run = (name, random_key, values, (self.dataset.rows, split[1]), epochs, self.device)",
         "test_leaks.py::test_every_trial_is_validated_on_later_rows_that_it_was_not_trained_on",
     ),
     Mutant(

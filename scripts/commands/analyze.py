@@ -11,12 +11,12 @@ from scipy import stats
 
 from scripts.commands.dry_run import show_plan_table, show_table
 from scripts.commands.experiment import load_later
-from scripts.commands.phase import say_all
+from scripts.commands.phase import echo_all
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment
 from scripts.config.selection_order import PREFERENCES
 from scripts.errors import InputError
-from scripts.evaluation.selection_bias import in_words, judge_choice, judge_search
+from scripts.evaluation.selection_bias import assess_choice, assess_search, in_words
 from scripts.extended_training.out_of_fold import fold_spans
 from scripts.extended_training.selection import complete, pareto_set, rank
 from scripts.extended_training.trainer import write_best_config
@@ -57,17 +57,17 @@ def analyse(session: Session) -> None:
     finished = complete(extended.configurations)
     agreement = rank_agreement(finished)
     _print_table(session, extended)
-    say_all(session, (*racing_in_words(extended.racing, extended.n_folds), *_costs(trials, extended)))
+    echo_all(session, (*racing_in_words(extended.racing, extended.n_folds), *_costs(trials, extended)))
     if agreement is not None:
-        session.say(f"rank correlation of the phases over {len(finished)} configurations: {agreement:.2f}")
+        session.echo(f"rank correlation of the phases over {len(finished)} configurations: {agreement:.2f}")
     if importance:
         shown = ", ".join(f"{name} {share:.0%}" for name, share in list(importance.items())[:5])
-        session.say(f"importance in phase 1: {shown}")
+        session.echo(f"importance in phase 1: {shown}")
     _write_suggestion(run_dir, experiment, trials, extended, importance)
     out_of_fold = read_out_of_fold(run_dir, extended)
     search, choice = _credibility(session, experiment, trials, extended, out_of_fold)
     words = [*in_words(search, choice), _tradeoff(extended.configurations)]
-    say_all(session, words)
+    echo_all(session, words)
     content = AnalysisReport(
         trials=trials,
         extended=extended,
@@ -82,8 +82,8 @@ def analyse(session: Session) -> None:
     if can_draw():
         write_svg(run_dir.analysis, figures)
     else:
-        session.say(NO_PICTURES)
-    session.say(f"report in {run_dir.analysis / 'report.html'}")
+        session.echo(NO_PICTURES)
+    session.echo(f"report in {run_dir.analysis / 'report.html'}")
     session.conclude(
         session.next_command(Command.FINAL, models=experiment.models),
         _artifacts(run_dir),
@@ -109,7 +109,7 @@ def _with_choice(session: Session, experiment: Experiment, extended: Extended) -
     if preference is not None or not run_dir.best_config.exists():
         origin = {k: getattr(extended, k) for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
         write_best_config(run_dir, experiment, extended, origin)
-        session.say(f"chosen: {extended.reason}")
+        session.echo(f"chosen: {extended.reason}")
     return extended
 
 
@@ -155,11 +155,11 @@ def _credibility(
     """Return the multiple-testing corrections, also written to credibility.json."""
     run_dir, horizon = session.run_dir, experiment.data.horizon
     ledger = read_by_date(run_dir, trials)
-    search = judge_search(ledger, horizon, experiment.seed, trials)
+    search = assess_search(ledger, horizon, experiment.seed, trials)
     order = experiment.extended.selection_order
     if session.arguments.select is not None:
         order = PREFERENCES[session.arguments.select]
-    choice = judge_choice(out_of_fold, extended, horizon, experiment.seed, by_spread="std_accuracy" in order)
+    choice = assess_choice(out_of_fold, extended, horizon, experiment.seed, by_spread="std_accuracy" in order)
     found = Credibility(
         config_hash=extended.config_hash,
         data_fingerprint=extended.data_fingerprint,

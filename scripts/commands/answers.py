@@ -40,7 +40,7 @@ def account_for(error: BaseException, answer: dict[str, Any]) -> None:
 
 def end_interrupted(answer: dict[str, Any], output: TextIO | None, started: float) -> None:
     """Print the answer after a signal; called at any moment, so nothing here waits for a lock or a buffer."""
-    interruption.tell(answer["command"])
+    interruption.announce(answer["command"])
     _note_error(answer, _INTERRUPTED, Interrupted.exit_code)
     print_answer(answer, output, started)
 

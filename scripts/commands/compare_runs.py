@@ -29,7 +29,7 @@ from scripts.storage.run_dir import Command, RunDir
 from scripts.storage.table_artifacts import read_out_of_fold
 
 _FINGERPRINTS = ("data_fingerprint", "sealed_fingerprint")
-_MOST_KEYS = 12  # differing keys that are shown; the artifact has all
+_MAX_KEYS = 12  # differing keys that are shown; the artifact has all
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _say(session: Session, first: ComparedRun, comparisons: Sequence[Compared]) 
     show_table(session, table)
     for found in comparisons:
         for sentence in _sentences(first.name, found):
-            session.say(sentence)
+            session.echo(sentence)
 
 
 def _cells(found: Compared) -> list[str]:
@@ -221,7 +221,7 @@ def _cells(found: Compared) -> list[str]:
 def _sentences(first: str, found: Compared) -> list[str]:
     """Return differences, reasons for a missing test and the power of the test as sentences."""
     name, config = found.run, found.config
-    lines = [f"{name}: config differs in {listed(config, _MOST_KEYS)}" if config else f"{name}: same config"]
+    lines = [f"{name}: config differs in {listed(config, _MAX_KEYS)}" if config else f"{name}: same config"]
     lines.append(
         f"{name}: data differ ({', '.join(found.fingerprints)})" if found.fingerprints else f"{name}: same data"
     )

@@ -45,7 +45,7 @@ def show_table(session: Session, table: Table) -> None:
     with console.capture() as drawn:
         console.print(table)
     for line in drawn.get().rstrip().split("\n"):
-        session.say(line.rstrip())
+        session.echo(line.rstrip())
 
 
 def show_plan_table(session: Session, rows: Mapping[str, str], files: Sequence[Path]) -> None:
@@ -120,7 +120,7 @@ def in_epochs(
     # This command has taken some of the time already, and phase 2 has to start.
     left = max(seconds / 2.0, seconds - (time.monotonic() - session.started) - START_UP_S)
     epochs = epochs_in(left, measured, n_train, experiment, workers)
-    session.say(f"{duration_in_words(seconds)} of phases 1 and 2: {epochs} epochs ({measured.in_words(n_train)} each)")
+    session.echo(f"{duration_in_words(seconds)} of phases 1 and 2: {epochs} epochs ({measured.in_words(n_train)} each)")
     return experiment.model_copy(update={"epoch_budget": epochs})
 
 
@@ -130,7 +130,7 @@ def time_of_folds(
     dataset: Dataset,
     trials: Sequence[Trial],
     n_trainings: int,
-    most_runs: int,
+    max_parallel_runs: int,
 ) -> str:
     """Estimate the duration of phase 2 from the chosen trials and the epochs of their lowest loss."""
     values = [trial.hyperparameters for trial in trials]
@@ -138,7 +138,7 @@ def time_of_folds(
     losses = [[epoch.val_loss for epoch in trial.history if epoch.val_loss is not None] for trial in trials]
     best = float(np.mean([1 + int(np.argmin(own)) for own in losses if own] or [TYPICAL_BEST_EPOCH]))
     n_folds = experiment.extended.cross_validation_folds
-    n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(placement.workers, most_runs)
+    n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(placement.workers, max_parallel_runs)
     return _in_words(extended_s(measured, n_rows, experiment, n_trainings, best, workers))
 
 

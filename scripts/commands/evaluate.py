@@ -31,12 +31,12 @@ from scripts.evaluation.scores import Predictions, Scores, score
 from scripts.evaluation.seal_openings import Look, count_opening, known_openings, record_result
 from scripts.evaluation.shortfall import shortfall
 from scripts.evaluation.trading_scores import TradedRows
-from scripts.evaluation.training_record import known_making
+from scripts.evaluation.training_record import read_training_record
 from scripts.evaluation.warnings import fill_caveat, openings_caveat
 from scripts.execution.tensorboard import TensorBoardLog
 from scripts.final_training.model import FinalModel, make_model, read_model
 from scripts.random_keys import key
-from scripts.reporting.evaluation_page import Making
+from scripts.reporting.evaluation_page import TrainingRecord
 from scripts.reporting.figures import NO_PICTURES, can_draw
 from scripts.reporting.model_card import write_model_card
 from scripts.reporting.report import EvaluationReport, figures_for_tensorboard, write_evaluation_report
@@ -52,14 +52,14 @@ from scripts.storage.spreadsheet_cells import class_cells, escape_formulas
 
 # Fields of a result in the ledger of openings
 _RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")
-_MOST_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
+_MAX_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
 MAX_REFERENCE_FOLDS = 5
 _FILES = ("predictions.csv", "report.html", "model_card.md")  # besides the results, which contain their digests
-_MOST_BYTES = 2**34
+_MAX_BYTES = 2**34
 
 
 @dataclass(frozen=True)
-class Judged:
+class TestData:
     """Rows to evaluate.
 
     Attributes
@@ -99,7 +99,7 @@ def evaluate(session: Session) -> None:
         return
     opened = Opened(model_sha256=file_sha256(path), data="sealed" if other is None else data_sha256(other))
     if (before := _finished(session, opened)) is not None:
-        session.say(f"this evaluation is finished: {run_dir.evaluation_results}")
+        session.echo(f"this evaluation is finished: {run_dir.evaluation_results}")
         look = _look(session, experiment, opened, before.sealed_fingerprint)
         warnings = [*_looks_since(run_dir, look, before), *older, *before.warnings]
         before = before.model_copy(update={"warnings": warnings})
@@ -109,15 +109,15 @@ def evaluate(session: Session) -> None:
     if other is None:
         _check_promise(session, content.selection)
     written = new_file_config(session, content.experiment.recorded())
-    judged = _load(experiment, model, other, written, memory_bound(session, experiment))
-    judged = replace(judged, warnings=(*older, *judged.warnings))
+    test_data = _load(experiment, model, other, written, memory_bound(session, experiment))
+    test_data = replace(test_data, warnings=(*older, *test_data.warnings))
     make_fresh(session, run_dir.evaluation)
     plan = run_dir.tuning / "plan.json"
     earlier = read_record(plan, Command.TUNING, Plan).warm_start if plan.exists() else []
-    looks = inherit_openings(run_dir, earlier, experiment, judged.development)
-    for note in (*judged.warnings, *([looks] if looks else [])):
-        session.say(f"note: {note}")
-    results = _judge(session, experiment, model, judged, opened)
+    looks = inherit_openings(run_dir, earlier, experiment, test_data.development)
+    for note in (*test_data.warnings, *([looks] if looks else [])):
+        session.echo(f"note: {note}")
+    results = _evaluate(session, experiment, model, test_data, opened)
     summarise(session, results, model)
     _conclude(session, experiment, results)
 
@@ -135,7 +135,7 @@ def _check_promise(session: Session, selection: Selection) -> None:
     if session.arguments.only_if_promising:
         remedy = f"search further with {session.next_run()}, or leave the flag out"
         raise InputError(f"the test set stays sealed: {warning}", "--only-if-promising", remedy)
-    session.say(f"warning: {warning}")
+    session.echo(f"warning: {warning}")
 
 
 def _finished(session: Session, opened: Opened) -> Evaluation | None:
@@ -151,12 +151,12 @@ def _finished(session: Session, opened: Opened) -> Evaluation | None:
     except InputError as error:
         if path.is_symlink() or not path.is_file():
             raise
-        session.say(f"note: the evaluation is repeated: {error}")
+        session.echo(f"note: the evaluation is repeated: {error}")
         return None
     if before.opened != opened:
         return None
     if lost := [name for name in _FILES if _digest(path.with_name(name)) != before.files.get(name)]:
-        session.say(f"note: missing or damaged, so it is repeated: {', '.join(lost)}")
+        session.echo(f"note: missing or damaged, so it is repeated: {', '.join(lost)}")
         return None
     return before
 
@@ -164,7 +164,7 @@ def _finished(session: Session, opened: Opened) -> Evaluation | None:
 def _digest(path: Path) -> str | None:
     """Return the SHA-256 of a file; None if it is missing or not a file."""
     try:
-        return sha256(read_regular(path, _MOST_BYTES))
+        return sha256(read_regular(path, _MAX_BYTES))
     except (FileNotFoundError, InputError):
         return None
 
@@ -204,23 +204,28 @@ def _conclude(session: Session, experiment: Experiment, results: Evaluation) -> 
     )
 
 
-def _judge(session: Session, experiment: Experiment, model: FinalModel, judged: Judged, opened: Opened) -> Evaluation:
+def _evaluate(
+    session: Session, experiment: Experiment, model: FinalModel, test_data: TestData, opened: Opened
+) -> Evaluation:
     """Predict, score and write; the content of evaluation_results.json."""
-    run_dir, development, dataset = session.run_dir, judged.development, judged.dataset
+    run_dir, development, dataset = session.run_dir, test_data.development, test_data.dataset
     model.check_schema(dataset)
     look = _look(session, experiment, opened, development.sealed_fingerprint, dataset.sealed_sketch)
     again = session.arguments.fresh
-    openings = count_opening(run_dir, look, again) if judged.opens_seal else known_openings(run_dir, look)
+    openings = count_opening(run_dir, look, again) if test_data.opens_seal else known_openings(run_dir, look)
     session.publish_if_due(at_once=True)  # an opening is published before it happens
     references = _references(development, dataset, experiment)
     predictions = _predicted(model, dataset, references)
-    looks = openings.number if judged.opens_seal else 1
+    looks = openings.number if test_data.opens_seal else 1
     scores = score(development, dataset, predictions, model.content.selection, experiment, looks)
     table = _prediction_table(dataset, predictions.model, scores.position)
     write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
-    figures, making = _with_fill(scores.figures, judged, experiment), known_making(run_dir, opened.model_sha256)
+    figures, training_record = (
+        _with_fill(scores.figures, test_data, experiment),
+        read_training_record(run_dir, opened.model_sha256),
+    )
     warnings = [*fill_caveat(figures, experiment.data.fill), *openings_caveat(figures, openings.words)]
-    warnings += [*making.warnings, *judged.warnings, *figures.warnings, *openings.warnings]
+    warnings += [*training_record.warnings, *test_data.warnings, *figures.warnings, *openings.warnings]
     latency = measure_latency(model, dataset)
     kept = model.content
     results = Evaluation(
@@ -228,7 +233,7 @@ def _judge(session: Session, experiment: Experiment, model: FinalModel, judged: 
         data_fingerprint=kept.data_fingerprint,
         sealed_fingerprint=kept.sealed_fingerprint,
         **dict(figures) | {"warnings": warnings},
-        notes=list(judged.notes),
+        notes=list(test_data.notes),
         reference_tuning={name: reference.record for name, reference in references.items()},
         reference_rows=ReferenceRows(fitted=len(_in_memory(development, development.rows)), of=len(development.rows)),
         epochs_spent_total=sum(kept.epochs_spent.values()),
@@ -241,21 +246,21 @@ def _judge(session: Session, experiment: Experiment, model: FinalModel, judged: 
         opened=opened,
         files={},
     )
-    _write_pages(session, model, scores, results, making)
+    _write_pages(session, model, scores, results, training_record)
     # The results come last: once they are there, the evaluation is finished.
     files = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
     results = results.model_copy(update={"files": files})
     write_record(run_dir.evaluation_results, results)
-    if judged.opens_seal:
+    if test_data.opens_seal:
         record_result(run_dir, look, openings.id, {name: getattr(results, name) for name in _RECORDED})
     return results
 
 
-def _with_fill(scored: Scored, judged: Judged, experiment: Experiment) -> Scored:
+def _with_fill(scored: Scored, test_data: TestData, experiment: Experiment) -> Scored:
     """Figures of a market with the price at which positions are filled."""
     if scored.returns is None or experiment.data.source == "table":
         return scored
-    fill = "close_to_close" if FILLED_AT_CLOSE in judged.notes else experiment.data.fill
+    fill = "close_to_close" if FILLED_AT_CLOSE in test_data.notes else experiment.data.fill
     return scored.model_copy(update={"returns": scored.returns.model_copy(update={"fill": fill})})
 
 
@@ -264,14 +269,16 @@ def _predicted(model: FinalModel, dataset: Dataset, references: dict[str, Refere
     rows = dataset.rows if dataset.predictable is None else dataset.predictable
     traded = TradedRows(rows, model.predict_probabilities(dataset, rows))
     return Predictions(
-        model=traded.probabilities[traded.judged(dataset)],
+        model=traded.probabilities[traded.tested(dataset)],
         traded=traded,
         by_seed=model.predict_by_seed(dataset, dataset.rows),
         references={name: reference.probabilities for name, reference in references.items()},
     )
 
 
-def _write_pages(session: Session, model: FinalModel, scores: Scores, results: Evaluation, making: Making) -> None:
+def _write_pages(
+    session: Session, model: FinalModel, scores: Scores, results: Evaluation, training_record: TrainingRecord
+) -> None:
     """Write the report, its figures for TensorBoard and the model card."""
     run_dir = session.run_dir
     report = EvaluationReport(
@@ -282,11 +289,11 @@ def _write_pages(session: Session, model: FinalModel, scores: Scores, results: E
         curves=scores.curves,
         reliability=scores.reliability,
         confusion=scores.confusion,
-        making=making,
+        training_record=training_record,
     )
     figures = write_evaluation_report(run_dir.evaluation / "report.html", report)
     if not can_draw():
-        session.say(NO_PICTURES)
+        session.echo(NO_PICTURES)
     elif run_dir.tensorboard.exists():
         write_figures_as_images(TensorBoardLog(run_dir.tensorboard), figures_for_tensorboard(figures))
     write_model_card(run_dir.evaluation / "model_card.md", model.content, model.n_parameters, results)
@@ -294,14 +301,14 @@ def _write_pages(session: Session, model: FinalModel, scores: Scores, results: E
 
 def _load(
     experiment: Experiment, model: FinalModel, other: Path | None, written: DataConfig, bound: MemoryBound
-) -> Judged:
+) -> TestData:
     """The sealed rows, or those rows of another file, in the notation `written`, that the model was not trained on."""
     window = longest_window(experiment.search_space)
     development = load_development(experiment.data, window, experiment.seed, bound)
     check_data(development, model.content, Command.FINAL)
     if other is None:
         sealed = load_sealed(experiment.data, window, development, experiment.seed, bound)
-        return Judged(development, sealed, True, development.notes, _new_notes(sealed, development))
+        return TestData(development, sealed, True, development.notes, _new_notes(sealed, development))
     dataset, n_trained, n_sealed = load_other(
         experiment.data, window, other, development, experiment.seed, bound, written
     )
@@ -310,7 +317,7 @@ def _load(
         warnings += (f"{n_trained} rows of {other.name} are development rows and were left out",)
     if n_sealed:
         warnings += (f"{n_sealed} rows of {other.name} are sealed rows: this opens the test set",)
-    return Judged(development, dataset, n_sealed > 0, development.notes, warnings)
+    return TestData(development, dataset, n_sealed > 0, development.notes, warnings)
 
 
 def _new_notes(dataset: Dataset, development: Dataset) -> tuple[str, ...]:
@@ -334,7 +341,7 @@ def _references(development: Dataset, dataset: Dataset, experiment: Experiment) 
 
 def _in_memory(development: Dataset, rows: np.ndarray) -> np.ndarray:
     """Return the rows, or evenly spaced ones of a table that does not fit in memory."""
-    most = len(rows) if development.mapped is None else min(len(rows), _MOST_REFERENCE_ROWS)
+    most = len(rows) if development.mapped is None else min(len(rows), _MAX_REFERENCE_ROWS)
     return rows[np.arange(most) * len(rows) // most]
 
 

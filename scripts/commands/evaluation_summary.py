@@ -19,47 +19,47 @@ def summarise(session: Session, results: Evaluation, model: FinalModel) -> None:
     ceiling = "" if results.ceiling is None else f"; best possible {results.ceiling:.4f}"
     naive = ", ".join(f"{name} {value:.4f}" for name, value in results.naive.items())
     references = ", ".join(f"{name} {value:.4f}" for name, value in results.references.items())
-    session.say()
-    session.say(f"epochs        {spent} against 60 x 50 = {YARDSTICK}, every fold counted")
-    session.say(f"chosen        {selection.reason}")
-    session.say(
+    session.echo()
+    session.echo(f"epochs        {spent} against 60 x 50 = {YARDSTICK}, every fold counted")
+    session.echo(f"chosen        {selection.reason}")
+    session.echo(
         f"test          accuracy {results.accuracy:.4f} (s.e. {results.accuracy_se:.4f}, 95 % {low:.4f} to "
         f"{high:.4f}) on {results.n_rows} rows worth {results.n_effective or 0:.0f} independent ones{ceiling}"
     )
-    session.say(f"baselines     {naive}; {references}")
+    session.echo(f"baselines     {naive}; {references}")
     if (constant := results.constant_answer) is not None:
-        session.say(f"predicts      {constant.name!r} in {constant.share:.1%} of the rows")
+        session.echo(f"predicts      {constant.name!r} in {constant.share:.1%} of the rows")
     skill_low, skill_high = results.skill_ci95
-    session.say(
+    session.echo(
         f"verdict       {results.verdict}: {results.skill:+.4f} (95 % {skill_low:+.4f} to {skill_high:+.4f}) "
         f"against the best naive rule{_corrected(results)}"
     )
     test = results.primary_test
     if test.statistic is not None:
         found = f"t {test.statistic:.2f}, p {test.p_value:.3g}"
-        session.say(f"              {test.name} test of the probabilities: {found}")
+        session.echo(f"              {test.name} test of the probabilities: {found}")
     versus = results.versus_reference
     low, high = versus.ci95
     worth, reference = "clearly" if low > 0 else "not clearly", versus.name.replace("_", " ")
     lead = f"{versus.difference:+.4f} (95 % {low:+.4f} to {high:+.4f})"
-    session.say(f"              {worth} better than tuned {reference}: {lead}")
+    session.echo(f"              {worth} better than tuned {reference}: {lead}")
     if (returns := results.returns) is not None:
         cost = "-" if returns.break_even_cost_bps is None else f"{returns.break_even_cost_bps:.1f}"
-        session.say(f"returns       gross {returns.gross:+.1%}, net {returns.net:+.1%}, break-even cost {cost} bps")
+        session.echo(f"returns       gross {returns.gross:+.1%}, net {returns.net:+.1%}, break-even cost {cost} bps")
         if (foresight := returns.foresight_hit_rate) is not None:
-            session.say(f"              perfect predictions would win {foresight:.1%} of the positions")
+            session.echo(f"              perfect predictions would win {foresight:.1%} of the positions")
         if sure := sure_of_return(returns):
-            session.say(f"              {sure}")
+            session.echo(f"              {sure}")
     if (ensemble := results.ensemble) is not None:
-        session.say(f"ensemble      {ensemble_in_words(ensemble)}")
+        session.echo(f"ensemble      {ensemble_in_words(ensemble)}")
     for warning in results.warnings:
-        session.say(f"warning       {warning}")
-    session.say(f"opened        {results.opened_in_words}")
+        session.echo(f"warning       {warning}")
+    session.echo(f"opened        {results.opened_in_words}")
     if (latency := results.latency) is not None:
         one, batch = (1000 * call.p50_s for call in (latency.one_row, latency.batch))
-        session.say(f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency.batch.n_rows} (medians)")
-    session.say(f"report        {session.run_dir.evaluation / 'report.html'} and model_card.md")
-    session.say(f"TensorBoard   {shlex.join(['./start_tensorboard.sh', '--run-dir', str(session.run_dir.path)])}")
+        session.echo(f"latency       {one:.2g} ms for one row, {batch:.2g} ms for {latency.batch.n_rows} (medians)")
+    session.echo(f"report        {session.run_dir.evaluation / 'report.html'} and model_card.md")
+    session.echo(f"TensorBoard   {shlex.join(['./start_tensorboard.sh', '--run-dir', str(session.run_dir.path)])}")
 
 
 def _corrected(results: Evaluation) -> str:

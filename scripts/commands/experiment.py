@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.commands.next_experiment import carried_on
+from scripts.commands.next_experiment import continued_from
 from scripts.commands.session import Session
 from scripts.config.experiment import DataConfig, Experiment
 from scripts.config.recorded import differing_keys, recorded_data
 from scripts.config.search_space import Hyperparameters
-from scripts.config.unused_keys import inert_keys
+from scripts.config.unused_keys import keys_without_effect
 from scripts.config.yaml_files import given_values, load_experiment
 from scripts.errors import InputError, nearest
 from scripts.storage.run_dir import Command, RunDir
@@ -45,12 +45,12 @@ def load_first(session: Session, plan: dict[str, Any] | None = None) -> Experime
     earlier = session.arguments.next
     path, base = _yaml_file(session), None
     if earlier is not None:
-        base = carried_on(RunDir(earlier), session.run_dir, session.arguments.fresh)
+        base = continued_from(RunDir(earlier), session.run_dir, session.arguments.fresh)
     elif plan is not None and path is None:
         base = {**plan["experiment"], "data": recorded_data(plan["experiment"]["data"])}
     experiment = load_experiment(path, session.assignments, base=base)
-    for key, reason in inert_keys(experiment, given_values(path, session.assignments)[0]):
-        session.say(f"note: {key} has no effect: {reason}")
+    for key, reason in keys_without_effect(experiment, given_values(path, session.assignments)[0]):
+        session.echo(f"note: {key} has no effect: {reason}")
     check_families(experiment.search_space, experiment.models)
     known = list(Hyperparameters.model_fields)
     if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):

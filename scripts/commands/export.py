@@ -111,14 +111,14 @@ def export(session: Session) -> None:
     check_out(out)
     model = load_for_use(session)
     if session.arguments.dry_run:
-        session.say(f"exports {source} to {out}")
+        session.echo(f"exports {source} to {out}")
         return
     difference = export_model(model, kind, out)
     shape = f"(batch, {model.window}, columns)" if model.reads_windows else "(batch, columns)"
-    session.say(f"input x: float32 {shape} of {len(model.schema.features)} raw columns; output: probabilities")
-    session.say(f"largest difference of a probability on {_N_CHECKED} rows: {difference:.1e}")
+    session.echo(f"input x: float32 {shape} of {len(model.schema.features)} raw columns; output: probabilities")
+    session.echo(f"largest difference of a probability on {_N_CHECKED} rows: {difference:.1e}")
     session.keep(artifacts=[str(out)], largest_difference=difference)
-    session.say(f"model in {out}")
+    session.echo(f"model in {out}")
 
 
 def export_model(model: FinalModel, kind: str, out: Path) -> float:

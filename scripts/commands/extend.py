@@ -46,7 +46,7 @@ def _planned(session: Session) -> Phase[Extended]:
     left = None if experiment.epoch_budget is None else experiment.epoch_budget - trials.epochs_spent
     work = CrossValidation(experiment, dataset, chosen, placement.device, left)
     few = f"note: phase 1 has only {len(chosen)} distinct usable configurations"
-    most_runs, n_planned, epochs = work.most_at_once, work.n_planned, work.epochs_planned
+    max_parallel_runs, n_planned, epochs = work.max_parallel_runs, work.n_planned, work.epochs_planned
     n_validated = max(len(test) for _, test in work.folds)
 
     def train(executor: Executor, watch: RunMonitor, origin: dict[str, Any]) -> Extended:
@@ -68,8 +68,8 @@ def _planned(session: Session) -> Phase[Extended]:
         fresh=[run_dir.best_config],
         extent=f"{len(chosen)} configurations x {len(work.folds)} folds",
         epochs=epochs,
-        most_runs=most_runs,
-        likely_time=lambda: time_of_folds(placement, experiment, dataset, chosen, n_planned, most_runs),
+        max_parallel_runs=max_parallel_runs,
+        likely_time=lambda: time_of_folds(placement, experiment, dataset, chosen, n_planned, max_parallel_runs),
         # Further seeds may come on larger folds than the trainings that they take the place of.
         size=(n_planned, placement.workers, epochs, n_validated, n_planned * n_validated),
         finished=lambda origin: _finished(session, experiment, origin),
@@ -84,7 +84,7 @@ def _finished(session: Session, experiment: Experiment, origin: dict[str, Any]) 
     results = finished(session, run_dir.extended, Command.EXTENDED, run_dir.out_of_fold, Extended)
     if results is not None and whole(session, run_dir.best_config, Command.EXTENDED) is None:
         write_best_config(run_dir, experiment, results, origin)
-        session.say(f"{run_dir.best_config} is written again: {results.reason}")
+        session.echo(f"{run_dir.best_config} is written again: {results.reason}")
     return results
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from scripts.commands.addresses import parse_run_dir
+from scripts.commands.remote_urls import parse_run_dir
 from scripts.config.selection_order import PREFERENCES
 from scripts.errors import InputError, close_match, nearest
 

@@ -143,10 +143,10 @@ def check_leaks(session: Session, experiment: Experiment, development: Developme
     report = leak_report(development, experiment, FULL)
     _write(session, report, origin)
     for line in report.lines():
-        session.say(line)
+        session.echo(line)
     for warning in report.warnings:
-        session.say(f"WARNING {warning}")
-    session.say(f"results in {session.run_dir.leak_check}")
+        session.echo(f"WARNING {warning}")
+    session.echo(f"results in {session.run_dir.leak_check}")
     session.keep(artifacts=[str(session.run_dir.leak_check)], warnings=report.warnings)
     _stop(report.warnings if session.arguments.strict else report.leaks)
     session.conclude(session.same_command("--check-leaks"), [session.run_dir.leak_check])
@@ -173,9 +173,9 @@ def leak_warnings(
         warnings = report.warnings
         if not warnings:
             looked = f"{report.n_features} features and {', '.join(report.families)} on {report.n_rows} rows"
-            session.say(f"leak check: nothing found ({looked}); --check-leaks checks more")
+            session.echo(f"leak check: nothing found ({looked}); --check-leaks checks more")
     for warning in warnings:
-        session.say(f"WARNING {warning}")
+        session.echo(f"WARNING {warning}")
     _stop(warnings if session.arguments.strict else [])
     return warnings
 

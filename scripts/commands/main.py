@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scripts.commands import environment
-from scripts.commands.addresses import check_addresses, without_secret
 from scripts.commands.answers import account_for, end_interrupted, only_for_json, print_answer
 from scripts.commands.flags import AddFlags, make_parser
 from scripts.commands.machine_limits import check_folder, check_study_path
 from scripts.commands.remedies import remedies_spelled_out
+from scripts.commands.remote_urls import check_urls, without_secret
 from scripts.commands.session import Session
 from scripts.errors import InputError
 
@@ -98,14 +98,14 @@ def _run(
     if arguments.dry_run or not only_reads:
         check_study_path(run_dir.study)
     session = Session(arguments, place, run_dir, deadline, started, answer, _storage(arguments))
-    check_addresses(arguments, place, with_server=session.storage is not None)
+    check_urls(arguments, place, with_server=session.storage is not None)
     with contextlib.ExitStack() as held:
         if isinstance(place, str) or session.storage is not None or arguments.execution == "ray":
             held.enter_context(interruption.raised())
         if isinstance(place, str):
             from scripts.storage.remote.sync import mirrored
 
-            folder, mirror = held.enter_context(mirrored(place, only_reads, session.say))
+            folder, mirror = held.enter_context(mirrored(place, only_reads, session.echo))
             session = replace(session, run_dir=RunDir(folder), mirror=mirror)
         held.enter_context(remedies_spelled_out(session.run_dir.path, session.next_command))
         if only_reads:
@@ -113,7 +113,7 @@ def _run(
         else:
             held.enter_context(session.run_dir.locked())
             if note := file_system_note(session.run_dir.path):
-                session.say(f"note: {note}")
+                session.echo(f"note: {note}")
         with interruption.work():
             run(session)
 

@@ -24,7 +24,7 @@ from scripts.storage.run_dir import Command, RunDir
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that determine whether two runs read the same rows
 
 
-def carried_on(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
+def continued_from(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
     """Return plain values of the experiment that continues `earlier`.
 
     Those of this run's own plan, if it was started: it resumes even if the earlier run is deleted or changed.
@@ -77,14 +77,14 @@ def _may_share_sealed_rows(earlier: RunDir, experiment: Experiment, development:
         return True
     if any(getattr(plan.experiment.data, name) != getattr(experiment.data, name) for name in _SAME_FILE):
         return False
-    last = _last_date_judged(earlier.evaluation_results)
+    last = _last_date_tested(earlier.evaluation_results)
     if last is None or development.dates is None:
         return True
     # All that the earlier run has seen may be development rows by now.
     return last > str(development.dates[development.date[development.rows].max()])[:10]
 
 
-def _last_date_judged(path: Path) -> str | None:
+def _last_date_tested(path: Path) -> str | None:
     if not path.exists():
         return None
     last = read_record(path, Command.EVALUATION, Evaluation).last_date

@@ -29,7 +29,7 @@ from scripts.execution.tensorboard import TensorBoardLog
 from scripts.reporting.tensorboard_images import write_layout
 from scripts.storage.artifacts import read_json, write_json
 from scripts.storage.checkpoints import Checkpoints
-from scripts.storage.durable_files import file_sha256, set_aside, write_bytes
+from scripts.storage.durable_files import back_up, file_sha256, write_bytes
 from scripts.storage.event_log import EventLog
 from scripts.storage.extended_record import Extended
 from scripts.storage.record_base import Made
@@ -61,7 +61,7 @@ class Phase(Generic[Results]):
         Its command and the one that follows.
     inputs, files, fresh : sequence of Path
         Artifacts that it is made from, files that it leaves, and what --fresh backs up besides the folder.
-    epochs, most_runs : int
+    epochs, max_parallel_runs : int
         Epochs at most, and runs side by side at most.
     size : tuple of int
         Bounds the need of the disk: runs, workers, epochs, validated rows and table rows, as in `Workload`.
@@ -88,7 +88,7 @@ class Phase(Generic[Results]):
     fresh: Sequence[Path]
     extent: str
     epochs: int
-    most_runs: int
+    max_parallel_runs: int
     size: tuple[int, int, int, int, int]
     likely_time: Callable[[], str]
     finished: Callable[[Values], Results | None]
@@ -110,9 +110,9 @@ class Phase(Generic[Results]):
 
 def run_phase(phase: Phase[Results], session: Session) -> None:
     """Run a phase, resume it, or conclude it if it is finished; with --dry-run show its plan."""
-    trained_by = phase.placement.in_words(phase.most_runs)
+    trained_by = phase.placement.in_words(phase.max_parallel_runs)
     if session.arguments.dry_run:
-        say_all(session, phase.notes)
+        echo_all(session, phase.notes)
         training = {
             "training": phase.extent,
             "epochs at most": str(phase.epochs),
@@ -128,18 +128,18 @@ def run_phase(phase: Phase[Results], session: Session) -> None:
     results = phase.finished(origin)
     if trains := results is None:
         announced = f"{phase.name}: {phase.extent}, at most {phase.epochs} epochs, {trained_by}"
-        say_all(session, [*phase.notes, announced])
+        echo_all(session, [*phase.notes, announced])
         check_room(phase.folder, Workload.of(phase.experiment.search_space, phase.dataset, *phase.size))
         with (
             watching(session, phase.name, phase.title, phase.epochs) as watch,
-            executing(phase.placement, phase.experiment, phase.dataset, phase.most_runs, watch) as executor,
+            executing(phase.placement, phase.experiment, phase.dataset, phase.max_parallel_runs, watch) as executor,
         ):
             results = phase.train(executor, watch, origin)
     closing = phase.closing(results)
     keep_checkpoints(session, phase.folder, closing.checkpoints)
-    say_all(session, closing.lines if trains else [f"{phase.name} is finished: {phase.files[0]}"])
+    echo_all(session, closing.lines if trains else [f"{phase.name} is finished: {phase.files[0]}"])
     if closing.warning:
-        session.say(f"warning: {closing.warning}")
+        session.echo(f"warning: {closing.warning}")
     next_command = session.next_command(phase.next, models=phase.experiment.models)
     session.conclude(next_command, phase.files, epochs=results.epochs_spent, **closing.figures)
 
@@ -149,9 +149,9 @@ def load_data(session: Session, experiment: Experiment, development: Development
     development = development or read_development(experiment.data, experiment.seed, memory_bound(session, experiment))
     dataset = development.dataset(longest_window(experiment.search_space))
     for note in dataset.notes:
-        session.say(f"note: {note}")
+        session.echo(f"note: {note}")
     if dataset.mapped is not None:
-        session.say(f"note: the features are mapped from {dataset.mapped.n_bytes / 2**20:,.0f} MB on disk")
+        session.echo(f"note: the features are mapped from {dataset.mapped.n_bytes / 2**20:,.0f} MB on disk")
     return dataset
 
 
@@ -206,8 +206,8 @@ def make_fresh(session: Session, *paths: Path) -> None:
     """Back up earlier results of the phase if --fresh is given."""
     if session.arguments.fresh:
         for path in paths:
-            if (backup := set_aside(path)) is not None:
-                session.say(f"backed up as: {backup}")
+            if (backup := back_up(path)) is not None:
+                session.echo(f"backed up as: {backup}")
 
 
 def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:
@@ -215,7 +215,7 @@ def keep_checkpoints(session: Session, folder: Path, *patterns: str) -> None:
     Checkpoints(folder / "checkpoints").drop_all_earlier()
     wanted = session.arguments.keep_checkpoints == "best"
     if wanted and not Checkpoints(folder / "checkpoints").keep_only(*patterns):
-        session.say(f"note: {folder / 'checkpoints'} is reached through a link, so all checkpoints stay")
+        session.echo(f"note: {folder / 'checkpoints'} is reached through a link, so all checkpoints stay")
 
 
 @contextlib.contextmanager
@@ -228,13 +228,13 @@ def watching(session: Session, phase: str, what: str, total_epochs: int) -> Iter
     with Progress(f"{phase}: {what}", total_epochs, enabled=shown, verbose=arguments.verbose) as progress:
         try:
             events = EventLog(session.run_dir.events, phase)
-            warn = progress.note if shown else session.say
+            warn = progress.note if shown else session.echo
             yield RunMonitor(progress, log, warn, events, arguments.histograms, publish_if_due=session.publish_if_due)
         finally:
             log.close()
 
 
-def say_all(session: Session, lines: Sequence[str]) -> None:
+def echo_all(session: Session, lines: Sequence[str]) -> None:
     """Say each line."""
     for line in lines:
-        session.say(line)
+        session.echo(line)

@@ -66,7 +66,7 @@ def run_placebos(session: Session) -> None:
             process.wait()
     results = summary(real, [_result(run_dir, k) for k in range(1, count + 1)])
     write_record(run_dir.placebo / "placebo_results.json", results)
-    session.say(
+    session.echo(
         f"{count} placebos: skill {min(results.placebo_skill):+.4f} to {max(results.placebo_skill):+.4f}, "
         f"{results.n_verdict_skill} called skill; the real run has {results.skill:+.4f}, "
         f"p = {results.p_value:.3f}, selection included"
@@ -147,7 +147,7 @@ def _advance(session: Session, running: dict[int, tuple[subprocess.Popen[bytes],
         else:
             del running[k]
             if session.arguments.verbose:
-                session.say(f"placebo {k} is finished")
+                session.echo(f"placebo {k} is finished")
 
 
 class PlaceboFailed(HyperError):

@@ -36,11 +36,11 @@ class Placement:
         """Device of this machine on which an epoch is timed."""
         return self.device if self.execution != "ray" or torch.cuda.is_available() else "cpu"
 
-    def in_words(self, most_runs: int) -> str:
-        """Return what trains; no more than `most_runs` workers are of use."""
+    def in_words(self, max_parallel_runs: int) -> str:
+        """Return what trains; no more than `max_parallel_runs` workers are of use."""
         if self.execution == "ray":
             return f"Ray on {self.ray_address or 'this machine'}"
-        workers = min(self.workers, most_runs)
+        workers = min(self.workers, max_parallel_runs)
         return f"{workers} worker{'s' if workers > 1 else ''} on {self.device}"
 
 
@@ -50,7 +50,7 @@ def choose_placement(
     dataset: Dataset,
     started_plan: Mapping[str, Any] | None,
     configurations: Callable[[], Sequence[Values]],
-    most_runs: int,
+    max_parallel_runs: int,
 ) -> Placement:
     """Decide where a phase trains; without --device, time an epoch on each device if there is a choice.
 
@@ -65,7 +65,7 @@ def choose_placement(
         Plan that the phase was started with, if it was.
     configurations : callable
         Returns hyperparameters like those that will be trained, the most likely first.
-    most_runs : int
+    max_parallel_runs : int
         Most trainings side by side.
 
     Raises
@@ -82,7 +82,7 @@ def choose_placement(
         device = _existing(asked)
         if device == "auto":
             device = (started_plan or {}).get("device") or _faster(
-                session, experiment, dataset, configurations(), most_runs
+                session, experiment, dataset, configurations(), max_parallel_runs
             )
         workers = worker_count(arguments.workers, device)
     return Placement(arguments.execution, device, workers, arguments.workers == "auto", arguments.ray_address)
@@ -98,11 +98,14 @@ def _existing(asked: str) -> str:
 
 
 def _faster(
-    session: Session, experiment: Experiment, dataset: Dataset, configurations: Sequence[Values], most_runs: int
+    session: Session, experiment: Experiment, dataset: Dataset, configurations: Sequence[Values], max_parallel_runs: int
 ) -> str:
-    side_by_side = {"cpu": min(session.workers, most_runs), "cuda": min(torch.cuda.device_count(), most_runs)}
+    side_by_side = {
+        "cpu": min(session.workers, max_parallel_runs),
+        "cuda": min(torch.cuda.device_count(), max_parallel_runs),
+    }
     device, why = fastest(experiment, dataset, configurations, side_by_side)
-    session.say(f"trains on {device}, which is faster here: {why}")
+    session.echo(f"trains on {device}, which is faster here: {why}")
     return device
 
 
@@ -131,11 +134,11 @@ def fastest(
 
 @contextlib.contextmanager
 def executing(
-    placement: Placement, experiment: Experiment, dataset: Dataset, most_runs: int, watch: RunMonitor
+    placement: Placement, experiment: Experiment, dataset: Dataset, max_parallel_runs: int, watch: RunMonitor
 ) -> Iterator[Executor]:
     """Yield an executor with as many workers as asked for and useful."""
     with contextlib.ExitStack() as stack:
-        executor = _executor(placement, experiment, dataset, most_runs, watch, stack)
+        executor = _executor(placement, experiment, dataset, max_parallel_runs, watch, stack)
         stack.callback(executor.close)
         yield executor
 
@@ -144,17 +147,17 @@ def _executor(
     placement: Placement,
     experiment: Experiment,
     dataset: Dataset,
-    most_runs: int,
+    max_parallel_runs: int,
     watch: RunMonitor,
     stack: contextlib.ExitStack,
 ) -> Executor:
-    workers = min(placement.workers, most_runs)
+    workers = min(placement.workers, max_parallel_runs)
     if placement.execution == "serial" or (placement.execution is None and workers == 1):
         return SerialExecutor(dataset)
     if placement.execution != "ray":
         from scripts.execution.processes import ProcessExecutor
 
-        return ProcessExecutor(dataset, workers, tell=watch.tell)
+        return ProcessExecutor(dataset, workers, on_event=watch.on_event)
     from scripts.execution.ray_connection import ray_connection
 
     address, config = placement.ray_address, experiment.execution
@@ -164,5 +167,5 @@ def _executor(
 
     # On a cluster, "auto" is its present size, and a number is used even if the cluster is still smaller.
     follow = placement.auto or address is None
-    most = most_runs if placement.auto and address is not None else workers
-    return RayExecutor(dataset, config, most, follow, tell=watch.tell)
+    max_tasks = max_parallel_runs if placement.auto and address is not None else workers
+    return RayExecutor(dataset, config, max_tasks, follow, on_event=watch.on_event)

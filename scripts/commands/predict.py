@@ -40,7 +40,7 @@ class Summary:
 
     Attributes
     ----------
-    n_rows, n_left_out : int
+    n_rows, n_skipped : int
         Rows with a prediction, and rows without enough history.
     by_class : Counter
         Predicted classes.
@@ -52,7 +52,7 @@ class Summary:
     """
 
     n_rows: int = 0
-    n_left_out: int = 0
+    n_skipped: int = 0
     by_class: Counter[str] = field(default_factory=Counter)
     drifted: list[FeatureDrift] | None = None
     notes: list[str] = field(default_factory=list)
@@ -91,22 +91,22 @@ def predict(session: Session) -> None:
     if out.resolve() in (source.resolve(), (session.arguments.model or session.run_dir.final_model).resolve()):
         raise InputError("is one of the files that are read", "--out", "choose another name")
     if session.arguments.dry_run:
-        session.say(f"predicts for the rows of {source} and writes {out}")
+        session.echo(f"predicts for the rows of {source} and writes {out}")
         return
     summary = predict_file(model, source, out)
     for line in model.positions_in_words:
-        session.say(line)
+        session.echo(line)
     for note in summary.notes:
-        session.say(f"note: {note}")
-    if summary.n_left_out:
-        session.say(f"note: {summary.n_left_out:,} rows were skipped, because their history is too short for the model")
+        session.echo(f"note: {note}")
+    if summary.n_skipped:
+        session.echo(f"note: {summary.n_skipped:,} rows were skipped, because their history is too short for the model")
     shares = ", ".join(f"{name} {count / summary.n_rows:.1%}" for name, count in summary.by_class.most_common(10))
-    session.say(f"predicted {summary.n_rows:,} rows ({shares}) in {session.took}")
+    session.echo(f"predicted {summary.n_rows:,} rows ({shares}) in {session.took}")
     unknown = unknown_in_words(summary.unknown, model.schema.vocabularies)
     for line in (*(f"warning: {line}" for line in unknown), *drift_in_words(summary)):
-        session.say(line)
+        session.echo(line)
     session.keep(artifacts=[str(out)], rows=summary.n_rows, by_class=dict(summary.by_class), warnings=unknown)
-    session.say(f"predictions in {out}")
+    session.echo(f"predictions in {out}")
 
 
 def predict_file(model: FinalModel, source: Path, out: Path) -> Summary:
@@ -143,7 +143,7 @@ def _predict_file(model: FinalModel, source: Path, out: Path, timed: bool) -> Su
             if drift is not None:
                 drift.add(part)
         if summary.n_rows == 0:
-            what = f"none of {summary.n_left_out} rows has the history that the model reads"
+            what = f"none of {summary.n_skipped} rows has the history that the model reads"
             raise InputError(what, str(source), "give more earlier rows")
     if drift is not None:
         summary.drifted = drift.found(model.content.features)
@@ -186,7 +186,7 @@ class _Drift:
 
 def _count(summary: Summary, part: UnlabelledRows, predictions: pd.DataFrame) -> None:
     summary.n_rows += len(predictions)
-    summary.n_left_out += part.n_left_out
+    summary.n_skipped += part.n_skipped
     summary.by_class.update(predictions["predicted"].tolist())
     summary.notes += part.notes
     for name, cells in part.unknown.items():

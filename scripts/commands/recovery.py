@@ -17,7 +17,7 @@ from scripts.config.recorded import config_hash, differing_keys
 from scripts.config.yaml_files import load_experiment
 from scripts.errors import HyperError, InputError, MissingInputError, OtherSchemaError
 from scripts.storage.artifacts import read_json, write_json
-from scripts.storage.durable_files import file_sha256, set_aside
+from scripts.storage.durable_files import back_up, file_sha256
 from scripts.storage.records import BestConfig, R
 from scripts.storage.run_dir import Command, RunDir
 
@@ -58,7 +58,7 @@ def finished(session: Session, folder: Path, phase: Command, listed: Path, recor
         return record.model_validate(body)
     if listed.exists():
         _back_up(session, listed, "SHA-256 mismatch")
-    session.say(f"{listed.name} is restored from checkpoints")
+    session.echo(f"{listed.name} is restored from checkpoints")
     return None
 
 
@@ -84,7 +84,7 @@ def started_plan(session: Session, folder: Path, phase: Command) -> dict[str, An
     if config_hash(comparable(experiment, SECTIONS[phase])) != results["config_hash"]:
         return None
     write_json(plan, {"experiment": experiment, **{name: results[name] for name in _ORIGIN if name in results}})
-    session.say(f"note: {plan} was lost and is written again from config.yaml and {_RESULTS[phase]}")
+    session.echo(f"note: {plan} was lost and is written again from config.yaml and {_RESULTS[phase]}")
     return read_json(plan, phase)
 
 
@@ -134,4 +134,4 @@ def _recorded(path: Path) -> dict[str, Any] | None:
 
 
 def _back_up(session: Session, path: Path, reason: str) -> None:
-    session.say(f"note: {path} is damaged ({reason}); backed up as {set_aside(path)}")
+    session.echo(f"note: {path} is damaged ({reason}); backed up as {back_up(path)}")

@@ -64,7 +64,7 @@ class Session:
         """Time since the command started, for people."""
         return duration_in_words(time.monotonic() - self.started)
 
-    def say(self, text: str = "") -> None:
+    def echo(self, text: str = "") -> None:
         """Print a line for people, unless -q was given; a closed terminal is not an error."""
         if not self.arguments.quiet:
             try:
@@ -89,7 +89,7 @@ class Session:
             Plain values.
         """
         self.keep(artifacts=[self._found_at(path) for path in artifacts], **figures, next=next_command)
-        self.say(f"next: {next_command}")
+        self.echo(f"next: {next_command}")
 
     def publish_if_due(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
         """Publish a run directory on object storage if due, while nothing is written; see `RemoteRunDir`."""

@@ -22,9 +22,9 @@ from scripts.training.spec import RunSpec
 
 TYPICAL_BEST_EPOCH = 10
 START_UP_S = 5.0  # of a command, until it trains: its imports, the data, the workers
-_MOST_ROWS = 20_000  # that are trained on for a measurement; an epoch takes as much longer as it has more rows
+_MAX_ROWS = 20_000  # that are trained on for a measurement; an epoch takes as much longer as it has more rows
 _DECISION_S = 0.1  # of the search, with all that comes with it: proposal, storage, checkpoint
-_MOST_MEASURED_S = 30.0  # after which no further configuration is measured
+_MAX_MEASURED_S = 30.0  # after which no further configuration is measured
 _SHARE_OF_FIRST = 0.9  # of the epochs: 77 to 98 % in three runs by default
 _DRAWS = 3  # random configurations of a family
 
@@ -62,7 +62,7 @@ def measure_epochs(
     for values in _families_in_turn(configurations):
         hyperparameters = Hyperparameters.model_validate(values)
         own = by_family.setdefault(hyperparameters.family, [])
-        if not own or time.monotonic() - start < _MOST_MEASURED_S:
+        if not own or time.monotonic() - start < _MAX_MEASURED_S:
             own.append(_epoch_s(hyperparameters, dataset, experiment, device))
     return Measured({family: float(np.mean(own)) for family, own in by_family.items()}, _shares(by_family, first))
 
@@ -92,9 +92,9 @@ def _families_in_turn(configurations: Sequence[Values]) -> list[Values]:
 def _epoch_s(hyperparameters: Hyperparameters, dataset: Dataset, experiment: Experiment, device: str) -> float:
     """Seconds by row of an epoch with its validation, the second of a run, for the first one warms up."""
     train, validation = dataset.tail_split(experiment.tuning.validation_fraction, experiment.seed)
-    share = min(1.0, _MOST_ROWS / len(train))
+    share = min(1.0, _MAX_ROWS / len(train))
     n_validated = max(1, int(share * len(validation)))
-    rows = train[-min(len(train), _MOST_ROWS) :], validation[:n_validated]
+    rows = train[-min(len(train), _MAX_ROWS) :], validation[:n_validated]
     spec = RunSpec("measured", (0,), hyperparameters, *rows, 2, factories=experiment.models, device=device)
     torch.set_num_threads(1)  # as a worker trains
     run = TrainingRun(spec, dataset)

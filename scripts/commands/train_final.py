@@ -53,10 +53,10 @@ def _planned(session: Session) -> Phase[Final]:
         files=[run_dir.final_model, run_dir.final_results],
         fresh=[run_dir.final_model],
         extent=f"{trained}, each on the hold-out's split and on all rows",
-        epochs=work.most_epochs,
-        most_runs=n_runs,
+        epochs=work.max_epochs,
+        max_parallel_runs=n_runs,
         # All runs at a time: the workers share them out.
-        size=(2 * n_runs, n_runs, work.most_epochs, len(work.holdout), 0),
+        size=(2 * n_runs, n_runs, work.max_epochs, len(work.holdout), 0),
         likely_time=lambda: time_of_final(
             placement, experiment, dataset, [member.hyperparameters.model_dump() for member in work.members]
         ),

@@ -18,7 +18,7 @@ from scripts.execution.driver import RunMonitor
 from scripts.execution.executor import Executor
 from scripts.storage.database import place_of_study
 from scripts.storage.database_errors import database_errors
-from scripts.storage.durable_files import set_aside
+from scripts.storage.durable_files import back_up
 from scripts.storage.records import Trials
 from scripts.storage.run_dir import Command
 from scripts.training.models.registry import applicable_space
@@ -77,7 +77,7 @@ def _planned(session: Session) -> tuple[Phase[Trials], Development]:
         fresh=[run_dir.tensorboard],
         extent=f"{'up to ' if rungs else ''}{config.n_trials} trials",
         epochs=epochs,
-        most_runs=config.proposal_lag,
+        max_parallel_runs=config.proposal_lag,
         # The checkpoint of a paused run is nearly twice as large as that of a finished one.
         size=(config.n_trials * (2 if rungs else 1), workers, epochs, n_validated, table_rows),
         likely_time=lambda: time_of_search(workers, experiment, dataset, measure),
@@ -90,7 +90,7 @@ def _planned(session: Session) -> tuple[Phase[Trials], Development]:
     return phase, development
 
 
-def _began(origin: dict[str, Any]) -> dict[str, Any]:
+def _origin_of_study(origin: dict[str, Any]) -> dict[str, Any]:
     """Return what the study records of its start."""
     return {name: origin[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
 
@@ -103,10 +103,10 @@ def _begin(
     # Before the claim: the plan of a claimed run contains the findings of the check.
     warnings = leak_warnings(session, context.experiment, development, origin)
     if looks := inherit_openings(run_dir, first.warm_start, context.experiment, context.dataset):
-        session.say(f"note: {looks}")
+        session.echo(f"note: {looks}")
     if not (run_dir.tuning / "plan.json").exists() and run_dir.study.exists():
         # The plan is lost: before another one is written, the study must agree.
-        TrialStudy(run_dir.study, _began(origin), session.say).close()
+        TrialStudy(run_dir.study, _origin_of_study(origin), session.echo).close()
     return {"warnings": warnings, **first.recorded()}
 
 
@@ -115,8 +115,8 @@ def _finished(session: Session) -> Trials | None:
     run_dir = session.run_dir
     trials = finished(session, run_dir.tuning, Command.TUNING, run_dir.ledger, Trials)
     if trials is not None and (short := short_of_time(trials.trials, session.arguments.max_trial_time)):
-        backup = set_aside(run_dir.trials)
-        session.say(f"{len(short)} trials ran out of time and are trained again; backed up: {backup}")
+        backup = back_up(run_dir.trials)
+        session.echo(f"{len(short)} trials ran out of time and are trained again; backed up: {backup}")
         return None
     return trials
 
@@ -126,7 +126,7 @@ def _search(
 ) -> Trials:
     place = place_of_study(session.run_dir, session.storage)
     with database_errors(place):
-        study = TrialStudy(place, _began(origin), watch.warn)
+        study = TrialStudy(place, _origin_of_study(origin), watch.warn)
         body = run_search(context, study, executor, session.run_dir, watch, session.deadline, origin)
         study.close()
     return body

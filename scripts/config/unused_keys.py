@@ -21,13 +21,13 @@ class Rule:
     ----------
     keys : tuple of str
         Dotted keys.
-    is_inert : callable
+    has_no_effect : callable
         Returns True if they have no effect in an experiment.
     reason : str
     """
 
     keys: tuple[str, ...]
-    is_inert: Callable[[Experiment], bool]
+    has_no_effect: Callable[[Experiment], bool]
     reason: str
 
 
@@ -40,10 +40,10 @@ def _tuning(*names: str) -> tuple[str, ...]:
 
 
 def _of_families(name: str, families: set[str]) -> Rule:
-    def is_inert(experiment: Experiment) -> bool:
+    def has_no_effect(experiment: Experiment) -> bool:
         return not experiment.models and not families & _families(experiment.search_space)
 
-    return Rule((f"search_space.{name}",), is_inert, f"it is for the families {', '.join(sorted(families))}")
+    return Rule((f"search_space.{name}",), has_no_effect, f"it is for the families {', '.join(sorted(families))}")
 
 
 RULES = (
@@ -116,7 +116,7 @@ RULES = (
 )
 
 
-def inert_keys(experiment: Experiment, given: Values) -> Iterator[tuple[str, str]]:
+def keys_without_effect(experiment: Experiment, given: Values) -> Iterator[tuple[str, str]]:
     """Yield the given keys that have no effect, with the reason.
 
     A key that is set to its default is skipped.
@@ -127,7 +127,7 @@ def inert_keys(experiment: Experiment, given: Values) -> Iterator[tuple[str, str
         if value == _at(default, key) or (key.startswith("search_space.") and isinstance(value, Mapping)):
             continue
         for rule in RULES:
-            if any(key == own or key.startswith(f"{own}.") for own in rule.keys) and rule.is_inert(experiment):
+            if any(key == own or key.startswith(f"{own}.") for own in rule.keys) and rule.has_no_effect(experiment):
                 yield key, rule.reason
                 break
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from scripts.config.experiment import NOT_RECORDED, Experiment
 from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, nearest_choice
-from scripts.config.unused_keys import inert_keys
+from scripts.config.unused_keys import keys_without_effect
 from scripts.config.yaml_text import Location, parse_yaml
 from scripts.errors import InputError, nearest
 
@@ -47,7 +47,7 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
         experiment = Experiment.model_validate(values)
     except ValidationError as error:
         raise _explain(error, values, source, places) from error
-    for key, reason in inert_keys(experiment, given):
+    for key, reason in keys_without_effect(experiment, given):
         if key.startswith("data.") and not key.startswith("data.synthetic."):  # is meant to decide the result
             place = _place(tuple(key.split(".")), places) or source
             raise InputError(f"has no effect: {reason}", f"{place}, {key}", f"remove {key}")

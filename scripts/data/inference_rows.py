@@ -88,7 +88,7 @@ class UnlabelledRows:
     ticker : ndarray of object, shape (n_usable,), or None
     listed : ndarray of int64, shape (n_usable,), or None
         Tickers listed on the date of the row's fill, as in the evaluation; None for a table.
-    n_left_out : int
+    n_skipped : int
         Rows without enough history.
     notes : tuple of str
     unknown : dict of str to UnknownCells
@@ -100,7 +100,7 @@ class UnlabelledRows:
     number: np.ndarray | None
     date: np.ndarray | None
     ticker: np.ndarray | None
-    n_left_out: int
+    n_skipped: int
     listed: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     unknown: dict[str, UnknownCells] = field(default_factory=dict)
@@ -151,8 +151,8 @@ def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:
     )
     order = np.lexsort((date, pd.Index(frame["ticker"].unique()).get_indexer(pd.Index(ticker))))
     x = np.concatenate([part.x for part in found])
-    n_left_out = len(frame) - len(rows)
-    return UnlabelledRows(x, rows[order], None, date[order], ticker[order], n_left_out, counts[order], notes)
+    n_skipped = len(frame) - len(rows)
+    return UnlabelledRows(x, rows[order], None, date[order], ticker[order], n_skipped, counts[order], notes)
 
 
 def _market_part(frame: pd.DataFrame, wanted: np.ndarray, config: DataConfig, schema: Schema) -> UnlabelledRows:

@@ -6,7 +6,7 @@ import numpy as np
 
 from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
-from scripts.evaluation.tested_rows import JudgedRows
+from scripts.evaluation.tested_rows import EvaluatedRows
 from scripts.evaluation.trading_scores import TradedRows
 from scripts.statistics.decision_costs import decision_costs
 from scripts.statistics.decisions import ABSTAINS, DecisionPolicy, NetReturns, answer_positions, coverage_curve
@@ -17,18 +17,18 @@ from scripts.storage.trading_records import AgeBin, Costs, CoveragePoint, Decay,
 from scripts.training.trading import SimulatedTrading
 
 
-def cost_scores(judged: JudgedRows, probabilities: np.ndarray, config: DataConfig) -> Costs | None:
+def cost_scores(tested: EvaluatedRows, probabilities: np.ndarray, config: DataConfig) -> Costs | None:
     """Return the mean cost per row of three ways to decide; None without a cost matrix.
 
     `saved` is what the cheapest decision under the probabilities saves on the best constant one, with its interval.
     """
     if config.cost_matrix is None:
         return None
-    costs = decision_costs(judged.y, probabilities, np.array(config.cost_matrix))
-    saved = judged.interval(costs.best_constant - costs.cheapest)
+    costs = decision_costs(tested.y, probabilities, np.array(config.cost_matrix))
+    saved = tested.interval(costs.best_constant - costs.cheapest)
     return Costs(
         **costs.means(),
-        constant_class=judged.dataset.classes[costs.constant_class],
+        constant_class=tested.dataset.classes[costs.constant_class],
         saved=saved.estimate,
         saved_ci95=[saved.low, saved.high],
     )
@@ -41,7 +41,7 @@ def likeliest_class(dataset: Dataset, config: DataConfig) -> DecisionRule:
 
 
 def policy_scores(
-    judged: JudgedRows,
+    tested: EvaluatedRows,
     trading: SimulatedTrading | None,
     traded: TradedRows,
     decision: DecisionRule,
@@ -50,25 +50,25 @@ def policy_scores(
 
     Parameters
     ----------
-    judged : JudgedRows
+    tested : EvaluatedRows
     trading : SimulatedTrading or None
         Of the traded rows.
     traded : TradedRows
     decision : DecisionRule
     """
     policy = DecisionPolicy(decision.threshold, decision.margin)
-    place = traded.judged(judged.dataset)
+    place = traded.tested(tested.dataset)
     probabilities = traded.probabilities[place]
     answers = policy.answers(probabilities)
     answered = answers != ABSTAINS
-    right = answers == judged.y
+    right = answers == tested.y
     curve = coverage_curve(
-        judged.y,
+        tested.y,
         probabilities,
-        judged.date,
-        judged.dataset.horizon,
+        tested.date,
+        tested.dataset.horizon,
         threshold=policy.threshold,
-        net_returns=None if trading is None else _net_of_judged(trading, policy.answers(traded.probabilities), place),
+        net_returns=None if trading is None else _net_of_tested(trading, policy.answers(traded.probabilities), place),
     )
     net = None
     if trading is not None:
@@ -83,25 +83,25 @@ def policy_scores(
     )
 
 
-def _net_of_judged(trading: SimulatedTrading, answers: np.ndarray, place: np.ndarray) -> NetReturns:
+def _net_of_tested(trading: SimulatedTrading, answers: np.ndarray, place: np.ndarray) -> NetReturns:
     """Return the net return per date of given predictions on the test rows; other traded rows are unchanged."""
 
-    def net(judged: np.ndarray) -> np.ndarray:
+    def net(tested: np.ndarray) -> np.ndarray:
         whole = answers.copy()
-        whole[place] = judged
+        whole[place] = tested
         return trading.simulator.run(answer_positions(whole, trading.class_positions)).net
 
     return net
 
 
-def decay_scores(judged: JudgedRows, development: Dataset) -> Decay | None:
+def decay_scores(tested: EvaluatedRows, development: Dataset) -> Decay | None:
     """Return skill against dates since training; None without time, or if rows are before its end."""
-    if judged.dataset.dates is None or development.dates is None or judged.date is None:
+    if tested.dataset.dates is None or development.dates is None or tested.date is None:
         return None
-    age = judged.date - int(np.searchsorted(judged.dataset.dates, development.dates[-1], "right")) + 1
+    age = tested.date - int(np.searchsorted(tested.dataset.dates, development.dates[-1], "right")) + 1
     if age.min() < 1:
         return None
-    found = decay_report(judged.hits, judged.naive_hits, age, judged.date, judged.dataset.horizon)
+    found = decay_report(tested.hits, tested.naive_hits, age, tested.date, tested.dataset.horizon)
     slope = found.slope
     return Decay(
         bins=[

@@ -12,7 +12,7 @@ from scripts.storage.evaluation_record import Call, CostedEnsemble, CostedMember
 
 BATCH = 1024  # rows
 _CALLS = {1: 200, BATCH: 50}
-_LEAST_CALLS, _MOST_SECONDS = 20, 3.0
+_MIN_CALLS, _MAX_SECONDS = 20, 3.0
 
 
 def measure_latency(model: FinalModel, dataset: Dataset) -> Latency:
@@ -42,7 +42,7 @@ def _quantiles(model: FinalModel, dataset: Dataset, n_rows: int) -> tuple[float,
     asked = np.arange(n_rows) * window + window - 1
     model.predict_raw(x, asked)  # the first call makes what later ones find made
     seconds: list[float] = []
-    while len(seconds) < _CALLS[n_rows] and (len(seconds) < _LEAST_CALLS or sum(seconds) < _MOST_SECONDS):
+    while len(seconds) < _CALLS[n_rows] and (len(seconds) < _MIN_CALLS or sum(seconds) < _MAX_SECONDS):
         start = time.perf_counter()
         model.predict_raw(x, asked)
         seconds.append(time.perf_counter() - start)

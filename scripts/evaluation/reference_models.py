@@ -139,10 +139,10 @@ def _record(tried: tuple[Setting, ...], losses: np.ndarray, used: list[int], ful
 def _thinned(fold: Fold, max_cells: int, n_classes: int) -> Fold:
     """The fold with evenly spaced training rows where there are too many: spread over all of the time."""
     n_trees = 1 if n_classes == 2 else n_classes
-    n, most = len(fold.y_train), max(1, max_cells // (fold.x_train.shape[1] * n_trees))
-    if n <= most:
+    n, max_rows = len(fold.y_train), max(1, max_cells // (fold.x_train.shape[1] * n_trees))
+    if n <= max_rows:
         return fold
-    rows = np.arange(most) * n // most
+    rows = np.arange(max_rows) * n // max_rows
     return Fold(fold.x_train[rows], fold.y_train[rows], fold.x_test, fold.y_test)
 
 

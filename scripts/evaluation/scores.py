@@ -12,7 +12,7 @@ from scripts.data.dataset import Dataset
 from scripts.data.sample_weights import effective_labels
 from scripts.evaluation.decision_scores import cost_scores, decay_scores, likeliest_class, policy_scores
 from scripts.evaluation.opponents import ceiling, classical_tests, expected_accuracy, leads_over
-from scripts.evaluation.tested_rows import JudgedRows
+from scripts.evaluation.tested_rows import EvaluatedRows
 from scripts.evaluation.trading_scores import TradedRows, trading_scores
 from scripts.evaluation.volatility_regimes import THIRDS, volatility_thirds
 from scripts.evaluation.warnings import caveats, is_imbalanced
@@ -107,7 +107,7 @@ def score(
     experiment: Experiment,
     openings: int = 1,
 ) -> Scores:
-    """Judge predictions on the usable rows of a data set.
+    """Evaluate predictions on the usable rows of a data set.
 
     Parameters
     ----------
@@ -121,51 +121,51 @@ def score(
     openings : int
         Looks at these rows so far, this one included: verdict, intervals and p-values are corrected for them.
     """
-    judged = JudgedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed, openings)
+    tested = EvaluatedRows.of(development, dataset, predictions.model.argmax(axis=1), experiment.seed, openings)
     shares = np.bincount(development.y[development.rows], minlength=dataset.n_classes) / len(development.rows)
     rows = predictions.traded or TradedRows(dataset.rows, predictions.model)
     trading = SimulatedTrading.of(dataset, rows.rows, experiment.data.trading)
-    traded = trading_scores(judged, trading, rows, experiment.data)
-    references = {name: _accuracy(judged, p) for name, p in predictions.references.items()}
-    leads, best = leads_over(judged, predictions.references), max(references, key=lambda name: references[name])
+    traded = trading_scores(tested, trading, rows, experiment.data)
+    references = {name: _accuracy(tested, p) for name, p in predictions.references.items()}
+    leads, best = leads_over(tested, predictions.references), max(references, key=lambda name: references[name])
     figures = Scored(
         **dict(_span(dataset)),
-        **dict(accuracy_scores(judged, predictions.model)),
-        naive=judged.naive,
+        **dict(accuracy_scores(tested, predictions.model)),
+        naive=tested.naive,
         references=references,
         ceiling=ceiling(dataset),
-        expected_accuracy=expected_accuracy(judged),
-        **dict(_probability_scores(judged, predictions.model, shares)),
-        tests=classical_tests(judged),
+        expected_accuracy=expected_accuracy(tested),
+        **dict(_probability_scores(tested, predictions.model, shares)),
+        tests=classical_tests(tested),
         versus_reference=Versus(name=best, **dict(leads[best])),
         versus_references=leads,
         promised=Promise.from_object(promised),
-        by_seed=[_accuracy(judged, p) for p in predictions.by_seed],
-        by_group=_parts(judged, judged.dataset.ticker[dataset.rows], dataset.tickers),
-        by_year={} if judged.year is None else _parts(judged, *_numbered(judged.year)),
-        by_volatility=_by_volatility(judged, development),
-        class_shares=(np.bincount(judged.y, minlength=dataset.n_classes) / len(judged.y)).tolist(),
+        by_seed=[_accuracy(tested, p) for p in predictions.by_seed],
+        by_group=_parts(tested, tested.dataset.ticker[dataset.rows], dataset.tickers),
+        by_year={} if tested.year is None else _parts(tested, *_numbered(tested.year)),
+        by_volatility=_by_volatility(tested, development),
+        class_shares=(np.bincount(tested.y, minlength=dataset.n_classes) / len(tested.y)).tolist(),
         drift=_drift(development, dataset),
         n_duplicates=n_shared_rows(development.x, development.rows, dataset.x, dataset.rows),
         class_positions=None if trading is None else dict(zip(dataset.classes, trading.class_positions, strict=True)),
         returns=traded.returns,
-        costs=cost_scores(judged, predictions.model, experiment.data),
-        decision=policy_scores(judged, trading, rows, promised.decision or likeliest_class(dataset, experiment.data)),
-        decay=decay_scores(judged, development),
+        costs=cost_scores(tested, predictions.model, experiment.data),
+        decision=policy_scores(tested, trading, rows, promised.decision or likeliest_class(dataset, experiment.data)),
+        decay=decay_scores(tested, development),
     )
     remarks = {"imbalanced": is_imbalanced(figures.class_shares), "warnings": caveats(figures)}
     return Scores(
         figures.model_copy(update=remarks),
         traded.position,
-        reliability(judged.y, predictions.model),
-        confusion(judged.y, judged.predicted, dataset.n_classes).tolist(),
+        reliability(tested.y, predictions.model),
+        confusion(tested.y, tested.predicted, dataset.n_classes).tolist(),
         traded.dates,
         traded.curves,
     )
 
 
-def _accuracy(judged: JudgedRows, probabilities: np.ndarray) -> float:
-    return float((probabilities.argmax(axis=1) == judged.y).mean())
+def _accuracy(tested: EvaluatedRows, probabilities: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == tested.y).mean())
 
 
 def _span(dataset: Dataset) -> Span:
@@ -176,40 +176,40 @@ def _span(dataset: Dataset) -> Span:
     return Span(n_rows=len(dataset.rows), first_date=first, last_date=last)
 
 
-def accuracy_scores(judged: JudgedRows, probabilities: np.ndarray) -> AccuracyScores:
+def accuracy_scores(tested: EvaluatedRows, probabilities: np.ndarray) -> AccuracyScores:
     """Return accuracy and skill with intervals, the verdict with its primary test, and all of it as of a first look."""
-    right, skill = judged.interval(judged.hits), judged.skill.rival
-    primary = judged.encompassing(probabilities)
-    constant = _constant_answer(judged)
-    differs = float(np.mean(judged.predicted != judged.naive_predicted))
-    dataset = judged.dataset
+    right, skill = tested.interval(tested.hits), tested.skill.rival
+    primary = tested.encompassing(probabilities)
+    constant = _constant_answer(tested)
+    differs = float(np.mean(tested.predicted != tested.naive_predicted))
+    dataset = tested.dataset
     spans = (part[dataset.rows] for part in (dataset.date, dataset.label_end, dataset.ticker))
     return AccuracyScores(
         accuracy=right.estimate,
         accuracy_se=right.se,
         accuracy_ci95=right.share_bounds,
-        best_naive=judged.naive_name,
+        best_naive=tested.naive_name,
         skill=skill.estimate,
         skill_se=skill.se,
         skill_degrees_of_freedom=skill.degrees_of_freedom,
         detectable_skill=None
         if constant is not None or differs < _ALIKE
-        else minimum_detectable_skill(skill.se, skill.degrees_of_freedom, confidence=judged.confidence),
-        skill_ci95=judged.skill.bounds(judged.confidence),
-        skill_p_value=judged.p_value(judged.skill.p_value),
-        verdict=verdict(judged.skill, primary, 1.0 - judged.confidence),
+        else minimum_detectable_skill(skill.se, skill.degrees_of_freedom, confidence=tested.confidence),
+        skill_ci95=tested.skill.bounds(tested.confidence),
+        skill_p_value=tested.p_value(tested.skill.p_value),
+        verdict=verdict(tested.skill, primary, 1.0 - tested.confidence),
         primary_test=PrimaryTest(
             name=ENCOMPASSING,
             statistic=primary.statistic,
             degrees_of_freedom=primary.degrees_of_freedom,
-            p_value=judged.p_value(primary.p_value),
+            p_value=tested.p_value(primary.p_value),
         ),
         constant_answer=constant,
-        corrected_for_openings=judged.openings,
+        corrected_for_openings=tested.openings,
         accuracy_ci95_uncorrected=right.at(0.95).share_bounds,
-        skill_ci95_uncorrected=judged.skill.bounds(),
-        skill_p_value_uncorrected=judged.skill.p_value,
-        verdict_uncorrected=verdict(judged.skill, primary),
+        skill_ci95_uncorrected=tested.skill.bounds(),
+        skill_p_value_uncorrected=tested.skill.p_value,
+        verdict_uncorrected=verdict(tested.skill, primary),
         n_dates=skill.n_dates if dataset.has_time else None,
         block_length_dates=skill.block_length,
         n_effective=right.n_effective,
@@ -217,28 +217,28 @@ def accuracy_scores(judged: JudgedRows, probabilities: np.ndarray) -> AccuracySc
     )
 
 
-def _constant_answer(judged: JudgedRows) -> ConstantAnswer | None:
+def _constant_answer(tested: EvaluatedRows) -> ConstantAnswer | None:
     """Class that the model answers in nearly all rows, though others are not that rare, and its share; else None."""
-    n_classes = judged.dataset.n_classes
-    answered, true = (np.bincount(own, minlength=n_classes) / len(own) for own in (judged.predicted, judged.y))
-    most = int(answered.argmax())
-    others_missed = 1.0 - answered[most] < (1.0 - true[most]) / 2.0
-    if answered[most] < 1.0 - _ALIKE or not others_missed:
+    n_classes = tested.dataset.n_classes
+    answered, true = (np.bincount(own, minlength=n_classes) / len(own) for own in (tested.predicted, tested.y))
+    likeliest = int(answered.argmax())
+    others_missed = 1.0 - answered[likeliest] < (1.0 - true[likeliest]) / 2.0
+    if answered[likeliest] < 1.0 - _ALIKE or not others_missed:
         return None
-    return ConstantAnswer(name=judged.dataset.classes[most], share=float(answered[most]))
+    return ConstantAnswer(name=tested.dataset.classes[likeliest], share=float(answered[likeliest]))
 
 
-def _probability_scores(judged: JudgedRows, probabilities: np.ndarray, shares: np.ndarray) -> ProbabilityScores:
+def _probability_scores(tested: EvaluatedRows, probabilities: np.ndarray, shares: np.ndarray) -> ProbabilityScores:
     """Return metrics besides accuracy; means over rows have intervals.
 
     `log_loss_skill` is the log loss of the development class shares minus that of the model.
     """
-    y, predicted = judged.y, probabilities.argmax(axis=1)
+    y, predicted = tested.y, probabilities.argmax(axis=1)
     losses = log_losses(y, probabilities)
     values = {"log_loss": losses, "log_loss_skill": log_losses(y, np.tile(shares, (len(y), 1))) - losses}
     if (rows := auc_by_row(y, probabilities)) is not None:
         values["auc"] = rows
-    found = judged.intervals(values)
+    found = tested.intervals(values)
     auc, loss, skill = found.get("auc"), found["log_loss"], found["log_loss_skill"]
     return ProbabilityScores(
         auc=None if auc is None else auc.estimate,
@@ -249,7 +249,7 @@ def _probability_scores(judged: JudgedRows, probabilities: np.ndarray, shares: n
         log_loss_skill_ci95=[skill.low, skill.high],
         brier=brier(y, probabilities),
         ece=ece(y, probabilities),
-        calibration_p_value=calibration_p_value(y, probabilities, judged.date, judged.dataset.horizon),
+        calibration_p_value=calibration_p_value(y, probabilities, tested.date, tested.dataset.horizon),
         balanced_accuracy=balanced_accuracy(y, predicted),
         mcc=mcc(y, predicted),
         average_precision=average_precision(y, probabilities),
@@ -262,19 +262,19 @@ def _numbered(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return number, [str(name) for name in distinct]
 
 
-def _by_volatility(judged: JudgedRows, development: Dataset) -> dict[str, VolatilityPart]:
+def _by_volatility(tested: EvaluatedRows, development: Dataset) -> dict[str, VolatilityPart]:
     """Accuracy of the rows of calm, usual and turbulent markets, with their bounds; empty without a market."""
-    thirds = volatility_thirds(development, judged.dataset)
+    thirds = volatility_thirds(development, tested.dataset)
     if thirds is None:
         return {}
     parts = {}
-    for name, part in _parts(judged, thirds.third, THIRDS).items():
+    for name, part in _parts(tested, thirds.third, THIRDS).items():
         lower, upper = thirds.span(name)
         parts[name] = VolatilityPart(**part.body(), lower=lower, upper=upper)
     return parts
 
 
-def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[str, Part]:
+def _parts(tested: EvaluatedRows, part: np.ndarray, names: Sequence[str]) -> dict[str, Part]:
     """Accuracy of each part of the rows; by blocks of dates where there are not too many parts. Empty for one part."""
     found: dict[str, Part] = {}
     if len(names) < 2:
@@ -282,11 +282,11 @@ def _parts(judged: JudgedRows, part: np.ndarray, names: Sequence[str]) -> dict[s
     order = np.argsort(part, kind="stable")
     numbers, starts = np.unique(part[order], return_index=True)
     for k, chosen in zip(numbers, np.split(order, starts[1:]), strict=True):
-        hits, date = judged.hits[chosen], None if judged.date is None else judged.date[chosen]
+        hits, date = tested.hits[chosen], None if tested.date is None else tested.date[chosen]
         found[names[k]] = Part(accuracy=float(hits.mean()), n_rows=len(hits))
         n_dates = len(hits) if date is None else len(np.unique(date))
         if n_dates > 1 and len(names) <= _PARTS_WITH_INTERVALS:
-            interval = accuracy_interval(hits, date, judged.dataset.horizon).at(judged.confidence)
+            interval = accuracy_interval(hits, date, tested.dataset.horizon).at(tested.confidence)
             found[names[k]] = found[names[k]].model_copy(update={"accuracy_ci95": interval.share_bounds})
     return found
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from scripts.data.row_sketch import share_rows
-from scripts.evaluation.user_ledger import MOST_BYTES, NAME, Entry, UserLedger, damage, parsed
+from scripts.evaluation.user_ledger import MAX_BYTES, NAME, Entry, UserLedger, damage, parsed
 from scripts.storage.durable_files import append_line, read_regular, sha256
 from scripts.storage.printable import listed
 from scripts.storage.run_dir import RunDir
@@ -239,13 +239,13 @@ def _counted(entries: list[Entry], opened: str, damaged: int, look: Look, warnin
 def _read(path: Path) -> tuple[list[Entry], int]:
     """Entries of a ledger, and its number of damaged lines."""
     try:
-        return parsed(read_regular(path, MOST_BYTES, "move it out of the way"))
+        return parsed(read_regular(path, MAX_BYTES, "move it out of the way"))
     except FileNotFoundError:
         return [], 0
 
 
 def _append(path: Path, entry: Entry) -> None:
     """Add a line; a line that a kill cut short does not swallow it."""
-    content = read_regular(path, MOST_BYTES) if path.exists() else b""
+    content = read_regular(path, MAX_BYTES) if path.exists() else b""
     torn = content != b"" and not content.endswith(b"\n")
     append_line(path, ("\n" if torn else "") + json.dumps(entry))

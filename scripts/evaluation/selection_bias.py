@@ -32,13 +32,13 @@ from scripts.storage.extended_record import Extended
 from scripts.storage.records import Trials
 
 _BLOCKS = 16  # of dates, for the probability of backtest overfitting
-_LEAST_TRIALS, _LEAST_DATES = 10, 4 * _BLOCKS  # below, the choice among trials cannot be assessed
+_MIN_TRIALS, _MIN_DATES = 10, 4 * _BLOCKS  # below, the choice among trials cannot be assessed
 _CONFIDENCE_SET_SIZE = 0.1
 # Column of the ledger with the sums by date, and the sign that makes higher better.
 _SCORES = {"accuracy": ("hits", 1), "log_loss": ("log_loss", -1), "auc": ("auc", 1)}
 
 
-def judge_search(ledger: pd.DataFrame, horizon: int, seed: int, trials: Trials | None = None) -> SearchBias | None:
+def assess_search(ledger: pd.DataFrame, horizon: int, seed: int, trials: Trials | None = None) -> SearchBias | None:
     """Correct the result of the best trial of phase 1; None with too few trials or dates.
 
     A trial that was given up at an early rung is not a rival of the winner: its low score would pass for a difference
@@ -54,7 +54,7 @@ def judge_search(ledger: pd.DataFrame, horizon: int, seed: int, trials: Trials |
         For the epochs of each trial; by default all trials are comparable.
     """
     hits, rows = (ledger.pivot(index="date", columns="trial", values=name) for name in ("hits", "n_rows"))
-    if hits.shape[1] < _LEAST_TRIALS or hits.shape[0] < _LEAST_DATES:
+    if hits.shape[1] < _MIN_TRIALS or hits.shape[0] < _MIN_DATES:
         return None
     counts = rows.iloc[:, 0].to_numpy()
     rivals = hits[_comparable_columns(hits, trials)]
@@ -84,7 +84,7 @@ def comparable(winner: int, numbers: Sequence[int], trials: Trials | None) -> li
         return list(numbers)
     for rung in sorted((rung for rung in trials.rungs if rung <= known[winner].epochs), reverse=True):
         far = [n for n in numbers if known[n].epochs >= rung or known[n].state == "stopped"]
-        if len(far) >= _LEAST_TRIALS:
+        if len(far) >= _MIN_TRIALS:
             return far
     return list(numbers)
 
@@ -122,7 +122,7 @@ def _winner(sums: pd.DataFrame, sign: int, counts: np.ndarray, horizon: int, tri
     )
 
 
-def judge_choice(
+def assess_choice(
     out_of_fold: pd.DataFrame, results: Extended, horizon: int, seed: int, by_spread: bool = False
 ) -> ChoiceBias:
     """Correct the result of the chosen configuration of phase 2, and return its ties.
@@ -203,7 +203,7 @@ def _deflated_sharpe(ledger: pd.DataFrame) -> float | None:
     net = ledger.pivot(index="date", columns="trial", values="net_return").dropna().to_numpy()
     moments = [sharpe_moments(series) for series in net.T]
     ratios = np.array([m.sharpe for m in moments if m is not None])
-    if len(ratios) < _LEAST_TRIALS:
+    if len(ratios) < _MIN_TRIALS:
         return None
     best = max((m for m in moments if m is not None), key=lambda m: m.sharpe)
     n_effective = effective_trials(len(ratios), mean_correlation(net) or 0.0)

@@ -16,7 +16,7 @@ from scripts.statistics.skill import EncompassingTest, Skill, encompassing_test,
 
 
 @dataclass(frozen=True)
-class JudgedRows:
+class EvaluatedRows:
     """Usable rows of a data set with answers; every array of shape (n,).
 
     Attributes
@@ -56,7 +56,7 @@ class JudgedRows:
     @classmethod
     def of(
         cls, development: Dataset, dataset: Dataset, predicted: np.ndarray, seed: int, openings: int = 1
-    ) -> JudgedRows:
+    ) -> EvaluatedRows:
         """Usable rows of `dataset`; the majority class is that of the development rows."""
         rows = dataset.rows
         y = dataset.y[rows]

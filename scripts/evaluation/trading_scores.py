@@ -8,7 +8,7 @@ import numpy as np
 
 from scripts.config.experiment import DataConfig
 from scripts.data.dataset import Dataset
-from scripts.evaluation.tested_rows import JudgedRows
+from scripts.evaluation.tested_rows import EvaluatedRows
 from scripts.statistics.intervals import mean_intervals
 from scripts.statistics.periods_per_year import infer_periods_per_year
 from scripts.statistics.returns import (
@@ -51,18 +51,18 @@ class TradedRows:
     rows: np.ndarray
     probabilities: np.ndarray
 
-    def judged(self, dataset: Dataset) -> np.ndarray:
-        """Return the place of each test row, shape (n_judged,)."""
+    def tested(self, dataset: Dataset) -> np.ndarray:
+        """Return the positions of the test rows, shape (n_tested,)."""
         return np.searchsorted(self.rows, dataset.rows)
 
 
 def trading_scores(
-    judged: JudgedRows, trading: SimulatedTrading | None, traded: TradedRows, config: DataConfig
+    tested: EvaluatedRows, trading: SimulatedTrading | None, traded: TradedRows, config: DataConfig
 ) -> TradingScores:
     """Returns of trading the predictions, and of what they are measured against; no record without returns."""
     if trading is None:
         return TradingScores(None)
-    simulator, held, dataset = trading.simulator, trading.class_positions, judged.dataset
+    simulator, held, dataset = trading.simulator, trading.class_positions, tested.dataset
     year = dataset.periods.value if dataset.periods else config.periods_per_year
     usual = config.cost_bps if dataset.cost_bps is None else 1e4 * float(simulator.bars.cost.mean())
     position = simulator.positions(traded.probabilities, held)
@@ -70,7 +70,7 @@ def trading_scores(
     books = {
         "buy_and_hold": simulator.buy_and_hold(),
         "equal_weight_rebalanced": simulator.equal_weight(),
-        "naive": simulator.run(rule_positions(judged.naive_on(traded.rows), held)),
+        "naive": simulator.run(rule_positions(tested.naive_on(traded.rows), held)),
     }
     beside = {name: summarise(book, year) for name, book in books.items()}
     whole = summarise(series, year)
@@ -81,7 +81,7 @@ def trading_scores(
         buy_and_hold=beside["buy_and_hold"].net,
         equal_weight_rebalanced=beside["equal_weight_rebalanced"].net,
         naive=beside["naive"].net,
-        foresight_hit_rate=foresight_hit_rate(judged, simulator, held, traded),
+        foresight_hit_rate=foresight_hit_rate(tested, simulator, held, traded),
         cost_bps=_mean_cost(series, usual),
         ticker_cost_bps=config.ticker_cost_bps,
         cost_bps_column=config.cost_bps_column,
@@ -91,13 +91,13 @@ def trading_scores(
         n_unlabelled=len(traded.rows) - len(dataset.rows),
         periods_per_year=year,
         periods_per_year_from=dataset.periods.how if dataset.periods else "data.periods_per_year",
-        **dict(_return_intervals(judged, series, books["buy_and_hold"])),
+        **dict(_return_intervals(tested, series, books["buy_and_hold"])),
         beside={name: Book.from_object(book) for name, book in beside.items()},
         by_cost=_by_cost(trading, position, series, usual),
         by_group=_by_ticker(simulator, position, dataset, year),
         by_year={} if dates is None else _by_year(series, dates, year),
     )
-    shown = position[traded.judged(dataset)]
+    shown = position[traded.tested(dataset)]
     if dates is None:
         return TradingScores(returns, shown)
     curves = {
@@ -115,14 +115,14 @@ def trading_scores(
 
 
 def foresight_hit_rate(
-    judged: JudgedRows, simulator: ReturnSimulator, class_positions: tuple[float, ...], traded: TradedRows
+    tested: EvaluatedRows, simulator: ReturnSimulator, class_positions: tuple[float, ...], traded: TradedRows
 ) -> float | None:
     """Share of positions that earn when every label is known, of those that earn or lose; None where there are none.
 
     Below 1, what is traded is not what is predicted: the best possible model still loses in the other cases.
     """
-    place = traded.judged(judged.dataset)
-    earned = rule_positions(judged.y, class_positions) * simulator.earned[place]
+    place = traded.tested(tested.dataset)
+    earned = rule_positions(tested.y, class_positions) * simulator.earned[place]
     won, lost = int((earned > 0).sum()), int((earned < 0).sum())
     return won / (won + lost) if won + lost else None
 
@@ -140,15 +140,15 @@ def _mean_cost(series: ReturnSeries, cost_bps: float) -> float:
     return 1e4 * float(series.costs.sum()) / total if total > 0 else cost_bps
 
 
-def _return_intervals(judged: JudgedRows, series: ReturnSeries, hold: ReturnSeries) -> ReturnIntervals:
+def _return_intervals(tested: EvaluatedRows, series: ReturnSeries, hold: ReturnSeries) -> ReturnIntervals:
     """Return the mean net return per date, its excess over buy and hold, and the total; empty for one date."""
     n = len(series.dates)
     if n < 2:
         return ReturnIntervals()
     growth = np.log1p(np.maximum(series.net, -1.0 + 1e-12))
     values = {"mean_net": series.net, "mean_excess": series.net - hold.net, "growth": growth}
-    means = mean_intervals(values, series.dates, judged.dataset.horizon)
-    net, excess, total = (means[name].at(judged.confidence) for name in values)
+    means = mean_intervals(values, series.dates, tested.dataset.horizon)
+    net, excess, total = (means[name].at(tested.confidence) for name in values)
     return ReturnIntervals(
         net_ci95=[float(np.expm1(n * bound)) for bound in (total.low, total.high)],
         mean_excess=excess.estimate,
@@ -161,8 +161,8 @@ def _by_cost(trading: SimulatedTrading, position: np.ndarray, series: ReturnSeri
     """Total net return against the cost of turnover, from none to twice the configured cost or well past break-even."""
     paid = _mean_cost(series, cost_bps)
     break_even = 1e4 * series.gross.sum() / series.turnover.sum() if series.turnover.sum() > 0 else 0.0
-    most = max(10.0, 2 * paid, min(1.5 * break_even, _DEAREST_BPS))
-    costs = np.linspace(0.0, most, _COSTS).round(2).tolist()
+    max_bps = max(10.0, 2 * paid, min(1.5 * break_even, _DEAREST_BPS))
+    costs = np.linspace(0.0, max_bps, _COSTS).round(2).tolist()
     nets = [total_return(trading.at_cost(cost, paid).run(position).net) for cost in costs]
     return [NetAtCost(cost_bps=cost, net=net) for cost, net in zip(costs, nets, strict=True)]
 

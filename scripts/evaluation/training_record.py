@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.errors import HyperError
-from scripts.reporting.evaluation_page import Making
+from scripts.reporting.evaluation_page import TrainingRecord
 from scripts.storage.artifacts import R, read_record
 from scripts.storage.durable_files import file_sha256
 from scripts.storage.records import Extended, Trials
@@ -13,17 +13,17 @@ from scripts.storage.result_records import Final
 from scripts.storage.run_dir import Command, RunDir
 
 
-def known_making(run_dir: RunDir, model_sha256: str) -> Making:
+def read_training_record(run_dir: RunDir, model_sha256: str) -> TrainingRecord:
     """Return the training record of the run directory; empty for a model from elsewhere."""
     try:
         final = _read(run_dir.final_results, Command.FINAL, Final)
         if final is None or final.files.get(run_dir.final_model.name) != model_sha256:
-            return Making()
+            return TrainingRecord()
         durations, warnings = _earlier(run_dir, final)
         seeds = [seed for member in final.members for seed in member.seeds]
-        return Making(durations | {"final": final.duration_s}, seeds, warnings)
+        return TrainingRecord(durations | {"final": final.duration_s}, seeds, warnings)
     except HyperError as error:  # the model is evaluated anyway: the record is not a part of its result
-        return Making(note=f"the training record is not available: {error}")
+        return TrainingRecord(note=f"the training record is not available: {error}")
 
 
 def _earlier(run_dir: RunDir, final: Final) -> tuple[dict[str, float], list[str]]:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import InputError
-from scripts.storage.nesting import parsed_json
+from scripts.storage.parsing_limits import parsed_json
 
 NAME = "test_openings.jsonl"
 VARIABLE, NO_LEDGER = "HYPER_STATE_DIR", "none"
-MOST_BYTES = 2**28
+MAX_BYTES = 2**28
 _LOCK_S = 10.0  # timeout for another evaluation, which needs milliseconds
 _UNKNOWN = "openings by other runs may be missing from the count"
 
@@ -56,7 +56,7 @@ class UserLedger:
         self._path, self._descriptor, self.warnings = path, descriptor, warnings
         content = b""
         if descriptor is not None:
-            content = os.pread(descriptor, min(os.fstat(descriptor).st_size, MOST_BYTES), 0)
+            content = os.pread(descriptor, min(os.fstat(descriptor).st_size, MAX_BYTES), 0)
         self._torn = bool(content) and not content.endswith(b"\n")
         self.entries, n_damaged = parsed(content)
         self.warnings += damage(n_damaged, path or NAME)

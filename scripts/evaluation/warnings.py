@@ -94,9 +94,9 @@ def _independence(scored: Scored) -> Iterator[str]:
         yield "the model makes the same predictions as the best naive rule"
         return
     if scored.verdict == "no skill" and scored.detectable_skill is not None:
-        least, effective = scored.detectable_skill, scored.n_effective
+        detectable, effective = scored.detectable_skill, scored.n_effective
         worth = "" if effective is None else f" (effective sample size {effective:,.0f})"
-        yield f"with {scored.n_rows:,} rows{worth}, a skill below {least:.3f} is not detectable (80% power)"
+        yield f"with {scored.n_rows:,} rows{worth}, a skill below {detectable:.3f} is not detectable (80% power)"
 
 
 def _profit(scored: Scored) -> Iterator[str]:

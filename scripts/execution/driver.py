@@ -22,7 +22,7 @@ from scripts.storage.event_log import EventLog
 from scripts.training.spec import Outcome, RunSpec
 from scripts.training.state_record import checked_state
 
-_GRACE, _LEAST_GRACE_S = 0.03, 2.0  # of the time that was left, and seconds: for epochs in flight at the deadline
+_GRACE, _MIN_GRACE_S = 0.03, 2.0  # of the time that was left, and seconds: for epochs in flight at the deadline
 
 
 class RunSource(Protocol):
@@ -56,7 +56,7 @@ class RunMonitor:
         self.tensorboard.start(spec.name, history)
         self.events.write("run_started", run=spec.name, epochs_before=len(history), epochs=spec.epochs)
 
-    def tell(self, event: WorkerEvent) -> None:
+    def on_event(self, event: WorkerEvent) -> None:
         """Log an event of a worker."""
         self.events.write(**asdict(event))
 
@@ -99,7 +99,7 @@ def execute(
     checkpoints: Checkpoints,
     watch: RunMonitor,
     deadline: float | None,
-    together: int = 1,
+    group_size: int = 1,
 ) -> None:
     """Run until `work` has nothing left.
 
@@ -107,7 +107,7 @@ def execute(
     ----------
     deadline : float or None
         Moment of `time.monotonic` at which the time budget ends.
-    together : int
+    group_size : int
         Most runs of one configuration that are handed to a worker as one population; changes no result.
 
     Raises
@@ -116,23 +116,23 @@ def execute(
         The deadline passed; every reported epoch is on disk. Epochs in flight are waited for a little while.
     """
     with _cut_off(deadline):
-        _carry(work, executor, checkpoints, watch, deadline, together)
+        _run_all(work, executor, checkpoints, watch, deadline, group_size)
 
 
-def _carry(
+def _run_all(
     work: RunSource,
     executor: Executor,
     checkpoints: Checkpoints,
     watch: RunMonitor,
     deadline: float | None,
-    together: int,
+    group_size: int,
 ) -> None:
     running: dict[str, RunSpec] = {}
     populations: list[set[str]] = []
     held: list[RunSpec] = []
     while True:
-        most = executor.capacity + executor.reserve
-        while len(populations) < most and (specs := _next_specs(work, together, held)):
+        max_populations = executor.capacity + executor.reserve
+        while len(populations) < max_populations and (specs := _next_specs(work, group_size, held)):
             executor.submit(*(_task(spec, checkpoints, watch) for spec in specs))
             running |= {spec.name: spec for spec in specs}
             populations.append({spec.name for spec in specs})
@@ -169,7 +169,7 @@ def _cut_off(deadline: float | None) -> Iterator[None]:
         return
     left = deadline - time.monotonic()
     earlier = signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, max(left, 0.0) * (1.0 + _GRACE) + _LEAST_GRACE_S)
+    signal.setitimer(signal.ITIMER_REAL, max(left, 0.0) * (1.0 + _GRACE) + _MIN_GRACE_S)
     try:
         yield
     except _CutOff:
@@ -187,13 +187,13 @@ def _alarm(number: int, frame: FrameType | None) -> None:
     raise _CutOff
 
 
-def _next_specs(work: RunSource, most: int, held: list[RunSpec]) -> list[RunSpec]:
+def _next_specs(work: RunSource, max_specs: int, held: list[RunSpec]) -> list[RunSpec]:
     """Return the next runs of one configuration; the first run of another one waits for the next call.
 
     Runs of several configurations seldom share a shape, and would only wait for each other in one worker.
     """
     specs: list[RunSpec] = []
-    while len(specs) < most and (spec := held.pop() if held else work.next_spec()):
+    while len(specs) < max_specs and (spec := held.pop() if held else work.next_spec()):
         if specs and spec.hyperparameters != specs[0].hyperparameters:
             held.append(spec)
             break

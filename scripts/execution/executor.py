@@ -116,19 +116,23 @@ class PopulationRunner:
     ----------
     tasks : sequence of Task
     dataset : Dataset
-    apart : bool
+    sequential : bool
         Train them one after the other, because memory does not suffice for all of them.
-    beside : TrainingRun or None
+    share_inputs_with : TrainingRun or None
         Earlier run on the data set; runs on the same rows reuse its inputs.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], dataset: Dataset, apart: bool = False, beside: TrainingRun | None = None
+        self,
+        tasks: Sequence[Task],
+        dataset: Dataset,
+        sequential: bool = False,
+        share_inputs_with: TrainingRun | None = None,
     ) -> None:
         self._tasks = {task.spec.name: task for task in tasks}
-        self._dataset, self._beside = dataset, beside
-        self._population = Population([], 1 if apart else None)
-        self._begun = False
+        self._dataset, self._share_inputs_with = dataset, share_inputs_with
+        self._population = Population([], 1 if sequential else None)
+        self._started = False
 
     @property
     def n_tasks(self) -> int:
@@ -138,18 +142,18 @@ class PopulationRunner:
     @property
     def last_run(self) -> TrainingRun | None:
         """Return one of the runs, or the earlier run."""
-        return self._population.runs[-1] if self._population.runs else self._beside
+        return self._population.runs[-1] if self._population.runs else self._share_inputs_with
 
     def advance(self) -> list[Update]:
         """Train one epoch of each; a finished state reports its outcome again."""
-        updates = [] if self._begun else self._begin()
+        updates = [] if self._started else self._begin()
         for group in self._population.groups():
             updates += self._advance(group)
         return updates
 
     def _begin(self) -> list[Update]:
         """Make the runs; updates of those that are finished already or cannot be made."""
-        self._begun, updates = True, list[Update]()
+        self._started, updates = True, list[Update]()
         for task in self._tasks.values():
             try:
                 run = self._made(task)
@@ -175,7 +179,7 @@ class PopulationRunner:
                 return [self._failed(run.spec, run, error) for run in group]
         else:
             updates = [self._update(run, report) for run, report in zip(group, reports, strict=True)]
-            if self._population.most_together is not None:
+            if self._population.max_group_size is not None:
                 _release(group)
             return updates
         # Outside of the handler: the error refers to the tensors of the failed step.
@@ -186,20 +190,20 @@ class PopulationRunner:
 
     def _parted(self, group: list[TrainingRun]) -> list[list[TrainingRun]]:
         """Return the same runs, each from its last whole epoch, with half as many trained together from here on."""
-        most = self._population.most_together = max(1, len(group) // 2)
+        size = self._population.max_group_size = max(1, len(group) // 2)
         self._population.runs = [run for run in self._population.runs if run not in group]
         names = [run.spec.name for run in group]
         _release(group)
         group.clear()
         again = [self._made(self._tasks[name]) for name in names]
         self._population.runs += again
-        return [again[k : k + most] for k in range(0, len(again), most)]
+        return [again[k : k + size] for k in range(0, len(again), size)]
 
     def _made(self, task: Task) -> TrainingRun:
         rows, device = task.spec.train_rows, task.spec.device
-        known = [*self._population.runs, *([] if self._beside is None else [self._beside])]
+        known = [*self._population.runs, *([] if self._share_inputs_with is None else [self._share_inputs_with])]
         same = (r for r in known if r.spec.device == device and np.array_equal(r.spec.train_rows, rows))
-        run = TrainingRun(task.spec, self._dataset, beside=next(same, None))
+        run = TrainingRun(task.spec, self._dataset, share_inputs_with=next(same, None))
         if task.state is not None:
             _load(run, task.state)
         return run
@@ -229,12 +233,12 @@ def _release(group: list[TrainingRun]) -> None:
         run.engine = None
 
 
-def carried(carrier: PopulationRunner) -> Iterator[list[Update] | Exception]:
+def run_population(runner: PopulationRunner) -> Iterator[list[Update] | Exception]:
     """Yield the updates of its tasks until all have finished; the last one may be an error for the driver to raise."""
-    unfinished = carrier.n_tasks
+    unfinished = runner.n_tasks
     while unfinished:
         try:
-            updates = carrier.advance()
+            updates = runner.advance()
         except Exception as error:
             error.add_note(traceback.format_exc())
             yield error

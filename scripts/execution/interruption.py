@@ -27,15 +27,15 @@ _UNWINDS_S = 10.0  # that an exception may take to leave the work
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
-def _tell_early() -> None:
+def _announce_early() -> None:
     program = os.path.basename(sys.argv[0])
-    tell(program)
+    announce(program)
     if "--json" in sys.argv[1:]:
         error = f'{{"what": "{Interrupted.what}", "where": "", "remedy": "{Interrupted.remedy}"}}'
         os.write(1, f'{{"command": "{program}", "exit_code": 130, "error": {error}}}\n'.encode())
 
 
-def tell(program: str) -> None:
+def announce(program: str) -> None:
     """Print the line of an interruption past all buffers, and give a terminal its cursor back."""
     cursor = "\x1b[?25h" if os.isatty(2) else ""
     os.write(2, f"{cursor}{program}: {Interrupted.what}; {Interrupted.remedy}\n".encode())
@@ -45,19 +45,19 @@ class _Ending:
     """State of the end of the command and of a request to end. One per process, as for signals."""
 
     def __init__(self) -> None:
-        self.tell: Callable[[], None] = _tell_early
+        self.announce: Callable[[], None] = _announce_early
         self.clean_up: list[Callable[[], None]] = []
         self.raises = False
         self.asked, self.left = threading.Event(), threading.Event()
-        self._once, self._begun = threading.RLock(), False
+        self._once, self._ended = threading.RLock(), False
 
     def now(self) -> NoReturn:
         """End the process; a second signal does not wait for what the first one still does."""
         while not self._once.acquire(blocking=False):
             time.sleep(1.0)  # until another thread has ended the process
-        if not self._begun:
-            self._begun = True
-            for step in (self.tell, *self.clean_up):
+        if not self._ended:
+            self._ended = True
+            for step in (self.announce, *self.clean_up):
                 with contextlib.suppress(Exception):
                     step()
         os._exit(Interrupted.exit_code)
@@ -82,7 +82,7 @@ def heed_in_calls(end_with: Callable[[], None]) -> None:
         Prints how the command ended; it must not wait for anything.
     """
     heed()
-    _ending.tell = end_with
+    _ending.announce = end_with
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

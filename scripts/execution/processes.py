@@ -29,8 +29,8 @@ from scripts.execution.executor import (
     Update,
     WorkerEvent,
     WorkerLoad,
-    carried,
     ignore_event,
+    run_population,
 )
 from scripts.execution.fork_server import begin_server
 from scripts.execution.shared_dataset import SharedDataset
@@ -64,19 +64,19 @@ class ProcessExecutor:
     ----------
     dataset : Dataset
     workers : int
-    least_epoch_s : float
+    min_epoch_s : float
         Minimum timeout in seconds.
-    tell : callable
+    on_event : callable
         Takes what happens to workers.
     """
 
     reserve = 1
 
     def __init__(
-        self, dataset: Dataset, workers: int, least_epoch_s: float = 60.0, tell: OnWorkerEvent = ignore_event
+        self, dataset: Dataset, workers: int, min_epoch_s: float = 60.0, on_event: OnWorkerEvent = ignore_event
     ) -> None:
         self.capacity = workers
-        self._hang_timeout, self._tell = HangTimeout(least_epoch_s), tell
+        self._hang_timeout, self._on_event = HangTimeout(min_epoch_s), on_event
         self._ready: deque[Update] = deque()
         self._waiting: deque[Assignment] = deque()
         self._dataset = SharedDataset(dataset)
@@ -150,7 +150,7 @@ class ProcessExecutor:
                 time.sleep(_REAPED_S)
             finally:
                 theirs.close()
-        self._tell(WorkerEvent("worker_started", f"process {process.pid}"))
+        self._on_event(WorkerEvent("worker_started", f"process {process.pid}"))
         return process, ours
 
     def _hand_out(self) -> None:
@@ -192,10 +192,10 @@ class ProcessExecutor:
         worker.process.join()
         worker.pipe.close()
         runs = worker.given.runs
-        self._tell(WorkerEvent("worker_died", worker.name, runs, why))
+        self._on_event(WorkerEvent("worker_died", worker.name, runs, why))
         worker.process, worker.pipe = self._start(worker.number)
         failed = worker.given.lost(why, kind)
-        self._tell(WorkerEvent("given_up" if failed else "retried", worker.name, runs, why))
+        self._on_event(WorkerEvent("given_up" if failed else "retried", worker.name, runs, why))
         if failed:
             self._ready.extend(failed)
         else:
@@ -207,17 +207,17 @@ def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
-        _carry_all(pipe, shared.mapped(), number)
+        _run_populations(pipe, shared.mapped(), number)
 
 
-def _carry_all(pipe: Connection, dataset: Dataset, number: int) -> None:
-    carrier = None
+def _run_populations(pipe: Connection, dataset: Dataset, number: int) -> None:
+    runner = None
     while True:
-        tasks, apart = pipe.recv()
+        tasks, sequential = pipe.recv()
         if tasks[0].spec.device == "cuda":
             torch.cuda.set_device(number % torch.cuda.device_count())
-        carrier = PopulationRunner(tasks, dataset, apart, carrier.last_run if carrier else None)
-        for updates in carried(carrier):
+        runner = PopulationRunner(tasks, dataset, sequential, runner.last_run if runner else None)
+        for updates in run_population(runner):
             pipe.send(updates)
             if isinstance(updates, Exception):
                 return

@@ -118,8 +118,8 @@ def _ended_with_us() -> Iterator[None]:
     if not hasattr(os, "pidfd_open"):
         yield
         return
-    members = [str(number) for number in _children(os.getpid()) if number != os.getpid()]
-    watcher = [sys.executable, "-IS", str(Path(__file__).with_name("kill_after_parent.py")), *members]
+    processes = [str(number) for number in _children(os.getpid()) if number != os.getpid()]
+    watcher = [sys.executable, "-IS", str(Path(__file__).with_name("kill_after_parent.py")), *processes]
     with subprocess.Popen(watcher, stdin=subprocess.PIPE):  # its input ends with the block or with this process
         yield
 

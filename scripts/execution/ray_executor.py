@@ -32,8 +32,8 @@ from scripts.execution.executor import (
     Update,
     WorkerEvent,
     WorkerLoad,
-    carried,
     ignore_event,
+    run_population,
 )
 from scripts.execution.ray_connection import first_line
 from scripts.execution.supervision import Assignment, HangTimeout
@@ -64,13 +64,13 @@ class RayExecutor:
     dataset : Dataset
     config : ExecutionConfig
         What each population takes.
-    most : int
+    max_tasks : int
         Populations at a time, at most.
     follow : bool
         Use only present resources of the cluster; otherwise further tasks wait in Ray, where autoscalers see them.
-    least_epoch_s : float
+    min_epoch_s : float
         Minimum timeout in seconds.
-    tell : callable
+    on_event : callable
         Takes what happens to workers.
     """
 
@@ -80,18 +80,18 @@ class RayExecutor:
         self,
         dataset: Dataset,
         config: ExecutionConfig,
-        most: int,
+        max_tasks: int,
         follow: bool = True,
-        least_epoch_s: float = 60.0,
-        tell: OnWorkerEvent = ignore_event,
+        min_epoch_s: float = 60.0,
+        on_event: OnWorkerEvent = ignore_event,
     ) -> None:
-        self._config, self._most, self._follow, self._tell = config, most, follow, tell
-        self._hang_timeout = HangTimeout(least_epoch_s)
+        self._config, self._max_tasks, self._follow, self._on_event = config, max_tasks, follow, on_event
+        self._hang_timeout = HangTimeout(min_epoch_s)
         self._ready: deque[Update] = deque()
         self._flights: list[_Flight] = []
         self._workers: set[str] = set()
         self._dataset = ray.put(dataclasses.replace(dataset, mapped=None))  # Ray has its own store
-        self._carry = ray.remote(_carry).options(
+        self._run_population = ray.remote(_run_population).options(
             num_cpus=config.cpus,
             num_gpus=config.gpus,
             num_returns="streaming",
@@ -104,11 +104,11 @@ class RayExecutor:
     def capacity(self) -> int:
         """Populations that may run at the same time now; asks the cluster once a second."""
         if not self._follow:
-            return self._most
+            return self._max_tasks
         now = time.monotonic()
         if now - self._asked >= _POLL_S:
             self._asked, self._available = now, self._places(ray.cluster_resources())
-        return max(1, min(self._most, self._available))
+        return max(1, min(self._max_tasks, self._available))
 
     @property
     def n_ready(self) -> int:
@@ -153,7 +153,7 @@ class RayExecutor:
         return math.floor(min(by_cpus, by_gpus) + 1e-9)
 
     def _begin(self, given: Assignment) -> ray.ObjectRefGenerator:
-        return self._carry.remote(self._dataset, tuple(given.tasks.values()), given.deaths > 0)
+        return self._run_population.remote(self._dataset, tuple(given.tasks.values()), given.deaths > 0)
 
     def _receive(self, flight: _Flight) -> None:
         """Process the updates of a stream; if its worker died, submit its tasks again."""
@@ -190,7 +190,7 @@ class RayExecutor:
         flight.worker = worker
         if worker not in self._workers:
             self._workers.add(worker)
-            self._tell(WorkerEvent("worker_started", worker))
+            self._on_event(WorkerEvent("worker_started", worker))
 
     def _end_if_hung(self, flight: _Flight, waited: float) -> None:
         """Kill the worker after the timeout."""
@@ -204,10 +204,10 @@ class RayExecutor:
     def _again(self, flight: _Flight, why: str, blameless: bool, kind: FailureKind = "worker_killed") -> None:
         """Submit the tasks of a dead worker from their last states, unless they failed too often."""
         runs, worker = flight.given.runs, flight.worker or "a worker that had not started"
-        self._tell(WorkerEvent("worker_died", worker, runs, why))
+        self._on_event(WorkerEvent("worker_died", worker, runs, why))
         self._workers.discard(worker)
         failed = [] if blameless and (flight.has_reported or not flight.worker) else flight.given.lost(why, kind)
-        self._tell(WorkerEvent("given_up" if failed else "retried", worker, runs, why))
+        self._on_event(WorkerEvent("given_up" if failed else "retried", worker, runs, why))
         if failed:
             self._ready.extend(failed)
             self._flights.remove(flight)
@@ -216,12 +216,12 @@ class RayExecutor:
         flight.stream, flight.worker, flight.has_reported = self._begin(flight.given), "", False
 
 
-def _carry(dataset: Dataset, tasks: Sequence[Task], apart: bool) -> Iterator[Any]:
+def _run_population(dataset: Dataset, tasks: Sequence[Task], sequential: bool) -> Iterator[Any]:
     """Body of a Ray task: the name of its worker, then updates, or an error for the driver to raise."""
     torch.set_num_threads(1)
     context = ray.get_runtime_context()
     yield f"process {os.getpid()} on node {context.get_node_id()[:8]}"
-    yield from carried(PopulationRunner([_writable(task) for task in tasks], dataset, apart))
+    yield from run_population(PopulationRunner([_writable(task) for task in tasks], dataset, sequential))
 
 
 def _writable(task: Task) -> Task:

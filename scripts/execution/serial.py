@@ -18,7 +18,7 @@ class SerialExecutor:
     def __init__(self, dataset: Dataset) -> None:
         torch.set_num_threads(1)
         self._dataset = dataset
-        self._carrier: PopulationRunner | None = None
+        self._runner: PopulationRunner | None = None
         self._ready: deque[Update] = deque()
 
     @property
@@ -33,15 +33,15 @@ class SerialExecutor:
 
     def submit(self, *tasks: Task) -> None:
         """Start tasks that train together."""
-        beside = self._carrier.last_run if self._carrier else None
-        self._carrier = PopulationRunner(tasks, self._dataset, beside=beside)
+        share_inputs_with = self._runner.last_run if self._runner else None
+        self._runner = PopulationRunner(tasks, self._dataset, share_inputs_with=share_inputs_with)
 
     def next_update(self) -> Update:
         """Train an epoch of each task where none is ready."""
-        if self._carrier is None:
+        if self._runner is None:
             raise RuntimeError("no task was submitted")
         if not self._ready:
-            self._ready.extend(self._carrier.advance())
+            self._ready.extend(self._runner.advance())
         return self._ready.popleft()
 
     def close(self) -> None:

@@ -67,18 +67,18 @@ class Assignment:
 class HangTimeout:
     """Timeout of a silent worker.
 
-    It hangs if it has not reported for the longest of `least_epoch_s`, ten times the median of all epochs, ten times
+    It hangs if it has not reported for the longest of `min_epoch_s`, ten times the median of all epochs, ten times
     the longest epoch of its own tasks, and a millisecond for each training row (so that the first epochs on much data
     are not treated as a hang); each retry doubles this.
 
     Parameters
     ----------
-    least_epoch_s : float
+    min_epoch_s : float
         Minimum timeout in seconds.
     """
 
-    def __init__(self, least_epoch_s: float) -> None:
-        self._least_epoch_s = least_epoch_s
+    def __init__(self, min_epoch_s: float) -> None:
+        self._least_epoch_s = min_epoch_s
         self._epoch_s: deque[float] = deque(maxlen=1000)
 
     def learn(self, updates: Sequence[Update]) -> None:

@@ -14,7 +14,7 @@ from scripts.config.experiment import Experiment
 from scripts.data.dataset import Dataset, Split
 from scripts.errors import InputError
 from scripts.execution.executor import Update
-from scripts.extended_training.out_of_fold import choose_decision, judge
+from scripts.extended_training.out_of_fold import choose_decision, pooled_accuracies
 from scripts.extended_training.race import Finished, Network, Race
 from scripts.extended_training.records import configuration_record
 from scripts.extended_training.selection import best_by_mean, complete
@@ -28,7 +28,7 @@ from scripts.training.spec import Outcome, RunSpec
 
 # A population saves a tenth of its runs' time at most; with few trainings, an idle worker costs more.
 _POPULATIONS_A_WORKER = 6
-_MOST_INPUT_BYTES = 2**29  # of a population
+_MAX_INPUT_BYTES = 2**29  # of a population
 
 
 class CrossValidation:
@@ -92,11 +92,11 @@ class CrossValidation:
         return len(self.trials) * self.n_folds
 
     @property
-    def most_at_once(self) -> int:
+    def max_parallel_runs(self) -> int:
         """Most trainings that can run side by side."""
         return 2 * len(self.trials) if self._race else self.n_planned
 
-    def together(self, workers: int) -> int:
+    def group_size(self, workers: int) -> int:
         """Most folds of a configuration that train as one population; 1 where workers would be left idle for it.
 
         Parameters
@@ -106,7 +106,7 @@ class CrossValidation:
         """
         enough = workers == 1 or len(self.trials) >= _POPULATIONS_A_WORKER * workers
         # Each fold has its own inputs, because they are scaled by its training rows.
-        return self.n_folds if enough and self.n_folds * self.dataset.x.nbytes <= _MOST_INPUT_BYTES else 1
+        return self.n_folds if enough and self.n_folds * self.dataset.x.nbytes <= _MAX_INPUT_BYTES else 1
 
     @property
     def epochs_planned(self) -> int:
@@ -162,11 +162,11 @@ class CrossValidation:
         networks = self._networks(trial_number)
         return [[self._done[network][2].softmax(dim=1).numpy() for network in fold] for fold in networks]
 
-    def judged(self, trained: Sequence[Trained]) -> tuple[str, list[Configuration]]:
-        """Return the name of the best naive rule and each configuration with its uncertainty (`out_of_fold.judge`)."""
+    def evaluated(self, trained: Sequence[Trained]) -> tuple[str, list[Configuration]]:
+        """Return the name of the best naive rule and the uncertain accuracy of each configuration."""
         rows = np.concatenate([test for _, test in self.folds])
         correct = {c.trial_number: self._mean_hits(c.trial_number) for c in trained}
-        name, found = judge(self.dataset, rows, correct, best_by_mean(complete(trained)).trial_number)
+        name, found = pooled_accuracies(self.dataset, rows, correct, best_by_mean(complete(trained)).trial_number)
         return name, [
             Configuration(
                 rank=rank, **dict(c), **dict(found[c.trial_number]), tied=False, decision=self.decision(c.trial_number)
@@ -203,11 +203,11 @@ class CrossValidation:
 
         Most trainings stop early, so those of a later round are counted half; what is left always suffices for them.
         """
-        most, now = self.experiment.extended.extended_epochs, len(self._waiting)
+        max_epochs, now = self.experiment.extended.extended_epochs, len(self._waiting)
         if self._epochs_left is None or not now:
-            return most
+            return max_epochs
         later = max(0, self.n_planned - len(self._done) - now)
-        return min(most, max(1, int((self._epochs_left - self.epochs_spent) / (now + later / 2))))
+        return min(max_epochs, max(1, int((self._epochs_left - self.epochs_spent) / (now + later / 2))))
 
     def _start_race(self) -> Race | None:
         config, dataset = self.experiment.extended, self.dataset
@@ -219,7 +219,7 @@ class CrossValidation:
             has_time=dataset.has_time,
             horizon=dataset.horizon,
             error_rate=config.racing_error_rate,
-            most_seeds=config.racing_most_seeds,
+            max_seeds=config.racing_most_seeds,
             seed=self.experiment.seed,
         )
 

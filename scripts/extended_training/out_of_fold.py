@@ -18,11 +18,11 @@ from scripts.statistics.drift import n_shared_rows
 from scripts.statistics.intervals import mean_intervals
 from scripts.statistics.metrics import fit_calibration
 from scripts.statistics.naive_rules import best_naive
-from scripts.storage.extended_record import Judged
+from scripts.storage.extended_record import PooledAccuracy
 from scripts.storage.result_records import DecisionRule
 from scripts.training.trading import SimulatedTrading
 
-_LEAST_PROBABILITY = 2.2e-16  # that a logarithm is taken of
+_MIN_PROBABILITY = 2.2e-16  # that a logarithm is taken of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def scored_rows(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """
     columns = [name for name in table.columns if name.startswith("probability_")]
     probabilities, label = table[columns].to_numpy(dtype=np.float64), table["label"].to_numpy()
-    likelihood = np.maximum(probabilities[np.arange(len(label)), label], _LEAST_PROBABILITY)
+    likelihood = np.maximum(probabilities[np.arange(len(label)), label], _MIN_PROBABILITY)
     hit = (probabilities.argmax(axis=1) == label).astype(np.float64)
     scored = table[[*keys, "date", "label"]].assign(hit=hit, loss=-np.log(likelihood))
     return scored.groupby(list(keys)).agg(
@@ -103,10 +103,10 @@ def fold_spans(table: pd.DataFrame) -> list[FoldSpan]:
     return spans
 
 
-def judge(
+def pooled_accuracies(
     dataset: Dataset, rows: np.ndarray, correct: Mapping[int, np.ndarray], best: int
-) -> tuple[str, dict[int, Judged]]:
-    """Name of the best naive rule on the tested rows, and by trial number how sure the accuracies are.
+) -> tuple[str, dict[int, PooledAccuracy]]:
+    """Return the name of the best naive rule on the tested rows, and the pooled accuracy of each trial.
 
     Parameters
     ----------
@@ -128,13 +128,13 @@ def judge(
     y = dataset.y[rows]
     name, rule_answers = best_naive(y, majority, {key: rule[rows] for key, rule in dataset.naive.items()})
     naive, winner = rule_answers == y, correct[best]
-    found: dict[int, Judged] = {}
+    found: dict[int, PooledAccuracy] = {}
     for number, hits in correct.items():
         own, n = hits.astype(np.float64), len(hits)
         values = {"accuracy": own, "skill": own - naive[:n], "behind": winner[:n] - own}
         date = dataset.date[rows[:n]] if dataset.has_time else None
         interval = mean_intervals(values, date, dataset.horizon)
-        found[number] = Judged(
+        found[number] = PooledAccuracy(
             pooled_accuracy=interval["accuracy"].estimate,
             accuracy_se=interval["accuracy"].se,
             skill=interval["skill"].estimate,

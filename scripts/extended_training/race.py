@@ -56,7 +56,7 @@ class Race:
         Dates that a label looks ahead.
     error_rate : float
         Largest probability, over all looks, that the best configuration is stopped.
-    most_seeds : int
+    max_seeds : int
         Networks of a configuration on one fold, at most.
     seed : int
     """
@@ -68,11 +68,11 @@ class Race:
         has_time: bool,
         horizon: int,
         error_rate: float,
-        most_seeds: int,
+        max_seeds: int,
         seed: int,
     ) -> None:
         self.trials, self.dates, self.has_time, self.horizon = list(trials), list(dates), has_time, horizon
-        self.error_rate, self.most_seeds, self.seed = error_rate, most_seeds, seed
+        self.error_rate, self.max_seeds, self.seed = error_rate, max_seeds, seed
         self.looks: list[Look] = []
         self._running = list(trials)
         self._folds = 0  # of those still running
@@ -135,7 +135,7 @@ class Race:
         """Return a further seed on one fold for all ties, if the savings suffice."""
         seed, fold = divmod(self._further - 1, len(self.dates))
         seed += 1
-        if len(self._running) < 2 or seed >= self.most_seeds:
+        if len(self._running) < 2 or seed >= self.max_seeds:
             return []
         given = [network for network in done if network.seed > 0]
         spared = [t for t in self.trials for k in range(len(self.dates)) if Network(t, k) not in done]

@@ -69,7 +69,7 @@ class ExtendedTrainer:
             The time budget ended first.
         """
         checkpoints = Checkpoints(self.run_dir.extended / "checkpoints")
-        execute(work, executor, checkpoints, watch, deadline, work.together(executor.capacity))
+        execute(work, executor, checkpoints, watch, deadline, work.group_size(executor.capacity))
         trained = work.trained()
         if not complete(trained):
             failed = next(o for o in work.outcomes if o.state == "failed")
@@ -77,8 +77,8 @@ class ExtendedTrainer:
             if failed.is_environment:
                 raise EnvironmentFailed(what, str(self.run_dir.extended), MORE_MEMORY)
             raise InputError(what, str(self.run_dir.extended), "add --fresh and a larger --top-n")
-        best_naive, judged = work.judged(trained)
-        ranked, reason = rank(judged, work.experiment.extended.selection_order)
+        best_naive, evaluated = work.evaluated(trained)
+        ranked, reason = rank(evaluated, work.experiment.extended.selection_order)
         constants = [np.bincount(work.dataset.y[test]).max() / len(test) for _, test in work.folds]
         probabilities = {c.trial_number: work.probabilities(c.trial_number) for c in ranked}
         table = prediction_table(work.dataset, work.folds, probabilities)

@@ -16,7 +16,7 @@ from scripts.config.experiment import Experiment
 from scripts.config.search_space import Hyperparameters, Values
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
-from scripts.extended_training.out_of_fold import decision_on, judge
+from scripts.extended_training.out_of_fold import decision_on, pooled_accuracies
 from scripts.extended_training.selection import complete
 from scripts.statistics.greedy_ensemble import fit_ensemble, on_other_folds
 from scripts.statistics.intervals import Interval, mean_intervals
@@ -28,7 +28,7 @@ from scripts.storage.result_records import Ensemble, EnsembleMember, Gain, Selec
 from scripts.storage.run_dir import Command, RunDir
 from scripts.storage.table_artifacts import read_out_of_fold
 
-_LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+_MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class OutOfFold:
             blocks = [tested[tested["trial_number"] == number] for number in numbers]
             shares = np.array([block[columns].to_numpy(np.float64) for block in blocks])
             shape = (len(numbers), int(n_networks), -1, len(columns))
-            logits.append(np.log(np.maximum(shares, _LEAST_PROBABILITY)).reshape(shape).mean(axis=1))
+            logits.append(np.log(np.maximum(shares, _MIN_PROBABILITY)).reshape(shape).mean(axis=1))
             row.append(blocks[0]["row"].to_numpy()[: logits[-1].shape[1]])
             fold.append(np.full(len(row[-1]), k))
         return cls(configurations, np.concatenate(logits, axis=1), np.concatenate(fold), np.concatenate(row))
@@ -132,17 +132,17 @@ def ensemble_of(
     predictions: OutOfFold, chosen: Selection, experiment: Experiment, dataset: Dataset
 ) -> tuple[list[PlannedMember], Selection]:
     """Choose the members as `choose_members`, from predictions and the selection of phase 2."""
-    y, most = dataset.y[predictions.row], experiment.final.ensemble
-    weights = fit_ensemble(y, predictions.logits, most).weights
+    y, max_draws = dataset.y[predictions.row], experiment.final.ensemble
+    weights = fit_ensemble(y, predictions.logits, max_draws).weights
     members = [_member(predictions.configurations, k, weight) for k, weight in weights.items()]
-    together, alone = on_other_folds(y, predictions.logits, predictions.fold, predictions.row, most)
+    together, alone = on_other_folds(y, predictions.logits, predictions.fold, predictions.row, max_draws)
     hits = (together.argmax(axis=1) == y).astype(np.float64)
     by_fold = [hits[predictions.fold == k].mean() for k in np.unique(predictions.fold)]
     number = predictions.configurations[0].trial_number
-    judged = judge(dataset, predictions.row, {number: hits}, number)[1][number]
+    evaluated = pooled_accuracies(dataset, predictions.row, {number: hits}, number)[1][number]
     accuracy, log_loss = _gains(predictions, together, alone[0], dataset)
     ensemble = Ensemble(
-        most_draws=most,
+        most_draws=max_draws,
         members=[
             EnsembleMember(trial_number=c.trial_number, family=c.family, weight=weight)
             for c, weight in ((predictions.configurations[k], weight) for k, weight in weights.items())
@@ -157,8 +157,8 @@ def ensemble_of(
         "reason": in_words(ensemble),
         "avg_accuracy": float(np.mean(by_fold)),
         "std_accuracy": float(np.std(by_fold, ddof=1)),
-        "skill": judged.skill,
-        "skill_se": judged.skill_se,
+        "skill": evaluated.skill,
+        "skill_se": evaluated.skill_se,
         "decision": decision_on(dataset, predictions.row, together, experiment),
         "ensemble": ensemble,
     }

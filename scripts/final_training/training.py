@@ -65,7 +65,7 @@ class FinalTraining:
         return self.n_seeds * len(self.members)
 
     @property
-    def most_epochs(self) -> int:
+    def max_epochs(self) -> int:
         """Most epochs that can be spent."""
         return 2 * self.n_runs * self.experiment.final.epochs
 
@@ -99,7 +99,7 @@ class FinalTraining:
             full = replace(
                 spec,
                 name=run_name("all", *self._seeds[spec.name]),
-                address=(*spec.address[:-1], "all"),
+                random_key=(*spec.random_key[:-1], "all"),
                 train_rows=self.dataset.rows,
                 validation_rows=np.empty(0, dtype=np.int64),
                 epochs=outcome.best_epoch,
@@ -178,8 +178,8 @@ def run_final_training(
         Epochs spent by phase.
     """
     dataset = work.dataset
-    together = -(-work.n_seeds // executor.capacity)
-    execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline, together)
+    group_size = -(-work.n_seeds // executor.capacity)
+    execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline, group_size)
     y, outcomes = dataset.y[work.holdout], list(work.outcomes.values())
     logits = [work.holdout_logits(member) for member in work.members]
     calibrations = [fit_calibration(own, y) for own in logits]

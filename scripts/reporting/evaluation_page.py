@@ -44,7 +44,7 @@ _TONES = {"skill": "good", "no skill": "bad", "worse than naive": "bad"}
 
 
 @dataclass(frozen=True)
-class Making:
+class TrainingRecord:
     """Training of an evaluated model, as far as known.
 
     Attributes
@@ -75,7 +75,7 @@ class EvaluationReport:
     model : FinalModelContent
     n_parameters : sequence of int
         Number of parameters of each member of the model.
-    making : Making
+    training_record : Making
     dates : sequence of str
         ISO dates of the equity curves.
     curves : mapping of str to sequence of float
@@ -88,7 +88,7 @@ class EvaluationReport:
     evaluation: Evaluation
     model: FinalModelContent
     n_parameters: Sequence[int]
-    making: Making = Making()
+    training_record: TrainingRecord = TrainingRecord()
     dates: Sequence[str] = ()
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     reliability: Sequence[ReliabilityBin] = ()
@@ -97,13 +97,13 @@ class EvaluationReport:
 
 def evaluation_page(content: EvaluationReport) -> Page:
     """Return the evaluation report; parts without data are omitted."""
-    e, making = content.evaluation, content.making
+    e, training_record = content.evaluation, content.training_record
     sections = (
         comparison_section(e),
         ensemble_section(e.ensemble),
-        cost_section(costs_of_model(e.epochs_spent, making.durations_s)),
+        cost_section(costs_of_model(e.epochs_spent, training_record.durations_s)),
         model_section(e, content.model, content.n_parameters),
-        Section("Learning curves", figures=present([final_curve_figure(making.seeds)])),
+        Section("Learning curves", figures=present([final_curve_figure(training_record.seeds)])),
         returns_section(e, content.dates, content.curves),
         abstention_section(e),
         decision_cost_section(e),
@@ -113,7 +113,7 @@ def evaluation_page(content: EvaluationReport) -> Page:
         decay_section(e),
         drift_section(e),
         latency_section(e.latency),
-        warnings_section(e.warnings, _notes(e, making.note)),
+        warnings_section(e.warnings, _notes(e, training_record.note)),
     )
     where = "the sealed test set" if _kind(e) == "sealed" else "other data"
     return Page(

@@ -14,7 +14,7 @@ import numpy as np
 
 _AT_ONCE = 8  # resamples per product: reads the table less often, and stays small in memory
 
-LEAST_BLOCKS = 10  # minimum blocks of dates for a decision; fewer do not show the variation of an estimate
+MIN_BLOCKS = 10  # minimum blocks of dates for a decision; fewer do not show the variation of an estimate
 
 
 def date_bootstrap(

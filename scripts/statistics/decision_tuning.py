@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scripts.statistics.bootstrap import LEAST_BLOCKS
+from scripts.statistics.bootstrap import MIN_BLOCKS
 from scripts.statistics.decisions import DecisionPolicy, NetReturns, margin_grid, net_by_margin
 from scripts.statistics.intervals import sums_by_date
 from scripts.statistics.long_run_variance import joint_errors
 
-_LEAST_CHANGED = 0.01  # minimum share of the rows that another threshold decides differently
+_MIN_CHANGED = 0.01  # minimum share of the rows that another threshold decides differently
 _N_THRESHOLDS = 40
 _QUANTILE = 0.95  # of the best gain among candidates if none is better
 
@@ -58,7 +58,7 @@ def choose_policy(
     rng: np.random.Generator,
     *,
     margin: float = 0.0,
-    least_coverage: float = 0.1,
+    min_coverage: float = 0.1,
     net_returns: NetReturns | None = None,
     n_draws: int = 1000,
 ) -> ChosenPolicy:
@@ -77,7 +77,7 @@ def choose_policy(
         Generator of the draws.
     margin : float
         Configured margin; kept without returns.
-    least_coverage : float
+    min_coverage : float
         Minimum share of rows that another margin must answer.
     """
     n_classes = probabilities.shape[1]
@@ -87,7 +87,7 @@ def choose_policy(
         if threshold is not None and threshold.accepted:
             policy = replace(policy, threshold=threshold.value)
     if net_returns is not None:
-        other = _best_margin(policy, probabilities, net_returns, horizon, least_coverage, rng, n_draws)
+        other = _best_margin(policy, probabilities, net_returns, horizon, min_coverage, rng, n_draws)
         if other is not None and other.accepted:
             policy = replace(policy, margin=other.value)
     why_threshold = (
@@ -98,7 +98,7 @@ def choose_policy(
     why_margin = (
         f"margin kept at {margin:g}: the value of abstaining is unknown without returns"
         if net_returns is None
-        else _reason("margin", margin, other, "net return per date", f"answers {least_coverage:.0%} of the rows")
+        else _reason("margin", margin, other, "net return per date", f"answers {min_coverage:.0%} of the rows")
     )
     return ChosenPolicy(policy, f"{why_threshold}; {why_margin}", threshold, other)
 
@@ -118,7 +118,7 @@ def _best_threshold(
     values = values[(values > 0.0) & (values < 1.0)]
     right = np.array([DecisionPolicy(value).decide(probabilities)[0] == y for value in values.tolist()])
     # With two classes, a different answer turns a miss into a hit or a hit into a miss.
-    compared = (right.reshape(-1, len(y)) != usual).mean(axis=1) >= _LEAST_CHANGED
+    compared = (right.reshape(-1, len(y)) != usual).mean(axis=1) >= _MIN_CHANGED
     if not compared.any():
         return None
     gains = right[compared].astype(np.int8) - usual.astype(np.int8)
@@ -130,14 +130,14 @@ def _best_margin(
     probabilities: np.ndarray,
     net_returns: NetReturns,
     horizon: int,
-    least_coverage: float,
+    min_coverage: float,
     rng: np.random.Generator,
     n_draws: int,
 ) -> Candidate | None:
     """Return the margin with the best mean net return among those that answer enough rows."""
     predicted, lead = policy.decide(probabilities)
     grid = margin_grid(lead)
-    grid = grid[((lead[:, None] > grid).mean(axis=0) >= least_coverage) & (grid != policy.margin)]
+    grid = grid[((lead[:, None] > grid).mean(axis=0) >= min_coverage) & (grid != policy.margin)]
     if not len(grid):
         return None
     net = net_by_margin(net_returns, predicted, lead, np.append(grid, policy.margin))
@@ -150,11 +150,11 @@ def _best_candidate(
     """Return the value of the largest gain, from sums of gains per date (n_dates, n_values) and rows per date."""
     estimates = gains.sum(axis=0) / counts.sum()
     best = int(estimates.argmax())
-    if len(counts) < LEAST_BLOCKS:
+    if len(counts) < MIN_BLOCKS:
         return None
     deviations = (gains - estimates * counts[:, None]) * (len(counts) / counts.sum())
     errors = joint_errors(deviations, horizon, n_draws, rng)
-    if errors.degrees_of_freedom + 1 < LEAST_BLOCKS or errors.se[best] == 0.0:
+    if errors.degrees_of_freedom + 1 < MIN_BLOCKS or errors.se[best] == 0.0:
         return None
     luck = errors.draws[:, errors.se > 0.0].max(axis=1)
     required = max(1.0, float(np.quantile(luck, _QUANTILE)))
@@ -164,7 +164,7 @@ def _best_candidate(
 def _reason(name: str, given: float, other: Candidate | None, measure: str, needed: str) -> str:
     """Return the reason as text: the choice, its gain and the required gain."""
     if other is None:
-        return f"{name} kept at {given:g}: no alternative {needed} over at least {LEAST_BLOCKS} blocks of dates"
+        return f"{name} kept at {given:g}: no alternative {needed} over at least {MIN_BLOCKS} blocks of dates"
     if other.gain <= 0.0:
         return f"{name} kept at {given:g}: no alternative is better out of fold"
     gain = f"{other.gain:+.3g} {measure} out of fold (standard error {other.gain_se:.2g}; {other.required:.1f} needed)"

@@ -11,7 +11,7 @@ from scipy.special import chdtrc, xlogy  # scipy.stats takes long to import
 from scripts.statistics.intervals import mean_intervals
 
 _BINS = 10
-_LEAST_SHARE = 1e-4  # of an empty bin, which keeps the index finite
+_MIN_SHARE = 1e-4  # of an empty bin, which keeps the index finite
 DRIFT_LEVEL = 0.001  # significance level for all features together
 _HASHED_ROWS = 65_536  # at a time
 
@@ -116,7 +116,7 @@ def _as_items(rows: np.ndarray) -> np.ndarray:
 
 def _shares(before: np.ndarray, after: np.ndarray, categorical: bool) -> tuple[np.ndarray, np.ndarray]:
     edges = np.unique(np.concatenate([before, after]))[1:] if categorical else _deciles(before)
-    p, q = (np.maximum(_counts(x, edges) / len(x), _LEAST_SHARE) for x in (before, after))
+    p, q = (np.maximum(_counts(x, edges) / len(x), _MIN_SHARE) for x in (before, after))
     return p, q
 
 
@@ -205,7 +205,7 @@ class FeatureReference:
         """
         found = []
         for name, before, seen in zip(names, self.shares, counts, strict=True):
-            p, q = np.maximum(before, _LEAST_SHARE), np.maximum(seen / seen.sum(), _LEAST_SHARE)
+            p, q = np.maximum(before, _MIN_SHARE), np.maximum(seen / seen.sum(), _MIN_SHARE)
             psi = float(np.sum((q - p) * np.log(q / p)))
             worth = seen * min(1.0, n_independent / seen.sum())
             if psi > bound and _p_of_homogeneity(before * self.n_rows, worth) < DRIFT_LEVEL / len(names):

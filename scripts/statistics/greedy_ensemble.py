@@ -36,17 +36,17 @@ class Ensemble:
         return np.sum(parts, axis=0)
 
 
-def greedy_draws(likelihoods: np.ndarray, most: int) -> tuple[int, ...]:
+def greedy_draws(likelihoods: np.ndarray, max_draws: int) -> tuple[int, ...]:
     """Return draws with replacement, each minimising the mean log loss (Caruana et al. 2004).
 
-    Among all numbers of draws up to `most`, the one with the lowest loss is returned, the smaller on a tie. Ties
+    Among all numbers of draws up to `max_draws`, the one with the lowest loss is returned, the smaller on a tie. Ties
     between candidates go to the first.
 
     Parameters
     ----------
     likelihoods : ndarray of float, shape (n_candidates, n)
         Probability that each candidate gives to the true class of each row.
-    most : int
+    max_draws : int
         At least 1.
 
     Returns
@@ -56,7 +56,7 @@ def greedy_draws(likelihoods: np.ndarray, most: int) -> tuple[int, ...]:
     """
     likelihoods = np.asarray(likelihoods, dtype=np.float64)
     total, draws, losses = np.zeros(likelihoods.shape[1]), list[int](), list[float]()
-    for count in range(1, most + 1):
+    for count in range(1, max_draws + 1):
         reached = [_mean_loss((total + own) / count) for own in likelihoods]
         draws.append(int(np.argmin(reached)))
         losses.append(reached[draws[-1]])
@@ -65,16 +65,16 @@ def greedy_draws(likelihoods: np.ndarray, most: int) -> tuple[int, ...]:
     return tuple(draws[:enough])
 
 
-def fit_ensemble(y: np.ndarray, logits: np.ndarray, most: int) -> Ensemble:
+def fit_ensemble(y: np.ndarray, logits: np.ndarray, max_draws: int) -> Ensemble:
     """Calibrate each candidate, then select among them, on the same rows."""
     calibrations = tuple(fit_calibration(own, y) for own in logits)
     pairs = zip(calibrations, logits, strict=True)
     likelihoods = [calibration.probabilities(own)[np.arange(len(y)), y] for calibration, own in pairs]
-    return Ensemble(calibrations, greedy_draws(np.array(likelihoods), most))
+    return Ensemble(calibrations, greedy_draws(np.array(likelihoods), max_draws))
 
 
 def on_other_folds(
-    y: np.ndarray, logits: np.ndarray, fold: np.ndarray, row: np.ndarray, most: int
+    y: np.ndarray, logits: np.ndarray, fold: np.ndarray, row: np.ndarray, max_draws: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities for each fold from ensembles that are fitted and selected on the other folds.
 
@@ -84,7 +84,7 @@ def on_other_folds(
     ----------
     fold, row : ndarray of int, shape (n,)
         Fold that tests a row, and the row itself; a row that several folds test is left out with each of them.
-    most : int
+    max_draws : int
         Maximum number of draws.
 
     Returns
@@ -103,7 +103,7 @@ def on_other_folds(
         others = ~own & ~np.isin(row, row[own])
         if not others.any():
             raise InputError("the folds leave no rows to choose an ensemble on", "final.ensemble", "use more folds")
-        fitted = fit_ensemble(y[others], logits[:, others], most)
+        fitted = fit_ensemble(y[others], logits[:, others], max_draws)
         together[own] = fitted.probabilities(logits[:, own])
         alone[:, own] = _calibrated(fitted.calibrations, logits[:, own])
     return together, alone

@@ -20,7 +20,7 @@ _PERSISTENCE = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # AR(1) coefficients of the gri
 _SHARE = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # share of the AR(1) process in the variance; the rest is white noise
 _INDEPENDENCE = 0.8  # prior probability of white noise alone; all other spectra share the rest
 _WIDEST = 0.8  # the maximum number of coefficients is this times n_dates^(2/3)
-_MOST_BIAS, _LEAST_COEFFICIENTS = 1.2, 4  # coefficients are removed until the correction is at most this factor
+_MAX_BIAS, _MIN_COEFFICIENTS = 1.2, 4  # coefficients are removed until the correction is at most this factor
 _ROUNDING = 1e-10  # of a constant series
 _CACHED_DATES = 4096  # spectra of longer series are large and rarely needed
 
@@ -44,7 +44,7 @@ def mean_variance(deviations: np.ndarray, horizon: int = 1) -> MeanVariance:
         Dates that a label looks ahead; limits the degrees of freedom to fewer than the non-overlapping horizons.
     """
     n, power = len(deviations), _coefficients(deviations) ** 2
-    n_coefficients, missed = _correction(power, _most_coefficients(n, horizon))
+    n_coefficients, missed = _correction(power, _max_coefficients(n, horizon))
     variance = power[:n_coefficients].mean() * missed[n_coefficients - 1] / n
     return MeanVariance(float(variance), n_coefficients)
 
@@ -80,11 +80,11 @@ def joint_errors(deviations: np.ndarray, horizon: int, n_draws: int, rng: np.ran
         As in `mean_variance`, one series per column.
     """
     n = len(deviations)
-    coefficients, most = _coefficients(deviations), _most_coefficients(n, horizon)
+    coefficients, max_coefficients = _coefficients(deviations), _max_coefficients(n, horizon)
     # A constant series has rounding errors.
     varies = np.ptp(deviations, axis=0) > _ROUNDING
-    found = [_correction(column, most) for column in coefficients[:, varies].T ** 2]
-    freedom = int(np.median([k for k, _ in found])) if found else most
+    found = [_correction(column, max_coefficients) for column in coefficients[:, varies].T ** 2]
+    freedom = int(np.median([k for k, _ in found])) if found else max_coefficients
     first = coefficients[:freedom, varies]
     spread = np.sqrt((first**2).mean(axis=0))
     se, draws = np.zeros(deviations.shape[1]), np.zeros((n_draws, deviations.shape[1]))
@@ -103,18 +103,18 @@ def _coefficients(deviations: np.ndarray) -> np.ndarray:
     return np.asarray(dct(np.asarray(deviations, dtype=np.float64), axis=0, norm="ortho")[1:])
 
 
-def _most_coefficients(n: int, horizon: int) -> int:
+def _max_coefficients(n: int, horizon: int) -> int:
     return min(n - 1, max(2, int(_WIDEST * n ** (2 / 3))), max(1, n // horizon - 1))
 
 
-def _correction(power: np.ndarray, most: int) -> tuple[int, np.ndarray]:
+def _correction(power: np.ndarray, max_coefficients: int) -> tuple[int, np.ndarray]:
     """Return the number of coefficients to use for a series, and the bias factors of the mean of the first 1..most."""
     if not power.any():
-        return most, np.ones(most)
+        return max_coefficients, np.ones(max_coefficients)
     n = len(power) + 1
-    missed = _weights(power) @ np.array([_missed(spectrum, n, most) for spectrum in _SPECTRA])
-    small = np.flatnonzero(missed <= _MOST_BIAS)
-    return max(min(_LEAST_COEFFICIENTS, most), int(small[-1]) + 1 if len(small) else 1), missed
+    missed = _weights(power) @ np.array([_missed(spectrum, n, max_coefficients) for spectrum in _SPECTRA])
+    small = np.flatnonzero(missed <= _MAX_BIAS)
+    return max(min(_MIN_COEFFICIENTS, max_coefficients), int(small[-1]) + 1 if len(small) else 1), missed
 
 
 _SPECTRA = ((0.0, 0.0), *((persistence, share) for persistence in _PERSISTENCE for share in _SHARE))
@@ -135,13 +135,13 @@ def _density(spectrum: tuple[float, float], n: int) -> np.ndarray:
     return _cached_spectrum(spectrum, n) if n <= _CACHED_DATES else _spectrum(spectrum, n)
 
 
-def _missed(spectrum: tuple[float, float], n: int, most: int) -> np.ndarray:
+def _missed(spectrum: tuple[float, float], n: int, max_coefficients: int) -> np.ndarray:
     """Return the ratio of n times the variance of the mean of n dates to the mean of the first 1..most densities."""
     persistence, share = spectrum
     ar1 = (1.0 + persistence) / (1.0 - persistence)
     ar1 -= 2.0 * persistence * (1.0 - persistence**n) / (n * (1.0 - persistence) ** 2)
-    first = _density(spectrum, n)[:most]
-    return np.asarray((1.0 - share + share * ar1) / (np.cumsum(first) / np.arange(1, most + 1)))
+    first = _density(spectrum, n)[:max_coefficients]
+    return np.asarray((1.0 - share + share * ar1) / (np.cumsum(first) / np.arange(1, max_coefficients + 1)))
 
 
 def _weights(power: np.ndarray) -> np.ndarray:

@@ -122,9 +122,9 @@ class McNemar:
 
 def mcnemar(only_model_right: int, only_naive_right: int) -> McNemar:
     """Compare two classifiers by the rows on which only one of them is right; without any such row p is 1."""
-    least, n = min(only_model_right, only_naive_right), only_model_right + only_naive_right
-    exact = min(1.0, 2.0 * float(binom.cdf(least, n, 0.5)))
-    return McNemar(exact, exact - float(binom.pmf(least, n, 0.5)) if n else 1.0)
+    fewer, n = min(only_model_right, only_naive_right), only_model_right + only_naive_right
+    exact = min(1.0, 2.0 * float(binom.cdf(fewer, n, 0.5)))
+    return McNemar(exact, exact - float(binom.pmf(fewer, n, 0.5)) if n else 1.0)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy as np
 from scipy.special import ndtri
 
 _LEVEL = 0.01  # one-sided level of the test for returns of one row
-_LEAST_CORRELATION = 0.3  # at lag 1: between the 0 of returns of one row and the 0.5 of those of two
-_LEAST_PAIRS = 30
-_MOST_LAGS = 300
+_MIN_CORRELATION = 0.3  # at lag 1: between the 0 of returns of one row and the 0.5 of those of two
+_MIN_PAIRS = 30
+_MAX_LAGS = 300
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def find_overlap(returns: np.ndarray, group: np.ndarray, date: np.ndarray) -> Ov
     products = _products(centred, group, 1)
     known = np.isfinite(products)
     variance = float(np.nanmean(centred**2)) if np.isfinite(centred).any() else 0.0
-    if known.sum() < _LEAST_PAIRS or variance == 0.0:
+    if known.sum() < _MIN_PAIRS or variance == 0.0:
         return None
     by_date = np.bincount(date[:-1][known], products[known])
     correlation = float(by_date.sum()) / (variance * known.sum())
     error = math.sqrt(float((by_date**2).sum())) / (variance * known.sum())
-    if correlation < max(_LEAST_CORRELATION, -float(ndtri(_LEVEL)) * error):
+    if correlation < max(_MIN_CORRELATION, -float(ndtri(_LEVEL)) * error):
         return None
     return Overlap(correlation, _rows_spanned(centred, group, variance))
 
@@ -73,9 +73,9 @@ def _products(centred: np.ndarray, group: np.ndarray, lag: int) -> np.ndarray:
 def _rows_spanned(centred: np.ndarray, group: np.ndarray, variance: float) -> int:
     """Return the number of rows h >= 2 whose autocorrelations 1 - k / h fit best, by least squares."""
     found = []
-    for lag in range(1, min(_MOST_LAGS, len(centred) // 4) + 1):
+    for lag in range(1, min(_MAX_LAGS, len(centred) // 4) + 1):
         products = _products(centred, group, lag)
-        if np.isfinite(products).sum() < _LEAST_PAIRS:
+        if np.isfinite(products).sum() < _MIN_PAIRS:
             break
         found.append(float(np.nanmean(products)) / variance)
     lags, correlations = np.arange(1, len(found) + 1), np.array(found)

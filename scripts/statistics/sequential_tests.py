@@ -21,7 +21,7 @@ import math
 import numpy as np
 from scipy.special import stdtr  # scipy.stats slow to import
 
-from scripts.statistics.bootstrap import LEAST_BLOCKS, date_bootstrap, ratio_block_length
+from scripts.statistics.bootstrap import MIN_BLOCKS, date_bootstrap, ratio_block_length
 from scripts.statistics.intervals import sums_by_date
 
 
@@ -103,7 +103,7 @@ def p_values_of_being_best(
     sums, counts = sums_by_date(hits, date)
     block = 1.0 if date is None else _block_length(sums, counts, horizon)
     variance, freedom = noise
-    if freedom < 1 or len(counts) < LEAST_BLOCKS * block:
+    if freedom < 1 or len(counts) < MIN_BLOCKS * block:
         return np.ones(hits.shape[1])
     covariance = np.cov(date_bootstrap(sums, counts, n_resamples, block, rng=rng), rowvar=False)
     own = np.diag(covariance)

@@ -12,7 +12,7 @@ from scripts.statistics.intervals import Interval, mean_intervals
 
 Verdict = Literal["skill", "no skill", "worse than naive"]
 
-LEAST_DATES = 10  # minimum for a verdict; the distribution on fewer is unknown
+MIN_DATES = 10  # minimum for a verdict; the distribution on fewer is unknown
 ENCOMPASSING = "forecast encompassing"
 _ROUNDING = 1e-9  # of the largest probability: residuals below it are rounding errors
 
@@ -131,7 +131,7 @@ def verdict(skill: Skill, primary: EncompassingTest, level: float = 0.05) -> Ver
     - "skill": the interval is above 0, or the accuracy is above that of the best naive rule and the probabilities
       pass the encompassing test. Each of the two has an error of at most half of `level`, so both together of at most
       `level`.
-    - "no skill": otherwise, and always on fewer than `LEAST_DATES` dates.
+    - "no skill": otherwise, and always on fewer than `MIN_DATES` dates.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def verdict(skill: Skill, primary: EncompassingTest, level: float = 0.05) -> Ver
         0.05, divided by the number of openings.
     """
     low, high = skill.bounds(1.0 - level)
-    if skill.rival.n_dates < LEAST_DATES:
+    if skill.rival.n_dates < MIN_DATES:
         return "no skill"
     if high < 0.0:
         return "worse than naive"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.errors import InputError
-from scripts.statistics.bootstrap import LEAST_BLOCKS
+from scripts.statistics.bootstrap import MIN_BLOCKS
 from scripts.statistics.intervals import Interval, difference_interval
 from scripts.statistics.long_run_variance import mean_variance
 
@@ -146,7 +146,7 @@ def _fitted(
 
 def _advice(slope: Interval | None, start: float | None, age: np.ndarray) -> tuple[int | None, str]:
     """Return the dates after which the fitted skill is halved, only for a significant decay, and the advice as text."""
-    few = slope is None or slope.degrees_of_freedom + 1 < LEAST_BLOCKS
+    few = slope is None or slope.degrees_of_freedom + 1 < MIN_BLOCKS
     if slope is None or start is None or few or slope.at(_CONFIDENCE).high >= 0.0:
         return None, f"no significant decay over {len(age)} dates"
     fall = f"skill falls by {-slope.estimate:.3f} per {_PER_DATES} dates"

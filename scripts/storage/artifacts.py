@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from scripts.errors import InputError, MissingInputError
-from scripts.storage.artifact_head import check_head, head
+from scripts.storage.artifact_header import check_header, head
 from scripts.storage.durable_files import read_regular, sha256, write_bytes
-from scripts.storage.nesting import check_nesting, parsed_json
+from scripts.storage.parsing_limits import check_nesting, parsed_json
 from scripts.storage.record_base import Record
 from scripts.storage.records import R, checked, kind_of, parsed
 from scripts.storage.tensor_archive import check_archive
@@ -96,7 +96,7 @@ def _read_body(path: Path, made_by: str, kind: str) -> dict[str, Any]:
         raise InputError(f"is not an artifact of Hyper: {error}", str(path), again) from error
     if not isinstance(body, dict):
         raise InputError("is not an artifact of Hyper: its content is not a mapping", str(path), again)
-    check_head(path, body, kind, again)
+    check_header(path, body, kind, again)
     return body
 
 
@@ -154,7 +154,7 @@ def read_tensors(path: Path, made_by: str, kind: str | None = None) -> dict[str,
         state = unpack_tensors(content)
     except ValueError as error:
         raise InputError(str(error), str(path), again) from error
-    check_head(path, state, kind or path.stem, again)
+    check_header(path, state, kind or path.stem, again)
     return state
 
 

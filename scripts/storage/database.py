@@ -164,7 +164,7 @@ def open_server(server: Server) -> RDBStorage:
             if not left:
                 raise
             time.sleep(0.5)
-    event.listen(storage.engine, "handle_error", _raise_if_away)
+    event.listen(storage.engine, "handle_error", _raise_if_unreachable)
     return storage
 
 
@@ -196,7 +196,7 @@ def _raise_if_locked(context: ExceptionContext) -> None:
         raise DatabaseUnreachable(f"locked by another program: {context.original_exception}")
 
 
-def _raise_if_away(context: ExceptionContext) -> None:
+def _raise_if_unreachable(context: ExceptionContext) -> None:
     """Replace SQLAlchemy's error, which Optuna would treat as invalid data or retry itself."""
     if context.is_disconnect:
         raise DatabaseUnreachable(" ".join(str(context.original_exception).split()))

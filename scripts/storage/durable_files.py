@@ -89,7 +89,7 @@ def append_line(path: Path, line: str, durable: bool = True) -> None:
                 os.fsync(file.fileno())
 
 
-def set_aside(path: Path) -> Path | None:
+def back_up(path: Path) -> Path | None:
     """Rename a file or folder to the first free `NAME.before-K` and return the new path; nothing is deleted."""
     if not path.exists():
         return None

@@ -61,7 +61,7 @@ class Trained(Record):
         return str(self.config["family"])
 
 
-class Judged(Record):
+class PooledAccuracy(Record):
     """Accuracy of a configuration against the best naive rule and against the best configuration, out of fold."""
 
     pooled_accuracy: float | None = None
@@ -73,7 +73,7 @@ class Judged(Record):
     behind_se: float | None
 
 
-class Configuration(Judged, Trained, Ranked):
+class Configuration(PooledAccuracy, Trained, Ranked):
     """A configuration of phase 2. The fields of its last base come first, as in the JSON file."""
 
     tied: bool = False

@@ -36,16 +36,16 @@ def check_footer(file: BinaryIO, where: str) -> None:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 8))
     n_bytes, magic = struct.unpack("<I4s", file.read(8).rjust(8, b"\0"))
-    most = max(MAX_INFLATED, 10 * size) // _STRUCT_BYTES
-    if magic != PARQUET_MAGIC or n_bytes > size - 8 or n_bytes // 3 <= most:
+    max_structs = max(MAX_INFLATED, 10 * size) // _STRUCT_BYTES
+    if magic != PARQUET_MAGIC or n_bytes > size - 8 or n_bytes // 3 <= max_structs:
         return
     file.seek(size - 8 - n_bytes)
-    if n_structs(file.read(n_bytes), most) > most:
+    if n_structs(file.read(n_bytes), max_structs) > max_structs:
         raise InputError("its footer would take far more memory than its size", where, "write the file again")
 
 
-def n_structs(footer: bytes, most: int) -> int:
-    """Count the structs of a message in Thrift's compact protocol, until there are more than `most`.
+def n_structs(footer: bytes, max_structs: int) -> int:
+    """Count the structs of a message in Thrift's compact protocol, until there are more than `max_structs`.
 
     A truncated message is counted up to its end.
     """
@@ -58,12 +58,12 @@ def n_structs(footer: bytes, most: int) -> int:
             n_elements = head >> 4 if head < 0xF0 else _varint(file)
             element = _BYTE if head & 15 in _BOOLEANS else head & 15  # in a list, a boolean takes a byte
             for _ in range(n_elements):
-                if file.tell() >= len(footer) or found > most:
+                if file.tell() >= len(footer) or found > max_structs:
                     break
                 skip(element)
         elif kind == _STRUCT:
             found += 1
-            while found <= most and (head := _byte(file)):
+            while found <= max_structs and (head := _byte(file)):
                 if head < 16:
                     _varint(file)
                 skip(head & 15)

@@ -32,9 +32,9 @@ def duration_in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def listed(items: Sequence[str], most: int = 5) -> str:
+def listed(items: Sequence[str], max_shown: int = 5) -> str:
     """Return the first items and the number of further ones."""
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+    return ", ".join(items[:max_shown]) + (f" and {len(items) - max_shown} more" if len(items) > max_shown else "")
 
 
 def printable_values(value: Any) -> Any:

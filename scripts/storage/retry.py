@@ -20,7 +20,7 @@ class Unreachable(Exception):
 
 
 def retry_until_available(
-    call: Callable[[], T], place: object, tell: Callable[[str], None], longest_s: float = LONGEST_WAIT_S
+    call: Callable[[], T], place: object, notify: Callable[[str], None], longest_s: float = LONGEST_WAIT_S
 ) -> T:
     """Retry a call until the server is available, and return its result.
 
@@ -30,7 +30,7 @@ def retry_until_available(
         Raises `Unreachable` while the server is unreachable. May be repeated.
     place : object
         Name of the server for messages.
-    tell : callable
+    notify : callable
         Prints a line when the wait becomes long, and another when it is over.
     longest_s : float
         Timeout in seconds.
@@ -50,11 +50,11 @@ def retry_until_available(
                 remedy = "rerun the same command to resume"
                 raise EnvironmentFailed(f"unreachable for {longest_s:.0f} s ({error})", str(place), remedy) from None
             if waited >= _REPORT_AFTER_S and not reported:
-                tell(f"note: {place} is unreachable ({error}); retrying for up to {longest_s:.0f} s")
+                notify(f"note: {place} is unreachable ({error}); retrying for up to {longest_s:.0f} s")
                 reported = True
             time.sleep(min(pause, longest_s))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
             if reported:
-                tell(f"note: {place} is available again after {time.monotonic() - start:.0f} s")
+                notify(f"note: {place} is available again after {time.monotonic() - start:.0f} s")
             return result

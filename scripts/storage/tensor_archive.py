@@ -108,10 +108,10 @@ def _check_pickle(pickle: bytes, n_bytes: int) -> None:
     """Raise ValueError if a pickle contains other types than Hyper's states, or expands excessively."""
     if len(pickle) > MAX_PICKLE_BYTES:
         raise ValueError(f"its content without tensors is larger than {MAX_PICKLE_BYTES} bytes")
-    most, made = max(_ALWAYS_FINE, 10 * n_bytes) // _MAKER_BYTES, 0
+    max_objects, made = max(_ALWAYS_FINE, 10 * n_bytes) // _MAKER_BYTES, 0
     for operation, argument, _ in pickletools.genops(pickle):
         if operation.name in _REFUSED or (operation.name == "GLOBAL" and not _GLOBALS.fullmatch(str(argument))):
             raise ValueError(f"it names {str(argument)[:80]!r}, which Hyper's states do not contain")
         made += operation.name in _MAKERS
-        if made > most:
+        if made > max_objects:
             raise ValueError("it would take far more memory than its size")

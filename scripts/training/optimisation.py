@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from scripts.config.search_space import Hyperparameters
 
-_LEAST_SHARE = 0.01  # of the peak learning rate at the end of a cosine
+_MIN_SHARE = 0.01  # of the peak learning rate at the end of a cosine
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], hyperparameters: Hyperparameters) -> torch.optim.Optimizer:
@@ -40,7 +40,7 @@ def learning_rate_share(step: int, n_steps: int, warmup_steps: int, schedule: st
     if schedule == "constant":
         return 1.0
     progress = min(1.0, (step - warmup_steps) / max(1, n_steps - warmup_steps))
-    return _LEAST_SHARE + (1.0 - _LEAST_SHARE) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return _MIN_SHARE + (1.0 - _MIN_SHARE) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def loss_sum(

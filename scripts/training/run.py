@@ -52,7 +52,7 @@ class TrainingRun:
     dataset : Dataset
     preprocessor : Preprocessor or None
         Fitted on the training rows if None.
-    beside : TrainingRun or None
+    share_inputs_with : TrainingRun or None
         Another run on the same training rows, data set and device, whose inputs it shares.
     """
 
@@ -67,19 +67,19 @@ class TrainingRun:
         spec: RunSpec,
         dataset: Dataset,
         preprocessor: Preprocessor | None = None,
-        beside: TrainingRun | None = None,
+        share_inputs_with: TrainingRun | None = None,
     ) -> None:
         self.spec = spec
         self.device = torch.device(spec.device)
         self._made_for = spec.made_for(dataset.fingerprint)
-        if beside is not None:
-            preprocessor = beside.preprocessor
+        if share_inputs_with is not None:
+            preprocessor = share_inputs_with.preprocessor
         self.preprocessor: Preprocessor = preprocessor or Preprocessor.fit(
             dataset.x, dataset.categorical, spec.train_rows
         )
         self.model = self._initial_model(dataset.n_classes)
         self.parameters = list(self.model.parameters())
-        self._place_data(dataset, beside)
+        self._place_data(dataset, share_inputs_with)
         self.bounds = batch_bounds(len(spec.train_rows), spec.hyperparameters.batch_size)
         self.engine: Engine | None = None
         self.average = [p.detach().clone() for p in self.parameters] if spec.ema_decay else []
@@ -92,11 +92,13 @@ class TrainingRun:
 
     # --- data -------------------------------------------------------------------------------------------------------
 
-    def _place_data(self, dataset: Dataset, beside: TrainingRun | None) -> None:
+    def _place_data(self, dataset: Dataset, share_inputs_with: TrainingRun | None) -> None:
         spec, device = self.spec, self.device
         offsets = window_offsets(spec.hyperparameters)
         self.n_classes = dataset.n_classes
-        self.inputs = inputs_of(dataset, self.preprocessor, device) if beside is None else beside.inputs
+        self.inputs = (
+            inputs_of(dataset, self.preprocessor, device) if share_inputs_with is None else share_inputs_with.inputs
+        )
         self._shuffle_block_rows = dataset.shuffle_block_rows
         self.offsets = None if offsets is None else torch.tensor(list(offsets), device=device)
         self.train_rows = torch.from_numpy(spec.train_rows).to(device)
@@ -124,7 +126,7 @@ class TrainingRun:
     def _initial_model(self, n_classes: int) -> nn.Module:
         spec = self.spec
         with torch.random.fork_rng(devices=[]):  # drawn on the CPU on every device
-            torch.manual_seed(key(*spec.address, "initial weights"))
+            torch.manual_seed(key(*spec.random_key, "initial weights"))
             model = build_model(spec.hyperparameters, self.preprocessor.n_outputs, n_classes, spec.factories)
         return model.to(self.device)
 
@@ -195,7 +197,7 @@ class TrainingRun:
 
     def order(self, epoch: int) -> torch.Tensor:
         """Order of the training rows in an epoch, on the CPU."""
-        generator = torch_generator(*self.spec.address, epoch, "order")
+        generator = torch_generator(*self.spec.random_key, epoch, "order")
         return shuffled(len(self.train_rows), self._shuffle_block_rows, generator)
 
     def learning_rate(self, step: int) -> float:
@@ -219,10 +221,10 @@ class TrainingRun:
     @property
     def _prediction_rows(self) -> int:
         """Rows per forward pass; each counts once for every member of a TabM."""
-        hp, most = self.spec.hyperparameters, _PREDICTION_ROWS[self.device.type]
+        hp, max_rows = self.spec.hyperparameters, _PREDICTION_ROWS[self.device.type]
         if self.in_parts:
-            most = min(most, self.micro_batch)  # more did not fit
-        return max(64, most // hp.n_members) if hp.family == "tabm" else max(64, most)
+            max_rows = min(max_rows, self.micro_batch)  # more did not fit
+        return max(64, max_rows // hp.n_members) if hp.family == "tabm" else max(64, max_rows)
 
     def predict(self, rows: np.ndarray) -> torch.Tensor:
         """Logits, float32 of shape (len(rows), n_classes) on the CPU, by the weights that are evaluated."""

@@ -28,7 +28,7 @@ class RunSpec:
     ----------
     name : str
         Name of the run, of its checkpoint and of its TensorBoard folder.
-    address : tuple
+    random_key : tuple
         Address of its randomness, such as (seed, "trial", 7, "fold", 0).
     train_rows, validation_rows : ndarray of int64
         Rows of the data set; without validation rows every epoch is run and nothing is evaluated.
@@ -51,7 +51,7 @@ class RunSpec:
     """
 
     name: str
-    address: tuple[int | str, ...]
+    random_key: tuple[int | str, ...]
     hyperparameters: Hyperparameters
     train_rows: np.ndarray
     validation_rows: np.ndarray
@@ -75,7 +75,7 @@ class RunSpec:
         experiment: Experiment,
         section: TuningConfig | ExtendedConfig | FinalConfig,
         name: str,
-        address: tuple[int | str, ...],
+        random_key: tuple[int | str, ...],
         values: Hyperparameters | Values,
         split: Split,
         epochs: int,
@@ -92,7 +92,7 @@ class RunSpec:
         fields |= {"trading": experiment.data.trading, "factories": experiment.models, "device": device}
         train, validation = split
         model = Hyperparameters.model_validate(values)
-        return cls(name, address, model, train, validation, epochs, **fields, **differing)
+        return cls(name, random_key, model, train, validation, epochs, **fields, **differing)
 
     def made_for(self, data_fingerprint: str) -> str:
         """SHA-256 of everything that determines the states of the run, except its end; each checkpoint has one."""
@@ -101,7 +101,7 @@ class RunSpec:
         stopping = self.evaluation_frequency, self.patience, self.min_delta, self.monitor
         values = self.hyperparameters.model_dump_json()
         return hashlib.sha256(
-            repr((self.address, values, rows, schedule, stopping, data_fingerprint)).encode()
+            repr((self.random_key, values, rows, schedule, stopping, data_fingerprint)).encode()
         ).hexdigest()
 
 

@@ -16,7 +16,7 @@ from scripts.tuning.encoding import UnitCube
 _N_FAR, _N_NEAR, _N_REFINED, _N_KEPT = 600, 300, 120, 6
 # Perturbations of each refinement: smallest and largest standard deviation.
 _REFINEMENTS = ((0.05, 0.8), (0.03, 0.5), (0.02, 0.3), (0.01, 0.1))
-_LEAST_DISTANCE = 0.05  # to a known configuration in the coordinate that differs most; closer points add no information
+_MIN_DISTANCE = 0.05  # to a known configuration in the coordinate that differs most; closer points add no information
 
 
 def log_expected_improvement(lead: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -83,22 +83,22 @@ def propose_points(
     """
     incumbent = cube.features(leaders[:1])[0]
 
-    def judged(points: np.ndarray) -> np.ndarray:
+    def improvement(points: np.ndarray) -> np.ndarray:
         lead, sd = model.gain(cube.features(points), incumbent)
         value = log_expected_improvement(lead - margin, sd)
         distance = cdist(points, known, "chebyshev").min(axis=1)
-        return np.where(distance < _LEAST_DISTANCE, -np.inf, value)
+        return np.where(distance < _MIN_DISTANCE, -np.inf, value)
 
     points = _perturbed(leaders, _N_NEAR, 0.03, 1.0, generator)
     if not near_only:
         points = np.concatenate([_scattered(_N_FAR, len(cube), generator), points])
     points = cube.snapped(points)
-    values = judged(points)
+    values = improvement(points)
     for low, high in _REFINEMENTS:
         best = np.argsort(-values, kind="stable")[:_N_KEPT]
         further = cube.snapped(_perturbed(points[best], _N_REFINED, low, high, generator))
         points = np.concatenate([points[best], further])
-        values = np.concatenate([values[best], judged(further)])
+        values = np.concatenate([values[best], improvement(further)])
     return _spread(points, values, n)
 
 
@@ -111,7 +111,7 @@ def _spread(points: np.ndarray, values: np.ndarray, n: int) -> list[tuple[np.nda
         if values[best] == -np.inf:
             best = int(order[len(chosen) % len(order)])
         chosen.append((points[best], float(np.exp(values[best]))))
-        values[cdist(points, points[best : best + 1], "chebyshev")[:, 0] < _LEAST_DISTANCE] = -np.inf
+        values[cdist(points, points[best : best + 1], "chebyshev")[:, 0] < _MIN_DISTANCE] = -np.inf
     return chosen
 
 

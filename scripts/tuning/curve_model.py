@@ -22,7 +22,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 _JITTER = 1e-6
-_MOST_STEPS = 25
+_MAX_STEPS = 25
 # Means and standard deviations of the logarithms of, in this order: variance of f, g, h, length in log-epochs, variance
 # of u, v, e, b. Scores are standardised before.
 _PRIOR_MEAN = np.array([0.0, -1.5, -1.0, math.log(0.5), -3.0, -3.0, -4.0, -1.0])
@@ -108,7 +108,7 @@ def fit_parameters(data: Observations) -> np.ndarray:
     objective = _Objective(data)
     start = objective.prior_mean
     bounds = [(m - 3.0 * s, m + 3.0 * s) for m, s in zip(start, objective.prior_sd, strict=True)]
-    options = {"maxiter": _MOST_STEPS, "gtol": 1e-2}
+    options = {"maxiter": _MAX_STEPS, "gtol": 1e-2}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(found.x)
 

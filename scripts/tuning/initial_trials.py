@@ -79,10 +79,12 @@ def first_trials(
         members = members[: max(0, SIZE - len(chosen))]
         chosen += [FirstTrial(origin="portfolio", source="", values=dict(member.values)) for member in members]
         notes.append(_of_portfolio(len(members), sum(member.changed for member in members)))
-    most = experiment.tuning.n_random_trials
-    if len(chosen) > most:
-        notes.append(f"only the first {most} of {len(chosen)} configurations to start with: tuning.n_random_trials")
-    return FirstTrials(tuple(chosen[:most]), tuple(runs), tuple(notes))
+    max_trials = experiment.tuning.n_random_trials
+    if len(chosen) > max_trials:
+        notes.append(
+            f"only the first {max_trials} of {len(chosen)} configurations to start with: tuning.n_random_trials"
+        )
+    return FirstTrials(tuple(chosen[:max_trials]), tuple(runs), tuple(notes))
 
 
 def origin_of(number: int, stage: str, first: Sequence[FirstTrial]) -> str:

@@ -11,8 +11,8 @@ from scripts.tuning.curve_model import Observations
 from scripts.tuning.decisions import Result
 from scripts.tuning.encoding import UnitCube, stacked
 
-_LEAST_SCALE = 0.01  # lower bound of the accuracy gap between the best and the median run
-_MOST_CONFIGURATIONS = 120  # that the model knows: half of them the best, half the latest
+_MIN_SCALE = 0.01  # lower bound of the accuracy gap between the best and the median run
+_MAX_CONFIGURATIONS = 120  # that the model knows: half of them the best, half the latest
 
 
 @dataclass
@@ -122,7 +122,7 @@ def _comparable(run: np.ndarray, score: np.ndarray) -> np.ndarray:
     _, from_end = np.unique(run[::-1], return_index=True)
     last = score[len(score) - 1 - from_end]  # of each run; rows are in order of time
     top, median = float(last.max()), float(np.median(last))
-    scale = max(top - median, _LEAST_SCALE)
+    scale = max(top - median, _MIN_SCALE)
     below = -(top - median) / scale - np.log1p(np.maximum(median - score, 0.0) / scale)
     return np.where(score > median, (score - top) / scale, below)
 
@@ -130,10 +130,10 @@ def _comparable(run: np.ndarray, score: np.ndarray) -> np.ndarray:
 def _selected(trial: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Trials that the model knows, ascending."""
     trials = np.unique(trial)
-    if len(trials) <= _MOST_CONFIGURATIONS:
+    if len(trials) <= _MAX_CONFIGURATIONS:
         return trials
     best = np.full(int(trials[-1]) + 1, -np.inf)
     np.maximum.at(best, trial, score)
-    half = _MOST_CONFIGURATIONS // 2
+    half = _MAX_CONFIGURATIONS // 2
     leading = trials[np.argsort(-best[trials], kind="stable")[:half]]
     return np.union1d(leading, trials[-half:])

@@ -118,8 +118,8 @@ def _numeric(name: str, old: FloatRange | IntRange, values: Sequence[float]) -> 
         bounds = [min(old.low - at_low, round(bounds[0])), max(old.high + at_high, round(bounds[1]))]
     else:
         bounds = [_rounded(bound) for bound in bounds]
-    least, most = _limits(name, old)
-    bounds = [max(bounds[0], least), min(bounds[1], most)]
+    min_value, max_value = _limits(name, old)
+    bounds = [max(bounds[0], min_value), min(bounds[1], max_value)]
     edge_words = f"the best value {values[0]:.3g} is on the {side} edge"
     if bounds == [old.low, old.high]:
         return old, f"as before: {edge_words}, beyond which there is nothing"
@@ -137,14 +137,17 @@ def _limits(name: str, old: FloatRange | IntRange) -> tuple[float, float]:
     What is not negative in the old space does not become so, nor what is counted 0: own models may not expect it.
     """
     whole = isinstance(old, IntRange)
-    least, most = (min(old.low, 1 if whole else 0) if old.low >= 0 else -math.inf), math.inf
+    min_value, max_value = (min(old.low, 1 if whole else 0) if old.low >= 0 else -math.inf), math.inf
     field = Hyperparameters.model_fields.get(name)
     for bound in field.metadata if field else ():
-        least, most = max(least, getattr(bound, "ge", least)), min(most, getattr(bound, "le", most))
+        min_value, max_value = (
+            max(min_value, getattr(bound, "ge", min_value)),
+            min(max_value, getattr(bound, "le", max_value)),
+        )
         # A bound that may not be reached itself is approached by half the way.
-        least = max(least, (bound.gt + old.low) / 2) if hasattr(bound, "gt") else least
-        most = min(most, (bound.lt + old.high) / 2) if hasattr(bound, "lt") else most
-    return least, most
+        min_value = max(min_value, (bound.gt + old.low) / 2) if hasattr(bound, "gt") else min_value
+        max_value = min(max_value, (bound.lt + old.high) / 2) if hasattr(bound, "lt") else max_value
+    return min_value, max_value
 
 
 def _categorical(name: str, old: Choices, values: Sequence[Scalar]) -> Suggestion:
@@ -170,8 +173,8 @@ def _beyond(name: str, old: Choices, best: Scalar) -> Scalar | None:
         return None
     edge, inner = (numbers[-1], numbers[-2]) if best == numbers[-1] else (numbers[0], numbers[1])
     beyond = round(edge * edge / inner)
-    least, most = _limits(name, IntRange(low=numbers[0], high=numbers[-1]))
-    return beyond if least <= beyond <= most and beyond not in numbers else None
+    min_value, max_value = _limits(name, IntRange(low=numbers[0], high=numbers[-1]))
+    return beyond if min_value <= beyond <= max_value and beyond not in numbers else None
 
 
 def _is_number(value: Scalar) -> bool:

@@ -24,7 +24,7 @@ from scripts.tuning.search_context import SearchContext, check_failures, check_s
 from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.study import TrialStudy
 
-_MOST_INITIAL = 8  # random trials before the model proposes
+_MAX_INITIAL = 8  # random trials before the model proposes
 
 
 def rung_config(experiment: Experiment, n_splits: int) -> RungConfig:
@@ -32,7 +32,7 @@ def rung_config(experiment: Experiment, n_splits: int) -> RungConfig:
     config = experiment.tuning
     return RungConfig(
         rungs=config.rungs,
-        n_initial=max(1, min(config.n_random_trials, _MOST_INITIAL)),
+        n_initial=max(1, min(config.n_random_trials, _MAX_INITIAL)),
         replicate_epochs=config.rungs[len(config.rungs) // 2],
         n_splits=n_splits,
         max_trials=config.n_trials,
@@ -185,9 +185,9 @@ class RungSearch:
 
     def _spec(self, action: Action) -> RunSpec:
         replicate = ("split", action.split) if action.split else ()
-        address = (self.setting.experiment.seed, "trial", action.trial, *replicate)
+        random_key = (self.setting.experiment.seed, "trial", action.trial, *replicate)
         values, split = self._values[action.trial], self._splits[action.split]
-        spec = self.setting.spec(_name(action), address, values, split, action.epochs)
+        spec = self.setting.spec(_name(action), random_key, values, split, action.epochs)
         return replace(spec, schedule_epochs=self.config.rungs[-1], pauses=True)
 
 

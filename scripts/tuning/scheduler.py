@@ -31,7 +31,7 @@ _N_LEADERS = 6
 _N_LATEST = 64
 # The model is refitted, and proposes again, when the number of scores has grown by this factor, up to 300 at once.
 _REFRESH_GROWTH = 1.0 / 300.0
-_LEAST_GAIN, _MOST_IDLE = 0.05, 6
+_MIN_GAIN, _MAX_IDLE = 0.05, 6
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Scheduler:
             if action.stage != "random":
                 self._n_proposed[action.stage == "fine_tune"] += 1
             if action.stage == "bayesian" and action.gain is not None:
-                self._n_idle = self._n_idle + 1 if action.gain < _LEAST_GAIN else 0
+                self._n_idle = self._n_idle + 1 if action.gain < _MIN_GAIN else 0
             self.curves.add_trial(self.cube.point(action.values))
         if isinstance(action, Replicate):
             self._epochs_replicated += new
@@ -211,10 +211,8 @@ class Scheduler:
             return Stop(f"the budget of {self.config.max_epochs} epochs is spent")
         if self._n_trials < self._n_first():
             return self._start_random()
-        if self.config.stop_auto and self._n_idle >= _MOST_IDLE:
-            return Stop(
-                f"the last {_MOST_IDLE} proposals promised less than {_LEAST_GAIN:g} of the noise between splits"
-            )
+        if self.config.stop_auto and self._n_idle >= _MAX_IDLE:
+            return Stop(f"the last {_MAX_IDLE} proposals promised less than {_MIN_GAIN:g} of the noise between splits")
         promotion = self._promotion() or self._replicate()
         if promotion is not None:
             return promotion

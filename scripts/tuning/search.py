@@ -93,10 +93,10 @@ class Search:
 
     def _spec(self, trial: FrozenTrial) -> RunSpec:
         setting = self.setting
-        address, values = (setting.experiment.seed, "trial", trial.number), trial.user_attrs["values"]
+        random_key, values = (setting.experiment.seed, "trial", trial.number), trial.user_attrs["values"]
         epochs = stage_of(trial.number, setting.experiment.tuning)[1]
         self._numbers[name := run_name(trial.number)] = trial.number
-        return setting.spec(name, address, values, self._split, epochs)
+        return setting.spec(name, random_key, values, self._split, epochs)
 
 
 class _Again:

@@ -28,10 +28,10 @@ class SearchContext:
     max_trial_time_s: float | None
     first: tuple[FirstTrial, ...] = ()
 
-    def spec(self, name: str, address: tuple[str | int, ...], values: Values, split: Split, epochs: int) -> RunSpec:
+    def spec(self, name: str, random_key: tuple[str | int, ...], values: Values, split: Split, epochs: int) -> RunSpec:
         """A run of phase 1: a configuration on a split, for up to so many epochs."""
         experiment, limit = self.experiment, self.max_trial_time_s
-        run = (name, address, values, split, epochs, self.device)
+        run = (name, random_key, values, split, epochs, self.device)
         return RunSpec.of(experiment, experiment.tuning, *run, max_duration_s=limit)
 
 

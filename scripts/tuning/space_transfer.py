@@ -28,7 +28,7 @@ _IN_WORDS: dict[Kind, str] = {
     "clipped": "outside of the range, so moved to the nearest value in it",
     "replaced": "no choice here, so replaced",
 }
-_MOST_SHOWN = 6  # changes of one kind
+_MAX_SHOWN = 6  # changes of one kind
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def in_words(changes: Iterable[Change]) -> list[str]:
     lines = []
     for kind, described in by_kind.items():
         if described:
-            lines.append(f"{_IN_WORDS[kind]}: {listed(list(described), _MOST_SHOWN)}")
+            lines.append(f"{_IN_WORDS[kind]}: {listed(list(described), _MAX_SHOWN)}")
     return lines
 
 

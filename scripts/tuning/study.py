@@ -27,7 +27,7 @@ from scripts.storage.database import (
     storage_in_memory,
 )
 from scripts.storage.database_errors import failure_of_the_disk
-from scripts.storage.durable_files import file_sha256, set_aside, write_bytes
+from scripts.storage.durable_files import back_up, file_sha256, write_bytes
 from scripts.storage.retry import LONGEST_WAIT_S, retry_until_available
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal
@@ -46,7 +46,7 @@ class TrialStudy:
         SQLite file, made in one step if it does not exist; or where on a server.
     attributes : mapping
         What the study was started with, such as config_hash; stored when it is made.
-    tell : callable
+    notify : callable
         Takes a line for people where a server must be waited for.
     longest_wait_s : float
         Seconds that a server may be away.
@@ -56,11 +56,11 @@ class TrialStudy:
         self,
         place: Place,
         attributes: Mapping[str, Any],
-        tell: Callable[[str], None] = print,
+        notify: Callable[[str], None] = print,
         longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # damaged files are reported in one line below
-        self._place, self._tell, self._longest_wait_s = place, tell, longest_wait_s
+        self._place, self._notify, self._longest_wait_s = place, notify, longest_wait_s
         if isinstance(place, Path) and not place.exists():
             _create_file(place, attributes)
         try:
@@ -86,13 +86,13 @@ class TrialStudy:
 
     def _open(self, place: Place, attributes: Mapping[str, Any]) -> None:
         if isinstance(place, Path):
-            self._patiently(lambda: check_study_file(place))
-            self._storage = self._patiently(lambda: open_file(place))
+            self._retried(lambda: check_study_file(place))
+            self._storage = self._retried(lambda: open_file(place))
         else:
             self._storage = _open_server(place, attributes)
         name = place.study_name if isinstance(place, Server) else FILE_STUDY_NAME
-        self._study = self._patiently(lambda: optuna.load_study(study_name=name, storage=self._storage))
-        self._study_id = self._patiently(lambda: self._storage.get_study_id_from_name(name))
+        self._study = self._retried(lambda: optuna.load_study(study_name=name, storage=self._storage))
+        self._study_id = self._retried(lambda: self._storage.get_study_id_from_name(name))
         trials = self.trials()
         check_trials(trials)
         found = self.attributes
@@ -104,7 +104,7 @@ class TrialStudy:
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of the start of the study, and notes."""
-        return check_attributes(self._patiently(lambda: dict(self._study.user_attrs)))
+        return check_attributes(self._retried(lambda: dict(self._study.user_attrs)))
 
     def unreadable(self, reason: str) -> InputError:
         """Refusal of this study."""
@@ -112,12 +112,12 @@ class TrialStudy:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers."""
-        return self._patiently(lambda: self._study.get_trials(deepcopy=False))
+        return self._retried(lambda: self._study.get_trials(deepcopy=False))
 
     def note(self, name: str, value: Any) -> None:
         """Store an attribute of the study in one transaction; a mapping with its digest."""
         kept = signed(name, value) if isinstance(value, Mapping) else value
-        self._patiently(lambda: self._study.set_user_attr(name, kept))
+        self._retried(lambda: self._study.set_user_attr(name, kept))
 
     def start(self, proposal: Proposal, stage: str, **attributes: Any) -> int:
         """Store a running trial with its parameters and attributes in one transaction; its number."""
@@ -140,13 +140,13 @@ class TrialStudy:
                         "another command writes this study too", str(self._place), "end it, or use --fresh"
                     )
 
-        self._patiently(create)
+        self._retried(create)
         self._n_trials += 1
         return number
 
     def report(self, number: int, history: Sequence[Mapping[str, float | None]]) -> None:
         """Store the curve of a trial, or a part of it."""
-        self._patiently(lambda: self._report(self._id(number), history))
+        self._retried(lambda: self._report(self._id(number), history))
 
     def finish(
         self,
@@ -160,15 +160,15 @@ class TrialStudy:
         The curve's epochs in `reported` are there already.
         """
         left = [report for report in history if report["epoch"] not in reported]
-        self._patiently(lambda: self._finish(number, outcome, history, left))
+        self._retried(lambda: self._finish(number, outcome, history, left))
 
     def close(self) -> None:
         """Close the database."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        return retry_until_available(call, self._place, self._tell, self._longest_wait_s)
+    def _retried(self, call: Callable[[], T]) -> T:
+        return retry_until_available(call, self._place, self._notify, self._longest_wait_s)
 
     def _has(self, number: int) -> bool:
         try:
@@ -211,7 +211,7 @@ class TrialStudy:
 def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
     """Make the database in memory and write it in one step: a kill while SQLite makes its tables would spoil it."""
     for orphan in side_files(path):
-        set_aside(orphan)  # of a deleted file: SQLite would apply it to the new one
+        back_up(orphan)  # of a deleted file: SQLite would apply it to the new one
     storage, connection = storage_in_memory()
     study = optuna.create_study(study_name=FILE_STUDY_NAME, storage=storage, direction="maximize")
     for name, value in attributes.items():

@@ -73,9 +73,9 @@ def digest(value: Any) -> str:
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def signed(address: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def signed(attribute: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """The body with the digest of itself and of where it belongs."""
-    return {**body, "sha256": digest([address, body])}
+    return {**body, "sha256": digest([attribute, body])}
 
 
 def started(number: int, proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,10 +146,10 @@ def _validated(adapter: TypeAdapter[Any], body: Any) -> Any:
     return adapter.validate_json(json.dumps(body))
 
 
-def _unsigned(address: str, value: Mapping[str, Any]) -> dict[str, Any]:
+def _unsigned(attribute: str, value: Mapping[str, Any]) -> dict[str, Any]:
     body = {name: part for name, part in value.items() if name != "sha256"}
-    if value.get("sha256") != digest([address, body]):
-        raise ValueError(f"the SHA-256 of {address} does not fit")
+    if value.get("sha256") != digest([attribute, body]):
+        raise ValueError(f"the SHA-256 of {attribute} does not fit")
     return body
 
 

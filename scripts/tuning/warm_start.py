@@ -9,10 +9,10 @@ from scripts.storage.extended_record import Extended
 from scripts.storage.records import Trial, Trials
 from scripts.storage.run_dir import Command, RunDir
 
-MOST_OF_A_RUN = 5
+MAX_OF_A_RUN = 5
 
 
-def best_of_run(run_dir: RunDir, most: int = MOST_OF_A_RUN) -> tuple[list[tuple[int, dict[str, Scalar]]], str]:
+def best_of_run(run_dir: RunDir, max_trials: int = MAX_OF_A_RUN) -> tuple[list[tuple[int, dict[str, Scalar]]], str]:
     """Trial numbers and hyperparameters of the best distinct configurations, and the fingerprint of their data.
 
     Those of phase 2 come first, by their mean accuracy over the folds; then the trials of phase 1 by their rank, or by
@@ -37,7 +37,7 @@ def best_of_run(run_dir: RunDir, most: int = MOST_OF_A_RUN) -> tuple[list[tuple[
     for trial in sorted(trials.usable, key=place):
         if all(trial.hyperparameters != values for _, values in best):
             best.append((trial.number, trial.hyperparameters))
-    return best[:most], trials.data_fingerprint
+    return best[:max_trials], trials.data_fingerprint
 
 
 def _means_of_phase_2(run_dir: RunDir) -> dict[int, float]:

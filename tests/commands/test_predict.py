@@ -113,7 +113,7 @@ def test_a_table_without_labels_is_predicted_in_parts_as_in_one_piece(windowed, 
     assert said["row"].tolist() == whole["row"].tolist() == list(range(7, 201))
     assert np.allclose(said["probability_+up"], whole["probability_+up"], atol=1e-6)
     assert said["date"].tolist() == whole["date"].dt.strftime("%Y-%m-%d").tolist()
-    assert (summary.n_rows, summary.n_left_out) == (194, 6)
+    assert (summary.n_rows, summary.n_skipped) == (194, 6)
 
 
 def test_a_window_is_made_of_rows_of_its_own_group(windowed):

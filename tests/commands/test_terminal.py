@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.commands.addresses import without_secret
 from scripts.commands.machine_limits import check_study_path
+from scripts.commands.remote_urls import without_secret
 from scripts.errors import InputError
 from scripts.execution.progress import Progress
 from scripts.reporting.figures import Panel

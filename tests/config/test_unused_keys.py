@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scripts.config.experiment import Experiment
-from scripts.config.unused_keys import RULES, inert_keys
+from scripts.config.unused_keys import RULES, keys_without_effect
 from scripts.config.yaml_files import load_experiment, parse_assignment
 from scripts.errors import InputError
 from tests.conftest import run
@@ -64,7 +64,7 @@ def found(values):
     default = {"search_space": Experiment().recorded()["search_space"]}
     space = default["search_space"] | values.get("search_space", {})
     experiment = Experiment.model_validate(values | {"search_space": space})
-    return [key for key, _ in inert_keys(experiment, values)]
+    return [key for key, _ in keys_without_effect(experiment, values)]
 
 
 @pytest.mark.parametrize("key", CASES)

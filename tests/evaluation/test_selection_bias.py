@@ -9,7 +9,7 @@ from scipy.stats import binom
 from scripts.commands.placebo import summary
 from scripts.config.experiment import DataConfig, SyntheticConfig
 from scripts.data.loading import load_development, load_sealed
-from scripts.evaluation.selection_bias import comparable, in_words, judge_choice, judge_search, stability
+from scripts.evaluation.selection_bias import assess_choice, assess_search, comparable, in_words, stability
 from scripts.statistics.intervals import student_quantile
 from scripts.statistics.long_run_variance import joint_errors, mean_variance
 from scripts.statistics.model_tests import model_confidence_set
@@ -33,7 +33,7 @@ def ledger(skills, n_dates=300, n_rows=20, seed=0):
 
 
 def test_the_best_of_many_equal_trials_is_corrected_to_their_mean():
-    searches = [judge_search(ledger([0.52] * 40, seed=seed), 1, 0) for seed in range(8)]
+    searches = [assess_search(ledger([0.52] * 40, seed=seed), 1, 0) for seed in range(8)]
     accuracy, loss, area = ([j.scores[name] for j in searches] for name in ("accuracy", "log_loss", "auc"))
     assert np.mean([a.observed for a in accuracy]) > 0.53
     assert np.mean([a.expected for a in accuracy]) == pytest.approx(0.52, abs=0.003)
@@ -47,16 +47,16 @@ def test_the_best_of_many_equal_trials_is_corrected_to_their_mean():
 
 
 def test_a_real_lead_is_kept():
-    judged = judge_search(ledger([0.50] * 30 + [0.60]), 1, 0)
-    assert judged.scores["accuracy"].expected > 0.58
-    assert judged.pbo < 0.05
-    assert judged.deflated_sharpe is not None
+    tested = assess_search(ledger([0.50] * 30 + [0.60]), 1, 0)
+    assert tested.scores["accuracy"].expected > 0.58
+    assert tested.pbo < 0.05
+    assert tested.deflated_sharpe is not None
 
 
 def test_copies_of_one_trial_count_as_one():
     one = ledger([0.53])
     copies = pd.concat([one.assign(trial=k) for k in range(20)], ignore_index=True)
-    assert judge_search(copies, 1, 0).scores["accuracy"].effective_trials == pytest.approx(1.0, abs=0.01)
+    assert assess_search(copies, 1, 0).scores["accuracy"].effective_trials == pytest.approx(1.0, abs=0.01)
 
 
 def trials_json(epochs, states=None, rungs=(4, 8, 16)):
@@ -81,15 +81,15 @@ def test_losers_that_were_given_up_leave_the_correction_and_pbo_as_they_were():
     equal, losers = [0.52] * 30, [0.44, 0.46, 0.48] * 10
     found = [
         (
-            judge_search(ledger(equal, seed=seed), 1, 0),
-            judge_search(ledger(equal + losers, seed=seed), 1, 0, trials_json([16] * 30 + [4] * 30)),
+            assess_search(ledger(equal, seed=seed), 1, 0),
+            assess_search(ledger(equal + losers, seed=seed), 1, 0, trials_json([16] * 30 + [4] * 30)),
         )
         for seed in range(4)
     ]
     for alone, among in found:
         assert among.n_trials == 60 and among.n_comparable == 30
         assert among.pbo == pytest.approx(alone.pbo)
-        expected = [judged.scores["accuracy"].expected for judged in (alone, among)]
+        expected = [tested.scores["accuracy"].expected for tested in (alone, among)]
         assert expected[1] == pytest.approx(expected[0], abs=2e-4)
     assert np.mean([among.scores["accuracy"].expected for _, among in found]) == pytest.approx(0.52, abs=0.003)
 
@@ -118,15 +118,15 @@ def test_less_than_a_fifth_of_the_winners_curse_is_left(truths):
 
 
 def test_the_interval_of_the_folds_is_left_out_where_their_spread_decided():
-    choice = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0, by_spread=True)
+    choice = assess_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0, by_spread=True)
     assert choice.nadeau_bengio_ci95 is None
     assert not any("interval of the mean" in sentence for sentence in in_words(None, choice))
-    choice = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
+    choice = assess_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
     assert any("interval of the mean" in sentence for sentence in in_words(None, choice))
 
 
 def test_too_few_trials_are_not_judged():
-    assert judge_search(ledger([0.5] * 5), 1, 0) is None
+    assert assess_search(ledger([0.5] * 5), 1, 0) is None
 
 
 def out_of_fold(skills, n_dates=400, n_tickers=5, seed=0):
@@ -147,11 +147,11 @@ def out_of_fold(skills, n_dates=400, n_tickers=5, seed=0):
 
 
 def test_a_clear_winner_stands_alone_and_equals_stay_together():
-    clear = judge_choice(*out_of_fold([0.60, 0.50, 0.51]), 1, 0)
+    clear = assess_choice(*out_of_fold([0.60, 0.50, 0.51]), 1, 0)
     assert clear.confidence_set == [0]
     assert clear.skill_ci95[0] > 0
     assert clear.stability > 0.99
-    equal = judge_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
+    equal = assess_choice(*out_of_fold([0.55, 0.55, 0.55]), 1, 0)
     assert len(equal.confidence_set) >= 2
     assert equal.expected_accuracy <= equal.avg_accuracy
     assert all(sentence.endswith(".") for sentence in in_words(None, equal))

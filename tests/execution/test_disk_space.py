@@ -252,7 +252,7 @@ def test_a_command_on_a_network_file_system_says_so_and_runs(tmp_path, monkeypat
     arguments = Namespace(
         run_dir=tmp_path / "run", time_budget=None, dry_run=False, quiet=False, storage=None, execution=None
     )
-    _run(arguments, lambda session: session.say(f"ran in {session.run_dir.path.name}"), False, {})
+    _run(arguments, lambda session: session.echo(f"ran in {session.run_dir.path.name}"), False, {})
     said = capsys.readouterr().out
     assert "file system of type nfs" in said and "ran in run" in said
 

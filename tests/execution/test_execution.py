@@ -33,7 +33,7 @@ from scripts.storage.run_dir import RunDir
 from scripts.training.run import TrainingRun
 from tests.training.test_training import DATA, finished, spec
 
-SPECS = [spec(name=f"run_{k}", address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
+SPECS = [spec(name=f"run_{k}", random_key=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((3, 5, 4))]
 FINAL = Experiment(final=FinalConfig(n_seeds=3, epochs=6, early_stopping_patience=2, warmup_epochs=1))
 BEST = {"width": 16, "batch_size": 64, "learning_rate": 5e-3, "dropout": 0.2}
 
@@ -175,13 +175,15 @@ def _part_where_memory_is_short():
     """In a process of its own: three runs whose step takes 0.3 GB a layer together, where 0.45 GB are to be had."""
     rows = np.resize(spec().train_rows, 100_000)
     values = {"width": 256, "depth": 1, "batch_size": 100_000, "dropout": 0.0}
-    specs = [spec(name=f"run_{k}", address=(k,), epochs=1, train_rows=rows, hyperparameters=values) for k in range(3)]
-    carrier = PopulationRunner([Task(one, None) for one in specs], DATA)
+    specs = [
+        spec(name=f"run_{k}", random_key=(k,), epochs=1, train_rows=rows, hyperparameters=values) for k in range(3)
+    ]
+    runner = PopulationRunner([Task(one, None) for one in specs], DATA)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + 450 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    assert [update.outcome.state for update in carrier.advance()] == ["complete"] * 3
-    assert carrier._population.most_together == 1
+    assert [update.outcome.state for update in runner.advance()] == ["complete"] * 3
+    assert runner._population.max_group_size == 1
 
 
 def test_runs_that_need_too_much_memory_together_go_on_apart():
@@ -193,7 +195,7 @@ def test_runs_that_need_too_much_memory_together_go_on_apart():
 
 def test_a_run_that_a_gpu_has_no_room_for_alone_takes_the_same_steps_in_parts():
     one = spec(epochs=3, hyperparameters={"activation": "gelu", "dropout": 0.0, "class_weights": "balanced"})
-    whole, carrier = finished(TrainingRun(one, DATA)), PopulationRunner([Task(one, None)], DATA)
+    whole, runner = finished(TrainingRun(one, DATA)), PopulationRunner([Task(one, None)], DATA)
 
     def have_room_for_16_rows(layer, inputs):
         trains = inputs[0].ndim == 3 or layer.training  # written out, or by autograd
@@ -201,7 +203,7 @@ def test_a_run_that_a_gpu_has_no_room_for_alone_takes_the_same_steps_in_parts():
             raise torch.OutOfMemoryError("too many rows")
 
     with torch.nn.modules.module.register_module_forward_pre_hook(have_room_for_16_rows):
-        updates = [update for _ in range(3) for update in carrier.advance()]
+        updates = [update for _ in range(3) for update in runner.advance()]
     assert [update.outcome and update.outcome.state for update in updates] == [None, None, "complete"]
     assert unpack_tensors(updates[-1].state)["micro_batch"] == 16
     for update, report in zip(updates, whole.history, strict=True):
@@ -209,12 +211,12 @@ def test_a_run_that_a_gpu_has_no_room_for_alone_takes_the_same_steps_in_parts():
         assert update.report.val_loss == pytest.approx(report.val_loss, rel=1e-4)
 
 
-def final_training(folder, executor, together, deadline=None):
+def final_training(folder, executor, group_size, deadline=None):
     """Carry phase 3 to its end; the work."""
     work = FinalTraining(FINAL, chosen_alone(BEST), DATA, "cpu")
     with Progress("final", 1, enabled=False) as progress:
         watch = RunMonitor(progress, TensorBoardLog(RunDir(folder).tensorboard), print)
-        execute(work, executor, Checkpoints(folder), watch, deadline, together)
+        execute(work, executor, Checkpoints(folder), watch, deadline, group_size)
     return work
 
 

@@ -88,8 +88,8 @@ def executor(dataset):
     updates(warm, Task(spec(dataset), None))
     made = [warm]
 
-    def make(workers, least_epoch_s):
-        made.append(ProcessExecutor(dataset, workers, least_epoch_s))
+    def make(workers, min_epoch_s):
+        made.append(ProcessExecutor(dataset, workers, min_epoch_s))
         return made[-1]
 
     yield make

@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from scripts.config.experiment import Experiment
 from scripts.data.loading import load_development
-from scripts.evaluation.selection_bias import judge_choice
+from scripts.evaluation.selection_bias import assess_choice
 from scripts.execution.driver import RunMonitor
 from scripts.execution.executor import PopulationRunner, WorkerLoad
 from scripts.execution.progress import Progress
@@ -54,10 +54,10 @@ def panel(generator, skills, network_noise):
     return drawn < right, np.repeat(np.arange(N_DATES), N_TICKERS), np.repeat(fold, N_TICKERS)
 
 
-def finished_race(hits, date, fold, error_rate=0.05, most_seeds=1, epochs=15):
+def finished_race(hits, date, fold, error_rate=0.05, max_seeds=1, epochs=15):
     """The race over these hits, and its trainings."""
     dates = [date[fold == k] for k in range(N_FOLDS)]
-    race = Race(range(hits.shape[1]), dates, True, 1, error_rate, most_seeds, seed=0)
+    race = Race(range(hits.shape[1]), dates, True, 1, error_rate, max_seeds, seed=0)
     done = {}
     while round_ := race.next_round(done):
         done |= {network: Finished(hits[fold == network.fold, network.trial], epochs) for network in round_}
@@ -140,13 +140,13 @@ def test_dates_that_several_folds_test_make_it_harder_to_tell():
 
 def test_what_was_spared_goes_to_those_that_cannot_be_told_apart_in_equal_parts():
     hits, date, fold = panel(np.random.default_rng(6), [0.62, 0.62, 0.40, 0.40, 0.40], 0.001)
-    race, done = finished_race(hits, date, fold, most_seeds=3)
+    race, done = finished_race(hits, date, fold, max_seeds=3)
     assert race.stopped_after == {2: 2, 3: 2, 4: 2}
     further = [network for network in done if network.seed > 0]
     # Three trainings were spared: one fold's further seed for both, and one training is left over.
     assert further == [Network(0, 0, 1), Network(1, 0, 1)]
     assert len(done) <= 5 * N_FOLDS
-    assert not any(network.seed for network in finished_race(hits, date, fold, most_seeds=1)[1])
+    assert not any(network.seed for network in finished_race(hits, date, fold, max_seeds=1)[1])
 
 
 def test_further_seeds_do_not_cost_more_epochs_than_were_spared():
@@ -341,10 +341,10 @@ def test_runs_that_end_in_another_order_decide_the_same(raced, market, tmp_path)
 @pytest.mark.parametrize("racing", [True, False])
 def test_folds_of_a_configuration_train_together_and_decide_the_same_as_alone(raced, market, tmp_path, racing):
     one_worker = Recorded(market)
-    together = phase_2(market, tmp_path / "together", one_worker, racing=racing)
+    grouped = phase_2(market, tmp_path / "together", one_worker, racing=racing)
     assert one_worker.handed == ([(2, 1)] * 3 + [(1, 1)] * 6 if racing else [(4, 1)] * 3)
     alone = phase_2(market, tmp_path / "alone", Interleaved(market), racing=racing)  # takes single runs only
-    assert without_times(together.body()) == without_times(alone.body())
+    assert without_times(grouped.body()) == without_times(alone.body())
     read = [pd.read_parquet(RunDir(tmp_path / name).out_of_fold) for name in ("together", "alone")]
     pd.testing.assert_frame_equal(*read)
 
@@ -352,7 +352,7 @@ def test_folds_of_a_configuration_train_together_and_decide_the_same_as_alone(ra
 @pytest.mark.parametrize(("workers", "n_trials", "expected"), [(1, 1, 4), (2, 3, 1), (2, 11, 1), (2, 12, 4)])
 def test_folds_train_together_only_where_no_worker_is_left_idle(market, workers, n_trials, expected):
     trials = [TRIALS[0].model_copy(update={"number": number}) for number in range(n_trials)]
-    assert CrossValidation(EXPERIMENT, market, trials, "cpu").together(workers) == expected
+    assert CrossValidation(EXPERIMENT, market, trials, "cpu").group_size(workers) == expected
 
 
 def test_every_network_s_predictions_are_kept_and_judged_as_single_ones(raced, market):
@@ -364,7 +364,7 @@ def test_every_network_s_predictions_are_kept_and_judged_as_single_ones(raced, m
     by_seed = hits.groupby(own["seed"]).mean()
     found = next(c for c in results.configurations if c.trial_number == 0).folds[0]
     assert by_seed.tolist() == pytest.approx(found.accuracies_by_seed)
-    choice = judge_choice(table, results, 1, 0)
+    choice = assess_choice(table, results, 1, 0)
     assert choice.avg_accuracy == pytest.approx(results.chosen.avg_accuracy)
     assert 1 not in choice.confidence_set
     assert len(Checkpoints(RunDir(folder).extended / "checkpoints").load("extended_0000_fold_0_seed_1")[0]) > 0

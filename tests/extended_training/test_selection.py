@@ -9,7 +9,7 @@ from scripts.config.experiment import DataConfig, Experiment, SyntheticConfig
 from scripts.config.search_space import Hyperparameters
 from scripts.config.selection_order import DEFAULT_ORDER, PREFERENCES
 from scripts.data.loading import load_development
-from scripts.extended_training.out_of_fold import judge, n_duplicates
+from scripts.extended_training.out_of_fold import n_duplicates, pooled_accuracies
 from scripts.extended_training.selection import pareto_set, rank
 from scripts.final_training.training import replaced_values
 from scripts.storage.artifacts import read_record
@@ -125,7 +125,7 @@ def test_error_of_being_behind_is_paired_and_skill_is_held_against_the_best_naiv
     best = rng.random(len(rows)) < 0.6
     nearly = best ^ (rng.random(len(rows)) < 0.01)  # errs on the same rows
     apart = rng.random(len(rows)) < 0.595  # as good, but on other rows
-    name, found = judge(dataset, rows, {1: best, 2: nearly, 3: apart}, 1)
+    name, found = pooled_accuracies(dataset, rows, {1: best, 2: nearly, 3: apart}, 1)
     assert name in {"best_constant", "majority", "persistence"}
     assert found[1].behind == found[1].behind_se == 0.0
     assert found[2].behind_se < found[3].behind_se / 3

@@ -61,11 +61,11 @@ def kill_some_process(script, folder, generator, longest, *arguments):
     return in_time, code == 0
 
 
-def killed_pipeline(folder, calm, seed, longest, *arguments, most_kills=20):
+def killed_pipeline(folder, calm, seed, longest, *arguments, max_kills=20):
     """Run all phases, each killed at random moments until it ends; kills, and what differs from the run left alone."""
     generator, kills = random.Random(seed), 0
     for script in SCRIPTS:
-        while kills < most_kills and kill_at_random(script, folder, generator, longest[script], *arguments):
+        while kills < max_kills and kill_at_random(script, folder, generator, longest[script], *arguments):
             kills += 1
         finish(folder, *arguments, scripts=[script])
     return kills, differences(folder, calm)

@@ -71,7 +71,7 @@ VALUES = [
     *("failed", "2020-01-01", "a" * 5000),
 ]
 KEYS = ["models", "execution", "x", "family", "path", "__class__", "rank", "width"]
-MOST_BYTES, MOST_S = 2**30, 120.0  # beyond what the same command takes anyway; for one command
+MAX_BYTES, MAX_S = 2**30, 120.0  # beyond what the same command takes anyway; for one command
 MAY_END_IN = {0, 2, 3, 5}
 PLANTED = "raise SystemExit('a module of the current directory was imported')\n"
 
@@ -259,7 +259,7 @@ def problem(seed, calm, config, data, scratch):
     ended, said, n_bytes = _carried_out(script, folder, here, *given)
     if ended not in MAY_END_IN or "Traceback" in said:
         return f"seed {seed}: {name} read by {script} {' '.join(flags)}: code {ended}, {said[-1500:]}"
-    return f"seed {seed}: {name} read by {script} took {n_bytes} bytes" if n_bytes > MOST_BYTES else ""
+    return f"seed {seed}: {name} read by {script} took {n_bytes} bytes" if n_bytes > MAX_BYTES else ""
 
 
 def _carried_out(script, folder, here, *flags):
@@ -271,7 +271,7 @@ def _carried_out(script, folder, here, *flags):
 
     with open(here / "out", "w") as out, open(here / "error", "w+") as error:
         process = start(script, folder, "--workers", 1, "-q", *flags, hook=prepare, output=(out, error))
-        deadline = time.monotonic() + MOST_S
+        deadline = time.monotonic() + MAX_S
         while True:
             number, status, usage = os.wait4(process, os.WNOHANG)
             if number:

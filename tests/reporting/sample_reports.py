@@ -7,7 +7,7 @@ import numpy as np
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import FloatRange, Hyperparameters
 from scripts.extended_training.out_of_fold import FoldSpan
-from scripts.reporting.evaluation_page import Making
+from scripts.reporting.evaluation_page import TrainingRecord
 from scripts.reporting.report import AnalysisReport, EvaluationReport
 from scripts.statistics.metrics import ReliabilityBin
 from scripts.storage.evaluation_record import Evaluation
@@ -278,7 +278,7 @@ def sample_evaluation(ticker="AAPL", n_dates=1500):
             for k in range(6)
         ],
         confusion=[[7200, 7300], [6700, 8800]],
-        making=Making(
+        training_record=TrainingRecord(
             durations_s={"tuning": 300.0, "extended": 900.0, "final": 120.0},
             seeds=[SeedCurves(history=[Epoch(**epoch) for epoch in history(rng, 40, 0.53)]) for _ in range(3)],
         ),

@@ -230,12 +230,12 @@ def test_where_confidence_is_informative_and_trading_costs_a_margin_is_chosen():
         assert at_choice.mean_net - every.mean_net == pytest.approx(choice.margin.gain)
 
 
-@pytest.mark.parametrize("least_coverage", [0.1, 0.33, 0.8])
-def test_where_every_trade_loses_the_margin_goes_to_the_least_coverage_and_no_further(least_coverage):
+@pytest.mark.parametrize("min_coverage", [0.1, 0.33, 0.8])
+def test_where_every_trade_loses_the_margin_goes_to_the_minimum_coverage_and_no_further(min_coverage):
     market = Market(0, signal=0.3, cost_bps=1000.0)
-    choice = market.choose(least_coverage=least_coverage)
+    choice = market.choose(min_coverage=min_coverage)
     answered = (choice.policy.answers(market.probabilities) >= 0).mean()
-    assert least_coverage <= answered < least_coverage + 0.05  # the candidates lie 5 % of the rows apart
+    assert min_coverage <= answered < min_coverage + 0.05  # the candidates lie 5 % of the rows apart
 
 
 def test_without_returns_the_configured_margin_stays():

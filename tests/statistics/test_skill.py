@@ -8,7 +8,7 @@ from scripts.random_keys import numpy_generator
 from scripts.statistics.intervals import Interval
 from scripts.statistics.naive_rules import helps
 from scripts.statistics.skill import (
-    LEAST_DATES,
+    MIN_DATES,
     EncompassingTest,
     Skill,
     encompassing_test,
@@ -49,7 +49,7 @@ def two(up):
         (over(-0.05, 0.02), PASSED, "worse than naive"),
         (over(-0.022), NOTHING, "worse than naive"),
         (over(-0.022, 0.0, 0.0), NOTHING, "no skill"),  # the worst of three, as chance may have it
-        (over(0.05, n_dates=LEAST_DATES - 1), PASSED, "no skill"),
+        (over(0.05, n_dates=MIN_DATES - 1), PASSED, "no skill"),
     ],
 )
 def test_the_verdict_follows_the_interval_and_the_primary_test(skill, primary, expected):

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from scripts.errors import EnvironmentFailed, InputError, MissingInputError, OtherSchemaError
-from scripts.storage.artifact_head import SCHEMA_VERSIONS
+from scripts.storage.artifact_header import SCHEMA_VERSIONS
 from scripts.storage.artifacts import pack_tensors, read_json, read_tensors, unpack_tensors, write_json, write_tensors
 from scripts.storage.checkpoints import Checkpoints
-from scripts.storage.durable_files import read_regular, set_aside, sha256, write_bytes
+from scripts.storage.durable_files import back_up, read_regular, sha256, write_bytes
 from scripts.storage.run_dir import RunDir
 
 
@@ -279,9 +279,9 @@ def test_a_second_command_on_a_run_directory_is_told_who_holds_it(tmp_path):
 def test_set_aside_never_overwrites(tmp_path):
     for _ in range(2):
         (tmp_path / "results").mkdir()
-        set_aside(tmp_path / "results")
+        back_up(tmp_path / "results")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.before-1", "results.before-2"]
-    assert set_aside(tmp_path / "results") is None
+    assert back_up(tmp_path / "results") is None
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "device", "socket"])

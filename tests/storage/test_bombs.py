@@ -300,11 +300,11 @@ def test_every_part_of_a_footer_that_a_library_writes_is_counted(tmp_path):
     frame.to_parquet(path, row_group_size=10)
     found = pq.ParquetFile(path).metadata
     at = len(path.read_bytes()) - 8 - found.serialized_size
-    n = n_structs(path.read_bytes()[at:-8], most=10**6)
+    n = n_structs(path.read_bytes()[at:-8], max_structs=10**6)
     n_chunks = found.num_row_groups * found.num_columns
     assert 3 * n_chunks < n < 12 * n_chunks  # a chunk, its metadata, its statistics, and the encodings of its pages
-    assert n_structs(path.read_bytes()[at:-9], most=10**6) == n  # the last byte ends the message
-    assert n_structs(path.read_bytes()[at:-8], most=7) == 8
+    assert n_structs(path.read_bytes()[at:-9], max_structs=10**6) == n  # the last byte ends the message
+    assert n_structs(path.read_bytes()[at:-8], max_structs=7) == 8
 
 
 def test_what_follows_a_text_in_a_footer_is_counted():

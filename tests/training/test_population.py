@@ -46,7 +46,7 @@ def member_specs(draw, shape):
     first, n = draw(st.integers(0, 30)), draw(st.one_of(st.just(few - 31), st.integers(2, few - 31)))
     return spec(
         hyperparameters=shape | own,
-        address=(draw(st.integers(0, 2)), "member"),
+        random_key=(draw(st.integers(0, 2)), "member"),
         train_rows=DATA.rows[first : first + n],
         epochs=draw(st.sampled_from([2, 4])),
         patience=draw(st.sampled_from([1, 100])),
@@ -83,7 +83,7 @@ def test_members_end_in_the_bits_that_they_reach_alone(data):
 @pytest.mark.parametrize("n", [1, 2, 7, 16])
 @pytest.mark.parametrize("family", ["mlp", "resnet"])
 def test_neither_size_nor_order_of_a_population_changes_a_member(family, n):
-    specs = [spec(hyperparameters={"family": family}, address=(k,), epochs=2) for k in range(n)]
+    specs = [spec(hyperparameters={"family": family}, random_key=(k,), epochs=2) for k in range(n)]
     alone = [result(finished(TrainingRun(one, DATA))) for one in specs]
     for order in (range(n), np.random.default_rng(0).permutation(n)):
         runs = [TrainingRun(specs[k], DATA) for k in order]
@@ -92,7 +92,7 @@ def test_neither_size_nor_order_of_a_population_changes_a_member(family, n):
 
 
 def test_members_that_finish_leave_and_change_nothing_for_the_others():
-    specs = [spec(address=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((5, 1, 3))]
+    specs = [spec(random_key=(k,), epochs=epochs, ema_decay=0.9) for k, epochs in enumerate((5, 1, 3))]
     alone = [result(finished(TrainingRun(one, DATA))) for one in specs]
     population = Population([TrainingRun(one, DATA) for one in specs])
     together = []
@@ -106,14 +106,14 @@ def test_members_that_finish_leave_and_change_nothing_for_the_others():
 
 def test_a_member_that_diverges_fails_alone():
     values = {"optimizer": "sgd", "learning_rate": 10.0, "gradient_clip": 0.0, "depth": 6}
-    specs = [spec(address=(k,), hyperparameters=values | own) for k, own in enumerate(({}, {"learning_rate": 1e-3}))]
+    specs = [spec(random_key=(k,), hyperparameters=values | own) for k, own in enumerate(({}, {"learning_rate": 1e-3}))]
     diverged, sound = carried_to_the_end(Population([TrainingRun(one, DATA) for one in specs])).runs
     assert diverged.outcome.failure.startswith("diverged in epoch")
     assert result(sound) == result(finished(TrainingRun(specs[1], DATA)))
 
 
 def test_members_resume_from_different_epochs_and_in_other_company():
-    specs = [spec(address=(k,), hyperparameters={"dropout": 0.3}, ema_decay=0.9, warmup_epochs=1) for k in range(4)]
+    specs = [spec(random_key=(k,), hyperparameters={"dropout": 0.3}, ema_decay=0.9, warmup_epochs=1) for k in range(4)]
     alone = [result(finished(TrainingRun(one, DATA))) for one in specs]
     first = Population([TrainingRun(one, DATA) for one in specs])
     states = []
@@ -131,7 +131,10 @@ def test_members_resume_from_different_epochs_and_in_other_company():
 
 
 def test_the_state_of_a_member_is_as_large_as_that_of_a_run_alone():
-    alone, population = TrainingRun(spec(), DATA), Population([TrainingRun(spec(address=(k,)), DATA) for k in range(8)])
+    alone, population = (
+        TrainingRun(spec(), DATA),
+        Population([TrainingRun(spec(random_key=(k,)), DATA) for k in range(8)]),
+    )
     alone.advance()
     population.advance()
     assert len(pack_tensors(population.runs[3].state_dict())) == len(pack_tensors(alone.state_dict()))
@@ -139,8 +142,8 @@ def test_the_state_of_a_member_is_as_large_as_that_of_a_run_alone():
 
 def test_runs_that_share_no_shape_train_one_after_the_other():
     values = [{}, {"width": 24}, {"family": "gru", "window": 3}, {}, {"family": "gru", "window": 3}]
-    specs = [spec(address=(k,), hyperparameters=own, epochs=2) for k, own in enumerate(values)]
-    specs.append(spec(address=("limited",), epochs=2, max_duration_s=100.0))
+    specs = [spec(random_key=(k,), hyperparameters=own, epochs=2) for k, own in enumerate(values)]
+    specs.append(spec(random_key=("limited",), epochs=2, max_duration_s=100.0))
     alone = [result(finished(TrainingRun(one, DATA))) for one in specs]
     population = Population([TrainingRun(one, DATA) for one in specs])
     assert sorted(len(group) for group in population.groups()) == [1, 1, 1, 1, 2]
@@ -148,5 +151,5 @@ def test_runs_that_share_no_shape_train_one_after_the_other():
 
 
 def test_more_runs_than_a_step_holds_are_spread_evenly():
-    population = Population([TrainingRun(spec(address=(k,)), DATA) for k in range(9)])
+    population = Population([TrainingRun(spec(random_key=(k,)), DATA) for k in range(9)])
     assert sorted(len(group) for group in population.groups()) == [4, 5]

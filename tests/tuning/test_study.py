@@ -220,12 +220,12 @@ def hold(path):
 def test_a_study_that_another_program_holds_is_waited_for_with_a_line(path):
     told = []
 
-    def tell(line):
+    def notify(line):
         told.append(line)
         if len(told) == 1:
             holder.close()
 
-    study = TrialStudy(path, {}, tell)
+    study = TrialStudy(path, {}, notify)
     holder = hold(path)
     study.note("decision_000005", {"kind": "continue", "trial": 1, "split": 0, "epochs": 4})
     assert "locked by another program" in told[0] and "is available again" in told[1]

@@ -59,15 +59,15 @@ def earlier_run(folder, trials, configurations=None, inputs=None, fingerprint="f
     return run_dir
 
 
-def numbers_of(run_dir, most=5):
+def numbers_of(run_dir, max_trials=5):
     """Trial numbers of the best configurations."""
-    return [number for number, _ in best_of_run(run_dir, most)[0]]
+    return [number for number, _ in best_of_run(run_dir, max_trials)[0]]
 
 
 def test_trials_come_by_accuracy_and_failed_ones_never(tmp_path):
     run_dir = earlier_run(tmp_path, [trial(0, 0.5), trial(1, None), trial(2, 0.7), trial(3, 0.6)])
     assert numbers_of(run_dir) == [2, 3, 0]
-    assert numbers_of(run_dir, most=1) == [2]
+    assert numbers_of(run_dir, max_trials=1) == [2]
 
 
 def test_a_rank_counts_more_than_an_accuracy(tmp_path):

@@ -22,9 +22,9 @@ _DATA_CELL = re.compile(r"[+-]?\d[\d.,:/T-]*", re.ASCII)
 
 
 def csv_records(
-    path: Path, config: DataConfig, required: Sequence[str], most: int, blank: list[int]
+    path: Path, config: DataConfig, required: Sequence[str], max_rows: int, blank: list[int]
 ) -> Iterator[tuple[np.ndarray, dict[str, pa.ChunkedArray]]]:
-    """Yield the line at which each record starts, and columns of text, in parts of at most `most` records.
+    """Yield the line at which each record starts, and columns of text, in parts of at most `max_rows` records.
 
     The lines of blank records are added to `blank`. Parameters and errors as `raw_tables.read_table`.
     """
@@ -38,7 +38,7 @@ def csv_records(
             header = next((record for record in reader if record), [])
             names = _header(header, reader.line_num, path, config, required)
             records = _records(reader, len(names), path, blank)
-            while chunk := list(itertools.islice(records, most)):
+            while chunk := list(itertools.islice(records, max_rows)):
                 lines, rows = zip(*chunk, strict=True)
                 cells = [pa.chunked_array([column], type=pa.large_string()) for column in zip(*rows, strict=True)]
                 yield np.array(lines, dtype=np.int64), dict(zip(names, cells, strict=True))

@@ -63,7 +63,7 @@ def bars_of(table: RawTable, name: str, config: DataConfig) -> Table:
     bars = Table.of(pd.DataFrame(columns, copy=False), source=table)
     bars = bars.noted(*table.notes, *_column_notes(table, cost), *ticker_notes, *date_notes)
     _check_signs(bars)
-    bars = drop_copies(_mend_ranges(bars), KEY)
+    bars = drop_copies(_repair_ranges(bars), KEY)
     refuse_conflicts(bars, KEY)
     bars = sort_rows(bars, "date", "ticker", group_first=True)
     return bars.noted(*series_notes(bars.frame, lambda row: bars.place(row, KEY), table.path))
@@ -119,7 +119,7 @@ def _check_signs(bars: Table) -> None:
         _refuse(bars, bad, "volume {volume} is negative", "correct or remove the row")
 
 
-def _mend_ranges(bars: Table) -> Table:
+def _repair_ranges(bars: Table) -> Table:
     """Refuse bars whose prices contradict each other; widen the range where rounding explains it."""
     _refuse_contradictions(bars)
     prices = bars.frame[[name for name in PRICES if name in bars.frame]]

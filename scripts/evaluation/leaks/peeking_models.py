@@ -71,14 +71,14 @@ def _untrained(
     values = propose(0, space | {"family": family}, TuningConfig(), seed, ()).values
     spec = RunSpec(
         name=f"leak_check_{family}",
-        address=(seed, "leak check", family),
+        random_key=(seed, "leak check", family),
         hyperparameters=Hyperparameters.model_validate(values),
         train_rows=rows,
         validation_rows=rows[:0],
         epochs=1,
         factories=factories,
     )
-    run, generator = TrainingRun(spec, dataset), torch_generator(*spec.address, "weights")
+    run, generator = TrainingRun(spec, dataset), torch_generator(*spec.random_key, "weights")
     with torch.no_grad():  # a layer that starts at zero would hide all that comes before it
         for parameter in run.model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
@@ -114,7 +114,7 @@ def _distances(
 def _with_other_future(run: TrainingRun, dataset: Dataset, cut: np.datetime64) -> TrainingRun:
     """Return the same model and scaling on data with permuted rows after the cut."""
     x, later = dataset.x.copy(), np.setdiff1d(np.arange(len(dataset.x)), past_rows(dataset, cut))
-    x[later] = x[numpy_generator(*run.spec.address, "rows").permutation(later)]
+    x[later] = x[numpy_generator(*run.spec.random_key, "rows").permutation(later)]
     other = TrainingRun(run.spec, replace(dataset, x=x), run.preprocessor)
     other.model = run.model
     return other

@@ -83,15 +83,15 @@ def cost_figure(returns: Returns) -> Figure | None:
     if len(returns.by_cost) < 2:
         return None
     curve = [at.body() for at in returns.by_cost]
-    most = curve[-1]["cost_bps"]
+    max_bps = curve[-1]["cost_bps"]
     x = alt.X("cost_bps:Q", title="cost per unit of turnover (basis points)", scale=alt.Scale(nice=False))
     y = alt.Y("net:Q", title="return after costs", axis=alt.Axis(format=".0%"))
     tooltip = [alt.Tooltip("cost_bps:Q", format=".1f"), percent_tooltip("net")]
     layers = [chart(curve).mark_line(color=BLUE).encode(x, y, tooltip=tooltip), *rule(0.0)]
     marks = [(returns.cost_bps, "assumed", ORANGE), (returns.break_even_cost_bps, "break-even", PURPLE)]
     for cost, name, colour in marks:
-        if cost is not None and 0 <= cost <= most:
-            layers += _upright(cost, name, colour, "right" if cost > most / 2 else "left")
+        if cost is not None and 0 <= cost <= max_bps:
+            layers += _upright(cost, name, colour, "right" if cost > max_bps / 2 else "left")
     hold = chart([{"net": returns.buy_and_hold}]).mark_rule(color=GREEN, strokeDash=[5, 2])
     layers.append(hold.encode(alt.Y("net:Q")))
     reading = (

@@ -25,7 +25,7 @@ from scripts.reporting.figures import (
 from scripts.reporting.page import Column, Table, TableRow, number_cell, percent_cell
 from scripts.storage.records import Trial, Trials
 
-_MOST_TRIALS = 150  # shown in the chart of rungs, the best ones
+_MAX_TRIALS = 150  # shown in the chart of rungs, the best ones
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def rung_figure(trials: Trials) -> Figure | None:
     if not trials.rungs:
         return None
     shown = {p.trial.number for p in pieces(trials) if p.split == 0 and p.end > p.start}
-    if len(shown) > _MOST_TRIALS:
+    if len(shown) > _MAX_TRIALS:
         ranks = {t.number: t.rank or math.inf for t in trials.trials}
-        shown = set(sorted(shown, key=lambda n: (ranks[n], n))[:_MOST_TRIALS])
+        shown = set(sorted(shown, key=lambda n: (ranks[n], n))[:_MAX_TRIALS])
     rows = [
         {"trial": p.trial.number, "start": p.start, "end": p.end, "stage": words(p.trial.stage)}
         | {"accuracy": p.accuracy, "rank": p.trial.rank}

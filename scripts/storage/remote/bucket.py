@@ -139,9 +139,9 @@ class Bucket:
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise InputError(f"access refused ({_reason(error)})", self.url, _RIGHTS) from None
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise self._judged(error) from None
+            raise self._specific(error) from None
 
-    def _judged(self, error: Exception) -> Exception:
+    def _specific(self, error: Exception) -> Exception:
         """Return the specific error behind a generic one."""
         text = str(error)
         if _METADATA.search(text) or "credential" in text.lower():

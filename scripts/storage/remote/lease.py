@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.storage.nesting import parsed_json
+from scripts.storage.parsing_limits import parsed_json
 from scripts.storage.remote.bucket import Bucket, Version
 from scripts.storage.retry import Unreachable, retry_until_available
 from scripts.storage.run_dir import InUse
@@ -37,12 +37,12 @@ class Lease:
     bucket : Bucket
     cache : str
         Name of the working directory, which only one process can use: a holder with the same one is dead.
-    tell : callable
+    notify : callable
         Takes lines for people.
     """
 
-    def __init__(self, bucket: Bucket, cache: str, tell: Callable[[str], None]) -> None:
-        self._bucket, self._tell = bucket, tell
+    def __init__(self, bucket: Bucket, cache: str, notify: Callable[[str], None]) -> None:
+        self._bucket, self._notify = bucket, notify
         since = datetime.now(UTC).isoformat(timespec="seconds")
         self._body: dict[str, Any] = {
             "holder": f"{_user()}, pid {os.getpid()} on {socket.gethostname()}",
@@ -65,7 +65,7 @@ class Lease:
         InputError
             The server does not know conditional writes.
         """
-        unclean = retry_until_available(self._take, self._bucket, self._tell)
+        unclean = retry_until_available(self._take, self._bucket, self._notify)
         self._beating.start()
         return unclean
 
@@ -111,7 +111,7 @@ class Lease:
     def _watch(self, holder: dict[str, Any], version: Version) -> None:
         """Return if the holder shows no sign of life; raise InUse if it does."""
         who = f"{holder.get('holder', 'another command')} since {holder.get('since', 'some time')}"
-        self._tell(f"note: {self._bucket} is in use by {who}; watching it for up to {STALE_S:.0f} s")
+        self._notify(f"note: {self._bucket} is in use by {who}; watching it for up to {STALE_S:.0f} s")
         start = time.monotonic()
         while time.monotonic() - start < STALE_S:
             time.sleep(BEAT_S / 4)
@@ -124,7 +124,7 @@ class Lease:
                 raise InUse(
                     f"in use by {who} since {since}", str(self._bucket), "wait for it or choose another --run-dir"
                 )
-        self._tell(f"note: {self._bucket}: that one has shown no sign of life; its place is taken")
+        self._notify(f"note: {self._bucket}: that one has shown no sign of life; its place is taken")
 
     def _beat(self) -> None:
         content = self._content()

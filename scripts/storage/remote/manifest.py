@@ -16,7 +16,7 @@ from typing import Any
 
 from scripts.errors import InputError
 from scripts.storage.artifacts import MAX_JSON_BYTES
-from scripts.storage.nesting import parsed_json
+from scripts.storage.parsing_limits import parsed_json
 from scripts.storage.remote.bucket import Bucket, Version
 
 MANIFEST = ".hyper/manifest.json"

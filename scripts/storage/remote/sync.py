@@ -33,13 +33,13 @@ class RemoteRunDir:
     bucket : Bucket
     copy : WorkingCopy
         Held by this process.
-    tell : callable
+    notify : callable
         Takes lines for people.
     """
 
-    def __init__(self, bucket: Bucket, copy: WorkingCopy, tell: Callable[[str], None]) -> None:
-        self._bucket, self._copy, self._tell = bucket, copy, tell
-        self._lease = Lease(bucket, copy.name, tell)
+    def __init__(self, bucket: Bucket, copy: WorkingCopy, notify: Callable[[str], None]) -> None:
+        self._bucket, self._copy, self._notify = bucket, copy, notify
+        self._lease = Lease(bucket, copy.name, notify)
         self._manifest: Manifest | None = None
         self._version: Version = {}
         self._tried: set[str] = set()  # manifests that may have arrived, though no answer came back
@@ -60,7 +60,7 @@ class RemoteRunDir:
         """
         unclean = self._lease.take()
         try:
-            retry_until_available(lambda: self._begin(unclean), self._bucket, self._tell)
+            retry_until_available(lambda: self._begin(unclean), self._bucket, self._notify)
         except BaseException as ended:
             _within(self._lease.release, INTERRUPTED_S if isinstance(ended, Interrupted) else None)
             raise
@@ -89,7 +89,7 @@ class RemoteRunDir:
             self._publishing.join()
         frozen, place = self._freeze(without)
         if at_once:
-            retry_until_available(lambda: self._publish(frozen), self._bucket, self._tell)
+            retry_until_available(lambda: self._publish(frozen), self._bucket, self._notify)
             shutil.rmtree(place, ignore_errors=True)
         else:
             self._publishing = threading.Thread(target=self._in_background, args=(frozen, place), daemon=True)
@@ -117,7 +117,7 @@ class RemoteRunDir:
 
         done, error = _within(finish, within_s)
         if not done:
-            self._tell(f"note: {self._bucket} is incomplete; rerun the same command on this machine to resume")
+            self._notify(f"note: {self._bucket} is incomplete; rerun the same command on this machine to resume")
         elif isinstance(error, HyperError):
             what = f"{error.what}; everything is kept in {self._copy.run}"
             raise type(error)(what, error.where, error.remedy)
@@ -137,7 +137,7 @@ class RemoteRunDir:
             self._garbage |= set(self._bucket.names(OBJECTS)) - self._objects()
         if not follows:
             gone = found is None  # deleted by hand: the files of this machine are backed up
-            self._copy.fetch(self._bucket, self._manifest or Manifest({}), self._tell, keeps=gone)
+            self._copy.fetch(self._bucket, self._manifest or Manifest({}), self._notify, keeps=gone)
         self._copy.at(self._manifest)
         with environment_errors(self._copy.run):
             self._copy.run.mkdir(parents=True, exist_ok=True)
@@ -156,11 +156,11 @@ class RemoteRunDir:
             self._publish(frozen)
         except (Unreachable, HyperError) as error:
             if not self._trouble:
-                self._tell(f"note: cannot publish to {self._bucket} ({error}); work continues, with retries")
+                self._notify(f"note: cannot publish to {self._bucket} ({error}); work continues, with retries")
             self._trouble = str(error)
         else:
             if self._trouble:
-                self._tell(f"note: published to {self._bucket} again")
+                self._notify(f"note: published to {self._bucket} again")
             self._trouble = ""
         finally:
             shutil.rmtree(place, ignore_errors=True)
@@ -243,7 +243,7 @@ def _within(call: Callable[[], None], seconds: float | None) -> tuple[bool, Exce
 
 
 @contextlib.contextmanager
-def mirrored(url: str, only_reads: bool, tell: Callable[[str], None]) -> Iterator[tuple[Path, RemoteRunDir | None]]:
+def mirrored(url: str, only_reads: bool, notify: Callable[[str], None]) -> Iterator[tuple[Path, RemoteRunDir | None]]:
     """Yield the local run directory of the URL `url`, leased and published; it is only fetched if it is only read.
 
     Raises
@@ -266,23 +266,23 @@ def mirrored(url: str, only_reads: bool, tell: Callable[[str], None]) -> Iterato
         copy.load()
         shutil.rmtree(copy.folder / "frozen", ignore_errors=True)
         if only_reads:
-            retry_until_available(lambda: _refresh(bucket, copy, tell), bucket, tell)
+            retry_until_available(lambda: _refresh(bucket, copy, notify), bucket, notify)
             yield copy.run, None
             return
-        mirror = RemoteRunDir(bucket, copy, tell)
+        mirror = RemoteRunDir(bucket, copy, notify)
         mirror.begin()
-        with _closing(mirror, tell):
+        with _closing(mirror, notify):
             yield copy.run, mirror
 
 
-def _refresh(bucket: Bucket, copy: WorkingCopy, tell: Callable[[str], None]) -> None:
+def _refresh(bucket: Bucket, copy: WorkingCopy, notify: Callable[[str], None]) -> None:
     """Bring the working directory to the present manifest without a lease; another command may remove contents."""
     found = read_manifest(bucket)
     if found is None or copy.follows(found[0].nonce):
         copy.run.mkdir(parents=True, exist_ok=True)
         return
     try:
-        copy.fetch(bucket, found[0], tell)
+        copy.fetch(bucket, found[0], notify)
     except HyperError:
         now = read_manifest(bucket)
         if now is None or now[0].nonce == found[0].nonce:
@@ -291,7 +291,7 @@ def _refresh(bucket: Bucket, copy: WorkingCopy, tell: Callable[[str], None]) -> 
 
 
 @contextlib.contextmanager
-def _closing(mirror: RemoteRunDir, tell: Callable[[str], None]) -> Iterator[None]:
+def _closing(mirror: RemoteRunDir, notify: Callable[[str], None]) -> Iterator[None]:
     """Close the mirror however the block ends; its own error is the one that counts."""
     try:
         yield
@@ -299,6 +299,6 @@ def _closing(mirror: RemoteRunDir, tell: Callable[[str], None]) -> Iterator[None
         try:
             mirror.close(INTERRUPTED_S if isinstance(ended, Interrupted) else None)
         except HyperError as error:
-            tell(f"note: {error}")
+            notify(f"note: {error}")
         raise
     mirror.close()

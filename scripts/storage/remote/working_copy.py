@@ -15,8 +15,8 @@ from typing import Any
 
 from scripts.errors import HyperError, InputError
 from scripts.storage.artifacts import MAX_JSON_BYTES
-from scripts.storage.durable_files import environment_errors, read_regular, set_aside, sha256, write_bytes
-from scripts.storage.nesting import parsed_json
+from scripts.storage.durable_files import back_up, environment_errors, read_regular, sha256, write_bytes
+from scripts.storage.parsing_limits import parsed_json
 from scripts.storage.remote.bucket import Bucket
 from scripts.storage.remote.manifest import Entry, Manifest
 from scripts.storage.remote.snapshot import Stamp, files, stamp
@@ -82,14 +82,14 @@ class WorkingCopy:
         """Return True if its work started from that manifest, so that nothing needs to be fetched."""
         return nonce in (self.nonce, *self.tried) and (self.run.is_dir() or nonce is None)
 
-    def fetch(self, bucket: Bucket, manifest: Manifest, tell: Callable[[str], None], keeps: bool = False) -> None:
+    def fetch(self, bucket: Bucket, manifest: Manifest, notify: Callable[[str], None], keeps: bool = False) -> None:
         """Bring the run directory to the manifest; unpublished work, or everything, is backed up.
 
         Parameters
         ----------
         bucket : Bucket
         manifest : Manifest
-        tell : callable
+        notify : callable
             Takes lines for people.
         keeps : bool
             Also back up what was published.
@@ -117,7 +117,7 @@ class WorkingCopy:
         in_parallel(bring, manifest.files.items())
         with environment_errors(self.folder):
             if self._has_own_work() or (keeps and self.run.is_dir()):
-                tell(f"note: {bucket} has other contents now; local files are backed up in {set_aside(self.run)}")
+                notify(f"note: {bucket} has other contents now; local files are backed up in {back_up(self.run)}")
             shutil.rmtree(self.run, ignore_errors=True)
             os.replace(incoming, self.run)
             found = {name: stamp(entry.stat()) for name, entry in files(self.run)}

@@ -50,7 +50,7 @@ class AutogradEngine:
         losses: list[torch.Tensor] = []
         run.model.train()
         with torch.random.fork_rng(devices=[] if run.device.type == "cpu" else [run.device]):
-            torch.manual_seed(key(*run.spec.address, epoch, "dropout"))
+            torch.manual_seed(key(*run.spec.random_key, epoch, "dropout"))
             for layer in dropout_layers(run.model):
                 layer.redraw()
             for step, (a, b) in enumerate(bounds, run.epoch * len(bounds)):

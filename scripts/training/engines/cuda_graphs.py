@@ -36,7 +36,7 @@ class CudaGraphStep:
         """Take the step; its result is the caller's own."""
         if self._calls < self.warm_up:
             self._calls += 1
-            return self._beside(arguments)
+            return self._on_another_stream(arguments)
         if self._graph is None:
             self._places = [argument.clone() for argument in arguments]
             graph = torch.cuda.CUDAGraph()
@@ -47,7 +47,7 @@ class CudaGraphStep:
         self._graph.replay()
         return self._result.clone()
 
-    def _beside(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def _on_another_stream(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Run a step on another stream, as in the recording, because autograd binds its objects to their stream."""
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)

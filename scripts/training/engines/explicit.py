@@ -135,7 +135,7 @@ class _Member:
 
     def __init__(self, run: TrainingRun) -> None:
         hp, epoch = run.spec.hyperparameters, run.epoch + 1
-        generator = torch_generator(*run.spec.address, epoch, "dropout", device=run.device)
+        generator = torch_generator(*run.spec.random_key, epoch, "dropout", device=run.device)
         for layer in dropout_layers(run.model):
             layer.redraw(generator)
         self.inputs, self.losses = run.inputs, list[float]()

@@ -11,7 +11,7 @@ from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport
 
 # More gain nothing on the CPU, where a step of them no longer fits its caches; a GPU is idle with few.
-MOST_TOGETHER = {"cpu": 8, "cuda": 64}
+MAX_GROUP_SIZE = {"cpu": 8, "cuda": 64}
 
 
 class Population:
@@ -25,12 +25,12 @@ class Population:
     ----------
     runs : sequence of TrainingRun
         New, or with a loaded state, at any epoch each.
-    most_together : int or None
+    max_group_size : int or None
         Most runs in one program, more are spread evenly over several; by their device if None.
     """
 
-    def __init__(self, runs: Sequence[TrainingRun], most_together: int | None = None) -> None:
-        self.runs, self.most_together = list(runs), most_together
+    def __init__(self, runs: Sequence[TrainingRun], max_group_size: int | None = None) -> None:
+        self.runs, self.max_group_size = list(runs), max_group_size
 
     @property
     def finished(self) -> bool:
@@ -51,7 +51,7 @@ class Population:
         groups = list[list[TrainingRun]]()
         for same in by_shape.values():
             same.sort(key=lambda run: -len(run.train_rows))
-            n_groups = -(-len(same) // (self.most_together or MOST_TOGETHER[same[0].device.type]))
+            n_groups = -(-len(same) // (self.max_group_size or MAX_GROUP_SIZE[same[0].device.type]))
             groups += [same[k::n_groups] for k in range(n_groups)]
         return groups
 

@@ -8,7 +8,7 @@ from torch import nn
 from scripts.config.search_space import Hyperparameters
 from scripts.training.models.layers import ACTIVATIONS, PooledDropout
 
-_LEAST_HEAD = 16  # units of an attention head
+_MIN_HEAD = 16  # units of an attention head
 
 
 class EncoderBlock(nn.Module):
@@ -16,7 +16,7 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, width: int, activation: str, dropout: float) -> None:
         super().__init__()
-        self.n_heads = next(n for n in (8, 4, 2, 1) if width % n == 0 and (width // n >= _LEAST_HEAD or n == 1))
+        self.n_heads = next(n for n in (8, 4, 2, 1) if width % n == 0 and (width // n >= _MIN_HEAD or n == 1))
         self.norm_attention, self.norm_rows = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)

@@ -21,7 +21,7 @@ def head(kind: str) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSIONS.get(kind, 1), "artifact": kind, "created_by": created_by()}
 
 
-def check_head(path: Path, body: dict[str, Any], kind: str, again: str) -> None:
+def check_header(path: Path, body: dict[str, Any], kind: str, again: str) -> None:
     """Raise InputError with the remedy `again` unless `body` is an artifact of this kind and the current schema."""
     if body.get("artifact") != kind:
         raise InputError(f"is {body.get('artifact')}, not {kind}", str(path), again)

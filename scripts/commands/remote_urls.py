@@ -14,14 +14,14 @@ def parse_run_dir(text: str) -> Path | str:
     return text if "://" in text else Path(text)
 
 
-def without_secret(address: str) -> str:
+def without_secret(url: str) -> str:
     """Return a URL without user and password."""
-    scheme, found, rest = address.partition("://")
+    scheme, found, rest = url.partition("://")
     place, slash, path = rest.partition("/")
     return f"{scheme}{found}{place.rpartition('@')[2]}{slash}{path}"
 
 
-def check_addresses(arguments: argparse.Namespace, run_dir: Path | str, with_server: bool) -> None:
+def check_urls(arguments: argparse.Namespace, run_dir: Path | str, with_server: bool) -> None:
     """Raise InputError for addresses where files are meant, and for what a run on object storage cannot have.
 
     Parameters

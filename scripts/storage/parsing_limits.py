@@ -40,17 +40,17 @@ def check_text(content: bytes) -> None:
         raise ValueError("it would take far more memory than its size")
 
 
-def check_nesting(content: Any, most: int) -> None:
+def check_nesting(content: Any, max_items: int) -> None:
     """Raise ValueError if lists and mappings are nested too deeply, or a tensor is larger than its data.
 
     A pickle can contain one list many times in another, and that one many times in a third: small on disk, but endless
-    to traverse. A valid one has at most one part for each of its `most` bytes. A tensor without strides can have
+    to traverse. A valid one has at most one part for each of its `max_items` bytes. A tensor without strides can have
     any size over a single number.
     """
     level, depth, seen = [content], 0, 0
     while level:
         depth, seen = depth + 1, seen + len(level)
-        if depth > MAX_DEPTH or seen > most:
+        if depth > MAX_DEPTH or seen > max_items:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels, or larger than its file")
         below: list[Any] = []
         for part in level:
@@ -61,6 +61,6 @@ def check_nesting(content: Any, most: int) -> None:
                 below += part.values()
             elif isinstance(part, list | tuple | set | frozenset):
                 below += part
-            if len(below) > most:
+            if len(below) > max_items:
                 raise ValueError("larger than its file")
         level = below
