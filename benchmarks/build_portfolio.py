@@ -1,9 +1,9 @@
-"""Builds the portfolio that searches start from: random configurations trained on generated data, the best mix chosen.
+"""Choice of the portfolio that searches start from, among random configurations trained on generated data.
 
-One command does all: what portfolio_results.csv does not hold yet is trained and added to it row by row, so that it
-goes on where it was stopped; then scripts/tuning/portfolio.json is chosen from the table, and the benefit is measured
-on data sets left out of the choice. With a complete table nothing is trained. Which data: see portfolio_data.py; none
-of the markets or tables is a default, an example or part of another benchmark.
+Configurations that are missing in portfolio_results.csv are trained and added row by row. Rerun the same command to
+resume; with a complete table nothing is trained. Then scripts/tuning/portfolio.json is chosen from the table, and the
+benefit is measured on data sets excluded from the choice. The data are described in portfolio_data.py. None of the
+markets or tables is a default, an example or part of another benchmark.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def train(family: str, number: int, data: Loaded) -> dict[str, object]:
 
 
 def fill_table(path: Path) -> None:
-    """Train what is missing in the table, all data sets of a configuration together, and say how far it is."""
+    """Train what is missing in the table, all data sets of a configuration as a group, and print the progress."""
     done: set[tuple[str, int, str]] = set()
     if path.exists():
         table = pd.read_csv(path)
@@ -183,7 +183,7 @@ def write_portfolio(chosen: Portfolio, path: Path) -> None:
 def expected_lowest(values: np.ndarray, size: int) -> float:
     """Expected lowest of `size` values drawn without replacement."""
     n = len(values)
-    # The k-th lowest is the lowest drawn if the other size - 1 lie among the n - k above it.
+    # The k-th lowest is the lowest drawn if the other size - 1 are among the n - k above it.
     weights = [comb(n - k, size - 1) / comb(n, size) for k in range(1, n + 1)]
     return float(np.sort(values) @ weights)
 

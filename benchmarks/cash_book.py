@@ -1,4 +1,4 @@
-"""A book of cash and shares in plain Python, written from docs/evaluation.md alone, and figures of its returns."""
+"""Portfolio of cash and shares in plain Python, made from docs/evaluation.md alone, with statistics of its returns."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""How many workers does one driver keep busy? The real scheduler on a simulated clock, from 1 to 10,000 workers.
+"""Number of workers that one driver keeps busy: the real scheduler on a simulated clock, with 1 to 10,000 workers.
 
-Epochs last as long as recorded ones did (--recorded trials.json; one drawn a trial). What the driver does between
-two trainings counts on the clock: a decision as long as it takes here in processor time, and an operation of the study
-as long as SQLite is measured to need first, or PostgreSQL where HYPER_STORAGE names a server, or as --start-ms and
---report-ms say. --lags are multiples of the number of workers; --times stretches the epochs, as more data would. A
-search ends early after --real-s seconds of this process; `reached` then shows fewer trials.
+Epoch durations are drawn from recorded trials (--recorded trials.json), one for each trial. The simulated clock
+includes the work of the driver between two trainings. A decision takes its measured processor time. An operation of
+the study takes the time that is measured first: of SQLite, or of PostgreSQL where HYPER_STORAGE names a server;
+--start-ms and --report-ms replace it. --lags are multiples of the number of workers. --times multiplies the epoch
+durations, as larger data would. A search ends early after --real-s seconds of this process; `reached` then shows fewer
+trials.
 """
 
 from __future__ import annotations

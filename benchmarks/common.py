@@ -1,4 +1,4 @@
-"""What every benchmark shares: the commands of a run, the machine's name, the table, the JSON of results."""
+"""Helpers of all benchmarks: the commands of a run, the name of the machine, the table and the JSON of results."""
 
 from __future__ import annotations
 

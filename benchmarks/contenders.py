@@ -1,6 +1,6 @@
-"""What takes part in the comparison of training throughput: Hyper's run, a plain loop, other tools, the products alone.
+"""Contenders of the benchmarks of training throughput: Hyper, a plain loop, other tools, and matrix products alone.
 
-Those of a family train the same model on the same rows, and take their turns an epoch at a time.
+Contenders of a family train the same model on the same rows, and alternate epoch by epoch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FEATURES, CLASSES, BATCH, RATE = 40, 3, 256, 1e-3
 
 @dataclass(frozen=True)
 class Job:
-    """What the contenders of a family train: numbers of rows, and hyperparameters beside the common ones."""
+    """Task of the contenders of a family: numbers of rows, and hyperparameters in addition to the common ones."""
 
     rows: int
     validation: int

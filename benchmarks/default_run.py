@@ -1,9 +1,9 @@
-"""Seconds and memory of the five commands of a default run, each beside the time that its dry run foretold.
+"""Seconds and memory of the five commands of a default run, and the time that each dry run estimates.
 
-Memory is the largest of all processes of a command: the peak of what was resident (shared libraries and data that
-several map are counted in each), and of all processes together the peak of what is theirs, shared pages counted once.
-It is read four times a second, the peak of a process by the kernel itself. `foretold` is written by the dry run in
-words, so rounded. Other flags follow those of the benchmark: `--flags "--config configs/us_daily_volatility.yaml"`.
+Two memory figures are measured. The first is the largest peak resident size of a process, including shared libraries
+and shared data; the kernel records it. The second is the peak of all processes in sum, with shared pages counted once;
+it is read four times a second. `foretold` is rounded, because the dry run prints it in words. `--flags` passes other
+flags to the commands, for example `--flags "--config configs/us_daily_volatility.yaml"`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def processes(number: int) -> Iterator[int]:
-    """A process and all that it has begun."""
+    """A process and all that it has started."""
     yield number
     try:
         for task in Path(f"/proc/{number}/task").iterdir():
@@ -62,7 +62,7 @@ def measured(command: list[str]) -> dict[str, float]:
 
 
 def foretold(command: list[str]) -> float:
-    """Seconds that a command is likely to take, as its dry run says."""
+    """Seconds that the dry run of a command estimates."""
     done = subprocess.run([*command, "--dry-run", "--json"], check=True, capture_output=True, text=True)
     number, unit = re.findall(r"([\d.]+) (s|min|h)\b", json.loads(done.stdout)["plan"]["likely time"])[0]
     return float(number) * UNITS[unit]

@@ -1,4 +1,4 @@
-"""Error rates of intervals, verdicts, alarms and choices on arrays whose truth is known."""
+"""Error rates of intervals, verdicts, alarms and selections on simulated arrays with known truth."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What an executor costs: phases 1 to 3 by local processes and by Ray, in turns, by default on two workers.
+"""Overhead of an executor: phases 1 to 3 by local processes and by Ray, alternating, by default on two workers.
 
-Seconds of the whole commands, and those from the first report of a phase to its last, when everything has been
-started. Both train the same runs to the same bits, which is checked.
+Two durations are measured: of the whole commands, and from the first report of a phase to its last, which excludes the
+start. Both executors train the same runs with bitwise identical results, which is checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bias of cross-validated accuracy, with and without training on later dates, against sealed accuracy."""
+"""Bias of cross-validated accuracy compared with sealed accuracy, with and without training on later dates."""
 
 from __future__ import annotations
 

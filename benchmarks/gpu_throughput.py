@@ -1,9 +1,10 @@
-"""Milliseconds of a training epoch on a GPU: steps one by one or recorded, three precisions, populations of 1 to 512.
+"""Milliseconds per training epoch on a GPU: single or recorded steps, three precisions, populations of 1 to 512.
 
 The jobs are those of `training_throughput.py`. The reference is the plain loop on the same GPU, one model after the
-other. Hyper's run on one CPU thread of the same machine shows from where on a GPU pays. Times are wall-clock times of
-an epoch with its validation, divided by the number of models; the first epochs warm up and record. The busy share is
-the time of all kernels by PyTorch's profiler, over the wall-clock time of the same epoch unprofiled.
+other. Hyper on one CPU thread of the same machine shows at which size a GPU is faster. Times are wall-clock times of
+an epoch with its validation, divided by the number of models. The first epochs are excluded, because they warm up and
+record. The busy share is the time of all kernels (PyTorch profiler) over the wall-clock time of the same epoch
+without the profiler.
 Over seeds, the validation accuracy of each precision is compared with autograd in float32 on the same GPU.
 """
 

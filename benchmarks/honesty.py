@@ -1,9 +1,9 @@
-"""Is the verdict to be believed? The real pipeline on many markets, with and without a signal.
+"""Reliability of the verdict: the real pipeline on many markets, with and without a signal.
 
-Every market is a run of the ordinary commands with the budget of configs/quick.yaml, in a folder of its own, so that
-the benchmark resumes where it was stopped. The commands run in a process forked from one that has imported everything,
-which saves their start-up and nothing else. Beside it a careless script on the same market: shuffled folds, scaler
-fitted on all rows, the best of all configurations reported with a binomial error.
+Every market is a run of the ordinary commands with the budget of configs/quick.yaml, in its own folder. Rerun the same
+command to resume. The commands run in a process forked from one that has imported everything, which only saves
+start-up time. For comparison, a careless script analyses the same market: shuffled folds, a scaler fitted on all rows,
+and the best of all configurations reported with a binomial error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RHOS = (0.0, 0.1, 0.2, 0.3)  # strength of the signal
 
 
 def market(task: tuple[Path, float, int]) -> dict[str, Any]:
-    """What the pipeline and the careless script say of market number `seed` with signal `rho`."""
+    """Results of the pipeline and of the careless script for market number `seed` with signal `rho`."""
     folder, rho, seed = task
     torch.set_num_threads(1)
     folder = folder / f"rho_{rho:g}_seed_{seed}"
@@ -124,7 +124,9 @@ def _mean(name: str, metric: str, values: list[float]) -> Result:
 def main() -> None:
     """Run the missing markets, as many at a time as there are cores, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where the runs lie; run again to go on")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="folder of the runs; rerun the same command to resume"
+    )
     parser.add_argument("--null", type=int, default=100, metavar="N", help="markets without signal")
     parser.add_argument("--signal", type=int, default=40, metavar="N", help="markets for each rho of 0.1, 0.2, 0.3")
     parser.add_argument("--share", default="1/1", metavar="K/N", help="only every N-th market, from the K-th on")

@@ -1,4 +1,4 @@
-"""Seconds for the intervals of five statistics on a million rows."""
+"""Seconds to compute the intervals of five statistics on a million rows."""
 
 from __future__ import annotations
 

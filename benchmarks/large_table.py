@@ -1,11 +1,11 @@
-"""What a table that memory has no room for costs: loading, memory and epochs of the mapped way beside the resident one.
+"""Cost of tables that do not fit in memory: loading, memory and epochs of mapped rows, compared with resident rows.
 
-Tables of 50 numeric features and a label, made once each as a Parquet file in `--folder`. Each point is measured in a
-process of its own, on one thread: seconds from the file to the data set, rows a second of the last of two epochs of an
-MLP (50-128-128-2, batch 1024, validation included) on at most a million rows from all over the table, and the peak of
-memory that belongs to the process alone (RssAnon, read every 20 ms), Python and its libraries included. `--sizes` are
-the rows of the tables, `--resident N` measures the resident way up to so many. The mapped file has just been written,
-so that it lies in the page cache.
+Tables have 50 numeric features and a label, and are written once to Parquet files in `--folder`. Each point is measured
+in its own process, on one thread. Seconds are those from the file to the data set. Rows per second are those of the
+second epoch of an MLP (50-128-128-2, batch 1024, with validation) on at most a million rows from the whole table.
+Memory is the peak of the private memory of the process (RssAnon, read every 20 ms), including Python and libraries.
+`--sizes` are the rows of the tables; `--resident N` measures resident rows up to N. The mapped file is in the page
+cache, because it has just been written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Learning curves of the LCBench surrogate as recorded runs, with the noise of splits and epochs, and what regret is.
+"""Learning curves of the LCBench surrogate as recorded runs, with noise of splits and epochs, and their regret.
 
-The surrogate (YAHPO Gym, Pfisterer et al. 2022) of LCBench (Zimmer, Lindauer and Hutter 2021) knows the validation
-accuracy of a tabular network on 34 data sets for any configuration and any of 52 epochs. It is deterministic; real
-scores are not, so each configuration has a normal offset on each split and a normal error in each epoch.
+The surrogate (YAHPO Gym, Pfisterer et al. 2022) of LCBench (Zimmer, Lindauer and Hutter 2021) predicts the validation
+accuracy of a tabular network on 34 data sets for any configuration and any of 52 epochs. It is deterministic. Real
+scores are noisy, so each configuration has a normal offset on each split and a normal error in each epoch.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class LCBench:
     def __init__(self, folder: Path) -> None:
         path = folder / "model.onnx"
         if not path.exists():
-            raise InputError("holds no LCBench surrogate", str(folder), "docs/benchmarks.md says where to get it")
+            raise InputError(
+                "does not contain the LCBench surrogate", str(folder), "see docs/benchmarks.md for the download"
+            )
         if hashlib.sha256(path.read_bytes()).hexdigest() != MODEL_SHA256:
             raise InputError("is not the surrogate that the figures are for", str(path), "get it again")
         options = onnxruntime.SessionOptions()

@@ -1,15 +1,15 @@
-"""What tools report, and what their models are worth on rows that none has seen.
+"""Accuracy that tools report, compared with the accuracy of their models on sealed rows.
 
-All get the same development rows of a synthetic market, whose best possible accuracy is known, and are used as the
-first pages of their documentation say. Optuna: TPE over 60 trials of 50 epochs of a plain PyTorch loop, a process per
-core. Ray Tune: ASHA at its defaults over 60 random configurations of the same loop, at most 50 epochs each.
+All tools get the same development rows of a synthetic market with a known best possible accuracy. Each is used as in
+the first pages of its documentation. Optuna: TPE over 60 trials of 50 epochs of a plain PyTorch loop, one process per
+core. Ray Tune: ASHA with its defaults over 60 random configurations of the same loop, at most 50 epochs each.
 AutoGluon: its default preset on the same features as a table. The first two search Hyper's default space; Hyper runs
-its default phases. `reported` is what each tool itself gives as the accuracy of its best model; for Hyper the
-cross-validated accuracy that it chose by. On a market without signal (rho 0) everything above one half is luck.
+its default phases. `reported` is the accuracy that each tool reports for its best model; for Hyper it is the
+cross-validated accuracy of the selected one. On a market without signal (rho 0) everything above one half is luck.
 
-Ray Tune needs requirements/distributed.txt; AutoGluon another Python, as it asks for other versions: `python -m venv
-ag; ag/bin/pip install "autogluon.tabular[lightgbm,xgboost,catboost]"`, then `--autogluon ag/bin/python`. Either may
-be absent.
+Ray Tune needs requirements/distributed.txt. AutoGluon needs its own Python, because it requires other versions:
+`python -m venv ag; ag/bin/pip install "autogluon.tabular[lightgbm,xgboost,catboost]"`, then
+`--autogluon ag/bin/python`. Both are optional.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from scripts.data.loading import load_development, load_sealed
 
 Figures = dict[str, float]
 
-# Run by AutoGluon's Python: train, sealed, where models may lie.
+# Run by AutoGluon's Python: train, sealed, folder for the models.
 AUTOGLUON = """
 import json, sys
 import pandas as pd
@@ -70,7 +70,7 @@ def hyper(folder: Path, assignments: list[str]) -> Figures:
     seconds, accuracy = run_hyper(folder, flags, len(os.sched_getaffinity(0)))
     results = json.loads((folder / "evaluation" / "evaluation_results.json").read_text())
     extended = json.loads((folder / "extended_training_results" / "extended_training_results.json").read_text())
-    print(f"{assignments[-1]}: hyper says {results['verdict']!r}, best possible {results['ceiling']}", file=sys.stderr)
+    print(f"{assignments[-1]}: hyper: {results['verdict']!r}, best possible {results['ceiling']}", file=sys.stderr)
     return {
         "seconds": seconds,
         "epochs": results["epochs_spent_total"],

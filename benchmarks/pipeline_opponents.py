@@ -1,7 +1,7 @@
-"""What people write for a search: Optuna's TPE over a plain PyTorch loop or Lightning's Trainer, in several processes.
+"""Typical hyperparameter searches: Optuna's TPE over a plain PyTorch loop or Lightning's Trainer, in several processes.
 
 Every trial trains to its end, and the weights of the best epoch of the best trial are the model, as in the tutorials.
-Processes work on one study in one storage, as Optuna's page on parallelisation says, each on one thread.
+Processes share one study in one storage, as in Optuna's page on parallelisation, each on one thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STUDY = "search"
 
 @dataclass(frozen=True)
 class Job:
-    """A search: so many trials of so many epochs in so many processes, whose files lie in `folder`."""
+    """A search with its numbers of trials, epochs and processes, and the `folder` of its files."""
 
     contender: str
     folder: Path
@@ -93,7 +93,7 @@ def gathered(x: torch.Tensor, index: torch.Tensor, hp: Hyperparameters) -> torch
 
 
 class Training:
-    """A trial: model, loaders, loss and optimiser as its hyperparameters say; remembers its best epoch."""
+    """A trial: model, loaders, loss and optimiser by its hyperparameters; remembers its best epoch."""
 
     def __init__(self, tables: Tables, hp: Hyperparameters, epochs: int) -> None:
         self.hp, self.epochs = hp, epochs

@@ -1,13 +1,13 @@
-"""Seconds from data to model: the default phases 1 to 3 beside what people run, 60 full trials of 50 epochs by Optuna.
+"""Seconds from data to model: the default phases 1 to 3, compared with 60 full trials of 50 epochs by Optuna.
 
 All search the default space on the embedded market, on all cores. The opponents are TPE over a plain PyTorch loop and
-over Lightning's Trainer (which is no dependency: `pip install lightning` lets it take part), parallelised as Optuna's
-documentation says, by processes on one storage. Every contender's model is evaluated on the same sealed rows.
+over Lightning's Trainer (optional: `pip install lightning`). Both run in parallel processes on one storage, as in
+Optuna's documentation. Every contender's model is evaluated on the same sealed rows.
 
-With `--trials` below 60 or `--epochs` below 50 an opponent runs a share of its job. The time from its first trial on is
-then multiplied by what was left out, its start-up is not, and the result stands in a column of its own that says so; a
-trial must be long against the imports that its process makes in it, and the accuracy is that of the share, so that
-neither of `--trials 2 --epochs 2` means anything. Hyper always runs its whole job.
+With `--trials` below 60 or `--epochs` below 50 an opponent runs a share of its job. The time after its start-up is then
+extrapolated to the whole job and shown in a separate column. A trial must be long compared with the imports of its
+process, and the accuracy is that of the share. So the results of `--trials 2 --epochs 2` are meaningless. Hyper always
+runs its whole job.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ACCURACY, RATIO = "sealed accuracy", "times hyper's seconds"
 
 
 def hyper(folder: Path, flags: list[str], workers: int) -> tuple[float, float]:
-    """Seconds of the three phases, each of which starts anew, and the accuracy on the sealed rows."""
+    """Seconds of the three phases, each started from scratch, and the accuracy on the sealed rows."""
     flags = ["--workers", str(workers), *flags]
     start = time.monotonic()
     run_commands(PHASES, folder, *flags)

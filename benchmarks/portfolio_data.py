@@ -1,8 +1,8 @@
-"""Generated markets and tables that the portfolio is chosen on, none of which is tested on anywhere else.
+"""Generated markets and tables on which the portfolio is chosen; no test or benchmark uses them.
 
-Seeds of markets start at 730,000; the embedded market has seed 7 and the benchmarks' own markets have seeds below
-1,000. Tables come from generators, never from a recorded data set, so that no bundled or shared table is among them. As
-generated rows cost nothing, far more of them are validated than a search would, which leaves little noise in a score.
+Seeds of markets start at 730,000; the embedded market has seed 7, and the markets of the benchmarks have seeds below
+1,000. Tables are generated, so that no bundled or shared table is among them. Generated rows are free, so scores use
+far more validation rows than in a search, which makes them less noisy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures of a finished run, computed again from its artifacts and raw data without the project's own statistics."""
+"""Recomputation of the figures of a finished run from its artifacts and raw data, without scripts/statistics."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Figure:
 
     @property
     def agrees(self) -> bool:
-        """Tell whether both are the same up to rounding, relative to the larger where that is above 1."""
+        """Return whether both are equal up to rounding, relative to the larger one if that is above 1."""
         return abs(self.reported - self.recomputed) <= TOLERANCE * max(1.0, abs(self.reported))
 
 

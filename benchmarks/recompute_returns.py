@@ -1,4 +1,4 @@
-"""Simulated returns of a finished run, from its decisions and the prices of its data alone."""
+"""Recomputation of the simulated returns of a finished run, from its decisions and the prices of its data alone."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def market(data: DataConfig, tickers: set[str]) -> tuple[dict[str, list[Bar]], d
 
 
 def costs(data: DataConfig, tickers: pd.Series, column: pd.Series | None) -> pd.Series:
-    """Return the cost of a traded value of 1 of each row: what a column says, else what the tickers cost."""
+    """Return the cost of a traded value of 1 of each row: from a column, otherwise from the costs of the tickers."""
     stated = data.ticker_cost_bps or {}
     bps = [stated.get(ticker, data.cost_bps) for ticker in tickers] if column is None else column.astype(float)
     return pd.Series(bps, index=tickers.index) / 1e4

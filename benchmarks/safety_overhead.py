@@ -1,9 +1,9 @@
-"""What safety costs: phases 1 to 3 with a checkpoint on disk after every epoch, and without any, in turns.
+"""Overhead of checkpoints: phases 1 to 3 with a checkpoint on disk after every epoch and without any, alternating.
 
 Both train the same networks on the default data, each phase in a process forked from one that has imported everything.
-Without safety, states are neither packed nor written while a run goes on; everything else is the same. With one worker
-the time within gathering, packing and writing states is taken as well, as a share of the run it is in. With several,
-the main process writes while they train.
+Without checkpoints, states are neither packed nor written during a run; everything else is the same. With one worker,
+the time to gather, pack and write states is also measured, as a share of its run. With several workers, the main
+process writes while they train.
 """
 
 from __future__ import annotations

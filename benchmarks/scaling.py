@@ -1,13 +1,13 @@
-"""How time and memory grow with rows, features, tickers, days, trials and workers, with the fitted exponents.
+"""Growth of time and memory with rows, features, tickers, days, trials and workers, with fitted exponents.
 
-Each point is measured in a process of its own, on one thread, so that its peak memory (resident, Python and libraries
-included) is its own. Rows and features: an epoch of an MLP after the first, validation included. Tickers: the embedded
-market of 500 days, from nothing to features and labels. Days: features alone, of 5,000 tickers; their peak is that of
-making the market up. Trials: all decisions of a search on rungs on made-up curves (`scheduler_cost.py`), training left
-out. Workers: so many processes at a time that each train the same runs on the default market, one of each family;
-seconds are those of the slowest and memory that of the largest of them. The exponent is the slope of log seconds, or of
-log bytes beyond those of the smallest size, by log size.
-`--most N` leaves out larger sizes, `--axes` whole axes.
+Each point is measured in its own process, on one thread. Memory is the peak resident size, with Python and libraries.
+Rows and features: an epoch of an MLP after the first, with validation. Tickers: the embedded market of 500 days, from
+its generation to features and labels. Days: features alone, of 5,000 tickers; the peak is reached while the market is
+generated. Trials: all decisions of a search with rungs on made-up curves (`scheduler_cost.py`), without training.
+Workers: concurrent processes that each train the same runs on the default market, one of each family; seconds are those
+of the slowest and memory that of the largest. The exponent is the slope of log seconds by log size. For memory it is
+that of the bytes above those of the smallest size.
+`--most N` skips larger sizes, `--axes` selects axes.
 """
 
 from __future__ import annotations

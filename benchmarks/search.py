@@ -1,7 +1,7 @@
-"""How many epochs does a good configuration cost? The search against what people run, on LCBench's learning curves.
+"""Epochs needed to find a good configuration: Hyper's search and common alternatives on learning curves of LCBench.
 
-Every finished cell (contender, data set, seed) is kept in a folder, so that the benchmark resumes where it was stopped.
-Regret is that of the configuration that would be shipped: 0 is the best of 2,000 random configurations, 1 their median.
+Every finished cell (contender, data set, seed) is stored in a folder; rerun the same command to resume. Regret is that
+of the configuration that would be selected: 0 is the best of 2,000 random configurations, 1 is their median.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--instances", metavar="ID,ID,...", help="data sets; the first 12 by default")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
     parser.add_argument("--contenders", metavar="NAME,NAME,...", help="all by default, with and without portfolio")
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "search", help="where finished cells lie")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "search", help="folder of finished cells")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw regret against epochs, as SVG or PNG")
     given = parser.parse_args()
@@ -150,10 +150,12 @@ def main() -> None:
 def _check(names: Sequence[str], instances: Sequence[str], bench: LCBench) -> None:
     for name in names:
         if name.removesuffix(" portfolio") not in CONTENDERS:
-            raise InputError("is no contender", name, f"take some of {', '.join(CONTENDERS)}, also with ` portfolio`")
+            raise InputError(
+                "is not a contender", name, f"take some of {', '.join(CONTENDERS)}, also with ` portfolio`"
+            )
     for instance in instances:
         if instance not in bench.instances:
-            raise InputError("is no data set of LCBench", instance, f"take some of {', '.join(bench.instances)}")
+            raise InputError("is not a data set of LCBench", instance, f"take some of {', '.join(bench.instances)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The project's own scheduler on recorded learning curves, by the protocol of real training."""
+"""Hyper's scheduler on recorded learning curves, by the protocol of real training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the search is compared with: Optuna's samplers and pruners as people run them, and the guide's fixed plan."""
+"""Opponents of the search: Optuna's samplers and pruners as commonly used, and the fixed plan of `scheduler: guide`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""Real training instead of recorded curves: the default phases against 60 trials of 50 epochs, on sealed test rows.
+"""Search by real training: the default phases compared with 60 trials of 50 epochs, on sealed test rows.
 
-Every contender is a run of the ordinary commands in a folder of its own, so the benchmark resumes where it was stopped.
-An opponent trains 60 trials of 50 epochs on one split, proposed at random or by Optuna's TPE with its own 10 random
-trials first, and ships the best validation accuracy; its configuration then goes through the same phase 3 as ours
-(phase 2 runs with a single candidate, only to hand it over, and its epochs are not held against the opponent).
-By default all search the MLP and ResNet families alone: 3,000 epochs of recurrent networks take hours.
-Accuracies are compared on the same sealed rows, by blocks of dates.
+Every contender is a run of the ordinary commands in its own folder. Rerun the same command to resume. An opponent
+trains 60 trials of 50 epochs on one split, proposed at random or by Optuna's TPE after 10 random trials. It selects the
+best validation accuracy, and its configuration goes through the same phase 3. Phase 2 then has a single candidate, and
+its epochs do not count for the opponent. By default all search only the families MLP and ResNet, because 3,000 epochs
+of recurrent networks take hours. Accuracies are compared on the same sealed rows, by blocks of dates.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ def compare(data: str, runs: dict[str, list[dict[str, Any]]]) -> list[Result]:
 def main() -> None:
     """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "search_real", help="where the runs lie")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "search_real", help="folder of the runs")
     parser.add_argument("--data", metavar="NAME,...", default=",".join(DATA), help=f"default: {', '.join(DATA)}")
     parser.add_argument("--seeds", type=int, default=1, metavar="N")
     parser.add_argument("--trials", type=int, default=60, metavar="N", help="of an opponent (default: 60)")

@@ -1,4 +1,4 @@
-"""Regret of rules that choose among the configurations of phase 2, on simulated markets with known probabilities."""
+"""Regret of selection rules for the configurations of phase 2, on simulated markets with known probabilities."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Size of the TensorBoard logs of many trials, and seconds until TensorBoard shows them all and sorts their table.
 
-Trials of made-up curves are written by the class that training uses, then the real server reads them.
+Trials with made-up curves are written by the class that training uses, then read by the real server.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""Milliseconds of a training epoch: Hyper beside a plain PyTorch loop and other tools, in turns, on one thread.
+"""Milliseconds per training epoch: Hyper, a plain PyTorch loop and other tools, alternating, on one thread.
 
-By default the MLP, a TabM of 32 members and a GRU on windows of 20 rows: 40 features, 3 classes, dropout 0.1,
-batches of 256, AdamW; what else each trains is in `contenders.JOBS`. Contenders take turns epoch by epoch, so that a
-change in the machine's speed meets all of them; the validation accuracy at the end shows that none is fast by not
-working. The plain loop is what a tutorial writes, with the framework's own dropout; that of the GRU holds its windows
-ready, which takes a window times the memory. Lightning and skorch take part in the MLP where they are installed.
-scikit-learn's MLP has no dropout and Adam's weight decay. The floor is the matrix products of the same epoch of the
-MLP, at their own shapes, alone.
-Times of a population are those of an epoch of all its models, divided by their number. With bfloat16 the products of
-Hyper's training take 16-bit numbers, which pays where the processor has instructions for them and networks are wide.
-Explicit backward passes in both precisions are compared with autograd over seeds as well: faster must not mean worse.
+By default these are the MLP, a TabM of 32 heads and a GRU on windows of 20 rows, with 40 features, 3 classes, dropout
+0.1, batches of 256 and AdamW; `contenders.JOBS` has the other settings. Contenders alternate epoch by epoch, so that
+changes in the speed of the machine affect all of them. The final validation accuracy shows that each one really trains.
+The plain loop follows a tutorial, with PyTorch's dropout. That of the GRU stores its windows, which multiplies the
+memory by the window. Lightning and skorch join for the MLP if installed. scikit-learn's MLP has no dropout and uses
+Adam's weight decay. The lower bound is the matrix products of the same epoch of the MLP alone.
+Times of a population are those of an epoch of all its models, divided by their number. With bfloat16, Hyper's matrix
+products use 16-bit numbers, which is faster on processors with such instructions and for wide networks. Explicit
+backward passes in both precisions are also compared with autograd over seeds, to show equal accuracy.
 """
 
 from __future__ import annotations
