@@ -121,8 +121,8 @@ def fill_table(path: Path) -> None:
             row = train(family, number, loaded[source.name])
             writer.writerow(row)
             file.flush()
-            said = f"{family:6} {number:2} {source.name:32} {row['val_accuracy']} in {row['duration_s']} s"
-            print(f"{k}/{len(missing)}  {time.monotonic() - start:5.0f} s  {said}", flush=True)
+            line = f"{family:6} {number:2} {source.name:32} {row['val_accuracy']} in {row['duration_s']} s"
+            print(f"{k}/{len(missing)}  {time.monotonic() - start:5.0f} s  {line}", flush=True)
 
 
 # --- choice ---------------------------------------------------------------------------------------------------------

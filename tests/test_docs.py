@@ -1,11 +1,13 @@
 """Documents agree with the code: generated files are current, snippets load and run, commands and links exist."""
 
+import io
 import os
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+import tokenize
 import tomllib
 
 import pytest
@@ -96,6 +98,14 @@ AVOIDED = {
     r"for want of|wants for": "without, lacks",
     r"whence|thereof|forthwith|unasked|in vain": "plain words",
 }
+# Of docstrings, comments and messages, which have no quotations. The verdict of a comparison is a field of an artifact.
+AVOIDED_IN_CODE = AVOIDED | {
+    r"tells?|told": "print, report, show, distinguish",
+    r"says?|said": "print, report, state",
+    r"lies?|stands?": "is",
+    r"aside|beside": "back up, next to, in addition to, compared with",
+}
+VERDICT = "cannot be told apart"
 GENERATED_DOCUMENTS = {"configuration.md", "command_line.md", "code_map.md", "licences.md"}
 PROSE = [path for path in DOCUMENTS if path.name not in {"log.md", *GENERATED_DOCUMENTS}]
 
@@ -107,6 +117,25 @@ def test_documents_are_in_plain_english(path):
         for number, line in enumerate(path.read_text().splitlines(), 1)
         for avoided, instead in AVOIDED.items()
         if (match := re.search(rf"\b(?:{avoided})\b", line, re.I))
+    ]
+    assert not found, "\n".join(found)
+
+
+def texts(path):
+    """Line and text of each comment and of each string of several words."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING) and " " in token.string and VERDICT not in token.string:
+            yield from enumerate(token.string.splitlines(), token.start[0])
+
+
+@pytest.mark.parametrize("folder", ["scripts", "benchmarks"])
+def test_docstrings_comments_and_messages_are_in_plain_english(folder):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]!r}: write {instead}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for number, line in texts(path)
+        for avoided, instead in AVOIDED_IN_CODE.items()
+        if (match := re.search(rf"\b(?:{avoided})\b(?![(=.])", line, re.I))
     ]
     assert not found, "\n".join(found)
 

@@ -77,7 +77,7 @@ def _note_error(answer: dict[str, Any], error: HyperError, exit_code: int) -> No
 
 
 def started_by(script: str) -> list[str]:
-    """Return the command line of a script beside this one; only its name if its first line finds this same Python."""
+    """Return the command line of a script next to this one; only its name if its first line finds this same Python."""
     path = f"{Path(sys.argv[0]).parent}/{script}"
     found = shutil.which("python3")
     if script.endswith(".sh") or (found is not None and Path(found).parent == Path(sys.executable).parent):

@@ -235,6 +235,6 @@ def watching(session: Session, phase: str, what: str, total_epochs: int) -> Iter
 
 
 def echo_all(session: Session, lines: Sequence[str]) -> None:
-    """Say each line."""
+    """Print each line."""
     for line in lines:
         session.echo(line)

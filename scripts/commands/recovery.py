@@ -2,7 +2,7 @@
 
 A phase is finished only if all its artifacts are whole. What is missing is made again from checkpoints by the same
 command, without its flags, because the plan of the phase records them; a lost plan is written again if the config
-beside it is the one that the results name.
+in its folder is the one that the results name.
 """
 
 from __future__ import annotations

@@ -99,9 +99,9 @@ def encompassing_test(
     """Test whether naive forecasts encompass the model's (Harvey, Leybourne and Newbold 1998).
 
     Labels and probabilities are regressed on a constant and on the naive predictions over the same rows. The statistic
-    tests the mean product of the residuals, summed over the classes: the numerator of the coefficient that the
-    probabilities would get beside the naive predictions (Frisch and Waugh 1933). A constant probability of any value
-    and any function of one naive prediction have a product of 0.
+    tests the mean product of the residuals, summed over the classes: the numerator of the coefficient of the
+    probabilities in a regression with the naive predictions (Frisch and Waugh 1933). A constant probability of any
+    value and any function of one naive prediction have a product of 0.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def market():
     return development, sealed, sealed.truth[sealed.rows]
 
 
-def tested(market, up, promised=PROMISED, experiment=EXPERIMENT, by_seed=()):
+def scored(market, up, promised=PROMISED, experiment=EXPERIMENT, by_seed=()):
     """Scores of a model that gives these probabilities of up."""
     development, sealed, _ = market
     p = np.column_stack([1 - up, up])
@@ -46,7 +46,7 @@ def evaluation_of(figures):
 
 
 def test_who_knows_the_truth_reaches_the_ceiling_and_is_expected_to(market):
-    figures = tested(market, market[2]).figures
+    figures = scored(market, market[2]).figures
     assert figures.expected_accuracy == pytest.approx(figures.ceiling)
     assert abs(figures.accuracy - figures.ceiling) < 3 * figures.accuracy_se
     assert figures.verdict == "skill"
@@ -59,7 +59,7 @@ def test_who_knows_the_truth_reaches_the_ceiling_and_is_expected_to(market):
 
 def test_noise_has_no_skill_and_an_expected_accuracy_of_its_own(market):
     up = np.random.default_rng(0).uniform(0.4, 0.6, len(market[2]))
-    figures = tested(market, up).figures
+    figures = scored(market, up).figures
     assert figures.verdict != "skill"
     assert figures.expected_accuracy == pytest.approx(np.where(up > 0.5, market[2], 1 - market[2]).mean())
     assert any(w.startswith("regime break") for w in figures.warnings)
@@ -67,7 +67,7 @@ def test_noise_has_no_skill_and_an_expected_accuracy_of_its_own(market):
 
 def test_a_model_that_nearly_always_answers_one_class_is_named_first(market):
     up = np.where(np.arange(len(market[2])) % 100 == 0, 0.4, 0.6)
-    figures = tested(market, up).figures
+    figures = scored(market, up).figures
     assert figures.constant_answer.name == "up"
     assert figures.constant_answer.share == pytest.approx((up > 0.5).mean())
     assert figures.warnings[0].startswith("the model predicts 'up' in 99.0% of the rows")
@@ -76,13 +76,13 @@ def test_a_model_that_nearly_always_answers_one_class_is_named_first(market):
     assert verdict_sentence(evaluation_of(figures)).startswith(
         "The model predicts 'up' in 99.0% of the rows. No significant skill"
     )
-    assert tested(market, market[2]).figures.constant_answer is None
+    assert scored(market, market[2]).figures.constant_answer is None
 
 
 def test_the_verdict_rests_on_the_probabilities_where_accuracy_does_not_show_a_weak_signal(market):
     weak = 0.5 + 0.02 * (market[2] - market[2].mean())
     noise = np.random.default_rng(1).uniform(-0.022, 0.022, len(weak))
-    figures = tested(market, weak + noise).figures
+    figures = scored(market, weak + noise).figures
     assert figures.primary_test.name == "forecast encompassing"
     assert figures.primary_test.statistic > 0
     assert figures.primary_test.p_value < 0.05
@@ -94,7 +94,7 @@ def test_the_verdict_rests_on_the_probabilities_where_accuracy_does_not_show_a_w
 def test_naive_rule_seeds_and_curves_are_those_of_the_same_rows(market):
     half = np.full(len(market[2]), 0.6)
     by_seed = [np.column_stack([1 - p, p]) for p in (market[2], half)]
-    scores = tested(market, market[2], by_seed=by_seed)
+    scores = scored(market, market[2], by_seed=by_seed)
     assert scores.figures.by_seed[0] == scores.figures.accuracy
     assert set(scores.curves) == {"model after costs", "best naive rule", "buy and hold", "equal weight"}
     assert all(len(curve) == len(scores.dates) for curve in scores.curves.values())
@@ -108,9 +108,9 @@ def test_naive_rule_seeds_and_curves_are_those_of_the_same_rows(market):
 def test_a_margin_chosen_out_of_fold_leaves_rows_unanswered(market):
     decision = DecisionRule(threshold=0.5, margin=0.2, reason="chosen")
     promised = PROMISED.model_copy(update={"decision": decision})
-    figures = tested(market, market[2], promised).figures.decision
+    figures = scored(market, market[2], promised).figures.decision
     assert 0 < figures.coverage < 0.9
-    assert figures.accuracy > tested(market, market[2]).figures.accuracy
+    assert figures.accuracy > scored(market, market[2]).figures.accuracy
     coverage = [point.coverage for point in figures.curve]
     assert coverage == sorted(coverage, reverse=True)
 
@@ -120,11 +120,11 @@ def test_a_signal_that_fades_is_told_by_the_decay_report(market):
     date = sealed.date[sealed.rows]
     late = date > np.quantile(date, 0.5)
     fading = np.where(late, np.random.default_rng(0).uniform(0.4, 0.6, len(truth)), truth)
-    decay = tested(market, fading).figures.decay
+    decay = scored(market, fading).figures.decay
     assert decay.bins[0].skill > decay.bins[-1].skill
     assert decay.slope_per_100_dates < 0
     moved = replace(sealed, dates=sealed.dates - np.timedelta64(5000, "D"))
-    assert tested((development, moved, truth), truth).figures.decay is None
+    assert scored((development, moved, truth), truth).figures.decay is None
 
 
 @pytest.mark.parametrize("openings", [2, 3, 20])

@@ -50,7 +50,7 @@ class Manifest:
     generation : int
         Counts from 1.
     nonce : str
-        Tells it from any other manifest, also from one of the same number.
+        Random identifier, which also distinguishes manifests of the same number.
     """
 
     files: Mapping[str, Entry]

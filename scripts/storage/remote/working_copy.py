@@ -40,7 +40,7 @@ class WorkingCopy:
     run : Path
         The run directory.
     name : str
-        Tells it from the copies of other machines.
+        Random identifier, which distinguishes it from the copies of other machines.
     nonce : str or None
         Of the manifest that it was fetched from, or published as; work may have been added since. None before that.
     tried : list of str
