@@ -93,15 +93,16 @@ def command(script, folder, *arguments):
 
 
 def run(script, folder, *arguments, **options):
-    """Run a command to its end; its return code and output. With options of `subprocess.run`, as a shell begins it."""
-    if not options:
-        from tests.forked import completed  # which imports all that a command needs
+    """Run a command to its end, in a fork of a process that has imported everything; its return code and output."""
+    from tests.forked import completed  # which imports all that a command needs
 
-        return completed(script, folder, *arguments)
-    environment = os.environ | options.pop("environment", {})
-    return subprocess.run(
-        command(script, folder, *arguments), capture_output=True, text=True, timeout=300, env=environment, **options
-    )
+    return completed(script, folder, *arguments, **options)
+
+
+def run_in_shell(script, folder, *arguments, environment=None, **options):
+    """Run a command to its end in a Python of its own, with options of `subprocess.run`."""
+    environment, typed = os.environ | (environment or {}), command(script, folder, *arguments)
+    return subprocess.run(typed, capture_output=True, text=True, timeout=300, env=environment, **options)
 
 
 def finish(folder, *arguments, scripts=SCRIPTS, **options):

@@ -16,9 +16,12 @@ import traceback
 from multiprocessing import forkserver
 from pathlib import Path
 
+# Loaded once, before the forks. Training takes the first of the libraries, the reports and the study the others.
+import alembic.command  # noqa: F401
 import torch
+import torch._dynamo
+import torch.utils.tensorboard
 
-# Loaded once, before the forks.
 import scripts.commands.analyze
 import scripts.commands.evaluate
 import scripts.commands.leak_check
@@ -65,15 +68,17 @@ def start(script, folder, *arguments, hook=None, output=None):
         os._exit(code)
 
 
-def completed(script, folder, *arguments):
+def completed(script, folder, *arguments, environment=None, cwd=None):
     """Run a command to its end, as `subprocess.run` does, in a fork of a process that has done nothing else.
 
     Libraries that this process has used may hold threads and locks, which a fork of it would wait for in vain.
+    Variables that are read at the start of Python or of a library have no effect, except for a guard of connections.
     """
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, "out"), Path(place, "error")]
         request = {"script": script, "folder": str(folder), "arguments": list(map(str, arguments))}
-        request |= {"outputs": list(map(str, outputs)), "environment": dict(os.environ), "cwd": os.getcwd()}
+        request |= {"outputs": list(map(str, outputs)), "environment": os.environ | (environment or {})}
+        request["cwd"] = str(cwd or os.getcwd())
         server = _server()
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
@@ -100,6 +105,8 @@ def serve():
             os.environ.clear()
             os.environ.update(request["environment"])
             os.chdir(request["cwd"])
+            for guard in Path(request["environment"].get("PYTHONPATH", ROOT)).glob("sitecustomize.py"):
+                runpy.run_path(str(guard))
 
         with open(request["outputs"][0], "w") as out, open(request["outputs"][1], "w") as error:
             call = request["script"], request["folder"], *request["arguments"]

@@ -12,7 +12,7 @@ from scripts.storage.artifacts import pack_tensors, unpack_tensors
 from scripts.training.engines.cuda_graphs import CudaGraphStep
 from scripts.training.engines.population import Population
 from scripts.training.run import TrainingRun
-from tests.conftest import SCRIPTS, artifact, run
+from tests.conftest import SCRIPTS, artifact, run_in_shell
 from tests.training.test_training import DATA, finished, spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here")
@@ -123,7 +123,7 @@ def test_where_memory_does_not_suffice_runs_are_parted_and_steps_taken_in_parts(
 
 def test_a_phase_stays_on_the_device_that_was_faster_when_it_began(tmp_path, tiny_config):
     def said(script, folder, *flags):
-        done = run(script, tmp_path / folder, *flags, cwd=tmp_path)
+        done = run_in_shell(script, tmp_path / folder, *flags, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -16,7 +16,7 @@ from scripts.config.experiment import SyntheticConfig
 from scripts.data.synthetic import generate
 from scripts.storage.artifacts import pack_tensors
 from scripts.storage.checkpoints import Checkpoints
-from tests.conftest import SCRIPTS, TRIALS, artifact, command, finish, run, without_times
+from tests.conftest import SCRIPTS, TRIALS, artifact, command, finish, run, run_in_shell, without_times
 from tests.faults.fuzz import Trap
 
 # What a browser, a spreadsheet, a number parser, a path or a quoting rule would take for something else.
@@ -214,7 +214,7 @@ def test_a_foreign_shell_and_an_odd_path_change_no_result(finished_run, tmp_path
     }
     folder = tmp_path / "ä b?50%2F#'\""
     script = "run_hyperparameter_tuning.py"
-    done = run(script, folder, "--config", finished_run.config, "--workers", 1, environment=environment)
+    done = run_in_shell(script, folder, "--config", finished_run.config, "--workers", 1, environment=environment)
     assert done.returncode == 0, done.stderr
     assert without_times(artifact(folder, TRIALS)) == without_times(artifact(finished_run.folder, TRIALS))
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.conftest import SCRIPTS, guard_connections, run
+from tests.conftest import ROOT, SCRIPTS, guard_connections, run_in_shell
 
 
 def lines(path):
@@ -17,12 +17,19 @@ def test_a_whole_pipeline_opens_no_connection(finished_run):
     assert lines(finished_run.guard / "connections") == []
 
 
+def test_the_imports_of_the_commands_open_no_connection(tmp_path):
+    """The finished run is made in forks of a process that has imported them without a guard."""
+    environment = os.environ | guard_connections(tmp_path / "guard")
+    subprocess.run([sys.executable, "-c", "import tests.forked"], cwd=ROOT, env=environment, check=True)
+    assert lines(tmp_path / "guard" / "processes") and lines(tmp_path / "guard" / "connections") == []
+
+
 def test_workers_open_no_connection(tmp_path, tiny_config):
     guard = guard_connections(tmp_path / "guard")
     counts = [f"tuning.n_{stage}_trials={n}" for stage, n in (("random", 2), ("bayesian", 0), ("fine_tune", 0))]
     flags = [part for count in counts for part in ("--set", count)]
     arguments = ["--config", tiny_config, "--workers", 2, *flags]
-    done = run(SCRIPTS[0], tmp_path / "run", *arguments, environment=guard)
+    done = run_in_shell(SCRIPTS[0], tmp_path / "run", *arguments, environment=guard)
     assert done.returncode == 0, done.stderr
     assert len(lines(tmp_path / "guard" / "processes")) >= 2  # the server that workers are forked from, too
     assert lines(tmp_path / "guard" / "connections") == []

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from scripts.config.experiment import Experiment
-from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, command, run
+from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, command, run, run_in_shell
 
 TUNING = "run_hyperparameter_tuning.py"
 COMMANDS = (*SCRIPTS, "run_placebo.py")
@@ -143,7 +143,7 @@ def test_workers_find_the_commands_own_modules_from_anywhere(tmp_path, tiny_conf
         "--set",
         "search_space.family=mlp",
     ]
-    done = run(TUNING, tmp_path / "run", "--config", tiny_config, *few, "--workers", 2, cwd=tmp_path)
+    done = run_in_shell(TUNING, tmp_path / "run", "--config", tiny_config, *few, "--workers", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -165,7 +165,9 @@ def test_a_long_folder_for_temporary_files_is_no_obstacle_to_workers(tmp_path, t
     trials = [f"tuning.n_{stage}_trials={n}" for stage, n in (("random", 1), ("bayesian", 0), ("fine_tune", 0))]
     few = [part for given in (*trials, "search_space.family=mlp") for part in ("--set", given)]
     environment = {"TMPDIR": str(long)}
-    done = run(TUNING, tmp_path / "run", "--config", tiny_config, *few, "--workers", 2, environment=environment)
+    done = run_in_shell(
+        TUNING, tmp_path / "run", "--config", tiny_config, *few, "--workers", 2, environment=environment
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert artifact(tmp_path / "run", TRIALS)["trials"][0]["state"] == "complete"
 
@@ -174,7 +176,7 @@ def test_too_few_open_files_for_workers_are_named_with_what_to_do(tmp_path, tiny
     def allow_few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
 
-    done = run(TUNING, tmp_path, "--config", tiny_config, "--workers", 2, preexec_fn=allow_few)
+    done = run_in_shell(TUNING, tmp_path, "--config", tiny_config, "--workers", 2, preexec_fn=allow_few)
     assert (done.returncode, len(done.stderr.splitlines())) == (5, 1), done.stderr
     assert "ulimit -n" in done.stderr
 

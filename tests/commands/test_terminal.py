@@ -17,7 +17,7 @@ from scripts.reporting.figures import Panel
 from scripts.reporting.model_card import escaped
 from scripts.reporting.page import Page, render
 from scripts.storage.printable import printable, printable_values
-from tests.conftest import SCRIPTS, command, run
+from tests.conftest import SCRIPTS, command, run, run_in_shell
 
 # A title of the window, a cleared screen, an overwritten line, text in reverse, nothing at all, C1's own escape.
 HOSTILE = "a\x1b]0;OWNED\x07\x1b[2J\rFAKE\u202egood\u200b\x9b31m\x7f"
@@ -106,7 +106,7 @@ def test_a_limit_of_the_address_space_costs_pictures_alone(finished_run, tmp_pat
         shutil.rmtree(tmp_path / name)
     limit = 3_000_000 * 2**10
     for script, page in ((SCRIPTS[2], "analysis/report.html"), (SCRIPTS[4], "evaluation/report.html")):
-        done = run(
+        done = run_in_shell(
             script,
             tmp_path,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),

@@ -17,7 +17,7 @@ from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import append_line, failure_of_the_machine, file_sha256, replacing, write_bytes
 from scripts.storage.run_dir import RunDir
 from scripts.storage.temporary_files import temporary_file
-from tests.conftest import ROOT, SCRIPTS, artifact, run
+from tests.conftest import ROOT, SCRIPTS, artifact, run, run_in_shell
 
 ABANDONED = ".hyper-0123456789abcdef.tmp"
 
@@ -222,7 +222,7 @@ def failing(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EIO"])
 def test_a_file_system_without_locks_is_named(failing, tmp_path, name):
-    done = run(SCRIPTS[0], tmp_path / "r", "--workers", 1, environment=failing("flock", name, "run.lock"))
+    done = run_in_shell(SCRIPTS[0], tmp_path / "r", "--workers", 1, environment=failing("flock", name, "run.lock"))
     assert (done.returncode, len(done.stderr.splitlines())) == (5, 1), done.stderr
     assert "cannot lock" in done.stderr
 
@@ -240,15 +240,15 @@ def test_a_folder_that_cannot_be_flushed_is_no_obstacle(failing, tmp_path):
 def test_an_unreadable_study_or_digest_after_a_bad_sector_is_the_machines(failing, finished_run, tmp_path):
     shutil.copytree(finished_run.folder, tmp_path, dirs_exist_ok=True)
     for script, file in ((SCRIPTS[2], "trials.json"), (SCRIPTS[4], "final_model.pkl")):
-        done = run(script, tmp_path, "--fresh", environment=failing("read", "EIO", file))
+        done = run_in_shell(script, tmp_path, "--fresh", environment=failing("read", "EIO", file))
         assert (done.returncode, len(done.stderr.splitlines())) == (5, 1), (file, done.stderr)
         assert "--fresh" not in done.stderr
     assert artifact(tmp_path, "best_config.json")
     (tmp_path / "hyperparameter_tuning_results" / "trials.json").unlink()  # an interrupted search reads its study again
     arguments = (SCRIPTS[0], tmp_path, "--config", finished_run.config, "--workers", 1)
-    done = run(*arguments, environment=failing("read", "EIO", "study.db"))
+    done = run_in_shell(*arguments, environment=failing("read", "EIO", "study.db"))
     assert done.returncode == 5 and "study.db" in done.stderr and "--fresh" not in done.stderr, done.stderr
     # SQLite calls a page that cannot be read damage; the third read is the first one of a page.
-    done = run(*arguments, environment=failing("pread64", "EIO", "study.db") | {"FAIL_ONLY": "3"})
+    done = run_in_shell(*arguments, environment=failing("pread64", "EIO", "study.db") | {"FAIL_ONLY": "3"})
     assert done.returncode == 0, done.stderr
     assert artifact(tmp_path, "hyperparameter_tuning_results/trials.json")

@@ -9,7 +9,7 @@ from scripts.errors import InputError
 from scripts.storage.artifacts import write_json
 from scripts.storage.database import place_of_study, server_url
 from scripts.storage.run_dir import RunDir
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, run, run_in_shell
 from tests.signed import edit_json, edit_tensors
 
 PLANTED = """
@@ -164,7 +164,7 @@ def test_modules_of_the_current_directory_are_not_imported(tmp_path, tiny_config
     for safe in ("", "1"):
         environment = {"PYTHONSAFEPATH": safe}
         flags = ("--config", tiny_config, "--workers", 2, *sets)
-        done = run("run_hyperparameter_tuning.py", f"run{safe}", *flags, cwd=tmp_path, environment=environment)
+        done = run_in_shell("run_hyperparameter_tuning.py", f"run{safe}", *flags, cwd=tmp_path, environment=environment)
         assert done.returncode == 0, done.stderr
     assert not (tmp_path / "PLANTED").exists()
 
