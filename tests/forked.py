@@ -6,6 +6,7 @@ They differ from those of a shell by their start-up alone, which has tests in a 
 import functools
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -68,17 +69,18 @@ def start(script, folder, *arguments, hook=None, output=None):
         os._exit(code)
 
 
-def completed(script, folder, *arguments, environment=None, cwd=None):
+def completed(script, folder, *arguments, environment=None, cwd=None, interrupt=None):
     """Run a command to its end, as `subprocess.run` does, in a fork of a process that has done nothing else.
 
     Libraries that this process has used may hold threads and locks, which a fork of it would wait for in vain.
+    `interrupt` is a signal that the command gets, after the file or the number of seconds to wait for.
     Variables that are read at the start of Python or of a library have no effect, except for a guard of connections.
     """
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, "out"), Path(place, "error")]
         request = {"script": script, "folder": str(folder), "arguments": list(map(str, arguments))}
         request |= {"outputs": list(map(str, outputs)), "environment": os.environ | (environment or {})}
-        request["cwd"] = str(cwd or os.getcwd())
+        request |= {"cwd": str(cwd or os.getcwd()), "interrupt": interrupt and [str(interrupt[0]), interrupt[1]]}
         server = _server()
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
@@ -111,10 +113,28 @@ def serve():
         with open(request["outputs"][0], "w") as out, open(request["outputs"][1], "w") as error:
             call = request["script"], request["folder"], *request["arguments"]
             process = start(*call, hook=prepare, output=(out, error))
-        code = ended_within(process, MAX_S)
+        code = None
+        if request["interrupt"] is not None:
+            code = interrupted(process, *request["interrupt"])
+        if code is None:
+            code = ended_within(process, MAX_S)
         if code is None:
             kill_all(process)
         print(json.dumps(code), flush=True)
+
+
+def interrupted(process, moment, number):
+    """Send a command a signal after some seconds, or once a file exists; its exit code if it ends earlier.
+
+    SIGKILL reaches its workers too.
+    """
+    timed = re.fullmatch(r"[\d.]+", moment) is not None
+    deadline = time.monotonic() + (float(moment) if timed else MAX_S)
+    while time.monotonic() < deadline and not (not timed and os.path.exists(moment)):
+        if (code := ended_within(process, 0.01)) is not None:
+            return code
+    (os.killpg if number == signal.SIGKILL else os.kill)(process, number)
+    return None
 
 
 def wait(process):

@@ -28,18 +28,18 @@ from tests.conftest import (
 from tests.final_models import differing_parts
 
 # Epochs long enough that a signal finds the command in the middle of training.
-LONG = ["--set", "tuning.epochs_per_trial_random=60", "--set", "tuning.early_stopping_patience=60"]
+LONG = ["--set=tuning.epochs_per_trial_random=60", "--set=tuning.early_stopping_patience=60"]
+LONG += [f"--set=tuning.n_{stage}_trials={n}" for stage, n in (("random", 2), ("bayesian", 1), ("fine_tune", 1))]
 
 
-def kill_after(arguments, seconds, number=signal.SIGKILL):
-    """Start a command in its own process group and send it a signal; its return code and errors."""
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    time.sleep(seconds)
-    os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=60)
-    return process.returncode, errors
+@pytest.fixture(scope="session")
+def long_run(once, finished_run):
+    """Trials of phase 1 with these epochs, left alone."""
+
+    def fill(place):
+        finish(place / "run", "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
+
+    return without_times(artifact(once("long", fill) / "run", TRIALS))
 
 
 def wait_for(path, seconds=300):
@@ -50,29 +50,17 @@ def wait_for(path, seconds=300):
         time.sleep(0.02)
 
 
-def start_and_signal(arguments, sign, number):
-    """Start a command, wait for the file `sign` of its progress, signal it; return code, errors, seconds it took."""
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(sign)
-    start = time.monotonic()
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    return process.returncode, errors, time.monotonic() - start
-
-
 def test_kills_at_random_moments_change_nothing(finished_run, tmp_path):
     """Every phase is killed several times; all artifacts equal those of the run that was left alone."""
     generator = random.Random(1)
+    flags = ("--config", finished_run.config, "--workers", 1)
     for script in SCRIPTS:
-        arguments = command(script, tmp_path, "--config", finished_run.config, "--workers", 1)
-        kills = 0
-        while kills < 3:
-            code, errors = kill_after(arguments, generator.uniform(2.0, 6.0))
-            if code == 0:
+        for _ in range(2):
+            done = run(script, tmp_path, *flags, interrupt=(generator.uniform(0.2, 2.0), signal.SIGKILL))
+            if done.returncode == 0:
                 break  # it was faster than the kill
-            assert code == -signal.SIGKILL, errors
-            kills += 1
-        finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=[script])
+            assert done.returncode == -signal.SIGKILL, done.stderr
+        finish(tmp_path, *flags, scripts=[script])
     for name in (TRIALS, EXTENDED, "best_config.json"):
         assert without_times(artifact(tmp_path, name)) == without_times(artifact(finished_run.folder, name)), name
     assert not differing_parts(tmp_path, finished_run.folder)
@@ -82,14 +70,12 @@ def test_kills_at_random_moments_change_nothing(finished_run, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_search_resumably(finished_run, tmp_path, number, workers):
-    arguments = command(
-        "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", workers
-    )
     sign = tmp_path / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt"
-    code, errors, _ = start_and_signal(arguments, sign, number)
-    assert code == 130, errors
-    assert "rerun the same command to resume" in errors
-    assert "Traceback" not in errors
+    flags = ("--config", finished_run.config, *LONG, "--workers", workers)
+    done = run(SCRIPTS[0], tmp_path, *flags, interrupt=(sign, number))
+    assert done.returncode == 130, done.stderr
+    assert "rerun the same command to resume" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def heeds_signals(process):
@@ -203,10 +189,10 @@ def test_what_must_be_left_in_order_is_unwound(what):
 
 
 def test_a_killed_search_with_two_workers_loses_no_trial(finished_run, tmp_path):
-    arguments = command("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, "--workers", 2)
-    for seconds in (4.0, 5.0, 6.0):
-        kill_after(arguments, seconds)
-    finish(tmp_path, "--config", finished_run.config, "--workers", 2, scripts=SCRIPTS[:1])
+    flags = ("--config", finished_run.config, "--workers", 2)
+    for seconds in (3.0, 4.0, 5.0):
+        run(SCRIPTS[0], tmp_path, *flags, interrupt=(seconds, signal.SIGKILL))
+    finish(tmp_path, *flags, scripts=SCRIPTS[:1])
     assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(finished_run.folder, TRIALS))
 
 
@@ -256,7 +242,7 @@ def test_a_command_whose_parent_is_gone_already_does_not_start(tmp_path):
         assert (tmp_path / "ran").exists() == (code == 0)
 
 
-def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(finished_run, tmp_path):
+def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(finished_run, long_run, tmp_path):
     arguments = command(
         "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 2
     )
@@ -267,11 +253,9 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(finished_run, tmp_
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     trials = artifact(tmp_path, TRIALS)["trials"]
-    assert len(trials) == 7
+    assert len(trials) == 4
     assert all(t["state"] != "failed" for t in trials)
-    finish(tmp_path / "calm", "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
-    calm = artifact(tmp_path / "calm", TRIALS)
-    assert without_times(artifact(tmp_path, TRIALS)) == without_times(calm)
+    assert without_times(artifact(tmp_path, TRIALS)) == long_run
 
 
 def _cpu_ticks(process):
@@ -309,17 +293,14 @@ def test_the_time_budget_ends_each_phase_resumably(finished_run, tmp_path, scrip
     finish(tmp_path, "--config", finished_run.config, "--workers", 1, scripts=[script])
 
 
-def test_a_corrupt_checkpoint_is_noticed_and_the_one_before_taken(finished_run, tmp_path):
-    arguments = command(
-        "run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 1
-    )
+def test_a_corrupt_checkpoint_is_noticed_and_the_one_before_taken(finished_run, long_run, tmp_path):
+    flags = ("--config", finished_run.config, *LONG, "--workers", 1)
     folder = tmp_path / "hyperparameter_tuning_results" / "checkpoints"
-    start_and_signal(arguments, folder / "trial_0000.earlier.pt", signal.SIGINT)
+    run(SCRIPTS[0], tmp_path, *flags, interrupt=(folder / "trial_0000.earlier.pt", signal.SIGINT))
     earlier = next(folder.glob("*.earlier.pt"))
     content = earlier.read_bytes()
     earlier.with_name(earlier.name.replace(".earlier", "")).write_bytes(content[: len(content) // 2])
-    done = run("run_hyperparameter_tuning.py", tmp_path, "--config", finished_run.config, *LONG, "--workers", 1)
+    done = run(SCRIPTS[0], tmp_path, *flags)
     assert done.returncode == 0, done.stderr
     assert "resuming from the previous checkpoint" in done.stdout
-    finish(tmp_path / "calm", "--config", finished_run.config, *LONG, "--workers", 1, scripts=SCRIPTS[:1])
-    assert without_times(artifact(tmp_path, TRIALS)) == without_times(artifact(tmp_path / "calm", TRIALS))
+    assert without_times(artifact(tmp_path, TRIALS)) == long_run

@@ -50,7 +50,8 @@ def test_search_choice_and_model_do_not_depend_on_sealed_rows(tmp_path, tiny_con
     for k in (1, 2):
         path = market(tmp_path / f"{k}.csv", k)
         flags = ["--config", tiny_config, "--set", "data.source=market", "--set", f"data.path={path}"]
-        finish(tmp_path / f"run_{k}", *flags, "--workers", 1, scripts=phases)
+        few = [f"--set=tuning.n_{stage}_trials={n}" for stage, n in (("random", 2), ("bayesian", 1), ("fine_tune", 1))]
+        finish(tmp_path / f"run_{k}", *flags, *few, "--workers", 1, scripts=phases)
     runs = [tmp_path / "run_1", tmp_path / "run_2"]
     for name in (TRIALS, EXTENDED, "best_config.json"):
         first, second = (without_times(artifact(run, name)) for run in runs)

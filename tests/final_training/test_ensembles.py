@@ -20,9 +20,8 @@ from scripts.statistics.greedy_ensemble import fit_ensemble, greedy_draws, on_ot
 from scripts.storage.artifacts import read_record, write_json
 from scripts.storage.evaluation_record import Evaluation
 from scripts.storage.extended_record import Configuration
-from tests.commands.test_interruption import start_and_signal
 from tests.commands.test_predict import evaluate, table
-from tests.conftest import EXTENDED, SCRIPTS, artifact, command, finish, run, without_times
+from tests.conftest import EXTENDED, SCRIPTS, artifact, finish, run, without_times
 from tests.final_models import differing_parts, write_model
 
 FINAL, EVALUATE = SCRIPTS[3], SCRIPTS[4]
@@ -297,10 +296,9 @@ def test_a_killed_final_training_of_an_ensemble_ends_in_the_same_bits(finished, 
     chosen = artifact(finished, "best_config.json")["selection"]["trial_number"]
     numbers = [member["trial_number"] for member in artifact(finished, RESULTS)["members"]]
     trial = f"trial_{next(number for number in numbers if number != chosen):04d}"
-    arguments = command(FINAL, folder, "--workers", 1, "--ensemble", 3)
     sign = folder / "final_training_results" / "checkpoints" / f"final_holdout_{trial}_seed_0.pt"
-    code, errors, _ = start_and_signal(arguments, sign, signal.SIGKILL)
-    assert code == -signal.SIGKILL, errors
+    done = run(FINAL, folder, "--workers", 1, "--ensemble", 3, interrupt=(sign, signal.SIGKILL))
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (folder / "final_model.pkl").exists()
     finish(folder, "--workers", 1, "--ensemble", 3, scripts=[FINAL])
     assert not differing_parts(folder, finished)

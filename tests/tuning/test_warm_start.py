@@ -15,8 +15,7 @@ from scripts.tuning.initial_trials import first_trials, origin_of
 from scripts.tuning.portfolio import SIZE, portfolio
 from scripts.tuning.space_transfer import translate
 from scripts.tuning.warm_start import best_of_run
-from tests.commands.test_interruption import start_and_signal
-from tests.conftest import EXTENDED, TINY, TRIALS, artifact, command, finish, run, without_times
+from tests.conftest import EXTENDED, TINY, TRIALS, artifact, finish, run, without_times
 from tests.tuning.test_space_transfer import GOOD, SPACE
 
 SCRIPT = "run_hyperparameter_tuning.py"
@@ -229,11 +228,12 @@ def test_an_interrupted_search_goes_on_with_its_first_trials_after_the_earlier_r
 ):
     shutil.copytree(finished_run.folder, tmp_path / "earlier")
     flags = ["--config", other_config, "--workers", 1, "--warm-start", tmp_path / "earlier"]
-    flags += ["--set", "tuning.epochs_per_trial_random=40", "--set", "tuning.early_stopping_patience=40"]
+    flags += ["--set=tuning.epochs_per_trial_random=40", "--set=tuning.early_stopping_patience=40"]
+    flags += ["--set=tuning.n_random_trials=2", "--set=tuning.n_bayesian_trials=1", "--set=tuning.n_fine_tune_trials=1"]
     finish(tmp_path / "whole", *flags, scripts=[SCRIPT])
     sign = tmp_path / "cut" / "hyperparameter_tuning_results" / "checkpoints" / "trial_0000.pt"
-    code, errors, _ = start_and_signal(command(SCRIPT, tmp_path / "cut", *flags), sign, signal.SIGINT)
-    assert code == 130, errors
+    done = run(SCRIPT, tmp_path / "cut", *flags, interrupt=(sign, signal.SIGINT))
+    assert done.returncode == 130, done.stderr
     shutil.rmtree(tmp_path / "earlier")
     finish(tmp_path / "cut", *flags, scripts=[SCRIPT])
     whole, cut = (without_times(artifact(tmp_path / name, TRIALS)) for name in ("whole", "cut"))
