@@ -1,117 +1,30 @@
 """Run directories on object storage, on a real S3 server: what is published, who holds it, what accidents leave."""
 
 import functools
-import hashlib
 import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from scripts.errors import EnvironmentFailed, InputError, Interrupted
-from scripts.storage.remote import lease as hold_module
+from scripts.errors import EnvironmentFailed, Interrupted
 from scripts.storage.remote import sync as mirror_module
-from scripts.storage.remote.bucket import Bucket
-from scripts.storage.remote.lease import LOCK, MAX_LOCK_BYTES
-from scripts.storage.remote.snapshot import freeze
 from scripts.storage.remote.sync import mirrored
-from scripts.storage.remote.working_copy import WorkingCopy
 from scripts.storage.retry import retry_until_available
 from scripts.storage.run_dir import InUse
 from tests.conftest import EXTENDED, ROOT, SCRIPTS, TRIALS, artifact, finish, run, without_times
 from tests.distributed.counting import counted_flags
-from tests.distributed.s3 import KEY, MISSING, S3, SECRET, Gate
+from tests.distributed.prefix import BUCKET, another_machine, digest
+from tests.distributed.s3 import KEY, MISSING, SECRET, Gate
 from tests.faults.commands import differences
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-BUCKET = "hyper-tests"
-MANIFEST = ".hyper/manifest.json"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    made = S3(tmp_path_factory.mktemp("s3"))
-    made.make_bucket(BUCKET)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def place(server, tmp_path, monkeypatch, request):
-    """A prefix of this test's own, with the environment that leads to it and a cache of this machine."""
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "HYPER_STORAGE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "aws" / name))
-    monkeypatch.setenv("HYPER_CACHE", str(tmp_path / "cache"))
-    return Prefix(server, f"runs/{request.node.name[:40]}")
-
-
-@pytest.fixture
-def hurried(monkeypatch):
-    """Intervals of moments, in this process."""
-    monkeypatch.setattr(hold_module, "BEAT_S", 0.1)
-    monkeypatch.setattr(hold_module, "STALE_S", 1.0)
-    monkeypatch.setattr(mirror_module, "PUBLISH_EVERY_S", 0.0)
-
-
-class Prefix:
-    """What a reader sees of a run directory."""
-
-    def __init__(self, server, name):
-        self.store, self.url = server.store(BUCKET, name), f"s3://{BUCKET}/{name}"
-
-    def read(self, name):
-        """Content of an object; None without one."""
-        try:
-            return bytes(self.store.get(name).bytes())
-        except FileNotFoundError:
-            return None
-
-    def names(self):
-        return {one["path"] for part in self.store.list() for one in part}
-
-    def manifest(self):
-        content = self.read(MANIFEST)
-        return None if content is None else json.loads(content)
-
-    def check(self):
-        """Read everything that the manifest names; its generation. A newer one may have removed contents meanwhile."""
-        if (manifest := self.manifest()) is None:
-            return 0
-        for name, entry in manifest["files"].items():
-            content = self.read(f".hyper/objects/{entry['sha256']}")
-            if content is None or len(content) != entry["size"] or digest(content) != entry["sha256"]:
-                assert self.manifest()["nonce"] != manifest["nonce"], f"{name} is absent or differs"
-                return manifest["generation"]
-        return manifest["generation"]
-
-    def fetch(self, folder):
-        """All files with plain names, as a reader would fetch them."""
-        for name in self.names():
-            if not name.startswith(".hyper/"):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(self.read(name))
-        return folder
-
-
-def digest(content):
-    return hashlib.sha256(content).hexdigest()
-
-
-def another_machine(monkeypatch, tmp_path, name):
-    """From now on with an empty cache."""
-    monkeypatch.setenv("HYPER_CACHE", str(tmp_path / f"cache-{name}"))
 
 
 def start(url, *arguments, script=SCRIPTS[0]):
@@ -305,126 +218,6 @@ def test_a_kill_just_as_a_manifest_arrives_sets_nothing_aside(place, hurried, tm
         assert (folder / "one").read_text() == "1, changed again"
     assert said == []
     assert place.read("one") == b"1, changed again"
-
-
-def test_what_was_removed_or_replaced_is_so_for_readers_too(place, hurried):
-    with mirrored(place.url, False, print) as (folder, mirror):
-        for name in ("gone", "changed", "checkpoints/a.pt"):
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(name)
-        mirror.publish_if_due(at_once=True)
-        (folder / "gone").unlink()
-        (folder / "new").write_text("changed anew")
-        os.replace(folder / "new", folder / "changed")
-    assert place.read("gone") is None
-    assert place.read("changed") == b"changed anew"
-    assert set(place.manifest()["files"]) == {"changed", "checkpoints/a.pt"}
-    objects = {name for name in place.names() if name.startswith(".hyper/objects/")}
-    assert len(objects) == 2
-    assert place.read("checkpoints/a.pt") is None
-
-
-def test_folders_that_others_write_to_stay_as_they_were_published(place, hurried):
-    with mirrored(place.url, False, print) as (folder, mirror):
-        other = folder / "placebo" / "1"
-        other.mkdir(parents=True)
-        (other / "one").write_text("1")
-        mirror.publish_if_due(at_once=True)
-        (other / "two").write_text("2")
-        (other / "one").write_text("1, changed")
-        (folder / "three").write_text("3")
-        mirror.publish_if_due(at_once=True, without=[other])
-        assert set(place.manifest()["files"]) == {"placebo/1/one", "three"}
-        assert place.read("placebo/1/one") == b"1"
-        mirror.publish_if_due(at_once=True)
-        assert set(place.manifest()["files"]) == {"placebo/1/one", "placebo/1/two", "three"}
-        assert place.read("placebo/1/one") == b"1, changed"
-
-
-def test_a_damaged_object_and_a_manifest_that_leads_elsewhere_are_refused(place, hurried, tmp_path, monkeypatch):
-    with mirrored(place.url, False, print) as (folder, _):
-        (folder / "one").write_text("1")
-    another_machine(monkeypatch, tmp_path, "second")
-    name = f".hyper/objects/{digest(b'1')}"
-    place.store.put(name, b"2")
-    with pytest.raises(InputError, match="another SHA-256"), mirrored(place.url, False, print):
-        pass
-    place.store.delete(name)
-    with pytest.raises(InputError, match="is missing"), mirrored(place.url, True, print):
-        pass
-    place.store.put(name, b"1")
-    for evil in ("../../evil", "/evil", "a/../../evil", "."):
-        manifest = place.manifest()
-        manifest["files"] = {evil: {"sha256": digest(b"1"), "size": 1}}
-        place.store.put(MANIFEST, json.dumps(manifest).encode())
-        with pytest.raises(InputError, match="not a manifest"), mirrored(place.url, False, print):
-            pass
-    assert not list(tmp_path.rglob("evil"))
-
-
-@pytest.mark.parametrize("bomb", [b"[" * 60_000, b'{"files": [' + b"[]," * 6_000_000 + b"[]]}"], ids=["deep", "wide"])
-def test_what_would_take_far_more_memory_than_its_size_is_not_parsed(place, hurried, tmp_path, bomb):
-    """The state in the cache is not trusted, a lock is watched as any other, a manifest is refused."""
-    with mirrored(place.url, False, print) as (folder, _):
-        (folder / "one").write_text("1")
-    (state,) = (tmp_path / "cache").rglob("state.json")
-    state.write_bytes(bomb)
-    tracemalloc.start()
-    WorkingCopy(Bucket(place.url)).load()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 100 * 2**20
-    with mirrored(place.url, False, print) as (folder, _):
-        assert (folder / "one").read_text() == "1"
-    place.store.put(LOCK, bomb)
-    if len(bomb) > MAX_LOCK_BYTES:
-        with pytest.raises(InputError, match="larger than"), mirrored(place.url, False, print):
-            pass
-        place.store.delete(LOCK)
-    else:
-        with mirrored(place.url, False, print):
-            pass
-    place.store.put(MANIFEST, bomb)
-    with pytest.raises(InputError, match=r"nested deeper|far more memory"), mirrored(place.url, True, print):
-        pass
-    place.store.delete(MANIFEST)  # both cases have one prefix
-
-
-def test_an_object_larger_than_the_manifest_says_is_not_fetched(place, hurried, tmp_path, monkeypatch):
-    with mirrored(place.url, False, print) as (folder, _):
-        (folder / "one").write_text("1")
-    another_machine(monkeypatch, tmp_path, "second")
-    place.store.put(f".hyper/objects/{digest(b'1')}", bytes(2**20))
-    with pytest.raises(InputError, match="larger than 1 bytes"), mirrored(place.url, True, print):
-        pass
-
-
-def test_a_database_is_copied_without_what_is_not_committed(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    writer = sqlite3.connect(folder / "study.db")
-    writer.execute("PRAGMA journal_mode = wal")
-    writer.execute("CREATE TABLE trials (number)")
-    writer.executemany("INSERT INTO trials VALUES (?)", [(k,) for k in range(1000)])
-    writer.commit()
-    writer.execute("DELETE FROM trials")
-    frozen = freeze(folder, tmp_path / "frozen", {})
-    assert set(frozen) == {"study.db"}
-    copied = sqlite3.connect(frozen["study.db"].path)
-    assert copied.execute("SELECT count(*) FROM trials").fetchone() == (1000,)
-    writer.close()
-
-
-def test_a_file_that_grows_while_it_is_sent_is_sent_as_it_was(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "events.jsonl").write_text("one\n")
-    frozen = freeze(folder, tmp_path / "frozen", {})["events.jsonl"]
-    with open(folder / "events.jsonl", "a") as file:
-        file.write("two\n")
-    assert frozen.path.read_bytes()[: frozen.size] == b"one\n"
-    again = freeze(folder, tmp_path / "frozen", {"events.jsonl": frozen.stamp})["events.jsonl"]
-    assert again.path is not None and again.size == 8
 
 
 def test_an_interruption_is_not_kept_waiting_by_a_server_that_is_away(place, server, hurried, monkeypatch):
