@@ -9,6 +9,7 @@ import pytest
 from scripts.execution.processes import ProcessExecutor
 
 STARTERS = (subprocess, multiprocessing, ProcessExecutor)
+STARTING_NAMES = {"fork", "tests.forked"}  # the second is imported where it is used
 
 
 def names(code):
@@ -24,7 +25,7 @@ def starts_processes(function, seen):
     values = [function.__globals__[name] for name in used if name in function.__globals__]
     of_tests = [value for value in values if isinstance(value, ModuleType) and value.__name__.startswith("tests.")]
     values += [vars(module)[name] for module in of_tests for name in used if name in vars(module)]
-    if "fork" in used or any(value in STARTERS for value in values if isinstance(value, (ModuleType, type))):
+    if used & STARTING_NAMES or any(value in STARTERS for value in values if isinstance(value, (ModuleType, type))):
         return True
     called = [value for value in values if isinstance(value, FunctionType) and value.__module__.startswith("tests.")]
     return any(starts_processes(value, seen) for value in called if value not in seen)

@@ -24,7 +24,7 @@ from tests.signed import edit_json, edit_tensors
 
 TUNING, EXTENDED, FINAL = "hyperparameter_tuning_results", "extended_training_results", "final_training_results"
 # By artifact, the commands that read it: what is removed first, so that they have something to do, and their flags.
-AGAIN = ("run_hyperparameter_tuning.py", (f"{TUNING}/trials.json",), ("--config", "{config}"))
+TUNE = ("run_hyperparameter_tuning.py", (f"{TUNING}/trials.json",), ("--config", "{config}"))
 EXTEND = ("run_extended_training.py", (EXTENDED, "best_config.json", "final_model.pkl", FINAL, "evaluation"), ())
 EXTEND_ON = ("run_extended_training.py", (f"{EXTENDED}/extended_training_results.json", "best_config.json"), ())
 FINISHED = ("run_extended_training.py", (), ())
@@ -42,7 +42,7 @@ WARM = ("run_hyperparameter_tuning.py", (), ("--warm-start", "received", "--conf
 COMPARE = ("analyze_results.py", (), ("--compare", "received", "{calm}"))
 PLACEBO = ("run_placebo.py", (), ("--n", "1", "--dry-run"))
 READERS = {
-    f"{TUNING}/plan.json": (AGAIN, EXTEND, NEXT, WARM),
+    f"{TUNING}/plan.json": (TUNE, EXTEND, NEXT, WARM),
     f"{TUNING}/trials.json": (EXTEND, ANALYSE, WARM, NEXT),
     f"{EXTENDED}/plan.json": (ANALYSE, COMPARE, FINISHED, EXTEND_ON),
     f"{EXTENDED}/extended_training_results.json": (ANALYSE, ANALYSE, COMPARE, FINISHED, ENSEMBLE, WARM),
@@ -51,9 +51,9 @@ READERS = {
     f"{FINAL}/final_training_results.json": (TRAINED, EVALUATE),
     "final_model.pkl": (EVALUATE, PREDICT, PREDICT, EXPORT, EVALUATED),
     "evaluation/evaluation_results.json": (EVALUATED, PLACEBO, NEXT),
-    f"{TUNING}/checkpoints/trial_0001.pt": (AGAIN,),
+    f"{TUNING}/checkpoints/trial_0001.pt": (TUNE,),
     f"{FINAL}/checkpoints/final_all_seed_0.pt": (FINALISE_ON,),
-    f"{TUNING}/study.db": (AGAIN, AGAIN, AGAIN),
+    f"{TUNING}/study.db": (TUNE, TUNE, TUNE),
     f"{TUNING}/validation_by_date.parquet": (ANALYSE, EXTEND),
     f"{EXTENDED}/out_of_fold_predictions.parquet": (ANALYSE, ENSEMBLE, FINALISE),
     "test_openings.jsonl": (EVALUATE, EVALUATED, NEXT),

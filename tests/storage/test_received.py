@@ -10,6 +10,24 @@ from scripts.storage.artifacts import write_json
 from scripts.storage.database import place_of_study, server_url
 from scripts.storage.run_dir import RunDir
 from tests.conftest import ROOT, run, run_in_shell
+from tests.faults.received import (
+    ANALYSE,
+    COMPARE,
+    ELSEWHERE,
+    EVALUATE,
+    EVALUATED,
+    EXPORT,
+    EXTEND,
+    EXTENDED,
+    FINAL,
+    FINALISE,
+    NEXT,
+    PLACEBO,
+    PREDICT,
+    TUNE,
+    TUNING,
+    WARM,
+)
 from tests.signed import edit_json, edit_tensors
 
 PLANTED = """
@@ -20,23 +38,6 @@ def make(hyperparameters, n_features, n_classes, window):
     return MLP(hyperparameters, n_features, n_classes)
 """
 MODELS = {"mlp": "planted:make", "gru": "planted:make"}
-TUNING, EXTENDED, FINAL = "hyperparameter_tuning_results", "extended_training_results", "final_training_results"
-AFTER_TUNING = (EXTENDED, "best_config.json", "final_model.pkl", FINAL, "evaluation")
-AFTER_EXTENDED = ("final_model.pkl", FINAL, "evaluation")
-# A command with what is removed before it, so that it has something to do.
-TUNE = ("run_hyperparameter_tuning.py", (f"{TUNING}/trials.json",), ("--config", "{config}"))
-EXTEND = ("run_extended_training.py", AFTER_TUNING, ())
-ANALYSE = ("analyze_results.py", ("best_config.json",), ())
-FINALISE = ("run_final_training.py", AFTER_EXTENDED, ())
-EVALUATE = ("evaluate_model.py", ("evaluation",), ())
-PREDICT = ("evaluate_model.py", (), ("--predict", "new.csv", "--out", "p.csv"))
-AGAIN = ("evaluate_model.py", (), ())
-EXPORT = ("evaluate_model.py", (), ("--export", "torch", "--out", "m.pt2"))
-NEXT = ("run_hyperparameter_tuning.py", (), ("--next", "received", "--dry-run"))
-WARM = ("run_hyperparameter_tuning.py", (), ("--warm-start", "received", "--config", "{config}", "--dry-run"))
-COMPARE = ("analyze_results.py", (), ("--compare", "received", "{whole}"))
-PLACEBO = ("run_placebo.py", (), ("--n", "1", "--dry-run"))
-ELSEWHERE = (NEXT, WARM)  # in a run directory of their own
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def carry_out(step, received, finished_run, *more):
     for name in removed:
         path = received / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    flags = [flag.format(config=finished_run.config, whole=finished_run.folder) for flag in flags]
+    flags = [flag.format(config=finished_run.config, calm=finished_run.folder, data="new.csv") for flag in flags]
     folder = received.with_name("own") if step in ELSEWHERE else received
     done = run(script, folder, "--workers", 1, "-q", *flags, *more)
     assert not received.with_name("PLANTED").exists(), done.stderr
@@ -109,7 +110,7 @@ def changes_of_an_evaluation():
 
 
 @pytest.mark.parametrize("what", changes_of_an_evaluation())
-@pytest.mark.parametrize("step", [AGAIN, PLACEBO], ids=lambda step: step[0])
+@pytest.mark.parametrize("step", [EVALUATED, PLACEBO], ids=lambda step: step[0])
 def test_an_evaluation_of_another_shape_is_refused_or_made_again(received, finished_run, step, what):
     edit_json(received / "evaluation" / "evaluation_results.json", changes_of_an_evaluation()[what])
     assert carry_out(step, received, finished_run).returncode in (0, 2)
