@@ -11,6 +11,7 @@ from scripts.final_training.model import load_model
 from scripts.final_training.training import FinalTraining, model_content, run_name
 from scripts.statistics.metrics import Calibration
 from scripts.storage.artifacts import write_tensors
+from scripts.storage.record_base import Made
 from scripts.storage.result_records import DecisionRule, Selection
 from scripts.training.models.registry import build_model
 from scripts.training.spec import Outcome
@@ -37,12 +38,12 @@ def write_model(path, experiment: Experiment, hyperparameters, decision=DECISION
             work.outcomes |= {run_name(part, member, seed): spent for part in ("holdout", "all")}
     bias = torch.linspace(-0.2, 0.2, dataset.n_classes, dtype=torch.float64).numpy()
     calibrations = [Calibration(0.7 + 0.1 * k, (1 - k) * bias) for k in range(len(work.members))]
-    made = {
-        "config_hash": "",
-        "data_fingerprint": dataset.fingerprint,
-        "sealed_fingerprint": dataset.sealed_fingerprint,
-        "inputs": {},
-    }
+    made = Made(
+        config_hash="",
+        data_fingerprint=dataset.fingerprint,
+        sealed_fingerprint=dataset.sealed_fingerprint,
+        inputs={},
+    )
     spent = {"tuning": 3, "extended": 2, "final": 1}
     content = model_content(work, selection, calibrations, spent, made).body() | changed
     for name in without:

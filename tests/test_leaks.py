@@ -22,6 +22,7 @@ from scripts.statistics.intervals import accuracy_interval, difference_interval
 from scripts.statistics.metrics import fit_calibration
 from scripts.storage.artifacts import read_tensors
 from scripts.storage.event_log import EventLog
+from scripts.storage.record_base import Made
 from scripts.storage.records import Trial
 from scripts.storage.result_records import DecisionRule, Selection
 from scripts.storage.run_dir import RunDir
@@ -127,7 +128,7 @@ def test_every_fold_is_judged_on_rows_that_it_was_not_trained_on(data):
     assert sorted(judged) == data.rows.tolist()
 
 
-ORIGIN = {"config_hash": "", "data_fingerprint": "", "sealed_fingerprint": "", "inputs": {}}
+ORIGIN = Made(config_hash="", data_fingerprint="", sealed_fingerprint="", inputs={})
 
 
 def test_the_length_of_the_final_training_comes_from_rows_that_are_held_out(data):

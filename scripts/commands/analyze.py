@@ -42,7 +42,7 @@ def analyse(session: Session) -> None:
     trials = read_record(run_dir.trials, Command.TUNING, Trials)
     extended = read_record(run_dir.extended_results, Command.EXTENDED, Extended)
     plan = read_record(run_dir.extended / "plan.json", Command.EXTENDED, Plan)
-    experiment = load_later(session, plan.experiment.recorded(), Command.EXTENDED)
+    experiment = load_later(session, plan.experiment, Command.EXTENDED)
     if extended.inputs != {run_dir.trials.name: file_sha256(run_dir.trials)}:
         raise InputError(
             "was made from another trials.json", str(run_dir.extended_results), f"run {Command.EXTENDED} --fresh first"
@@ -107,8 +107,7 @@ def _with_choice(session: Session, experiment: Experiment, extended: Extended) -
         ranked, reason = rank(extended.configurations, PREFERENCES[preference])
         extended = extended.model_copy(update={"configurations": ranked, "reason": reason})
     if preference is not None or not run_dir.best_config.exists():
-        origin = {k: getattr(extended, k) for k in ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs")}
-        write_best_config(run_dir, experiment, extended, origin)
+        write_best_config(run_dir, experiment, extended, extended)
         session.echo(f"chosen: {extended.reason}")
     return extended
 

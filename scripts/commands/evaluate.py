@@ -89,7 +89,7 @@ def evaluate(session: Session) -> None:
     path, other = session.arguments.model or run_dir.final_model, session.arguments.data
     content = read_model(path)
     # Refuses flags that would have no effect; what is left is the model's own experiment, its data perhaps moved.
-    experiment = load_later(session, content.experiment.recorded(), Command.FINAL)
+    experiment = load_later(session, content.experiment, Command.FINAL)
     model = make_model(content, path, experiment.models)
     older = check_lineage(session, path, content)
     if session.arguments.dry_run:
@@ -108,7 +108,7 @@ def evaluate(session: Session) -> None:
         return
     if other is None:
         _check_promise(session, content.selection)
-    written = new_file_config(session, content.experiment.recorded())
+    written = new_file_config(session, content.experiment)
     test_data = _load(experiment, model, other, written, memory_bound(session, experiment))
     test_data = replace(test_data, warnings=(*older, *test_data.warnings))
     make_fresh(session, run_dir.evaluation)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from scripts.commands.next_experiment import continued_from
 from scripts.commands.session import Session
 from scripts.config.experiment import DataConfig, Experiment
-from scripts.config.recorded import differing_keys, recorded_data
+from scripts.config.recorded import config_hash, differing_keys
 from scripts.config.search_space import Hyperparameters
 from scripts.config.unused_keys import keys_without_effect
 from scripts.config.yaml_files import given_values, load_experiment
 from scripts.errors import InputError, nearest
+from scripts.storage.records import Planned
 from scripts.storage.run_dir import Command, RunDir
 from scripts.training.models.registry import check_families
 
@@ -29,12 +30,12 @@ SECTIONS = {
 _OWN = {Command.TUNING: ("extended",), Command.EXTENDED: ("final",)}  # sections that are free after a phase
 
 
-def load_first(session: Session, plan: dict[str, Any] | None = None) -> Experiment:
+def load_first(session: Session, plan: Planned | None = None) -> Experiment:
     """Load the experiment of phase 1, from YAML and assignments on top of its recorded plan, or of --next.
 
     Parameters
     ----------
-    plan : dict, optional
+    plan : Planned, optional
         The plan of this run's phase 1; a YAML file takes the place of its experiment.
 
     Raises
@@ -47,7 +48,7 @@ def load_first(session: Session, plan: dict[str, Any] | None = None) -> Experime
     if earlier is not None:
         base = continued_from(RunDir(earlier), session.run_dir, session.arguments.fresh)
     elif plan is not None and path is None:
-        base = {**plan["experiment"], "data": recorded_data(plan["experiment"]["data"])}
+        base = plan.experiment
     experiment = load_experiment(path, session.assignments, base=base)
     for key, reason in keys_without_effect(experiment, given_values(path, session.assignments)[0]):
         session.echo(f"note: {key} has no effect: {reason}")
@@ -58,16 +59,14 @@ def load_first(session: Session, plan: dict[str, Any] | None = None) -> Experime
     return experiment
 
 
-def load_later(
-    session: Session, recorded: dict[str, Any], earlier: Command, plan: dict[str, Any] | None = None
-) -> Experiment:
+def load_later(session: Session, recorded: Experiment, earlier: Command, plan: Planned | None = None) -> Experiment:
     """Load the experiment of a later phase: the recorded one, with the changes that are still allowed.
 
     Parameters
     ----------
-    recorded : dict
+    recorded : Experiment
         The experiment of the earlier phase.
-    plan : dict, optional
+    plan : Planned, optional
         Plan of this phase, whose section has the flags of its first start.
 
     Raises
@@ -75,30 +74,33 @@ def load_later(
     InputError
         Names each key that the earlier phase had otherwise.
     """
-    path, recorded = _yaml_file(session), {**recorded, "data": recorded_data(recorded["data"])}
-    own = {} if plan is None else {name: plan["experiment"][name] for name in _OWN.get(earlier, ())}
-    experiment = load_experiment(path, session.assignments, base=None if path else recorded | own)
-    now = experiment.recorded()
+    path = _yaml_file(session)
+    own = {} if plan is None else {name: getattr(plan.experiment, name) for name in _OWN.get(earlier, ())}
+    base = None if path else recorded.model_copy(update=own)
+    now = load_experiment(path, session.assignments, base=base)
     if _reads_new_file(session):
-        now["data"] |= {name: recorded["data"][name] for name in _OF_FILE}
-    if differ := differing_keys(comparable(recorded, _SHARED), comparable(now, _SHARED)):
+        now = now.model_copy(update={"data": _with_format_of(now.data, recorded.data)})
+    if differ := differences(recorded, now, _SHARED):
         raise InputError(
             f"{', '.join(differ[:5])} changed since {earlier}",
             str(path or "command line"),
             f"revert the change, or run {earlier} again with --fresh or in another --run-dir",
         )
-    done = {name: recorded[name] for name in SECTIONS[earlier]} | {"data": now["data"]}
-    free = {"models": experiment.models, "execution": experiment.execution}
+    done = {name: getattr(recorded, name) for name in SECTIONS[earlier] if name != "data"}
     if session.search_time is not None:  # phase 1 has turned it into epochs
-        free["epoch_budget"] = recorded["epoch_budget"]
-    return Experiment.model_validate(now | done | free)
+        done["epoch_budget"] = recorded.epoch_budget
+    return Experiment.model_validate(dict(now) | done)
 
 
-def new_file_config(session: Session, recorded: dict[str, Any]) -> DataConfig:
+def new_file_config(session: Session, recorded: Experiment) -> DataConfig:
     """Return the data config of a model for the file of --predict or --data, whose format --set may give."""
     path = _yaml_file(session)
     now = load_experiment(path, session.assignments, base=None if path else recorded).data
-    return DataConfig.model_validate(recorded_data(recorded["data"]) | {name: getattr(now, name) for name in _OF_FILE})
+    return _with_format_of(recorded.data, now)
+
+
+def _with_format_of(data: DataConfig, other: DataConfig) -> DataConfig:
+    return DataConfig.model_validate(dict(data) | {name: getattr(other, name) for name in _OF_FILE})
 
 
 def _reads_new_file(session: Session) -> bool:
@@ -106,10 +108,21 @@ def _reads_new_file(session: Session) -> bool:
     return any(path is not None for path in given)
 
 
-def comparable(recorded: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
+def differences(a: Experiment, b: Experiment, sections: Sequence[str]) -> list[str]:
+    """Return the keys of sections at which two experiments differ, each with both values."""
+    return differing_keys(_comparable(a, sections), _comparable(b, sections))
+
+
+def hash_of_phase(experiment: Experiment, phase: Command) -> str:
+    """Return the SHA-256 of the sections that decide the results of a phase."""
+    return config_hash(_comparable(experiment, SECTIONS[phase]))
+
+
+def _comparable(experiment: Experiment, sections: Sequence[str]) -> Mapping[str, object]:
     """Return sections without the path of the data, which may move: fingerprints check its content."""
-    data = {**recorded_data(recorded["data"]), "path": None}
-    return {name: data if name == "data" else recorded[name] for name in sections}
+    recorded = experiment.recorded()
+    recorded["data"]["path"] = None
+    return {name: recorded[name] for name in sections}
 
 
 def _yaml_file(session: Session) -> Path | None:

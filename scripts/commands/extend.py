@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from scripts.commands.dry_run import time_of_folds
 from scripts.commands.experiment import load_later
 from scripts.commands.phase import Closing, Phase, check_data, load_data, run_phase
@@ -20,7 +18,8 @@ from scripts.reporting.sections.racing import racing_in_words
 from scripts.reporting.tensorboard_images import write_fold_bands
 from scripts.storage.artifacts import read_record
 from scripts.storage.extended_record import Extended
-from scripts.storage.records import Plan, Trials
+from scripts.storage.record_base import Made
+from scripts.storage.records import BestConfig, Plan, Trials
 from scripts.storage.run_dir import Command
 from scripts.training.models.registry import check_named
 
@@ -33,7 +32,7 @@ def extend(session: Session) -> None:
 def _planned(session: Session) -> Phase[Extended]:
     run_dir = session.run_dir
     trials = read_record(run_dir.trials, Command.TUNING, Trials)
-    recorded = read_record(run_dir.tuning / "plan.json", Command.TUNING, Plan).experiment.recorded()
+    recorded = read_record(run_dir.tuning / "plan.json", Command.TUNING, Plan).experiment
     plan = started_plan(session, run_dir.extended, Command.EXTENDED)
     experiment = load_later(session, recorded, Command.TUNING, plan)
     dataset = load_data(session, experiment)
@@ -49,7 +48,7 @@ def _planned(session: Session) -> Phase[Extended]:
     max_parallel_runs, n_planned, epochs = work.max_parallel_runs, work.n_planned, work.epochs_planned
     n_validated = max(len(test) for _, test in work.folds)
 
-    def train(executor: Executor, watch: RunMonitor, origin: dict[str, Any]) -> Extended:
+    def train(executor: Executor, watch: RunMonitor, origin: Made) -> Extended:
         results = ExtendedTrainer(run_dir.path).run(work, executor, watch, session.deadline, origin)
         write_fold_bands(watch.tensorboard, results.configurations)
         return results
@@ -79,10 +78,10 @@ def _planned(session: Session) -> Phase[Extended]:
     )
 
 
-def _finished(session: Session, experiment: Experiment, origin: dict[str, Any]) -> Extended | None:
+def _finished(session: Session, experiment: Experiment, origin: Made) -> Extended | None:
     run_dir = session.run_dir
     results = finished(session, run_dir.extended, Command.EXTENDED, run_dir.out_of_fold, Extended)
-    if results is not None and whole(session, run_dir.best_config, Command.EXTENDED) is None:
+    if results is not None and whole(session, run_dir.best_config, Command.EXTENDED, BestConfig) is None:
         write_best_config(run_dir, experiment, results, origin)
         session.echo(f"{run_dir.best_config} is written again: {results.reason}")
     return results

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +25,7 @@ from scripts.evaluation.leaks.changed_future import Finding, cut_dates, moment, 
 from scripts.evaluation.leaks.peeking_models import families, peeking_models
 from scripts.random_keys import numpy_generator
 from scripts.storage.artifacts import read_record, write_json
+from scripts.storage.record_base import Made
 from scripts.storage.records import Plan
 from scripts.storage.run_dir import Command
 from scripts.training.models.registry import applicable_space
@@ -132,7 +132,7 @@ class LeakReport:
         return [f"{what:>17}  {text}" for what, text in lines.items() if text] + [f"note: {n}" for n in self.notes]
 
 
-def check_leaks(session: Session, experiment: Experiment, development: Development, origin: dict[str, Any]) -> None:
+def check_leaks(session: Session, experiment: Experiment, development: Development, origin: Made) -> None:
     """Run the whole check as a command.
 
     Raises
@@ -152,9 +152,7 @@ def check_leaks(session: Session, experiment: Experiment, development: Developme
     session.conclude(session.same_command("--check-leaks"), [session.run_dir.leak_check])
 
 
-def leak_warnings(
-    session: Session, experiment: Experiment, development: Development, origin: dict[str, Any]
-) -> list[str]:
+def leak_warnings(session: Session, experiment: Experiment, development: Development, origin: Made) -> list[str]:
     """The short check before phase 1: its warnings; those of the plan if the phase was started before.
 
     Raises
@@ -269,8 +267,8 @@ def _accuracies(dataset: Dataset, folds: Sequence[Split], seed: int) -> dict[str
     return {name: float(np.concatenate(parts).mean()) for name, parts in hits.items()}
 
 
-def _write(session: Session, report: LeakReport, origin: dict[str, Any]) -> None:
-    write_json(session.run_dir.leak_check, origin | asdict(report) | {"warnings": report.warnings})
+def _write(session: Session, report: LeakReport, origin: Made) -> None:
+    write_json(session.run_dir.leak_check, origin.body() | asdict(report) | {"warnings": report.warnings})
 
 
 def _stop(warnings: Sequence[str]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from scripts.commands.experiment import SECTIONS, comparable
+from scripts.commands.experiment import SECTIONS, differences
 from scripts.commands.session import Session
-from scripts.config.recorded import differing_keys
 from scripts.errors import HyperError, InputError
 from scripts.storage.artifacts import read_record
 from scripts.storage.durable_files import file_sha256
@@ -71,9 +70,8 @@ def _differences(plan: Path, phase: Command, source: BestConfig | FinalModelCont
     """Keys in which a phase's plan differs from the experiment of a later artifact; empty without a plan."""
     if not plan.exists():
         return ""
-    sections, experiments = SECTIONS[phase], (read_record(plan, phase, Plan).experiment, source.experiment)
-    started, later = (comparable(experiment.recorded(), sections) for experiment in experiments)
-    return ", ".join(differing_keys(started, later)[:3])
+    started = read_record(plan, phase, Plan).experiment
+    return ", ".join(differences(started, source.experiment, SECTIONS[phase])[:3])
 
 
 def _searched_again(run_dir: RunDir, best: BestConfig) -> bool:
@@ -91,6 +89,5 @@ def _chosen_otherwise(run_dir: RunDir, best: BestConfig, content: FinalModelCont
     recorded = content.inputs.get(run_dir.best_config.name)
     if recorded is None or recorded == file_sha256(run_dir.best_config):
         return False  # None: trained from a file of another name
-    sections = SECTIONS[Command.EXTENDED]
-    chosen, trained = (comparable(source.experiment.recorded(), sections) for source in (best, content))
-    return not (chosen == trained and best.selection == content.selection)
+    differ = differences(best.experiment, content.experiment, SECTIONS[Command.EXTENDED])
+    return bool(differ) or best.selection != content.selection

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from scripts.config.experiment import Experiment
 from scripts.config.yaml_files import load_experiment
@@ -24,10 +23,10 @@ from scripts.storage.run_dir import Command, RunDir
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that determine whether two runs read the same rows
 
 
-def continued_from(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
-    """Return plain values of the experiment that continues `earlier`.
+def continued_from(earlier: RunDir, own: RunDir, fresh: bool) -> Experiment:
+    """Return the experiment that continues `earlier`.
 
-    Those of this run's own plan, if it was started: it resumes even if the earlier run is deleted or changed.
+    That of this run's own plan, if it was started: it resumes even if the earlier run is deleted or changed.
 
     Raises
     ------
@@ -35,13 +34,13 @@ def continued_from(earlier: RunDir, own: RunDir, fresh: bool) -> dict[str, Any]:
         The earlier run was not analysed, so that it suggests no search space.
     """
     if (plan := recorded_plan(own, fresh)) is not None:
-        return plan.experiment.recorded()
-    recorded = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan).experiment.recorded()
+        return plan.experiment
+    recorded = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan).experiment
     if not earlier.suggestion.exists():
         raise MissingInputError(
             "is missing", str(earlier.suggestion), f"create it with {Command.ANALYSIS} --run-dir {earlier.path}"
         )
-    return load_experiment(earlier.suggestion, [], base=recorded).recorded()
+    return load_experiment(earlier.suggestion, [], base=recorded)
 
 
 def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experiment, development: Dataset) -> str:

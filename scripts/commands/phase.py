@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scripts.commands.dry_run import show_plan
-from scripts.commands.experiment import SECTIONS, comparable
+from scripts.commands.experiment import SECTIONS, differences, hash_of_phase
 from scripts.commands.placement import Placement, executing
-from scripts.commands.recovery import check_unclaimed
+from scripts.commands.recovery import check_unclaimed, other_origin
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment
-from scripts.config.recorded import config_hash, differing_keys
 from scripts.config.search_space import longest_window
 from scripts.config.yaml_text import dump_yaml
 from scripts.data.dataset import Dataset
@@ -27,13 +26,13 @@ from scripts.execution.executor import Executor
 from scripts.execution.progress import Progress
 from scripts.execution.tensorboard import TensorBoardLog
 from scripts.reporting.tensorboard_images import write_layout
-from scripts.storage.artifacts import read_json, write_json
+from scripts.storage.artifacts import read_record, write_record
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import back_up, file_sha256, write_bytes
 from scripts.storage.event_log import EventLog
 from scripts.storage.extended_record import Extended
 from scripts.storage.record_base import Made
-from scripts.storage.records import Trials
+from scripts.storage.records import Plan, Trials
 from scripts.storage.result_records import Final
 from scripts.storage.run_dir import Command
 
@@ -68,9 +67,9 @@ class Phase(Generic[Results]):
     likely_time : callable
         Measures some epochs and returns in words how long the phase is likely to take.
     begin : callable
-        Makes the checks that come before the claim, and returns what else the artifacts record.
+        Makes the checks that come before the claim, and returns the provenance with what else the artifacts record.
     finished : callable
-        Returns the results if the phase is finished and its files are whole, given what its artifacts record.
+        Returns the results if the phase is finished and its files are whole, given the provenance.
     train : callable
         Runs what is left, writes the artifacts and returns the results.
     """
@@ -91,21 +90,21 @@ class Phase(Generic[Results]):
     max_parallel_runs: int
     size: tuple[int, int, int, int, int]
     likely_time: Callable[[], str]
-    finished: Callable[[Values], Results | None]
-    train: Callable[[Executor, RunMonitor, Values], Results]
+    finished: Callable[[Made], Results | None]
+    train: Callable[[Executor, RunMonitor, Made], Results]
     closing: Callable[[Results], Closing]
     notes: Sequence[str] = ()
-    begin: Callable[[Values], Values] = lambda origin: {}
+    begin: Callable[[Made], Made] = lambda origin: origin
 
     @property
-    def origin(self) -> Values:
+    def origin(self) -> Made:
         """Hashes that every artifact of the phase records."""
-        return {
-            "config_hash": config_hash(comparable(self.experiment.recorded(), SECTIONS[self.command])),
-            "data_fingerprint": self.dataset.fingerprint,
-            "sealed_fingerprint": self.dataset.sealed_fingerprint,
-            "inputs": {path.name: file_sha256(path) for path in self.inputs},
-        }
+        return Made(
+            config_hash=hash_of_phase(self.experiment, self.command),
+            data_fingerprint=self.dataset.fingerprint,
+            sealed_fingerprint=self.dataset.sealed_fingerprint,
+            inputs={path.name: file_sha256(path) for path in self.inputs},
+        )
 
 
 def run_phase(phase: Phase[Results], session: Session) -> None:
@@ -122,8 +121,7 @@ def run_phase(phase: Phase[Results], session: Session) -> None:
         show_plan(session, phase.experiment, phase.dataset, training, phase.files)
         return
     make_fresh(session, phase.folder, *phase.fresh)
-    origin = phase.origin
-    origin |= phase.begin(origin)
+    origin = phase.begin(phase.origin)
     claim(phase, origin)
     results = phase.finished(origin)
     if trains := results is None:
@@ -175,7 +173,7 @@ def check_data(dataset: Dataset, artifact: Made, made_by: str) -> None:
             )
 
 
-def claim(phase: Phase[Any], origin: dict[str, Any]) -> None:
+def claim(phase: Phase[Any], origin: Made) -> None:
     """Record what a phase was started with, or check that it resumes with the same.
 
     Raises
@@ -183,18 +181,16 @@ def claim(phase: Phase[Any], origin: dict[str, Any]) -> None:
     InputError
         The folder has work on another config, other data or other inputs; the message lists the differences.
     """
-    plan, recorded, sections = phase.folder / "plan.json", phase.experiment.recorded(), SECTIONS[phase.command]
+    plan, experiment = phase.folder / "plan.json", phase.experiment
     if not plan.exists():
         check_unclaimed(phase.folder, phase.command, origin)
         # The plan comes last: once it is there, so is everything that belongs to the start of the phase.
-        write_bytes(phase.folder / "config.yaml", dump_yaml(recorded).encode())
-        write_json(plan, {"experiment": recorded, **origin, "device": phase.placement.device})
+        write_bytes(phase.folder / "config.yaml", dump_yaml(experiment.recorded()).encode())
+        write_record(plan, Plan(**origin.as_fields(), experiment=experiment, device=phase.placement.device))
         return
-    then = read_json(plan, phase.command)
-    differ = differing_keys(comparable(then["experiment"], sections), comparable(recorded, sections))
-    origins = [n for n in ("data_fingerprint", "sealed_fingerprint", "inputs", "warm_start") if n in origin]
-    differ += differing_keys({name: then.get(name) for name in origins}, {name: origin[name] for name in origins})
-    if differ:
+    then = read_record(plan, phase.command, Plan)
+    differ = differences(then.experiment, experiment, SECTIONS[phase.command])
+    if differ := [*differ, *other_origin(then, origin)]:
         raise InputError(
             f"was started with other settings: {', '.join(differ[:5])}",
             str(phase.folder),

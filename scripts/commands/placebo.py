@@ -110,7 +110,7 @@ def _experiment_of_run(session: Session, real: Evaluation) -> Experiment:
     is_own = run_dir.final_model.exists() and real.opened.model_sha256 == file_sha256(run_dir.final_model)
     if not is_own or real.config_hash != plan.config_hash:
         raise InputError("is of another model than final_model.pkl", where, f"evaluate this one: {Command.EVALUATION}")
-    return load_later(session, plan.experiment.recorded(), Command.FINAL)
+    return load_later(session, plan.experiment, Command.FINAL)
 
 
 def _commands(session: Session, experiment: Experiment, config: Path, k: int) -> list[list[str]]:

@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from scripts.errors import InputError
 from scripts.execution.driver import RunMonitor
 from scripts.execution.executor import Executor
 from scripts.execution.serial import SerialExecutor
+from scripts.storage.records import Plan, Planned
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def choose_placement(
     session: Session,
     experiment: Experiment,
     dataset: Dataset,
-    started_plan: Mapping[str, Any] | None,
+    started_plan: Planned | None,
     configurations: Callable[[], Sequence[Values]],
     max_parallel_runs: int,
 ) -> Placement:
@@ -61,7 +61,7 @@ def choose_placement(
     session : Session
     experiment : Experiment
     dataset : Dataset
-    started_plan : mapping or None
+    started_plan : Planned or None
         Plan that the phase was started with, if it was.
     configurations : callable
         Returns hyperparameters like those that will be trained, the most likely first.
@@ -81,9 +81,8 @@ def choose_placement(
     else:
         device = _existing(asked)
         if device == "auto":
-            device = (started_plan or {}).get("device") or _faster(
-                session, experiment, dataset, configurations(), max_parallel_runs
-            )
+            started_on = started_plan.device if isinstance(started_plan, Plan) else None
+            device = started_on or _faster(session, experiment, dataset, configurations(), max_parallel_runs)
         workers = worker_count(arguments.workers, device)
     return Placement(arguments.execution, device, workers, arguments.workers == "auto", arguments.ray_address)
 

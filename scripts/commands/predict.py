@@ -63,10 +63,10 @@ def load_for_use(session: Session) -> FinalModel:
     """Load the model of --model or of the run directory, with the user's model families of this call."""
     path = session.arguments.model or session.run_dir.final_model
     content = read_model(path)
-    model = make_model(content, path, load_later(session, content.experiment.recorded(), Command.FINAL).models)
+    model = make_model(content, path, load_later(session, content.experiment, Command.FINAL).models)
     if session.arguments.predict is None:
         return model
-    return replace(model, config=new_file_config(session, content.experiment.recorded()))
+    return replace(model, config=new_file_config(session, content.experiment))
 
 
 def check_out(out: Path) -> None:

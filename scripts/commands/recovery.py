@@ -9,28 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from scripts.commands.experiment import SECTIONS, comparable
+from scripts.commands.experiment import hash_of_phase
 from scripts.commands.session import Session
-from scripts.config.recorded import config_hash, differing_keys
+from scripts.config.experiment import Experiment
+from scripts.config.recorded import differing_keys
 from scripts.config.yaml_files import load_experiment
 from scripts.errors import HyperError, InputError, MissingInputError, OtherSchemaError
-from scripts.storage.artifacts import read_json, write_json
-from scripts.storage.durable_files import back_up, file_sha256
-from scripts.storage.records import BestConfig, R
+from scripts.storage.artifacts import read_record, write_record
+from scripts.storage.durable_files import file_sha256, back_up
+from scripts.storage.extended_record import Extended
+from scripts.storage.record_base import Made
+from scripts.storage.records import BestConfig, Plan, Planned, R, Trials
+from scripts.storage.result_records import Final
 from scripts.storage.run_dir import Command, RunDir
 
-_RESULTS = {
-    Command.TUNING: "trials.json",
-    Command.EXTENDED: "extended_training_results.json",
-    Command.FINAL: "final_training_results.json",
+Results = TypeVar("Results", bound=Trials | Extended | Final)
+_RESULTS: Mapping[Command, tuple[str, type[Trials | Extended | Final]]] = {
+    Command.TUNING: ("trials.json", Trials),
+    Command.EXTENDED: ("extended_training_results.json", Extended),
+    Command.FINAL: ("final_training_results.json", Final),
 }
-_ORIGIN = ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs", "warm_start", "starting", "warnings")
-_COMPARED = ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs", "warm_start")
+_COMPARED = ("data_fingerprint", "sealed_fingerprint", "inputs", "warm_start")
 
 
-def whole(session: Session, path: Path, phase: Command) -> dict[str, Any] | None:
+def whole(session: Session, path: Path, phase: Command, record: type[R]) -> R | None:
     """Return the content of a JSON artifact, None if it is missing, or was damaged and is backed up now.
 
     Raises
@@ -39,7 +43,7 @@ def whole(session: Session, path: Path, phase: Command) -> dict[str, Any] | None
         It is intact, but of another version of Hyper.
     """
     try:
-        return read_json(path, phase)
+        return read_record(path, phase, record)
     except MissingInputError:
         return None
     except OtherSchemaError:
@@ -49,20 +53,20 @@ def whole(session: Session, path: Path, phase: Command) -> dict[str, Any] | None
         return None
 
 
-def finished(session: Session, folder: Path, phase: Command, listed: Path, record: type[R]) -> R | None:
+def finished(session: Session, folder: Path, phase: Command, listed: Path, record: type[Results]) -> Results | None:
     """Return the results of a phase if they and the file that they list by its digest are whole, else None."""
-    body = whole(session, folder / _RESULTS[phase], phase)
-    if body is None:
+    results = whole(session, folder / _RESULTS[phase][0], phase, record)
+    if results is None:
         return None
-    if listed.exists() and file_sha256(listed) == body.get("files", {}).get(listed.name):
-        return record.model_validate(body)
+    if listed.exists() and file_sha256(listed) == results.files.get(listed.name):
+        return results
     if listed.exists():
         _back_up(session, listed, "SHA-256 mismatch")
     session.echo(f"{listed.name} is restored from checkpoints")
     return None
 
 
-def started_plan(session: Session, folder: Path, phase: Command) -> dict[str, Any] | None:
+def started_plan(session: Session, folder: Path, phase: Command) -> Planned | None:
     """Return the plan with which a phase was started, None if it was not started or starts over.
 
     A damaged plan is backed up. One that is lost is written again from config.yaml, if that is the config which the
@@ -72,36 +76,43 @@ def started_plan(session: Session, folder: Path, phase: Command) -> dict[str, An
     if session.arguments.fresh:
         return None
     if session.arguments.dry_run:  # which writes nothing
-        return read_json(plan, phase) if plan.exists() else None
-    if (body := whole(session, plan, phase)) is not None:
-        return body
-    results = whole(session, folder / _RESULTS[phase], phase)
+        return read_record(plan, phase, Plan) if plan.exists() else None
+    if (found := whole(session, plan, phase, Plan)) is not None:
+        return found
+    name, record = _RESULTS[phase]
+    results = whole(session, folder / name, phase, record)
     experiment = _recorded(folder / "config.yaml")
     if experiment is None:
         return None
     if results is None:  # what is left, the study or checkpoints, knows whether this is its config
-        return {"experiment": experiment}
-    if config_hash(comparable(experiment, SECTIONS[phase])) != results["config_hash"]:
+        return Planned(experiment=experiment)
+    if hash_of_phase(experiment, phase) != results.config_hash:
         return None
-    write_json(plan, {"experiment": experiment, **{name: results[name] for name in _ORIGIN if name in results}})
-    session.echo(f"note: {plan} was lost and is written again from config.yaml and {_RESULTS[phase]}")
-    return read_json(plan, phase)
+    write_record(plan, Plan(experiment=experiment, **results.as_fields()))
+    session.echo(f"note: {plan} was lost and is written again from config.yaml and {name}")
+    return read_record(plan, phase, Plan)
 
 
-def check_unclaimed(folder: Path, phase: Command, origin: Mapping[str, Any]) -> None:
+def check_unclaimed(folder: Path, phase: Command, origin: Made) -> None:
     """Raise InputError if a folder without a plan has results of another config, other data or other inputs."""
-    path = folder / _RESULTS[phase]
+    name, record = _RESULTS[phase]
     try:
-        results = read_json(path, phase)
+        results = read_record(folder / name, phase, record)
     except HyperError:
         return
-    names = [name for name in _COMPARED if name in origin and name in results]
-    if differ := differing_keys({n: results[n] for n in names}, {n: origin[n] for n in names}):
+    if differ := other_origin(results, origin, "config_hash"):
         raise InputError(
             f"plan.json is lost, and the results are of another {', '.join(differ[:5])}",
             str(folder),
             "give the --config and flags of these results, or add --fresh to back them up and start over",
         )
+
+
+def other_origin(then: Made, now: Made, *further: str) -> list[str]:
+    """Return the fields at which the provenance of an artifact differs from the present one, each with both values."""
+    a, b = then.as_fields(), now.as_fields()
+    names = [name for name in (*further, *_COMPARED) if name in a and name in b]
+    return differing_keys({name: a[name] for name in names}, {name: b[name] for name in names})
 
 
 def check_descent(run_dir: RunDir, best: BestConfig) -> None:
@@ -123,12 +134,12 @@ def check_descent(run_dir: RunDir, best: BestConfig) -> None:
             )
 
 
-def _recorded(path: Path) -> dict[str, Any] | None:
+def _recorded(path: Path) -> Experiment | None:
     """Return the config that a phase wrote at its start, None if it is lost or damaged."""
     if not path.exists():
         return None
     try:
-        return load_experiment(path, []).recorded()
+        return load_experiment(path, [])
     except InputError:
         return None
 

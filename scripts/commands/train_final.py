@@ -30,7 +30,7 @@ def _planned(session: Session) -> Phase[Final]:
     if source.resolve() == run_dir.best_config.resolve():
         check_descent(run_dir, best)
     plan = started_plan(session, run_dir.final, Command.FINAL)
-    experiment = load_later(session, best.experiment.recorded(), Command.EXTENDED, plan)
+    experiment = load_later(session, best.experiment, Command.EXTENDED, plan)
     dataset = load_data(session, experiment)
     check_data(dataset, best, Command.EXTENDED)
     members, selection = choose_members(run_dir, best, experiment, dataset)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from scripts.commands.dry_run import in_epochs, likely_search, measured_search, time_of_search
 from scripts.commands.experiment import load_first
@@ -19,7 +18,8 @@ from scripts.execution.executor import Executor
 from scripts.storage.database import place_of_study
 from scripts.storage.database_errors import database_errors
 from scripts.storage.durable_files import back_up
-from scripts.storage.records import Trials
+from scripts.storage.record_base import Made
+from scripts.storage.records import Started, Trials
 from scripts.storage.run_dir import Command
 from scripts.training.models.registry import applicable_space
 from scripts.tuning.failures import short_of_time
@@ -90,15 +90,15 @@ def _planned(session: Session) -> tuple[Phase[Trials], Development]:
     return phase, development
 
 
-def _origin_of_study(origin: dict[str, Any]) -> dict[str, Any]:
+def _origin_of_study(origin: Made) -> dict[str, str]:
     """Return what the study records of its start."""
-    return {name: origin[name] for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
+    return {name: getattr(origin, name) for name in ("config_hash", "data_fingerprint", "sealed_fingerprint")}
 
 
 def _begin(
-    session: Session, context: SearchContext, first: FirstTrials, development: Development, origin: dict[str, Any]
-) -> dict[str, Any]:
-    """Check for leaks and inherit openings; return what the plan records of it and of the first trials."""
+    session: Session, context: SearchContext, first: FirstTrials, development: Development, origin: Made
+) -> Started:
+    """Check for leaks and inherit openings; return the provenance with the warnings and the first trials."""
     run_dir = session.run_dir
     # Before the claim: the plan of a claimed run contains the findings of the check.
     warnings = leak_warnings(session, context.experiment, development, origin)
@@ -107,7 +107,9 @@ def _begin(
     if not (run_dir.tuning / "plan.json").exists() and run_dir.study.exists():
         # The plan is lost: before another one is written, the study must agree.
         TrialStudy(run_dir.study, _origin_of_study(origin), session.echo).close()
-    return {"warnings": warnings, **first.recorded()}
+    return Started(
+        **origin.as_fields(), warnings=warnings, warm_start=list(first.warm_start), starting=list(first.trials)
+    )
 
 
 def _finished(session: Session) -> Trials | None:
@@ -121,9 +123,7 @@ def _finished(session: Session) -> Trials | None:
     return trials
 
 
-def _search(
-    session: Session, context: SearchContext, executor: Executor, watch: RunMonitor, origin: dict[str, Any]
-) -> Trials:
+def _search(session: Session, context: SearchContext, executor: Executor, watch: RunMonitor, origin: Made) -> Trials:
     place = place_of_study(session.run_dir, session.storage)
     with database_errors(place):
         study = TrialStudy(place, _origin_of_study(origin), watch.warn)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from scripts.config.experiment import NOT_RECORDED, Experiment
+from scripts.config.experiment import Experiment
 from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, nearest_choice
 from scripts.config.unused_keys import keys_without_effect
 from scripts.config.yaml_text import Location, parse_yaml
@@ -19,7 +19,7 @@ MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
 _TEXT_MARKS = "%@`"  # do not start YAML values, so that such a text is unambiguous
 
 
-def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[str, Any] | None = None) -> Experiment:
+def load_experiment(path: Path | None, assignments: Sequence[str], base: Experiment | None = None) -> Experiment:
     """Experiment from a YAML file and assignments on the command line.
 
     Parameters
@@ -28,20 +28,18 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: dict[st
         YAML 1.2 file; a relative `data.path` in it counts from its folder.
     assignments : sequence of str
         `dotted.key=value`; values are YAML; a relative `data.path` counts from the current directory.
-    base : dict or None
-        Plain values that apply where file and assignments are silent: an earlier phase's config, else the defaults.
-        They come from an artifact, so that own models and execution in them count for nothing.
+    base : Experiment or None
+        Applies where file and assignments are silent: an earlier phase's config, else the defaults.
+        It comes from an artifact, so that own models and execution in it count for nothing.
 
     Raises
     ------
     InputError
         Names file, line and key, with the nearest valid name for a mistyped one.
     """
-    values: dict[str, Any] = dict(base or {"search_space": Experiment().recorded()["search_space"]})
-    for of_this_call_alone in NOT_RECORDED:  # an artifact never names code to import
-        values.pop(of_this_call_alone, None)
     given, places = given_values(path, assignments)
-    values = _merge(values, given)
+    recorded = (base or Experiment()).recorded()  # an artifact never names code to import
+    values = _merge(recorded if base else {"search_space": recorded["search_space"]}, given)
     source = str(path or "command line")
     try:
         experiment = Experiment.model_validate(values)

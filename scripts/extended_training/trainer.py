@@ -18,6 +18,7 @@ from scripts.storage.artifacts import read_record, write_record
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256, write_bytes
 from scripts.storage.extended_record import Extended
+from scripts.storage.record_base import Made
 from scripts.storage.records import BestConfig, Trials
 from scripts.storage.result_records import Selection
 from scripts.storage.run_dir import Command, RunDir
@@ -57,7 +58,7 @@ class ExtendedTrainer:
         executor: Executor,
         watch: RunMonitor,
         deadline: float | None,
-        provenance: dict[str, Any],
+        provenance: Made,
     ) -> Extended:
         """Train, write the results, the out-of-fold predictions and best_config.json; the results.
 
@@ -85,7 +86,7 @@ class ExtendedTrainer:
         self.run_dir.extended.mkdir(parents=True, exist_ok=True)
         write_bytes(self.run_dir.out_of_fold, table.to_parquet(index=False))
         self._results = Extended(
-            **provenance,
+            **provenance.as_fields(),
             n_folds=len(work.folds),
             epochs_spent=work.epochs_spent,
             data_passes=work.data_passes,
@@ -103,7 +104,7 @@ class ExtendedTrainer:
         return self._results
 
 
-def write_best_config(run_dir: RunDir, experiment: Experiment, results: Extended, provenance: dict[str, Any]) -> None:
+def write_best_config(run_dir: RunDir, experiment: Experiment, results: Extended, provenance: Made) -> None:
     """Write best_config.json: all that phase 3 needs, and why this configuration was chosen."""
     best = results.chosen
     selection = Selection(
@@ -117,9 +118,9 @@ def write_best_config(run_dir: RunDir, experiment: Experiment, results: Extended
         decision=best.decision,
     )
     searched = read_record(run_dir.trials, Command.TUNING, Trials)
-    inputs = provenance["inputs"] | {run_dir.extended_results.name: file_sha256(run_dir.extended_results)}
+    inputs = provenance.inputs | {run_dir.extended_results.name: file_sha256(run_dir.extended_results)}
     record = BestConfig(
-        **provenance | {"inputs": inputs},
+        **provenance.as_fields() | {"inputs": inputs},
         hyperparameters=best.config,
         experiment=experiment,
         selection=selection,

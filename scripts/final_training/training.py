@@ -37,7 +37,7 @@ from scripts.storage.model_record import (
     ReferenceContent,
     Span,
 )
-from scripts.storage.record_base import Curve, Epoch
+from scripts.storage.record_base import Curve, Epoch, Made
 from scripts.storage.result_records import Final, FinalMember, Replaced, SeedCurves, Selection
 from scripts.storage.run_dir import Command, RunDir
 from scripts.training.spec import Outcome, RunSpec
@@ -166,7 +166,7 @@ def run_final_training(
     run_dir: RunDir,
     watch: RunMonitor,
     deadline: float | None,
-    provenance: dict[str, Any],
+    provenance: Made,
 ) -> Final:
     """Train and write final_model.pkl and final_training_results.json; the content of the latter.
 
@@ -190,7 +190,7 @@ def run_final_training(
     parts = zip(work.members, work.replaced, logits, calibrations, strict=True)
     members = [_member_record(work, *own, y) for own in parts]
     results = Final(
-        **provenance,
+        **provenance.as_fields(),
         epochs_spent=spent,
         holdout_rows=len(work.holdout),
         holdout_accuracy=_accuracy(_weighted(work, [softmax(own, axis=1) for own in logits]), y),
@@ -261,14 +261,14 @@ def model_content(
     selection: Selection,
     calibrations: Sequence[Calibration],
     epochs: dict[str, int],
-    provenance: dict[str, Any],
+    provenance: Made,
 ) -> FinalModelContent:
     """Everything that a prediction needs, and where the model came from; calibrations by member."""
     dataset = work.dataset
     preprocessor = Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows)
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
     return FinalModelContent(
-        **provenance,
+        **provenance.as_fields(),
         members=[_member_content(work, *own) for own in zip(work.members, work.replaced, calibrations, strict=True)],
         preprocessor=PreprocessorContent(**preprocessor.state_dict()),
         experiment=work.experiment,

@@ -15,6 +15,8 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 Files = dict[str, str]  # SHA-256 by name
 IfGiven = Field(exclude_if=lambda value: value is None or value == {})  # of a field that is omitted without a value
+# Of `Made` and of `Started`; the header of an artifact has `created_by`.
+_ORIGIN = ("config_hash", "data_fingerprint", "sealed_fingerprint", "inputs", "warnings", "warm_start", "starting")
 _SHOWN = 90  # characters of a field's name
 
 
@@ -100,6 +102,10 @@ class Made(Record):
     sealed_fingerprint: str
     inputs: Files
     created_by: CreatedBy = CreatedBy()
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the given fields of the provenance, for another artifact of the same phase."""
+        return {name: getattr(self, name) for name in _ORIGIN if name in self.model_fields_set}
 
 
 def first_problem(error: ValidationError) -> str:

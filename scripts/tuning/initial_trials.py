@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import SearchSpace
@@ -36,10 +35,6 @@ class FirstTrials:
     trials: tuple[FirstTrial, ...] = ()
     warm_start: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
-
-    def recorded(self) -> dict[str, Any]:
-        """Return the part of the plan and of trials.json about them."""
-        return {"warm_start": list(self.warm_start), "starting": [trial.body() for trial in self.trials]}
 
 
 def first_trials(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
@@ -13,7 +11,7 @@ from scripts.storage.artifacts import write_record
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256, write_bytes
 from scripts.storage.event_log import EventLog
-from scripts.storage.record_base import Epoch
+from scripts.storage.record_base import Epoch, Made
 from scripts.storage.records import Trial, Trials
 from scripts.storage.run_dir import RunDir
 from scripts.training.spec import Outcome, RunSpec
@@ -120,7 +118,7 @@ def run_search(
     run_dir: RunDir,
     watch: RunMonitor,
     deadline: float | None,
-    provenance: dict[str, Any],
+    provenance: Made,
 ) -> Trials:
     """Run what is left of phase 1 and write trials.json; its content.
 
@@ -153,7 +151,7 @@ def run_search(
     write_bytes(run_dir.ledger, ledger.to_parquet(index=False))
     replicates = [replicate for trial in trials for replicate in trial.replicates]
     results = Trials(
-        **provenance,
+        **provenance.as_fields(),
         seed=setting.experiment.seed,
         epochs_spent=sum(t.epochs for t in trials) + sum(r.epochs for r in replicates),
         duration_s=sum(t.duration_s for t in trials) + sum(r.duration_s for r in replicates),

@@ -55,7 +55,7 @@ class TrialStudy:
     def __init__(
         self,
         place: Place,
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, str],
         notify: Callable[[str], None] = print,
         longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
@@ -71,7 +71,7 @@ class TrialStudy:
             file_sha256(place)  # a sector that cannot be read is the disk's failure; SQLite calls it damage
             self._open_or_refuse(place, attributes)
 
-    def _open_or_refuse(self, place: Place, attributes: Mapping[str, Any]) -> None:
+    def _open_or_refuse(self, place: Place, attributes: Mapping[str, str]) -> None:
         try:
             self._open(place, attributes)
         except DatabaseUnreachable as error:
@@ -84,7 +84,7 @@ class TrialStudy:
                 raise failed from error
             raise unreadable(place, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
-    def _open(self, place: Place, attributes: Mapping[str, Any]) -> None:
+    def _open(self, place: Place, attributes: Mapping[str, str]) -> None:
         if isinstance(place, Path):
             self._retried(lambda: check_study_file(place))
             self._storage = self._retried(lambda: open_file(place))
@@ -208,7 +208,7 @@ class TrialStudy:
             return  # the call that was cut short did it
 
 
-def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
+def _create_file(path: Path, attributes: Mapping[str, str]) -> None:
     """Make the database in memory and write it in one step: a kill while SQLite makes its tables would spoil it."""
     for orphan in side_files(path):
         back_up(orphan)  # of a deleted file: SQLite would apply it to the new one
@@ -222,7 +222,7 @@ def _create_file(path: Path, attributes: Mapping[str, Any]) -> None:
     write_bytes(path, content)
 
 
-def _open_server(server: Server, attributes: Mapping[str, Any]) -> RDBStorage:
+def _open_server(server: Server, attributes: Mapping[str, str]) -> RDBStorage:
     """Create the study if it does not exist; its name is unique, so an existing study was created by this run."""
     storage = open_server(server)
     study = optuna.create_study(

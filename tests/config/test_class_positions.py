@@ -42,8 +42,12 @@ def values(path, **data):
     return {"data": {"source": "table", "path": str(path)} | named | data}
 
 
+def described(path, **data):
+    return Experiment.model_validate(values(path, **data))
+
+
 def loaded(path, **data):
-    return load_development(Experiment.model_validate(values(path, **data)).data, 1, 0)
+    return load_development(described(path, **data).data, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_classes_whose_meaning_is_not_known_are_refused_with_a_line_that_works(c
 )
 def test_stated_positions_decide_and_are_named_in_a_note(tmp_path, stated, expected):
     path = write_table(tmp_path / "a.csv")
-    experiment = load_experiment(None, [f"data.class_positions={stated}"], base=values(path))
+    experiment = load_experiment(None, [f"data.class_positions={stated}"], base=described(path))
     data = load_development(experiment.data, 1, 0)
     assert dict(zip(data.classes, data.class_positions, strict=True)) == expected
     assert any("positions of the classes: buy" in note and "data.class_positions" in note for note in data.notes)
@@ -119,10 +123,10 @@ def test_stated_positions_decide_and_are_named_in_a_note(tmp_path, stated, expec
 
 def test_keys_of_yaml_that_are_numbers_or_truth_values_name_classes(tmp_path):
     digits = write_table(tmp_path / "a.csv", names=("0", "1", "2"), earned=(0.0, 0.01, -0.01))
-    experiment = load_experiment(None, ["data.class_positions={0: 0, 1.0: 1, 2: -1}"], base=values(digits))
+    experiment = load_experiment(None, ["data.class_positions={0: 0, 1.0: 1, 2: -1}"], base=described(digits))
     assert load_development(experiment.data, 1, 0).class_positions == (0, 1, -1)
     truths = write_table(tmp_path / "b.csv", names=("False", "True"), earned=(0.01, -0.01))
-    experiment = load_experiment(None, ["data.class_positions={true: -1, false: 0}"], base=values(truths))
+    experiment = load_experiment(None, ["data.class_positions={true: -1, false: 0}"], base=described(truths))
     assert load_development(experiment.data, 1, 0).class_positions == (0, -1)
 
 
@@ -142,7 +146,7 @@ def test_keys_of_yaml_that_are_numbers_or_truth_values_name_classes(tmp_path):
 def test_positions_that_do_not_fit_the_classes_are_refused_in_one_line(tmp_path, stated, said):
     path = write_table(tmp_path / "a.csv")
     with pytest.raises(InputError, match=said) as refused:
-        load_development(load_experiment(None, [f"data.class_positions={stated}"], base=values(path)).data, 1, 0)
+        load_development(load_experiment(None, [f"data.class_positions={stated}"], base=described(path)).data, 1, 0)
     assert "\n" not in str(refused.value)
 
 
@@ -152,7 +156,7 @@ def test_positions_need_returns_and_unknown_classes_need_none_without_them(tmp_p
     with pytest.raises(InputError, match="unknown positions"):
         loaded(path)
     with pytest.raises(InputError, match="class_positions needs `forward_return_column`"):
-        load_experiment(None, ["data.class_positions={a: 1, b: -1}"], base=values(path, forward_return_column=None))
+        load_experiment(None, ["data.class_positions={a: 1, b: -1}"], base=described(path, forward_return_column=None))
 
 
 def test_positions_of_a_market_may_be_stated_too():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scripts.config.experiment import Experiment
 from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import load_development, load_sealed
 from scripts.errors import InputError
@@ -19,7 +20,8 @@ def base(path, **values):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"x": rng.standard_normal(N), "sic": CODES, "y": rng.integers(0, 2, N)} | values)
     frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
-    return {"data": {"source": "table", "path": str(path), "label": "column", "label_column": "y"}}
+    data = {"source": "table", "path": str(path), "label": "column", "label_column": "y"}
+    return Experiment.model_validate({"data": data})
 
 
 def load(values, *assignments):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scripts.config.experiment import Experiment
 from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import read_development
 from scripts.errors import InputError
@@ -15,7 +16,7 @@ MARKET = {"data": {"synthetic": {"n_tickers": 2, "n_days": 400}}}
 
 def build(base, *assignments, window=3):
     """Development data with its folds."""
-    config = load_experiment(None, list(assignments), base=base).data
+    config = load_experiment(None, list(assignments), base=Experiment.model_validate(base)).data
     dataset = read_development(config, 0).dataset(window)
     return dataset, dataset.folds("kfold", 3, 0)
 

@@ -27,6 +27,7 @@ from scripts.reporting.sections.racing import race_state, racing_in_words
 from scripts.statistics.sequential_tests import p_values_of_being_best, run_noise, spent_level
 from scripts.storage.artifacts import write_record
 from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.record_base import Made
 from scripts.storage.records import Trial, Trials
 from scripts.storage.result_records import Selection
 from scripts.storage.run_dir import RunDir
@@ -215,7 +216,7 @@ TRIALS = [
     Trial(number=n, state="complete", epochs=4, val_accuracy=0.55, hyperparameters=COMMON | {"learning_rate": rate})
     for n, rate in RATES.items()
 ]
-ORIGIN = {"config_hash": "c" * 64, "data_fingerprint": "d" * 64, "sealed_fingerprint": "e" * 64, "inputs": {}}
+ORIGIN = Made(config_hash="c" * 64, data_fingerprint="d" * 64, sealed_fingerprint="e" * 64, inputs={})
 EXPERIMENT = Experiment.model_validate(
     {
         "data": {"synthetic": {"n_tickers": 8, "n_days": 500, "rho": 0.6}},
@@ -285,7 +286,7 @@ def phase_2(market, folder, executor, **changes):
     extended = EXPERIMENT.extended.model_copy(update=changes)
     experiment = EXPERIMENT.model_copy(update={"extended": extended})
     run_dir = RunDir(folder)
-    trials = Trials(**ORIGIN, epochs_spent=0, data_passes=0.0, files={}, trials=TRIALS)
+    trials = Trials(**ORIGIN.as_fields(), epochs_spent=0, data_passes=0.0, files={}, trials=TRIALS)
     write_record(run_dir.trials, trials)
     work = CrossValidation(experiment, market, TRIALS, "cpu")
     watch = RunMonitor(Progress("", 0, enabled=False), TensorBoardLog(folder / "logs"), print)
