@@ -7,17 +7,16 @@ counts nothing twice, and a ledger that was lost is filled again from the other 
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from scripts.data.row_sketch import share_rows
 from scripts.evaluation.user_ledger import MAX_BYTES, NAME, Entry, UserLedger, damage, parsed
-from scripts.storage.durable_files import append_line, read_regular, sha256
+from scripts.storage.durable_files import append_line, read_regular
 from scripts.storage.printable import listed
 from scripts.storage.run_dir import RunDir
 
@@ -47,20 +46,17 @@ class Look:
     shared: bool = True
 
     @property
-    def fields(self) -> Entry:
+    def fields(self) -> dict[str, str]:
         """Model and rows, as they are recorded."""
         return {"model_sha256": self.model_sha256, "data": self.data, "sealed_fingerprint": self.sealed_fingerprint}
 
     def is_of(self, entry: Entry) -> bool:
         """True if an entry is about the same model on the same rows; earlier versions recorded no fingerprint."""
-        return all(entry.get(name, value) == value for name, value in self.fields.items())
+        return all(getattr(entry, name) in ("", value) for name, value in self.fields.items())
 
     def may_share_rows(self, entry: Entry) -> bool:
         """Return True if an entry is about some of the same sealed rows."""
-        if entry.get("sealed_fingerprint") == self.sealed_fingerprint:
-            return True
-        sketch = entry.get("rows")
-        return isinstance(sketch, str) and share_rows(sketch, self.sealed_sketch)
+        return entry.sealed_fingerprint == self.sealed_fingerprint or share_rows(entry.rows, self.sealed_sketch)
 
 
 @dataclass(frozen=True)
@@ -103,32 +99,24 @@ def n_openings(run_dir: RunDir) -> int:
 
 def n_inherited(run_dir: RunDir) -> int:
     """Number of openings in the ledger of a run that happened in other runs."""
-    return sum("inherited_from" in entry for entry in openings_of(run_dir))
+    return sum(entry.inherited_from != "" for entry in openings_of(run_dir))
 
 
 def openings_of(run_dir: RunDir) -> list[Entry]:
     """Openings in the ledger of a run."""
-    return [entry for entry in _read(run_dir.openings)[0] if entry["event"] == "opening"]
+    return [entry for entry in _read(run_dir.openings)[0] if entry.is_opening]
 
 
 def not_in(run_dir: RunDir, entries: list[Entry]) -> list[Entry]:
     """Return the openings that the ledger of a run lacks."""
-    known = {identity(entry) for entry in openings_of(run_dir)}
-    return [entry for entry in entries if identity(entry) not in known]
+    known = {entry.identity for entry in openings_of(run_dir)}
+    return [entry for entry in entries if entry.identity not in known]
 
 
 def inherit(run_dir: RunDir, entries: list[Entry], source: str) -> None:
     """Add openings of another run; one that it has inherited itself keeps the name of where it happened."""
     for entry in entries:
-        _append(run_dir.openings, {"inherited_from": source} | entry)
-
-
-def identity(entry: Entry) -> str:
-    """Id of an entry; of one without, a digest of its time and model."""
-    given = entry.get("id")
-    if isinstance(given, str) and given:
-        return given
-    return sha256(json.dumps([entry.get(name) for name in ("time", "model_sha256", "data")]).encode())[:16]
+        _append(run_dir.openings, entry if entry.inherited_from else _from(entry, source))
 
 
 def known_openings(run_dir: RunDir, look: Look) -> Openings:
@@ -166,16 +154,16 @@ def count_opening(run_dir: RunDir, look: Look, again: bool) -> Openings:
     with UserLedger.held() as shared:
         merged = _merged(look, own, shared.entries)
         opened, new = _opening(look, [*own, *merged], again)
-        there = set(map(_key, shared.entries))
-        shared.add([_as_shared(entry, look) for entry in (*own, *new) if _key(entry) not in there])
+        there = {entry.key for entry in shared.entries}
+        shared.add([_as_shared(entry, look) for entry in (*own, *new) if entry.key not in there])
         for entry in (*merged, *new):
             _append(run_dir.openings, entry)
     return _counted([*own, *merged, *new], opened, damaged, look, shared.warnings)
 
 
-def record_result(run_dir: RunDir, look: Look, opened: str, figures: Entry) -> None:
+def record_result(run_dir: RunDir, look: Look, opened: str, figures: Mapping[str, object]) -> None:
     """Record the result of an opening in both ledgers, once."""
-    entry = _stamped("result", opened, look) | figures
+    entry = _stamped("result", opened, look, figures)
     if not _has_result(_read(run_dir.openings)[0], opened):
         _append(run_dir.openings, entry)
     if look.shared:
@@ -184,55 +172,53 @@ def record_result(run_dir: RunDir, look: Look, opened: str, figures: Entry) -> N
 
 
 def _has_result(entries: list[Entry], opened: str) -> bool:
-    return any(entry["event"] == "result" and identity(entry) == opened for entry in entries)
+    return ("result", opened) in {entry.key for entry in entries}
 
 
 def _opening(look: Look, entries: list[Entry], again: bool) -> tuple[str, list[Entry]]:
     """Id of the opening that this look belongs to, and the entry to be recorded if it is a new one."""
     last, finished = "", False
     for entry in filter(look.is_of, entries):
-        if entry["event"] == "opening":
-            last, finished = identity(entry), False
-        elif entry.get("id", last) == last:
+        if entry.is_opening:
+            last, finished = entry.identity, False
+        elif entry.id in ("", last):
             finished = True
     if last and not (again and finished):
         return last, []
-    new = _stamped("opening", secrets.token_hex(8), look) | {"run": look.run, "rows": look.sealed_sketch}
-    return new["id"], [new]
+    new = _stamped("opening", secrets.token_hex(8), look, {"run": look.run, "rows": look.sealed_sketch})
+    return new.id, [new]
 
 
-def _stamped(event: str, identifier: str, look: Look) -> Entry:
+def _stamped(event: str, identifier: str, look: Look, further: Mapping[str, object]) -> Entry:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"time": now, "event": event, "id": identifier} | look.fields
+    return Entry.model_validate({"time": now, "event": event, "id": identifier, **look.fields, **further})
 
 
-def _key(entry: Entry) -> tuple[str, str]:
-    return entry["event"], identity(entry)
+def _from(entry: Entry, source: str) -> Entry:
+    return entry.model_copy(update={"inherited_from": source})
 
 
 def _merged(look: Look, own: list[Entry], shared: list[Entry]) -> list[Entry]:
     """Return entries about some of the same rows that only the user's ledger has, in the form of the run's ledger."""
-    there = set(map(_key, own))
-    found = [entry for entry in shared if _key(entry) not in there and look.may_share_rows(entry)]
-    return [
-        entry if entry.get("run") == look.run else entry | {"inherited_from": entry.get("run", "unknown")}
-        for entry in found
-    ]
+    there = {entry.key for entry in own}
+    found = [entry for entry in shared if entry.key not in there and look.may_share_rows(entry)]
+    return [entry if entry.run == look.run else _from(entry, entry.run or "unknown") for entry in found]
 
 
 def _as_shared(entry: Entry, look: Look) -> Entry:
     """An entry of the run's ledger for that of the user; earlier versions recorded neither run nor rows."""
-    source = entry.get("inherited_from", look.run)
-    defaults = {"id": identity(entry), "sealed_fingerprint": look.sealed_fingerprint, "run": source}
-    defaults |= {"rows": look.sealed_sketch} if entry["event"] == "opening" else {}
-    return {name: value for name, value in (defaults | entry).items() if name != "inherited_from"}
+    source = entry.inherited_from or look.run
+    defaults = {"id": entry.identity, "sealed_fingerprint": look.sealed_fingerprint, "run": source}
+    defaults |= {"rows": look.sealed_sketch} if entry.is_opening else {}
+    body = defaults | entry.body()
+    return Entry.model_validate({name: value for name, value in body.items() if name != "inherited_from"})
 
 
 def _counted(entries: list[Entry], opened: str, damaged: int, look: Look, warnings: Sequence[str] = ()) -> Openings:
-    openings = [entry for entry in entries if entry["event"] == "opening"]
-    others = [PurePosixPath(e["inherited_from"]).name or e["inherited_from"] for e in openings if "inherited_from" in e]
-    sealed = look.sealed_fingerprint
-    parts = sum(entry.get("sealed_fingerprint", sealed) != sealed for entry in openings)
+    openings = [entry for entry in entries if entry.is_opening]
+    sources = [entry.inherited_from for entry in openings if entry.inherited_from]
+    others = [PurePosixPath(source).name or source for source in sources]
+    parts = sum(entry.sealed_fingerprint not in ("", look.sealed_fingerprint) for entry in openings)
     return Openings(len(openings), opened, tuple(others), parts, (*damage(damaged, NAME), *warnings))
 
 
@@ -248,4 +234,4 @@ def _append(path: Path, entry: Entry) -> None:
     """Add a line; a line that a kill cut short does not swallow it."""
     content = read_regular(path, MAX_BYTES) if path.exists() else b""
     torn = content != b"" and not content.endswith(b"\n")
-    append_line(path, ("\n" if torn else "") + json.dumps(entry))
+    append_line(path, ("\n" if torn else "") + entry.line())

@@ -10,10 +10,12 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from scripts.errors import InputError
+from scripts.storage.durable_files import sha256
 from scripts.storage.parsing_limits import parsed_json
+from scripts.storage.record_base import Record
 
 NAME = "test_openings.jsonl"
 VARIABLE, NO_LEDGER = "HYPER_STATE_DIR", "none"
@@ -21,7 +23,49 @@ MAX_BYTES = 2**28
 _LOCK_S = 10.0  # timeout for another evaluation, which needs milliseconds
 _UNKNOWN = "openings by other runs may be missing from the count"
 
-Entry = dict[str, Any]
+
+class Entry(Record):
+    """A line of a ledger; a result also has the figures of its evaluation, and earlier versions wrote fewer fields.
+
+    Attributes
+    ----------
+    rows : str
+        Sketch of the sealed rows, as in `row_sketch`.
+    inherited_from : str
+        Run in which it happened, if that is not the run of the ledger.
+    """
+
+    time: str = ""
+    event: Literal["opening", "result"]
+    id: str = ""
+    model_sha256: str = ""
+    data: str = ""
+    sealed_fingerprint: str = ""
+    run: str = ""
+    rows: str = ""
+    inherited_from: str = ""
+
+    @property
+    def is_opening(self) -> bool:
+        """Return True if it is an opening, and not the result of one."""
+        return self.event == "opening"
+
+    @property
+    def identity(self) -> str:
+        """Id of the opening; without one, a digest of its time and model."""
+        if self.id:
+            return self.id
+        body = self.body()
+        return sha256(json.dumps([body.get(name) for name in ("time", "model_sha256", "data")]).encode())[:16]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Event and identity, which are the same in every ledger."""
+        return self.event, self.identity
+
+    def line(self) -> str:
+        """Return the line of the ledger."""
+        return json.dumps(self.body())
 
 
 def user_ledger() -> Path | None:
@@ -46,7 +90,7 @@ class UserLedger:
 
     Attributes
     ----------
-    entries : list of dict
+    entries : list of Entry
         Empty where the ledger cannot be used.
     warnings : list of str
         Why something is missing from it.
@@ -89,7 +133,7 @@ class UserLedger:
         """Append entries in one write; a line that a kill cut short does not swallow the first."""
         if not entries or self._descriptor is None:
             return
-        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+        lines = "".join(entry.line() + "\n" for entry in entries)
         try:
             if fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
                 raise PermissionError(0, "the file or its folder is read-only")
@@ -113,13 +157,9 @@ def parsed(content: bytes) -> tuple[list[Entry], int]:
 
 def _entry(line: bytes) -> Entry | None:
     try:
-        entry = parsed_json(line)
+        return Entry.model_validate(parsed_json(line))
     except ValueError:
         return None
-    if not isinstance(entry, dict) or entry.get("event") not in ("opening", "result"):
-        return None
-    texts = ("model_sha256", "time", "data", "id", "run", "rows", "sealed_fingerprint", "inherited_from")
-    return entry if all(isinstance(entry.get(name, ""), str) for name in texts) else None
 
 
 def damage(n_lines: int, path: Path | str) -> list[str]:
