@@ -51,15 +51,15 @@ def show_table(session: Session, table: Table) -> None:
 def show_plan_table(session: Session, rows: Mapping[str, str], files: Sequence[Path]) -> None:
     """Print the plan of a command as a table of two columns, with its files last; keep it for --json."""
     written = [f"{path} {'(there already)' if path.exists() else '(new)'}" for path in files]
-    table = Table(title=f"{session.answer['command']} would do this; nothing is done", box=SIMPLE_HEAD)
+    table = Table(title=f"{session.answer.command} would do this; nothing is done", box=SIMPLE_HEAD)
     table.add_column("what", justify="right", no_wrap=True)
     table.add_column("plan", overflow="fold")
     # Text, so that brackets in names of files and classes are not markup.
     for name, value in {**rows, "writes": "\n".join(written)}.items():
         table.add_row(name, Text(printable(value, lines=True)))
     show_table(session, table)
-    session.keep(plan=dict(rows), would_write=[str(path) for path in files])
-    session.conclude(session.same_command("--dry-run"), [])
+    would_write = [str(path) for path in files]
+    session.conclude(session.same_command("--dry-run"), [], plan=dict(rows), would_write=would_write)
 
 
 def likely_search(experiment: Experiment, space: SearchSpace, first: Sequence[Values]) -> list[Values]:

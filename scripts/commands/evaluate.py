@@ -170,7 +170,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _look(session: Session, experiment: Experiment, opened: Opened, sealed: str, sketch: str = "") -> Look:
-    run, shared = str(session.answer["run_dir"]), experiment.data.placebo is None
+    run, shared = str(session.answer.run_dir), experiment.data.placebo is None
     return Look(opened.model_sha256, opened.data, sealed, sketch, run, shared)
 
 

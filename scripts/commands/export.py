@@ -117,7 +117,7 @@ def export(session: Session) -> None:
     shape = f"(batch, {model.window}, columns)" if model.reads_windows else "(batch, columns)"
     session.echo(f"input x: float32 {shape} of {len(model.schema.features)} raw columns; output: probabilities")
     session.echo(f"largest difference of a probability on {_N_CHECKED} rows: {difference:.1e}")
-    session.keep(artifacts=[str(out)], largest_difference=difference)
+    session.keep([out], largest_difference=difference)
     session.echo(f"model in {out}")
 
 

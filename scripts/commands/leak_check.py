@@ -147,7 +147,7 @@ def check_leaks(session: Session, experiment: Experiment, development: Developme
     for warning in report.warnings:
         session.echo(f"WARNING {warning}")
     session.echo(f"results in {session.run_dir.leak_check}")
-    session.keep(artifacts=[str(session.run_dir.leak_check)], warnings=report.warnings)
+    session.keep([session.run_dir.leak_check], warnings=report.warnings)
     _stop(report.warnings if session.arguments.strict else report.leaks)
     session.conclude(session.same_command("--check-leaks"), [session.run_dir.leak_check])
 

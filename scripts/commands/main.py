@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from scripts.commands import environment
-from scripts.commands.answers import account_for, end_interrupted, only_for_json, print_answer
+from scripts.commands.remote_urls import check_urls, without_secret
+from scripts.commands.answers import Answer, account_for, end_interrupted, only_for_json, print_answer
 from scripts.commands.flags import AddFlags, make_parser
 from scripts.commands.machine_limits import check_folder, check_study_path
 from scripts.commands.remedies import remedies_spelled_out
@@ -59,7 +60,7 @@ def command(
         complete(parser)
     started = time.monotonic()
     output = only_for_json() if "--json" in sys.argv[1:] else None
-    answer: dict[str, Any] = {"command": parser.prog, "exit_code": 0}
+    answer = Answer(parser.prog)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
             stream.reconfigure(errors="backslashreplace")
@@ -76,12 +77,10 @@ def command(
         sys.stdout.flush()
     interruption.ignore()
     print_answer(answer, output, started)
-    sys.exit(answer["exit_code"])
+    sys.exit(answer.exit_code)
 
 
-def _run(
-    arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool, answer: dict[str, Any]
-) -> None:
+def _run(arguments: argparse.Namespace, run: Callable[[Session], None], only_reads: bool, answer: Answer) -> None:
     started = time.monotonic()
     # A comparison of runs needs no other directory: the first run is used.
     place: Path | str = (getattr(arguments, "compare", None) or [arguments.run_dir])[0]
@@ -90,11 +89,11 @@ def _run(
 
     deadline = None if arguments.time_budget is None else started + arguments.time_budget
     run_dir = RunDir(Path() if isinstance(place, str) else place)
-    answer["run_dir"] = without_secret(place) if isinstance(place, str) else str(run_dir.path)
+    answer.run_dir = without_secret(place) if isinstance(place, str) else str(run_dir.path)
     try:
-        answer["run_dir"].encode("utf-8")
+        answer.run_dir.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError("is not a UTF-8 path", ascii(answer["run_dir"]), "choose another --run-dir") from None
+        raise InputError("is not a UTF-8 path", ascii(answer.run_dir), "choose another --run-dir") from None
     if arguments.dry_run or not only_reads:
         check_study_path(run_dir.study)
     session = Session(arguments, place, run_dir, deadline, started, answer, _storage(arguments))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from scripts.commands.answers import Plain
 from scripts.commands.dry_run import show_plan
 from scripts.commands.experiment import SECTIONS, differences, hash_of_phase
 from scripts.commands.placement import Placement, executing
@@ -36,7 +37,6 @@ from scripts.storage.records import Plan, Trials
 from scripts.storage.result_records import Final
 from scripts.storage.run_dir import Command
 
-Values = dict[str, Any]
 Results = TypeVar("Results", bound=Trials | Extended | Final)
 
 
@@ -46,7 +46,7 @@ class Closing:
 
     checkpoints: str  # pattern of those that --keep-checkpoints best keeps
     lines: Sequence[str]
-    figures: Values
+    figures: Mapping[str, Plain]
     warning: str = ""
 
 

@@ -105,7 +105,7 @@ def predict(session: Session) -> None:
     unknown = unknown_in_words(summary.unknown, model.schema.vocabularies)
     for line in (*(f"warning: {line}" for line in unknown), *drift_in_words(summary)):
         session.echo(line)
-    session.keep(artifacts=[str(out)], rows=summary.n_rows, by_class=dict(summary.by_class), warnings=unknown)
+    session.keep([out], rows=summary.n_rows, by_class=dict(summary.by_class), warnings=unknown)
     session.echo(f"predictions in {out}")
 
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scripts.commands.answers import started_by
+from scripts.commands.answers import Answer, Plain, started_by
 from scripts.config.selection_order import PREFERENCES
 from scripts.errors import InputError
 from scripts.storage.printable import duration_in_words, printable
@@ -42,8 +42,8 @@ class Session:
         Moment of `time.monotonic` at which the time budget ends.
     started : float
         Moment of `time.monotonic` at which the command started.
-    answer : dict
-        What the command did, as plain values: the object that --json prints.
+    answer : Answer
+        Result of the command, which --json prints.
     storage : URL or None
         Server of new studies; a file if None.
     mirror : RemoteRunDir or None
@@ -55,7 +55,7 @@ class Session:
     run_dir: RunDir
     deadline: float | None
     started: float
-    answer: dict[str, Any] = field(default_factory=dict)
+    answer: Answer
     storage: URL | None = field(default=None, repr=False)
     mirror: RemoteRunDir | None = None
 
@@ -72,11 +72,12 @@ class Session:
             except OSError:
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
 
-    def keep(self, **figures: Any) -> None:
-        """Add plain values to the answer that --json prints."""
-        self.answer.update(figures)
+    def keep(self, artifacts: Sequence[Path], **figures: Plain) -> None:
+        """Keep artifacts and main figures for --json."""
+        self.answer.artifacts = [self._found_at(path) for path in artifacts]
+        self.answer.figures |= figures
 
-    def conclude(self, next_command: str, artifacts: Sequence[Path], **figures: Any) -> None:
+    def conclude(self, next_command: str, artifacts: Sequence[Path], **figures: Plain) -> None:
         """Print the next command, and keep it for --json with the artifacts and main figures.
 
         Parameters
@@ -88,8 +89,9 @@ class Session:
         **figures
             Plain values.
         """
-        self.keep(artifacts=[self._found_at(path) for path in artifacts], **figures, next=next_command)
-        self.echo(f"next: {next_command}")
+        self.keep(artifacts, **figures)
+        self.answer.next = next_command
+        self.say(f"next: {next_command}")
 
     def publish_if_due(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
         """Publish a run directory on object storage if due, while nothing is written; see `RemoteRunDir`."""
@@ -120,7 +122,7 @@ class Session:
 
     def same_command(self, without: str) -> str:
         """The command line itself without one of its flags."""
-        return shlex.join([*started_by(self.answer["command"]), *(part for part in sys.argv[1:] if part != without)])
+        return shlex.join([*started_by(self.answer.command), *(part for part in sys.argv[1:] if part != without)])
 
     def next_run(self, run: str | None = None) -> str:
         """Return the command line of a whole run that continues this one, or `run`."""
