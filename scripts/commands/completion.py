@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
+
+if TYPE_CHECKING:
+    from scripts.config.search_space import PlainValues
 
 SCHEMA = Path(__file__).resolve().parents[2] / "configs" / "schema.json"
 _FOLDERS = {"run_dir", "warm_start", "next", "compare"}  # flags that name run directories
@@ -44,7 +47,7 @@ def _assignments(prefix: str, **_: Any) -> list[str]:
     return [f"{name}=" for name in values]
 
 
-def _keys(schema: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def _keys(schema: PlainValues) -> Iterator[tuple[str, list[str]]]:
     """Dotted keys and, where there are only a few, their values."""
     waiting = [("", schema)]
     while waiting:
@@ -58,7 +61,7 @@ def _keys(schema: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
                 yield prefix + name, _few_values(part)
 
 
-def _few_values(part: Mapping[str, Any]) -> list[str]:
+def _few_values(part: PlainValues) -> list[str]:
     if part.get("type") == "boolean":
         return ["true", "false"]
     return [

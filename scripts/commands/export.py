@@ -11,7 +11,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -164,7 +163,7 @@ def own_probabilities(model: FinalModel, rows: np.ndarray) -> np.ndarray:
     return model.predict_raw(flat, np.arange(len(rows)) * window + window - 1)
 
 
-def _schema(model: FinalModel) -> dict[str, Any]:
+def _schema(model: FinalModel) -> dict[str, object]:
     """Return the metadata for readers of the exported file.
 
     `window` is None for a model of single rows. A column with a reference (value, unit) enters as (x - value) / unit,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from scripts.config.class_positions import ClassPositions, check_stated, with_text_keys
-from scripts.config.search_space import Model, SearchSpace, check_dimension, default_search_space
+from scripts.config.search_space import Model, PlainValues, SearchSpace, check_dimension, default_search_space
 from scripts.config.selection_order import DEFAULT_ORDER, Criterion
 from scripts.statistics.returns import PositionRule, TradingRules
 
@@ -310,6 +310,6 @@ class Experiment(Model):
             return self.tuning.guide_epochs
         return self.tuning.epoch_budget if self.epoch_budget is None else max(1, 2 * self.epoch_budget // 3)
 
-    def recorded(self) -> dict[str, Any]:
+    def recorded(self) -> PlainValues:
         """Return the experiment as plain values for artifacts, without code to import and without resources."""
         return self.model_dump(mode="json", exclude=NOT_RECORDED)

@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from scripts.config.search_space import PlainValues
+
 _BEFORE = {"ties": "down"}  # behaviour of runs that were recorded without these keys
 
 
-def recorded_data(data: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_data(data: Mapping[str, object]) -> PlainValues:
     """Return the recorded section `data` of a run, with the keys that an earlier version did not have.
 
     Its 252 periods per year were an unchecked default: they are inferred from the dates instead.

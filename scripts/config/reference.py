@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scripts.config.experiment import Experiment
-from scripts.config.search_space import Hyperparameters, Range
+from scripts.config.search_space import Hyperparameters, PlainValues, Range
 from scripts.config.yaml_text import inline_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA, REFERENCE = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
 DEFAULT = ROOT / "configs" / "default.yaml"
-Schema = Mapping[str, Any]
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _LENGTHS = {"minLength": "at least", "maxLength": "at most", "minItems": "at least", "maxItems": "at most"}
 _INTRODUCTION = """# Every key of the configuration
@@ -68,7 +67,7 @@ class Key:
     description: str
 
 
-def schema() -> dict[str, Any]:
+def schema() -> PlainValues:
     """Return the JSON schema (draft 2020-12) of a config file."""
     made = Experiment.model_json_schema()
     definitions, space = made["$defs"], made["properties"]["search_space"]
@@ -84,7 +83,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made
 
 
-def sections(made: Schema) -> Iterator[tuple[str, str, list[Key]]]:
+def sections(made: PlainValues) -> Iterator[tuple[str, str, list[Key]]]:
     """Yield the dotted name, description and keys of each section; the name of the experiment is empty."""
     definitions = made["$defs"]
     waiting = [("", made)]
@@ -116,7 +115,7 @@ def default_config() -> str:
     return _DEFAULT + "".join(_with_comments(made, Experiment().model_dump(mode="json"), made["$defs"], ""))
 
 
-def _with_comments(model: Schema, values: Any, definitions: Schema, indent: str) -> Iterator[str]:
+def _with_comments(model: PlainValues, values: Any, definitions: PlainValues, indent: str) -> Iterator[str]:
     for name, part in model["properties"].items():
         if name == "search_space":
             yield f"\n{_comment(part['description'], indent)}search_space:\n"
@@ -133,7 +132,7 @@ def _with_comments(model: Schema, values: Any, definitions: Schema, indent: str)
             yield f"{indent}{name}: {inline_yaml(values[name])}\n"
 
 
-def _space_with_comments(space: Mapping[str, Any]) -> Iterator[str]:
+def _space_with_comments(space: PlainValues) -> Iterator[str]:
     """Yield an entry for each hyperparameter; those that are not searched by default are commented out."""
     for name, part in Hyperparameters.model_json_schema()["properties"].items():
         yield _comment(part["description"], "  ")
@@ -151,7 +150,7 @@ def _comment(text: str, indent: str) -> str:
     )
 
 
-def _changes_of(name: str, definitions: Schema) -> list[Schema]:
+def _changes_of(name: str, definitions: PlainValues) -> list[PlainValues]:
     """Return the form of an entry without a `type`, which changes parts of the default entry."""
     default = Experiment().search_space.get(name)
     if not isinstance(default, Range):
@@ -160,7 +159,7 @@ def _changes_of(name: str, definitions: Schema) -> list[Schema]:
     return [{"type": "object", "additionalProperties": False, "properties": parts}]
 
 
-def _key(name: str, part: Schema) -> Key:
+def _key(name: str, part: PlainValues) -> Key:
     options = [option for option in part.get("anyOf", [part]) if option.get("type") != "null"]
     bounds = [
         *(f"{sign} {option[word]}" for option in options for word, sign in _BOUNDS.items() if word in option),
@@ -170,7 +169,7 @@ def _key(name: str, part: Schema) -> Key:
     return Key(name, _type(part), default.strip('"') or '""', ", ".join(bounds), part["description"])
 
 
-def _type(part: Schema) -> str:
+def _type(part: PlainValues) -> str:
     """Return the type in words, or the allowed values."""
     if "anyOf" in part:
         return " or ".join(dict.fromkeys(_type(option) for option in part["anyOf"]))

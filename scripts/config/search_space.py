@@ -12,12 +12,15 @@ from typing import Annotated, Any, Literal
 
 import optuna
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from scripts.errors import nearest
 
 FAMILY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"  # also as `--set models.NAME=` takes it
 Scalar = bool | int | float | str
 Values = Mapping[str, Scalar]
+PlainValues = dict[str, Any]
+"""A mapping as JSON and YAML have it, before it is validated or after it is dumped."""
 
 
 class Model(BaseModel):
@@ -229,7 +232,7 @@ def check_dimension(space: SearchSpace, name: str, dimension: Any) -> None:
                 raise ValueError(f"{message}; {hint}" if (hint := nearest_choice(problem)) else message) from None
 
 
-def nearest_choice(problem: Mapping[str, Any]) -> str:
+def nearest_choice(problem: ErrorDetails) -> str:
     """Return a hint at the nearest allowed value of a key; empty for any other validation error."""
     given = problem.get("input")
     if problem["type"] != "literal_error" or not isinstance(given, str):

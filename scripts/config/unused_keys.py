@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from scripts.config.experiment import Experiment
-from scripts.config.search_space import Choices, SearchSpace
+from scripts.config.search_space import Choices, PlainValues, SearchSpace
 
-Values = Mapping[str, Any]
 _FAMILIES_OF = {"window": {"gru", "tcn", "transformer"}, "patch_length": {"transformer"}, "n_members": {"tabm"}}
 
 
@@ -116,7 +115,7 @@ RULES = (
 )
 
 
-def keys_without_effect(experiment: Experiment, given: Values) -> Iterator[tuple[str, str]]:
+def keys_without_effect(experiment: Experiment, given: PlainValues) -> Iterator[tuple[str, str]]:
     """Yield the given keys that have no effect, with the reason.
 
     A key that is set to its default is skipped.
@@ -124,7 +123,7 @@ def keys_without_effect(experiment: Experiment, given: Values) -> Iterator[tuple
     default = Experiment().model_dump(mode="json")
     for key, value in _leaves(given):
         # A range may be limited to families by `when`.
-        if value == _at(default, key) or (key.startswith("search_space.") and isinstance(value, Mapping)):
+        if value == _at(default, key) or (key.startswith("search_space.") and isinstance(value, dict)):
             continue
         for rule in RULES:
             if any(key == own or key.startswith(f"{own}.") for own in rule.keys) and rule.has_no_effect(experiment):
@@ -137,11 +136,11 @@ def _families(space: SearchSpace) -> set[str]:
     return set(map(str, family.choices)) if isinstance(family, Choices) else {str(family)}
 
 
-def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(values: PlainValues, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield dotted keys and their values; an entry of the search space is a single value."""
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and not prefix.startswith("search_space."):
+        if isinstance(value, dict) and not prefix.startswith("search_space."):
             yield from _leaves(value, f"{key}.")
         else:
             yield key, value

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from scripts.config.experiment import Experiment
-from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, nearest_choice
+from scripts.config.search_space import Choices, FloatRange, Hyperparameters, IntRange, PlainValues, nearest_choice
 from scripts.config.unused_keys import keys_without_effect
 from scripts.config.yaml_text import Location, parse_yaml
 from scripts.errors import InputError, nearest
@@ -52,9 +52,9 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: Experim
     return experiment
 
 
-def given_values(path: Path | None, assignments: Sequence[str]) -> tuple[dict[str, Any], dict[Location, str]]:
+def given_values(path: Path | None, assignments: Sequence[str]) -> tuple[PlainValues, dict[Location, str]]:
     """Return the values of a YAML file and assignments, and the place of each key; arguments as `load_experiment`."""
-    given: dict[str, Any] = {}
+    given: PlainValues = {}
     places: dict[Location, str] = {}
     if path is not None:
         given, lines = read_yaml(path)
@@ -85,7 +85,7 @@ def _is_within(location: Location, assigned: Any) -> bool:
     return not isinstance(assigned, dict)
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+def read_yaml(path: Path) -> tuple[PlainValues, dict[Location, int]]:
     """Plain mapping from a YAML 1.2 file, and the line of each key.
 
     Raises
@@ -104,7 +104,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     return parse_yaml(text, str(path))
 
 
-def parse_assignment(assignment: str) -> dict[str, Any]:
+def parse_assignment(assignment: str) -> PlainValues:
     """`a.b.c=value` as a nested mapping; the value is read as YAML."""
     key, equals, text = assignment.partition("=")
     if not equals or not all(key.split(".")):
@@ -127,7 +127,7 @@ def _assigned(text: str, where: str) -> Any:
         return text
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: PlainValues, over: PlainValues) -> PlainValues:
     """`over` on top of `base`; a search-space entry is replaced whole, since half a range has no meaning."""
     merged = dict(base)
     for name, value in over.items():
@@ -137,7 +137,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _resolve_data_path(values: dict[str, Any], base: Path) -> None:
+def _resolve_data_path(values: PlainValues, base: Path) -> None:
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str) and not data["path"].startswith("sklearn:"):
         data["path"] = str((base / Path(data["path"]).expanduser()).resolve())
@@ -147,7 +147,7 @@ def _resolve_data_path(values: dict[str, Any], base: Path) -> None:
             raise InputError("is not a UTF-8 path", ascii(data["path"]), "rename the file or its folder") from None
 
 
-def _explain(error: ValidationError, values: dict[str, Any], source: str, places: dict[Location, str]) -> InputError:
+def _explain(error: ValidationError, values: PlainValues, source: str, places: dict[Location, str]) -> InputError:
     """The first problem in full, the number of further ones."""
     problems = error.errors(include_url=False)
     first = problems[0]

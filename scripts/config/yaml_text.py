@@ -15,6 +15,7 @@ from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from scripts.config.search_space import PlainValues
 from scripts.errors import InputError
 
 MAX_YAML_DEPTH = 50
@@ -31,7 +32,7 @@ _CORE_SCHEMA = {  # in this order, because an integer also matches the pattern o
 }
 
 
-def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
+def parse_yaml(text: str, where: str) -> tuple[PlainValues, dict[Location, int]]:
     """Return the mapping in `text`, and the line of each key and list item; `where` is the location for errors.
 
     Raises
@@ -58,7 +59,7 @@ def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, in
     return values, lines
 
 
-def dump_yaml(values: dict[str, Any]) -> str:
+def dump_yaml(values: PlainValues) -> str:
     """Return plain values as YAML 1.2."""
     text: str = yaml.dump(values, Dumper=_Dumper, default_flow_style=False, width=120, allow_unicode=True)
     return text

@@ -88,8 +88,8 @@ class Dataset:
     embargo: int
     groups: bool
     ordered: bool
-    fingerprint: str
-    sealed_fingerprint: str
+    fingerprint: str = ""
+    sealed_fingerprint: str = ""
     truth: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
     dropped: tuple[str, ...] = ()

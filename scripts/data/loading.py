@@ -17,13 +17,13 @@ from scripts.data.dataset_checks import check_classes, check_sealed_bars, develo
 from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
 from scripts.data.files.table import frame_as_table
 from scripts.data.known_categories import lost_categories
-from scripts.data.market_dataset import market_fields
+from scripts.data.market_dataset import market_dataset
 from scripts.data.placebo import permute_labels
 from scripts.data.row_sketch import sealed_sketch
 from scripts.data.seal import cut, uncut
 from scripts.data.sources import read_data
 from scripts.data.table import Table
-from scripts.data.table_dataset import order_of_rows, table_fields
+from scripts.data.table_dataset import order_of_rows, table_dataset
 from scripts.errors import InputError
 from scripts.statistics.periods_per_year import PeriodsPerYear, contradicts, infer_periods_per_year
 from scripts.storage.durable_files import file_sha256
@@ -173,17 +173,14 @@ def _build(
     like: Dataset | None = None,
 ) -> Dataset:
     """Data set of all rows of `table`; classes and vocabularies from `like` where given."""
-    fields = table_fields if config.source == "table" else market_fields
-    columns = fields(table, config, longest_window, like)
-    dataset = Dataset(
-        **columns,
-        horizon=config.horizon,
-        embargo=config.embargo,
+    dataset = (table_dataset if config.source == "table" else market_dataset)(table, config, longest_window, like)
+    dataset = replace(
+        dataset,
         fingerprint=fingerprints[0],
         sealed_fingerprint=fingerprints[1],
         dropped=table.dropped,
         shuffle_block_rows=config.shuffle_block_rows,
-        periods=periods_per_year(columns["dates"], config.periods_per_year),
+        periods=periods_per_year(dataset.dates, config.periods_per_year),
     )
     if like is not None and dataset.feature_names != like.feature_names:
         odd = sorted(set(dataset.feature_names) ^ set(like.feature_names))

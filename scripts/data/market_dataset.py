@@ -1,8 +1,6 @@
-"""Fields of a data set that are made of a market's bars."""
+"""Data set of a market's bars."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +12,11 @@ from scripts.data.features import BarIndex, index_bars, market_features
 from scripts.data.labels import Labels, market_labels
 from scripts.data.table import Table
 from scripts.data.trades import fills_of, held_for, market_bars
+from scripts.statistics.trading_simulator import Bars
 
 
-def market_fields(table: Table, config: DataConfig, longest_window: int, like: Dataset | None) -> dict[str, Any]:
-    """Return fields of a data set of bars: features and labels derived from prices and volumes."""
+def market_dataset(table: Table, config: DataConfig, longest_window: int, like: Dataset | None) -> Dataset:
+    """Return the data set of bars: features and labels derived from prices and volumes."""
     frame = table.frame
     bars = index_bars(frame)
     features, labels = market_features(frame, bars), market_labels(frame, bars, config)
@@ -26,35 +25,42 @@ def market_fields(table: Table, config: DataConfig, longest_window: int, like: D
     row = np.arange(len(frame))
     known = (bars.history >= reach) & np.isfinite(x).all(axis=1)
     usable = known & (labels.y >= 0)
+    earned, cost_bps, fill = _fills(frame, bars, labels, config)
     left_out = (f"left out: {name} ({reason})" for name, reason in features.left_out.items())
-    return {
-        "x": x,
-        "feature_names": (*features.names, *labels.features),
-        "categorical": np.zeros(x.shape[1], dtype=bool),
-        "vocabularies": {},
-        "y": labels.y,
-        "classes": labels.classes,
-        "date": bars.date,
-        "dates": bars.dates,
-        "ticker": bars.ticker,
-        "tickers": bars.tickers,
-        "feature_start": bars.date[np.maximum(row - reach + 1, bars.first_row)],
-        "label_end": labels.label_end,
-        "forward_return": labels.forward_return,
-        **_fills(frame, bars, labels, config),
-        "class_positions": _market_positions(labels.classes, labels.positions, config),
-        "naive": labels.naive,
-        "rows": np.flatnonzero(usable),
-        "predictable": np.flatnonzero(known),
-        "groups": False,
-        "ordered": True,
-        "truth": table.truth if config.label_price == "close" else None,
-        "notes": (*table.notes, *labels.notes, *left_out),
-    }
+    return Dataset(
+        x=x,
+        feature_names=(*features.names, *labels.features),
+        categorical=np.zeros(x.shape[1], dtype=bool),
+        vocabularies={},
+        y=labels.y,
+        classes=labels.classes,
+        date=bars.date,
+        dates=bars.dates,
+        ticker=bars.ticker,
+        tickers=bars.tickers,
+        feature_start=bars.date[np.maximum(row - reach + 1, bars.first_row)],
+        label_end=labels.label_end,
+        forward_return=labels.forward_return,
+        bars=earned,
+        cost_bps=cost_bps,
+        fill=fill,
+        class_positions=_market_positions(labels.classes, labels.positions, config),
+        naive=labels.naive,
+        rows=np.flatnonzero(usable),
+        predictable=np.flatnonzero(known),
+        groups=False,
+        ordered=True,
+        truth=table.truth if config.label_price == "close" else None,
+        notes=(*table.notes, *labels.notes, *left_out),
+        horizon=config.horizon,
+        embargo=config.embargo,
+    )
 
 
-def _fills(frame: pd.DataFrame, index: BarIndex, labels: Labels, config: DataConfig) -> dict[str, Any]:
-    """Returns of positions, and the price and cost at which decisions are filled."""
+def _fills(
+    frame: pd.DataFrame, index: BarIndex, labels: Labels, config: DataConfig
+) -> tuple[Bars, np.ndarray | None, str]:
+    """Returns of positions, and the cost and price at which decisions are filled."""
     fills = fills_of(frame, config.fill)
     bars = market_bars(index, fills)
     if config.holding == "horizon":
@@ -63,7 +69,7 @@ def _fills(frame: pd.DataFrame, index: BarIndex, labels: Labels, config: DataCon
     if config.cost_bps_column is not None:
         last = np.searchsorted(index.ticker, index.ticker, side="right") - 1
         cost = frame[config.cost_bps_column].to_numpy(np.float64)[np.minimum(np.arange(len(last)) + fills.delay, last)]
-    return {"bars": bars, "cost_bps": cost, "fill": "next_open" if fills.delay else "close_to_close"}
+    return bars, cost, "next_open" if fills.delay else "close_to_close"
 
 
 def _market_positions(classes: tuple[str, ...], own: tuple[float, ...], config: DataConfig) -> tuple[float, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -104,12 +103,12 @@ class Preprocessor:
             made[:, n_known:] = block[:, self.category_column] == self.category_code
         return out
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, torch.Tensor]:
         """Plain tensors by name."""
         return {f.name: torch.from_numpy(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> Preprocessor:
+    def from_state_dict(cls, state: Mapping[str, torch.Tensor]) -> Preprocessor:
         """Inverse of `state_dict`."""
         return cls(**{f.name: state[f.name].numpy() for f in fields(cls)})
 

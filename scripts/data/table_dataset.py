@@ -1,9 +1,9 @@
-"""Fields of a data set that are made of a table of features and labels."""
+"""Data set of a table of features and labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,21 @@ from scripts.data.table import Table
 from scripts.errors import InputError
 
 
-def table_fields(table: Table, config: DataConfig, longest_window: int, like: Dataset | None) -> dict[str, Any]:
-    """Return fields of a data set of a table: its columns in single precision, text as codes into vocabularies.
+@dataclass(frozen=True)
+class _Features:
+    """Fields of a data set about its features; the notes list unknown categories."""
+
+    x: np.ndarray
+    mapped: MappedRows | None
+    feature_names: tuple[str, ...]
+    categorical: np.ndarray
+    vocabularies: dict[str, tuple[str, ...]]
+    references: dict[str, Reference]
+    notes: Sequence[str]
+
+
+def table_dataset(table: Table, config: DataConfig, longest_window: int, like: Dataset | None) -> Dataset:
+    """Return the data set of a table: its columns in single precision, text as codes into vocabularies.
 
     Raises
     ------
@@ -49,26 +62,33 @@ def table_fields(table: Table, config: DataConfig, longest_window: int, like: Da
     _check_cost_matrix(config, classes)
     positions, position_notes = _table_positions(classes, config)
     returns = frame[config.forward_return_column] if config.forward_return_column else np.full(len(frame), np.nan)
-    return {
-        **features,
-        "y": y,
-        "classes": classes,
-        "date": date.astype(np.int64),
-        "dates": dates,
-        "ticker": ticker.astype(np.int64),
-        "tickers": tuple(map(str, tickers)),
-        "feature_start": date[np.maximum(row - window + 1, first_row)].astype(np.int64),
-        "label_end": label_end.astype(np.int64),
-        "forward_return": np.asarray(returns, dtype=np.float64),
-        "forward_return_rows": config.forward_return_rows or 1,
-        "cost_bps": frame[config.cost_bps_column].to_numpy(np.float64) if config.cost_bps_column else None,
-        "class_positions": positions,
-        "naive": {},
-        "rows": np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),
-        "groups": group is not None,
-        "ordered": ordered,
-        "notes": (*table.notes, *features["notes"], *unknown, *position_notes),
-    }
+    return Dataset(
+        x=features.x,
+        mapped=features.mapped,
+        feature_names=features.feature_names,
+        categorical=features.categorical,
+        vocabularies=features.vocabularies,
+        references=features.references,
+        y=y,
+        classes=classes,
+        date=date.astype(np.int64),
+        dates=dates,
+        ticker=ticker.astype(np.int64),
+        tickers=tuple(map(str, tickers)),
+        feature_start=date[np.maximum(row - window + 1, first_row)].astype(np.int64),
+        label_end=label_end.astype(np.int64),
+        forward_return=np.asarray(returns, dtype=np.float64),
+        forward_return_rows=config.forward_return_rows or 1,
+        cost_bps=frame[config.cost_bps_column].to_numpy(np.float64) if config.cost_bps_column else None,
+        class_positions=positions,
+        naive={},
+        rows=np.flatnonzero((y >= 0) & complete & (row - first_row + 1 >= window)),
+        groups=group is not None,
+        ordered=ordered,
+        notes=(*table.notes, *features.notes, *unknown, *position_notes),
+        horizon=config.horizon,
+        embargo=config.embargo,
+    )
 
 
 def order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:
@@ -79,8 +99,7 @@ def order_of_rows(frame: pd.DataFrame, config: DataConfig) -> np.ndarray:
     return frame.sort_values(keys, kind="stable").index.to_numpy()
 
 
-def _features(table: Table, like: Dataset | None) -> dict[str, Any]:
-    """Return the fields of a data set about its features; the notes list unknown categories."""
+def _features(table: Table, like: Dataset | None) -> _Features:
     names, references = table.feature_names, table.references
     if like is not None:  # of another file, the columns that the model knows
         names = [name for name in like.feature_names if name in names]
@@ -96,15 +115,15 @@ def _features(table: Table, like: Dataset | None) -> dict[str, Any]:
         _refuse_text(table, [name for name in text if name not in vocabularies])
         unknown = {name: category_codes(*_words(table.column(name)), vocabularies[name])[1] for name in vocabularies}
     x, mapped = _filled(table, names, vocabularies, references)
-    return {
-        "x": x,
-        "mapped": mapped,
-        "feature_names": tuple(names),
-        "categorical": np.array([name in vocabularies for name in names]),
-        "vocabularies": vocabularies,
-        "references": references,
-        "notes": unknown_in_words(unknown, vocabularies),
-    }
+    return _Features(
+        x=x,
+        mapped=mapped,
+        feature_names=tuple(names),
+        categorical=np.array([name in vocabularies for name in names]),
+        vocabularies=vocabularies,
+        references=references,
+        notes=unknown_in_words(unknown, vocabularies),
+    )
 
 
 def _filled(

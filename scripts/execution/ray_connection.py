@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -12,7 +13,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from scripts.errors import EnvironmentFailed, InputError
 
@@ -55,15 +55,15 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
             "is not installed", "ray", "run .venv/bin/pip install -r requirements/distributed.txt"
         ) from None
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    connect = functools.partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     sent = _sent(modules)
     try:
         _check_listening(address)
         if address is None:
             with _search_path():
-                ray.init("local", num_cpus=max(1, round(processors)), include_dashboard=False, **quiet)
+                connect("local", num_cpus=max(1, round(processors)), include_dashboard=False)
         else:
-            ray.init(address, runtime_env={"py_modules": sent}, **quiet)
+            connect(address, runtime_env={"py_modules": sent})
     except Exception as error:  # of many classes, as its parts have them
         remedy = "start it or give another address, then rerun the same command to resume"
         raise EnvironmentFailed(f"no Ray cluster: {first_line(error)}", _named(address), remedy) from error

@@ -46,13 +46,12 @@ class SharedDataset:
         """Return the start of each array, and the end of the last one, at multiples of the alignment."""
         return list(itertools.accumulate((-(-size // _ALIGNMENT) * _ALIGNMENT for size in self._sizes), initial=0))
 
-    def __getstate__(self) -> dict[str, Any]:
-        descriptor = reduction.DupFd(self._file.fileno())
-        return {"rest": self._rest, "sizes": self._sizes, "mapped": self._mapped, "descriptor": descriptor}
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._rest, self._sizes, self._mapped, reduction.DupFd(self._file.fileno())
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._rest, self._sizes, self._mapped = state["rest"], state["sizes"], state["mapped"]
-        self._file = os.fdopen(state["descriptor"].detach(), "rb")
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._rest, self._sizes, self._mapped, descriptor = state
+        self._file = os.fdopen(descriptor.detach(), "rb")
 
     def mapped(self) -> Dataset:
         """Return the data set on the shared memory; writes of a process are visible only to itself."""

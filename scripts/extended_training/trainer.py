@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from scripts.config.experiment import Experiment
+from scripts.config.search_space import PlainValues
 from scripts.errors import MORE_MEMORY, EnvironmentFailed, InputError
 from scripts.execution.driver import RunMonitor, execute
 from scripts.execution.executor import Executor
@@ -48,7 +48,7 @@ class ExtendedTrainer:
         self._results = read_record(self.run_dir.extended_results, Command.EXTENDED, Extended)
         return self._results
 
-    def get_best_configuration(self) -> dict[str, Any]:
+    def get_best_configuration(self) -> PlainValues:
         """Return the chosen configuration by field: `config`, `avg_accuracy`, `std_accuracy`, `rank` and others."""
         return (self._results or self.load_extended_results()).chosen.body()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +40,7 @@ from scripts.storage.record_base import Curve, Epoch, Made
 from scripts.storage.result_records import Final, FinalMember, Replaced, SeedCurves, Selection
 from scripts.storage.run_dir import Command, RunDir
 from scripts.training.spec import Outcome, RunSpec
+from scripts.training.state_record import StateDict
 
 
 class FinalTraining:
@@ -57,7 +57,7 @@ class FinalTraining:
         self._waiting = [self._holdout_spec(m, k) for m, k in self._seeds.values()]
         self.outcomes: dict[str, Outcome] = {}
         self.histories: dict[str, Curve] = {}
-        self.states: dict[str, dict[str, Any]] = {}
+        self.states: dict[str, StateDict] = {}
 
     @property
     def n_runs(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -128,9 +128,23 @@ class ReturnSeries:
         """Return the series on other dates, ascending: missing dates get zeros, all others are dropped."""
         at = np.minimum(np.searchsorted(self.dates, dates), max(0, len(self.dates) - 1))
         here = self.dates[at] == dates if len(self.dates) else np.zeros(len(dates), dtype=bool)
-        parts = {name: getattr(self, name) for name in _PER_DATE if name != "dates"}
-        moved: dict[str, Any] = {name: np.where(here, v[at], 0).astype(v.dtype) for name, v in parts.items()}
-        return replace(self, dates=dates, **moved)
+
+        def moved(values: np.ndarray) -> np.ndarray:
+            return np.where(here, values[at], 0).astype(values.dtype)
+
+        return ReturnSeries(
+            dates,
+            gross=moved(self.gross),
+            net=moved(self.net),
+            turnover=moved(self.turnover),
+            costs=moved(self.costs),
+            fees=moved(self.fees),
+            rows=moved(self.rows),
+            active=moved(self.active),
+            hits=moved(self.hits),
+            misses=moved(self.misses),
+            overlap=self.overlap,
+        )
 
 
 _PER_DATE = tuple(f.name for f in fields(ReturnSeries) if f.name != "overlap")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass
@@ -28,11 +27,3 @@ class EarlyStopping:
     def should_stop(self, epoch: int) -> bool:
         """Return True if the patience is exhausted after `epoch`."""
         return epoch - self.best_epoch >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """State that changes during the run."""
-        return {"best": self.best, "best_epoch": self.best_epoch}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.best, self.best_epoch = state["best"], state["best_epoch"]

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.order import batch_bounds, shuffled
 from scripts.training.precision import matmul_precision
 from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec
+from scripts.training.state_record import StateDict
 from scripts.training.trading import SimulatedTrading
 
 # Rows per forward pass without gradients: large enough for the products, and on the CPU small enough for L2.
@@ -308,7 +309,7 @@ class TrainingRun:
 
     # --- state ------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Everything that the next epoch depends on: tensors and plain values."""
         return {
             "made_for": self._made_for,
@@ -316,14 +317,14 @@ class TrainingRun:
             "optimiser": _copied(self.optimiser.state_dict()),
             "average": _copied(self.average),
             "best_weights": self.best_weights,
-            "stopping": self.stopping.state_dict(),
+            "stopping": {"best": self.stopping.best, "best_epoch": self.stopping.best_epoch},
             "history": [asdict(report) for report in self.history],
             "micro_batch": self.micro_batch,
             "outcome": asdict(self.outcome) if self.outcome else None,
             "validation_logits": self.validation_logits,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Inverse of `state_dict`, for a run made with the same spec and data set."""
         if state.get("made_for", self._made_for) != self._made_for:
             raise ValueError("it was made by another configuration or from other data")
@@ -332,10 +333,10 @@ class TrainingRun:
         self.optimiser.load_state_dict(state["optimiser"] | {"param_groups": own})
         self.average = [a.to(self.device) for a in state["average"]]
         self.best_weights = state["best_weights"]
-        self.stopping.load_state_dict(state["stopping"])
+        self.stopping = replace(self.stopping, **state["stopping"])
         self.history = [EpochReport(**values) for values in state["history"]]
         self.micro_batch = state["micro_batch"]
-        self.outcome = Outcome.from_dict(state["outcome"]) if state["outcome"] else None
+        self.outcome = Outcome(**state["outcome"]) if state["outcome"] else None
         if self.spec.pauses and self.outcome and self.outcome.state == "complete" and self.epoch < self.spec.epochs:
             self.outcome = None  # it was paused, and resumes
         self.validation_logits = state["validation_logits"]

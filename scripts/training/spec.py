@@ -86,13 +86,24 @@ class RunSpec:
 
         `differing` are fields that no section holds.
         """
-        own = ("evaluation_frequency", "monitor", "warmup_epochs", "ema_decay")
-        fields: dict[str, Any] = {key: getattr(section, key) for key in own if key in type(section).model_fields}
-        fields |= {"patience": section.early_stopping_patience, "min_delta": section.early_stopping_min_delta}
-        fields |= {"trading": experiment.data.trading, "factories": experiment.models, "device": device}
-        train, validation = split
-        model = Hyperparameters.model_validate(values)
-        return cls(name, random_key, model, train, validation, epochs, **fields, **differing)
+        final = section if isinstance(section, FinalConfig) else None
+        return cls(
+            name,
+            random_key,
+            Hyperparameters.model_validate(values),
+            *split,
+            epochs,
+            evaluation_frequency=section.evaluation_frequency if isinstance(section, ExtendedConfig) else 1,
+            patience=section.early_stopping_patience,
+            min_delta=section.early_stopping_min_delta,
+            monitor=section.monitor,
+            warmup_epochs=final.warmup_epochs if final else 0,
+            ema_decay=final.ema_decay if final else 0.0,
+            trading=experiment.data.trading,
+            factories=experiment.models,
+            device=device,
+            **differing,
+        )
 
     def made_for(self, data_fingerprint: str) -> str:
         """SHA-256 of everything that determines the states of the run, except its end; each checkpoint has one."""
@@ -192,8 +203,3 @@ class Outcome:
         """Return True if a retry with this time limit may succeed; the needed memory is unknown beforehand."""
         longer = max_duration_s is None or max_duration_s > (self.max_duration_s or 0.0)
         return self.is_of_circumstances and (self.failure_kind != "out_of_time" or longer)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
-        """Inverse of `dataclasses.asdict`."""
-        return cls(**values)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scripts.training.run import TrainingRun
 
 Weights = dict[str, torch.Tensor]
+StateDict = dict[str, Any]
+"""A state as PyTorch has it: tensors and plain values by name."""
 
 
 class _Part(BaseModel):
@@ -63,8 +65,8 @@ class StoppingPart(_Part):
 class OptimiserPart(_Part):
     """State of the optimiser by parameter; its settings are those of the run."""
 
-    state: dict[int, dict[str, Any]]
-    param_groups: list[dict[str, Any]]
+    state: dict[int, StateDict]
+    param_groups: list[StateDict]
 
 
 class State(_Part):
@@ -82,7 +84,7 @@ class State(_Part):
     validation_logits: torch.Tensor
 
 
-def checked_state(state: dict[str, Any]) -> dict[str, Any]:
+def checked_state(state: StateDict) -> StateDict:
     """Raise ValueError, which names the field, unless `state` is that of a run; the state itself."""
     try:
         State.model_validate(state)

@@ -10,25 +10,25 @@ from optuna.trial import FrozenTrial, TrialState
 
 from scripts.errors import MORE_MEMORY, EnvironmentFailed, HyperError, InputError
 from scripts.storage.records import Trial
-from scripts.training.spec import Outcome
+from scripts.tuning.study_records import result_of
 
 
 def is_held(trial: FrozenTrial) -> bool:
     """Return True if a trial failed for lack of time, memory or a worker; the study keeps it as running."""
-    result = trial.user_attrs.get("result")
-    if trial.state != TrialState.RUNNING or result is None:
-        return False
-    return Outcome.from_dict(result["outcome"]).is_of_circumstances
+    result = result_of(trial) if trial.state == TrialState.RUNNING else None
+    return result is not None and result.outcome.is_of_circumstances
 
 
 def is_out_of_time(trial: FrozenTrial) -> bool:
     """Return True if an open trial was ended by --max-trial-time."""
-    return bool(trial.user_attrs["result"]["outcome"]["failure_kind"] == "out_of_time")
+    result = result_of(trial)
+    return result is not None and result.outcome.failure_kind == "out_of_time"
 
 
 def may_succeed_now(trial: FrozenTrial, max_trial_time_s: float | None) -> bool:
     """Return True if a retry of an open trial may succeed."""
-    return Outcome.from_dict(trial.user_attrs["result"]["outcome"]).may_succeed_now(max_trial_time_s)
+    result = result_of(trial)
+    return result is not None and result.outcome.may_succeed_now(max_trial_time_s)
 
 
 def short_of_time(trials: Sequence[Trial], max_trial_time_s: float | None) -> list[int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from optuna.trial import TrialState
@@ -16,13 +15,14 @@ from scripts.data.dataset import Split
 from scripts.execution.executor import Update
 from scripts.storage import records
 from scripts.storage.event_log import EventLog
-from scripts.training.spec import Outcome, RunSpec
+from scripts.training.spec import RunSpec
 from scripts.tuning.decisions import Action, Continue, Entry, Replicate, Result, Start, Stop
 from scripts.tuning.initial_trials import origin_of
 from scripts.tuning.scheduler import RungConfig, Scheduler
 from scripts.tuning.search_context import SearchContext, check_failures, check_starts, run_name
 from scripts.tuning.stages import draw, proposal_of
 from scripts.tuning.study import TrialStudy
+from scripts.tuning.study_records import Decision, StoredResult
 
 _MAX_INITIAL = 8  # random trials before the model proposes
 
@@ -71,20 +71,20 @@ class RungSearch:
         # In memory, because a decision must not cost a look at all trials.
         self._values: list[dict[str, Scalar]] = []  # of each trial
         self._numbers: dict[str, int] = {}  # decision that a run carries out now
-        self._outcomes: dict[str, tuple[Outcome, list[Any]]] = {}  # latest of each run
+        self._results: dict[str, StoredResult] = {}  # latest of each run
         check_starts(setting, study)
         journal = _stored_journal(study, self.config)
         self.held = list[str]()  # runs that failed for lack of time, and start again
-        for number, (entry, body) in enumerate(journal):
-            if body and (outcome := Outcome.from_dict(body["outcome"])).may_succeed_now(setting.max_trial_time_s):
-                journal[number] = (Entry(entry.action, None), {})
-                self.held += [_name(entry.action)] if outcome.failure_kind == "out_of_time" else []
+        for number, (entry, result) in enumerate(journal):
+            if result and result.outcome.may_succeed_now(setting.max_trial_time_s):
+                journal[number] = (Entry(entry.action, None), None)
+                self.held += [_name(entry.action)] if result.outcome.failure_kind == "out_of_time" else []
         self.scheduler.replay(entry for entry, _ in journal)
-        for number, (entry, body) in enumerate(journal):
+        for number, (entry, result) in enumerate(journal):
             if isinstance(entry.action, Start):
                 self._values.append(entry.action.values)
-            if entry.result is not None:
-                self._remember(_name(entry.action), body)
+            if result is not None:
+                self._results[_name(entry.action)] = result
             else:
                 self._numbers[_name(entry.action)] = number
         self._left = [entry.action for entry, _ in journal if entry.result is None]
@@ -100,7 +100,7 @@ class RungSearch:
         n_rows = len(self.setting.dataset.rows)
         shares = [len(train) / n_rows for train, _ in self._splits]
         runs = self.scheduler.curves.runs
-        return sum(shares[split] * self._outcomes[run_name(trial, split)][0].epochs for trial, split in runs)
+        return sum(shares[split] * self._results[run_name(trial, split)].outcome.epochs for trial, split in runs)
 
     def next_spec(self) -> RunSpec | None:
         """A decision that was cut short first, then the next one as soon as what it depends on is known."""
@@ -131,32 +131,32 @@ class RungSearch:
         if update.outcome is None:
             raise ValueError(f"{spec.name} has no outcome")
         number = self._numbers.pop(spec.name)
-        body: dict[str, Any] = {"outcome": asdict(update.outcome), "history": [dict(h) for h in update.history]}
-        body["before"] = self._outcomes[spec.name][0].epochs if spec.name in self._outcomes else 0
-        self.study.note(f"result_{number:06d}", body)
+        before = self._results[spec.name].outcome.epochs if spec.name in self._results else 0
+        result = StoredResult(update.outcome, update.history, before)
+        self.study.note(f"result_{number:06d}", result.body())
         action = self.scheduler.actions[number]
         if not action.split:
-            self.study.report(action.trial, body["history"][body["before"] :])
-        self.scheduler.record(number, _result(body, self.config.rungs[-1]))
-        self._remember(spec.name, body)
+            self.study.report(action.trial, result.history[before:])
+        self.scheduler.record(number, _result(result, self.config.rungs[-1]))
+        self._results[spec.name] = result
         # Only a further failure can make failures the majority, once there are enough runs.
-        if update.outcome.is_environment or len(self._outcomes) <= 4:
-            check_failures("finished", [outcome for outcome, _ in self._outcomes.values()])
+        if update.outcome.is_environment or len(self._results) <= 4:
+            check_failures("finished", [one.outcome for one in self._results.values()])
 
     def settle(self) -> None:
         """End all trials in the study with the outcome of their run on split 0."""
         self.scheduler.conclude()
         for trial in self.study.trials():
             if trial.state == TrialState.RUNNING:
-                outcome, history = self._outcomes[run_name(trial.number)]
-                self.study.finish(trial.number, outcome, history, trial.intermediate_values)
+                result = self._results[run_name(trial.number)]
+                self.study.finish(trial.number, result.outcome, result.history, trial.intermediate_values)
 
     def summary(self) -> RungSummary:
         """Return the other parts of trials.json: decisions, ranks, replicates, epochs of each split."""
         replicates: dict[int, list[records.Replicate]] = {}
         epochs = {f"split_{k}": 0 for k in range(len(self._splits))}
         for trial, split in sorted(self.scheduler.curves.runs):
-            outcome, _ = self._outcomes[run_name(trial, split)]
+            outcome = self._results[run_name(trial, split)].outcome
             epochs[f"split_{split}"] += outcome.epochs
             if split:
                 repeat = records.Replicate(
@@ -179,9 +179,6 @@ class RungSearch:
         """The whole training of a trial on split 0."""
         own = [a for a in self.scheduler.actions if a.trial == number and a.split == 0]
         return self._spec(own[-1])
-
-    def _remember(self, name: str, body: dict[str, Any]) -> None:
-        self._outcomes[name] = (Outcome.from_dict(body["outcome"]), body["history"])
 
     def _spec(self, action: Action) -> RunSpec:
         replicate = ("split", action.split) if action.split else ()
@@ -210,16 +207,16 @@ def described(action: Action) -> records.Decision:
     return records.Decision(kind=kind, trial=action.trial, split=action.split, epochs=action.epochs)
 
 
-def _result(body: dict[str, Any], last_rung: int) -> Result:
+def _result(stored: StoredResult, last_rung: int) -> Result:
     """Return the parts of a stored result that the scheduler needs."""
-    outcome = Outcome.from_dict(body["outcome"])
+    outcome = stored.outcome
     failed = outcome.state == "failed"
     scores = tuple(
         math.nan if report["val_accuracy"] is None else float(report["val_accuracy"])
-        for report in body["history"][body["before"] :]
+        for report in stored.history[stored.before :]
     )
     # A failure without a history still cost its epochs.
-    missing = outcome.epochs - body["before"] - len(scores)
+    missing = outcome.epochs - stored.before - len(scores)
     return Result(
         scores + (math.nan,) * max(0, missing),
         ended=failed or outcome.state == "stopped" or outcome.epochs >= last_rung,
@@ -227,8 +224,8 @@ def _result(body: dict[str, Any], last_rung: int) -> Result:
     )
 
 
-def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, dict[str, Any]]]:
-    """Decisions in their order, each with its stored result (empty if there is none).
+def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, StoredResult | None]]:
+    """Decisions in their order, each with its stored result.
 
     Raises
     ------
@@ -241,9 +238,9 @@ def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, 
         a = trial.user_attrs
         actions[a.get("decision", -1)] = Start(trial.number, a["stage"], a["values"], a.get("epochs", 0), a.get("gain"))
     for name, value in attributes.items():
-        if name.startswith("decision_"):
-            run = value["trial"], value["split"], value["epochs"]
-            action = Continue(*run) if value["kind"] == "continue" else Replicate(*run)
+        if isinstance(value, Decision):
+            run = value.trial, value.split, value.epochs
+            action = Continue(*run) if value.kind == "continue" else Replicate(*run)
             actions[int(name.removeprefix("decision_"))] = action
     journal, started = [], set[tuple[int, int]]()
     for number in range(len(actions)):
@@ -252,8 +249,9 @@ def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, 
         if not _is_possible(decided, started, config):
             raise study.unreadable(f"decision {number} is not one of a search with these rungs")
         started.add((decided.trial, decided.split))
-        body = attributes.get(f"result_{number:06d}", {})
-        journal.append((Entry(decided, _result(body, config.rungs[-1]) if body else None), body))
+        found = attributes.get(f"result_{number:06d}")
+        stored = found if isinstance(found, StoredResult) else None
+        journal.append((Entry(decided, _result(stored, config.rungs[-1]) if stored else None), stored))
     return journal
 
 

@@ -14,13 +14,14 @@ from scripts.storage.event_log import EventLog
 from scripts.storage.record_base import Epoch, Made
 from scripts.storage.records import Trial, Trials
 from scripts.storage.run_dir import RunDir
-from scripts.training.spec import Outcome, RunSpec
+from scripts.training.spec import RunSpec
 from scripts.tuning.failures import all_failed, is_held, is_out_of_time, may_succeed_now
 from scripts.tuning.initial_trials import origin_of
 from scripts.tuning.rung_search import RungSearch, RungSummary
 from scripts.tuning.search_context import SearchContext, check_failures, check_starts, run_name
 from scripts.tuning.stages import n_visible, proposal_of, propose, stage_of
 from scripts.tuning.study import TrialStudy
+from scripts.tuning.study_records import StoredResult, result_of
 from scripts.tuning.validation_scores import validation_ledger
 
 
@@ -48,7 +49,8 @@ class Search:
     @property
     def data_passes(self) -> float:
         """Epochs so far in passes over all development rows."""
-        epochs = sum(t.user_attrs["result"]["outcome"]["epochs"] for t in self.study.trials() if self._is_done(t))
+        results = (result_of(trial) for trial in self.study.trials() if self._is_done(trial))
+        epochs = sum(result.outcome.epochs for result in results if result is not None)
         return epochs * len(self._split[0]) / len(self.setting.dataset.rows)
 
     def next_spec(self) -> RunSpec | None:
@@ -80,7 +82,7 @@ class Search:
         self.study.finish(number, update.outcome, update.history)
         stage = stage_of(number, self.setting.experiment.tuning)[0]
         of_stage = [t for t in self.study.trials() if t.user_attrs["stage"] == stage and self._is_done(t)]
-        check_failures(stage, [Outcome.from_dict(t.user_attrs["result"]["outcome"]) for t in of_stage])
+        check_failures(stage, [result.outcome for trial in of_stage if (result := result_of(trial)) is not None])
 
     def _is_done(self, trial: FrozenTrial) -> bool:
         return trial.state.is_finished() or (is_held(trial) and trial.number not in self._again)
@@ -179,26 +181,12 @@ def recorded_trials(trials: list[FrozenTrial], summary: RungSummary | None = Non
 
 
 def _record(trial: FrozenTrial) -> Trial:
-    result = trial.user_attrs["result"]
-    outcome = Outcome.from_dict(result["outcome"])
+    result = StoredResult.of(trial.user_attrs["result"])
     return Trial(
         number=trial.number,
         stage=trial.user_attrs["stage"],
         origin=trial.user_attrs["origin"],
-        state=outcome.state,
         hyperparameters=trial.user_attrs["values"],
-        epochs=outcome.epochs,
-        best_epoch=outcome.best_epoch,
-        val_accuracy=outcome.val_accuracy,
-        val_loss=outcome.val_loss,
-        train_loss=outcome.train_loss,
-        simulated_return=outcome.simulated_return,
-        n_parameters=outcome.n_parameters,
-        operations_per_row=outcome.operations_per_row,
-        duration_s=outcome.duration_s,
-        inference_us_per_row=outcome.inference_us_per_row,
-        failure=outcome.failure,
-        failure_kind=outcome.failure_kind,
-        max_duration_s=outcome.max_duration_s,
-        history=[Epoch.model_validate(epoch) for epoch in result["history"]],
+        history=[Epoch.model_validate(epoch) for epoch in result.history],
+        **vars(result.outcome),
     )

@@ -16,6 +16,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from scripts.config.search_space import PlainValues
 from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.storage.database import (
     FILE_STUDY_NAME,
@@ -32,7 +33,7 @@ from scripts.storage.retry import LONGEST_WAIT_S, retry_until_available
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal
 from scripts.tuning.study_file import UnreadableStudy, check_study_file, side_files, unreadable
-from scripts.tuning.study_records import check_attributes, check_trials, signed, started
+from scripts.tuning.study_records import Attribute, check_attributes, check_trials, signed, started
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ class TrialStudy:
         self._n_trials = len(trials)
 
     @property
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, Attribute]:
         """Attributes of the start of the study, and notes."""
         return check_attributes(self._retried(lambda: dict(self._study.user_attrs)))
 
@@ -114,9 +115,9 @@ class TrialStudy:
         """All trials in the order of their numbers."""
         return self._retried(lambda: self._study.get_trials(deepcopy=False))
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: str, value: str | PlainValues) -> None:
         """Store an attribute of the study in one transaction; a mapping with its digest."""
-        kept = signed(name, value) if isinstance(value, Mapping) else value
+        kept = signed(name, value) if isinstance(value, dict) else value
         self._retried(lambda: self._study.set_user_attr(name, kept))
 
     def start(self, proposal: Proposal, stage: str, **attributes: Any) -> int:

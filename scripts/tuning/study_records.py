@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from scripts.config.search_space import Model, Scalar
+from scripts.config.search_space import Model, PlainValues, Scalar
 from scripts.storage.durable_files import sha256
 from scripts.training.spec import Outcome
 from scripts.tuning.stages import Proposal, Stage
@@ -49,7 +50,7 @@ class _Result(Model):
     before: int = Field(0, ge=0)
 
 
-class _Decision(Model):
+class Decision(Model):
     """A decision of a search with rungs that starts no trial."""
 
     kind: str = Field(pattern="^(continue|replicate)$")
@@ -60,7 +61,7 @@ class _Decision(Model):
 
 _RESULT = TypeAdapter(_Result)
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    "decision": TypeAdapter(_Decision),
+    "decision": TypeAdapter(Decision),
     "result": _RESULT,
     "config_hash": TypeAdapter(str),
     "data_fingerprint": TypeAdapter(str),
@@ -68,17 +69,47 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class StoredResult:
+    """Result of a training as the study keeps it.
+
+    Attributes
+    ----------
+    outcome : Outcome
+    history : sequence of mappings
+        Metrics of each epoch by name.
+    before : int
+        Epochs of the history that earlier decisions trained.
+    """
+
+    outcome: Outcome
+    history: Sequence[Mapping[str, float | None]]
+    before: int = 0
+
+    @classmethod
+    def of(cls, body: PlainValues) -> StoredResult:
+        """Inverse of `body`."""
+        return cls(Outcome(**body["outcome"]), body["history"], body.get("before", 0))
+
+    def body(self) -> PlainValues:
+        """Return the result as plain values."""
+        return {"outcome": asdict(self.outcome), "history": [dict(e) for e in self.history], "before": self.before}
+
+
+Attribute = str | Decision | StoredResult  # of a study: a hash of its start, or a part of a search with rungs
+
+
 def digest(value: Any) -> str:
     """SHA-256 of plain values; the order of keys does not matter."""
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def signed(attribute: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def signed(attribute: str, body: PlainValues) -> PlainValues:
     """The body with the digest of itself and of where it belongs."""
     return {**body, "sha256": digest([attribute, body])}
 
 
-def started(number: int, proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any]:
+def started(number: int, proposal: Proposal, attributes: PlainValues) -> PlainValues:
     """Attributes of a trial that starts, with their digest and that of its parameters as the study gives them back."""
     parameters = {
         name: (kind := proposal.distributions[name]).to_external_repr(kind.to_internal_repr(value))
@@ -98,28 +129,29 @@ def check_trials(trials: Sequence[FrozenTrial]) -> None:
             raise ValueError(f"trial {position}: {_first_line(error)}") from None
 
 
-def check_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def check_attributes(attributes: PlainValues) -> dict[str, Attribute]:
     """Attributes of a study that are Hyper's own, without their digests; ValueError if one is not what was stored."""
-    own: dict[str, Any] = {}
+    own: dict[str, Attribute] = {}
     for name, value in attributes.items():
         kind = name if name in _ADAPTERS else name.partition("_")[0]
         if (adapter := _ADAPTERS.get(kind)) is None:
             continue  # somebody else's, such as a dashboard's
         body = _unsigned(name, value) if isinstance(value, dict) else value
         try:
-            _validated(adapter, body)
+            checked = _validated(adapter, body)
         except ValidationError as error:
             raise ValueError(f"{name}: {_first_line(error)}") from None
-        own[name] = body
+        own[name] = StoredResult.of(body) if isinstance(checked, _Result) else checked
     decisions = sorted(name for name in own if name.startswith("decision_"))
     if any(not name.removeprefix("decision_").isdecimal() for name in decisions):
         raise ValueError("a decision has no number")
     return own
 
 
-def result_of(trial: FrozenTrial) -> dict[str, Any] | None:
+def result_of(trial: FrozenTrial) -> StoredResult | None:
     """Outcome and history of a trial, None where it has none."""
-    return trial.user_attrs.get("result")
+    result = trial.user_attrs.get("result")
+    return None if result is None else StoredResult.of(result)
 
 
 def _check_trial(trial: FrozenTrial) -> None:
@@ -128,7 +160,7 @@ def _check_trial(trial: FrozenTrial) -> None:
     if attributes.get("start_sha256") != digest([trial.number, trial.params, own]):
         raise ValueError("the SHA-256 of what it was started with does not fit")
     _Start.model_validate(own)
-    result = result_of(trial)
+    result = attributes.get("result")
     if result is None:
         if trial.state.is_finished():
             raise ValueError("it has ended without an outcome")
@@ -146,7 +178,7 @@ def _validated(adapter: TypeAdapter[Any], body: Any) -> Any:
     return adapter.validate_json(json.dumps(body))
 
 
-def _unsigned(attribute: str, value: Mapping[str, Any]) -> dict[str, Any]:
+def _unsigned(attribute: str, value: PlainValues) -> PlainValues:
     body = {name: part for name, part in value.items() if name != "sha256"}
     if value.get("sha256") != digest([attribute, body]):
         raise ValueError(f"the SHA-256 of {attribute} does not fit")

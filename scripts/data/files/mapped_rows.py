@@ -84,12 +84,12 @@ class MappedRows:
             return np.empty(self.shape, dtype=np.float32)
         return np.asarray(np.memmap(self._file, np.float32, "r+" if writes else "c", shape=self.shape))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"shape": self.shape, "descriptor": reduction.DupFd(self._file.fileno())}
+    def __getstate__(self) -> tuple[tuple[int, int], Any]:
+        return self.shape, reduction.DupFd(self._file.fileno())
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.shape = state["shape"]
-        self._file = os.fdopen(state["descriptor"].detach(), "rb")
+    def __setstate__(self, state: tuple[tuple[int, int], Any]) -> None:
+        self.shape, descriptor = state
+        self._file = os.fdopen(descriptor.detach(), "rb")
 
 
 def _unnamed_file(folder: Path) -> BinaryIO:
