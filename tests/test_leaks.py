@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.commands.evaluate import _references
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import Hyperparameters
 from scripts.data.loading import load_development, load_sealed
+from scripts.evaluation.reference_models import tuned_references
 from scripts.evaluation.scores import Predictions, score
 from scripts.execution.driver import RunMonitor
 from scripts.execution.progress import Progress
@@ -175,7 +175,7 @@ def test_the_final_model_gets_its_inputs_as_it_was_trained_on_them(data, final):
 def test_reference_models_do_not_see_the_rows_they_are_judged_on(data, sealed):
     first = sealed.rows[:1]
     other = changed_outside(sealed, first)
-    said = [_references(data, d, EXPERIMENT) for d in (sealed, other)]
+    said = [tuned_references(data, d, EXPERIMENT) for d in (sealed, other)]
     for name, model in said[0].items():
         assert model.probabilities[0].tolist() == said[1][name].probabilities[0].tolist()
         assert model.record == said[1][name].record

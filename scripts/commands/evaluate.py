@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,10 +21,9 @@ from scripts.data.dataset import Dataset
 from scripts.data.files.mapped_rows import MemoryBound
 from scripts.data.labels import FILLED_AT_CLOSE
 from scripts.data.loading import data_sha256, load_development, load_other, load_sealed
-from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError
 from scripts.evaluation.latency import costed_ensemble, measure_latency
-from scripts.evaluation.reference_models import Fold, ReferenceModel, reference_models
+from scripts.evaluation.reference_models import ReferenceModel, in_memory, tuned_references
 from scripts.evaluation.scores import Predictions, Scores, score
 from scripts.evaluation.seal_openings import Look, count_opening, known_openings, record_result
 from scripts.evaluation.shortfall import shortfall
@@ -35,7 +32,6 @@ from scripts.evaluation.training_record import read_training_record
 from scripts.evaluation.warnings import fill_caveat, openings_caveat
 from scripts.execution.tensorboard import TensorBoardLog
 from scripts.final_training.model import FinalModel, make_model, read_model
-from scripts.random_keys import key
 from scripts.reporting.evaluation_page import TrainingRecord
 from scripts.reporting.figures import NO_PICTURES, can_draw
 from scripts.reporting.model_card import write_model_card
@@ -52,8 +48,6 @@ from scripts.storage.spreadsheet_cells import class_cells, escape_formulas
 
 # Fields of a result in the ledger of openings
 _RECORDED = ("accuracy", "skill", "skill_ci95", "skill_p_value", "verdict", "corrected_for_openings")
-_MAX_REFERENCE_ROWS = 10**6  # that reference models learn from, of a table that memory has no room for
-MAX_REFERENCE_FOLDS = 5
 _FILES = ("predictions.csv", "report.html", "model_card.md")  # besides the results, which contain their digests
 _MAX_BYTES = 2**34
 
@@ -214,7 +208,7 @@ def _evaluate(
     again = session.arguments.fresh
     openings = count_opening(run_dir, look, again) if test_data.opens_seal else known_openings(run_dir, look)
     session.publish_if_due(at_once=True)  # an opening is published before it happens
-    references = _references(development, dataset, experiment)
+    references = tuned_references(development, dataset, experiment)
     predictions = _predicted(model, dataset, references)
     looks = openings.number if test_data.opens_seal else 1
     scores = score(development, dataset, predictions, model.content.selection, experiment, looks)
@@ -235,7 +229,7 @@ def _evaluate(
         **dict(figures) | {"warnings": warnings},
         notes=list(test_data.notes),
         reference_tuning={name: reference.record for name, reference in references.items()},
-        reference_rows=ReferenceRows(fitted=len(_in_memory(development, development.rows)), of=len(development.rows)),
+        reference_rows=ReferenceRows(fitted=len(in_memory(development, development.rows)), of=len(development.rows)),
         epochs_spent_total=sum(kept.epochs_spent.values()),
         epochs_spent=kept.epochs_spent,
         test_openings=openings.number,
@@ -323,37 +317,6 @@ def _load(
 def _new_notes(dataset: Dataset, development: Dataset) -> tuple[str, ...]:
     """Return notes about the test rows only."""
     return tuple(note for note in dataset.notes if note not in development.notes)
-
-
-def _references(development: Dataset, dataset: Dataset, experiment: Experiment) -> dict[str, ReferenceModel]:
-    """Logistic regression and boosted trees, tuned on the folds of phase 2 and fitted on the development rows."""
-    preprocessor = Preprocessor.fit(development.x, development.categorical, development.rows)
-    rows = _in_memory(development, development.rows)
-    return reference_models(
-        _reference_folds(development, experiment),
-        preprocessor.transform(development.x[rows]),
-        development.y[rows],
-        preprocessor.transform(dataset.x[dataset.rows]),
-        key(experiment.seed, "references") % 2**32,
-        development.n_classes,
-    )
-
-
-def _in_memory(development: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Return the rows, or evenly spaced ones of a table that does not fit in memory."""
-    most = len(rows) if development.mapped is None else min(len(rows), _MAX_REFERENCE_ROWS)
-    return rows[np.arange(most) * len(rows) // most]
-
-
-def _reference_folds(development: Dataset, experiment: Experiment) -> Iterator[Fold]:
-    """Return the folds of phase 2, or evenly chosen ones of many, each preprocessed by its training rows."""
-    config = experiment.extended
-    splits = development.folds(config.cv, config.cross_validation_folds, experiment.seed)
-    for train, test in splits[:: math.ceil(len(splits) / MAX_REFERENCE_FOLDS)]:
-        preprocessor = Preprocessor.fit(development.x, development.categorical, train)
-        train, test = (_in_memory(development, rows) for rows in (train, test))
-        inputs = preprocessor.transform(development.x[train]), preprocessor.transform(development.x[test])
-        yield Fold(inputs[0], development.y[train], inputs[1], development.y[test])
 
 
 def _prediction_table(dataset: Dataset, probabilities: np.ndarray, position: np.ndarray | None) -> pd.DataFrame:

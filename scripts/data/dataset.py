@@ -11,8 +11,8 @@ from scripts.data.files.mapped_rows import MappedRows
 from scripts.data.single_precision import Reference
 from scripts.data.splits import CombinatorialPurged, PurgedKFold, Spans, Split, WalkForward, split_end
 from scripts.errors import InputError
+from scripts.statistics.bars import Bars
 from scripts.statistics.periods_per_year import PeriodsPerYear
-from scripts.statistics.trading_simulator import Bars
 
 
 @dataclass(frozen=True)

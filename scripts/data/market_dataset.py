@@ -12,7 +12,7 @@ from scripts.data.features import BarIndex, index_bars, market_features
 from scripts.data.labels import Labels, market_labels
 from scripts.data.table import Table
 from scripts.data.trades import fills_of, held_for, market_bars
-from scripts.statistics.trading_simulator import Bars
+from scripts.statistics.bars import Bars
 
 
 def market_dataset(table: Table, config: DataConfig, longest_window: int, like: Dataset | None) -> Dataset:

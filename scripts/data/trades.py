@@ -9,7 +9,7 @@ import pandas as pd
 
 from scripts.data.features import BarIndex
 from scripts.data.labels import Touches
-from scripts.statistics.trading_simulator import Bars, n_listed
+from scripts.statistics.bars import Bars, n_listed
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ network's configurations; the best one is fitted again on all development rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from scripts.config.experiment import Experiment
+from scripts.data.dataset import Dataset
+from scripts.data.preprocessing import Preprocessor
+from scripts.random_keys import key
 from scripts.statistics.metrics import log_losses
 from scripts.storage.evaluation_record import Tuning
 
@@ -22,6 +27,8 @@ Setting = Mapping[str, float]
 LOGISTIC_REGRESSION = "logistic_regression"
 GRADIENT_BOOSTING = "gradient_boosting"
 MAX_CELLS = 2_000_000  # rows x features x trees per iteration of a fit while choosing: a few seconds at most
+_MOST_FOLDS = 5
+_MOST_ROWS = 10**6  # to learn from, of a table that does not fit in memory
 _MAX_TUNED_CLASSES = 20  # each iteration grows one tree per class
 
 # From the simplest to the richest: the first is taken on a tie.
@@ -109,6 +116,37 @@ def reference_models(
             name: ReferenceModel(_predict(name, record.setting, x_train, y_train, x_test, seed, n_classes), record)
             for name, record in records.items()
         }
+
+
+def tuned_references(development: Dataset, dataset: Dataset, experiment: Experiment) -> dict[str, ReferenceModel]:
+    """Logistic regression and boosted trees, tuned on the folds of phase 2 and fitted on the development rows."""
+    preprocessor = Preprocessor.fit(development.x, development.categorical, development.rows)
+    rows = in_memory(development, development.rows)
+    return reference_models(
+        _folds(development, experiment),
+        preprocessor.transform(development.x[rows]),
+        development.y[rows],
+        preprocessor.transform(dataset.x[dataset.rows]),
+        key(experiment.seed, "references") % 2**32,
+        development.n_classes,
+    )
+
+
+def in_memory(development: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return the rows, or evenly spaced ones of a table that does not fit in memory."""
+    most = len(rows) if development.mapped is None else min(len(rows), _MOST_ROWS)
+    return rows[np.arange(most) * len(rows) // most]
+
+
+def _folds(development: Dataset, experiment: Experiment) -> Iterator[Fold]:
+    """Return the folds of phase 2, or evenly chosen ones of many, each preprocessed by its training rows."""
+    config = experiment.extended
+    splits = development.folds(config.cv, config.cross_validation_folds, experiment.seed)
+    for train, test in splits[:: math.ceil(len(splits) / _MOST_FOLDS)]:
+        preprocessor = Preprocessor.fit(development.x, development.categorical, train)
+        train, test = (in_memory(development, rows) for rows in (train, test))
+        inputs = preprocessor.transform(development.x[train]), preprocessor.transform(development.x[test])
+        yield Fold(inputs[0], development.y[train], inputs[1], development.y[test])
 
 
 def untuned_models(

@@ -35,12 +35,14 @@ from scripts.statistics.skill import ENCOMPASSING, verdict
 from scripts.storage.result_records import Selection
 from scripts.storage.score_records import (
     AccuracyScores,
+    ComparisonScores,
     ConstantAnswer,
     Drift,
     Part,
     PrimaryTest,
     ProbabilityScores,
     Promise,
+    RowScores,
     Scored,
     Span,
     Versus,
@@ -127,7 +129,6 @@ def score(
     trading = SimulatedTrading.of(dataset, rows.rows, experiment.data.trading)
     traded = trading_scores(tested, trading, rows, experiment.data)
     references = {name: _accuracy(tested, p) for name, p in predictions.references.items()}
-    leads, best = leads_over(tested, predictions.references), max(references, key=lambda name: references[name])
     figures = Scored(
         **dict(_span(dataset)),
         **dict(accuracy_scores(tested, predictions.model)),
@@ -136,17 +137,8 @@ def score(
         ceiling=ceiling(dataset),
         expected_accuracy=expected_accuracy(tested),
         **dict(_probability_scores(tested, predictions.model, shares)),
-        tests=classical_tests(tested),
-        versus_reference=Versus(name=best, **dict(leads[best])),
-        versus_references=leads,
-        promised=Promise.from_object(promised),
-        by_seed=[_accuracy(tested, p) for p in predictions.by_seed],
-        by_group=_parts(tested, tested.dataset.ticker[dataset.rows], dataset.tickers),
-        by_year={} if tested.year is None else _parts(tested, *_numbered(tested.year)),
-        by_volatility=_by_volatility(tested, development),
-        class_shares=(np.bincount(tested.y, minlength=dataset.n_classes) / len(tested.y)).tolist(),
-        drift=_drift(development, dataset),
-        n_duplicates=n_shared_rows(development.x, development.rows, dataset.x, dataset.rows),
+        **dict(_comparison_scores(tested, predictions, references, promised)),
+        **dict(_row_scores(tested, predictions, development)),
         class_positions=None if trading is None else dict(zip(dataset.classes, trading.class_positions, strict=True)),
         returns=traded.returns,
         costs=cost_scores(tested, predictions.model, experiment.data),
@@ -161,6 +153,31 @@ def score(
         confusion(tested.y, tested.predicted, dataset.n_classes).tolist(),
         traded.dates,
         traded.curves,
+    )
+
+
+def _comparison_scores(
+    tested: EvaluatedRows, predictions: Predictions, references: Mapping[str, float], promised: Selection
+) -> ComparisonScores:
+    leads, best = leads_over(tested, predictions.references), max(references, key=lambda name: references[name])
+    return ComparisonScores(
+        tests=classical_tests(tested),
+        versus_reference=Versus(name=best, **dict(leads[best])),
+        versus_references=leads,
+        promised=Promise.from_object(promised),
+    )
+
+
+def _row_scores(tested: EvaluatedRows, predictions: Predictions, development: Dataset) -> RowScores:
+    dataset = tested.dataset
+    return RowScores(
+        by_seed=[_accuracy(tested, p) for p in predictions.by_seed],
+        by_group=_parts(tested, dataset.ticker[dataset.rows], dataset.tickers),
+        by_year={} if tested.year is None else _parts(tested, *_numbered(tested.year)),
+        by_volatility=_by_volatility(tested, development),
+        class_shares=(np.bincount(tested.y, minlength=dataset.n_classes) / len(tested.y)).tolist(),
+        drift=_drift(development, dataset),
+        n_duplicates=n_shared_rows(development.x, development.rows, dataset.x, dataset.rows),
     )
 
 

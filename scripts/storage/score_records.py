@@ -166,13 +166,18 @@ class Drift(Record):
     p_value: float
 
 
-class PartScores(Record):
-    """Tests, comparisons, parts of the rows, drift, returns and decisions."""
+class ComparisonScores(Record):
+    """Comparisons with naive rules, with reference models and with phase 2."""
 
     tests: ClassicalTests
     versus_reference: Versus
     versus_references: dict[str, Lead]
     promised: Promise
+
+
+class RowScores(Record):
+    """Accuracy by seed and by part of the rows, and what these rows are like."""
+
     by_seed: list[float]
     by_group: dict[str, Part]
     by_year: dict[str, Part]
@@ -180,14 +185,20 @@ class PartScores(Record):
     class_shares: list[float]
     drift: list[Drift]
     n_duplicates: Count
+
+
+class DecidedScores(Record):
+    """Returns, costs and decay of decisions."""
+
     class_positions: dict[str, float] | None
     returns: Returns | None
     costs: Costs | None
     decision: DecisionScores
     decay: Decay | None
+
+
+class Scored(DecidedScores, RowScores, ComparisonScores, ProbabilityScores, Opponents, AccuracyScores, Span):
+    """All scores of predictions on test rows."""
+
     imbalanced: bool = False
     warnings: list[str] = Field([])
-
-
-class Scored(PartScores, ProbabilityScores, Opponents, AccuracyScores, Span):
-    """All scores of predictions on test rows."""

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from scripts.data.dataset import Dataset
+from scripts.statistics.bars import Bars
 from scripts.statistics.returns import ReturnSeries, TradingRules
-from scripts.statistics.trading_simulator import Bars, ReturnSimulator
+from scripts.statistics.trading_simulator import ReturnSimulator
 
 
 @dataclass(frozen=True)

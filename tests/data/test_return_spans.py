@@ -8,9 +8,10 @@ from benchmarks.recompute_returns import table_returns
 from scripts.config.experiment import DataConfig
 from scripts.data.loading import load_development, load_sealed
 from scripts.errors import InputError
+from scripts.statistics.bars import Bars
 from scripts.statistics.overlapping_returns import find_overlap
 from scripts.statistics.returns import TradingRules, summarise, total_return
-from scripts.statistics.trading_simulator import Bars, ReturnSimulator
+from scripts.statistics.trading_simulator import ReturnSimulator
 from scripts.training.trading import SimulatedTrading
 
 

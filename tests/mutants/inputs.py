@@ -63,14 +63,14 @@ MUTANTS = (
     ),
     Mutant(
         "reference models fitted on the test rows",
-        "commands/evaluate.py",
+        "evaluation/reference_models.py",
         "        development.y[rows],",
         "        np.resize(dataset.y[dataset.rows], len(rows)),",
         "test_leaks.py::test_reference_models_do_not_see_the_rows_they_are_judged_on",
     ),
     Mutant(
         "reference models scaled by the test rows",
-        "commands/evaluate.py",
+        "evaluation/reference_models.py",
         "Preprocessor.fit(development.x, development.categorical, development.rows",
         "Preprocessor.fit(dataset.x, dataset.categorical, dataset.rows",
         "test_leaks.py::test_reference_models_do_not_see_the_rows_they_are_judged_on",

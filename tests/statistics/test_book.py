@@ -5,8 +5,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from scripts.statistics.bars import Bars
 from scripts.statistics.returns import TradingRules, equity_curve
-from scripts.statistics.trading_simulator import Bars, ReturnSimulator
+from scripts.statistics.trading_simulator import ReturnSimulator
 from tests.statistics.cash_ledger import Bar, Decision, Ledger, capital_by_day
 
 N_DAYS = 24

@@ -9,6 +9,7 @@ from scipy.signal import lfilter
 
 from scripts.errors import InputError
 from scripts.random_keys import numpy_generator
+from scripts.statistics.bars import Bars
 from scripts.statistics.decision_tuning import choose_policy
 from scripts.statistics.decisions import (
     DecisionPolicy,
@@ -19,7 +20,7 @@ from scripts.statistics.decisions import (
 )
 from scripts.statistics.intervals import difference_interval
 from scripts.statistics.returns import TradingRules, positions
-from scripts.statistics.trading_simulator import Bars, ReturnSimulator
+from scripts.statistics.trading_simulator import ReturnSimulator
 
 
 def both(p):

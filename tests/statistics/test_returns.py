@@ -14,6 +14,7 @@ from scipy.stats import norm
 from scripts.config.experiment import DataConfig
 from scripts.data.features import index_bars
 from scripts.data.labels import market_labels
+from scripts.statistics.bars import Bars
 from scripts.statistics.returns import (
     ReturnSeries,
     ReturnSummary,
@@ -28,7 +29,7 @@ from scripts.statistics.returns import (
     total_return,
 )
 from scripts.statistics.sharpe import sharpe_with_error
-from scripts.statistics.trading_simulator import Bars, ReturnSimulator
+from scripts.statistics.trading_simulator import ReturnSimulator
 from tests.reference_cases import assert_agrees, reference_cases
 
 CASES = reference_cases("returns")
