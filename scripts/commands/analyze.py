@@ -23,8 +23,8 @@ from scripts.extended_training.trainer import write_best_config
 from scripts.reporting.figures import NO_PICTURES, can_draw, write_svg
 from scripts.reporting.page import number
 from scripts.reporting.report import AnalysisReport, write_analysis_report
-from scripts.reporting.sections.costs import YARDSTICK
-from scripts.reporting.sections.racing import racing_in_words
+from scripts.reporting.sections.candidates import racing_in_words
+from scripts.reporting.sections.shared import YARDSTICK
 from scripts.storage.artifacts import read_record, write_record
 from scripts.storage.credibility_record import ChoiceBias, Credibility, SearchBias
 from scripts.storage.durable_files import file_sha256, write_bytes

@@ -7,8 +7,8 @@ import shlex
 from scripts.commands.session import Session
 from scripts.final_training.model import FinalModel
 from scripts.reporting.evaluation_page import sure_of_return
-from scripts.reporting.sections.costs import YARDSTICK
-from scripts.reporting.sections.ensemble import ensemble_in_words
+from scripts.reporting.sections.model import ensemble_in_words
+from scripts.reporting.sections.shared import YARDSTICK
 from scripts.storage.evaluation_record import Evaluation
 
 

@@ -14,7 +14,7 @@ from scripts.execution.driver import RunMonitor
 from scripts.execution.executor import Executor
 from scripts.extended_training.cross_validation import CrossValidation, top_trials
 from scripts.extended_training.trainer import ExtendedTrainer, write_best_config
-from scripts.reporting.sections.racing import racing_in_words
+from scripts.reporting.sections.candidates import racing_in_words
 from scripts.reporting.tensorboard_images import write_fold_bands
 from scripts.storage.artifacts import read_record
 from scripts.storage.extended_record import Extended

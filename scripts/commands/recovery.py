@@ -18,7 +18,7 @@ from scripts.config.recorded import differing_keys
 from scripts.config.yaml_files import load_experiment
 from scripts.errors import HyperError, InputError, MissingInputError, OtherSchemaError
 from scripts.storage.artifacts import read_record, write_record
-from scripts.storage.durable_files import file_sha256, back_up
+from scripts.storage.durable_files import back_up, file_sha256
 from scripts.storage.extended_record import Extended
 from scripts.storage.record_base import Made
 from scripts.storage.records import BestConfig, Plan, Planned, R, Trials

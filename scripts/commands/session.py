@@ -91,7 +91,7 @@ class Session:
         """
         self.keep(artifacts, **figures)
         self.answer.next = next_command
-        self.say(f"next: {next_command}")
+        self.echo(f"next: {next_command}")
 
     def publish_if_due(self, at_once: bool = False, without: Collection[Path] = ()) -> None:
         """Publish a run directory on object storage if due, while nothing is written; see `RemoteRunDir`."""

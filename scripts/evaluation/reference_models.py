@@ -27,8 +27,8 @@ Setting = Mapping[str, float]
 LOGISTIC_REGRESSION = "logistic_regression"
 GRADIENT_BOOSTING = "gradient_boosting"
 MAX_CELLS = 2_000_000  # rows x features x trees per iteration of a fit while choosing: a few seconds at most
-_MOST_FOLDS = 5
-_MOST_ROWS = 10**6  # to learn from, of a table that does not fit in memory
+_MAX_FOLDS = 5
+_MAX_ROWS = 10**6  # to learn from, of a table that does not fit in memory
 _MAX_TUNED_CLASSES = 20  # each iteration grows one tree per class
 
 # From the simplest to the richest: the first is taken on a tie.
@@ -134,15 +134,15 @@ def tuned_references(development: Dataset, dataset: Dataset, experiment: Experim
 
 def in_memory(development: Dataset, rows: np.ndarray) -> np.ndarray:
     """Return the rows, or evenly spaced ones of a table that does not fit in memory."""
-    most = len(rows) if development.mapped is None else min(len(rows), _MOST_ROWS)
-    return rows[np.arange(most) * len(rows) // most]
+    n = len(rows) if development.mapped is None else min(len(rows), _MAX_ROWS)
+    return rows[np.arange(n) * len(rows) // n]
 
 
 def _folds(development: Dataset, experiment: Experiment) -> Iterator[Fold]:
     """Return the folds of phase 2, or evenly chosen ones of many, each preprocessed by its training rows."""
     config = experiment.extended
     splits = development.folds(config.cv, config.cross_validation_folds, experiment.seed)
-    for train, test in splits[:: math.ceil(len(splits) / _MOST_FOLDS)]:
+    for train, test in splits[:: math.ceil(len(splits) / _MAX_FOLDS)]:
         preprocessor = Preprocessor.fit(development.x, development.categorical, train)
         train, test = (in_memory(development, rows) for rows in (train, test))
         inputs = preprocessor.transform(development.x[train]), preprocessor.transform(development.x[test])

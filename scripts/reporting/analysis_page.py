@@ -6,19 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scripts.extended_training.out_of_fold import FoldSpan
-from scripts.reporting.charts.cross_validation import fold_figure, rank_figure
+from scripts.reporting.charts.cross_validation import fold_figure, learning_curve_figure, rank_figure
 from scripts.reporting.charts.hyperparameters import importance_figure, parallel_figure, slice_figure
-from scripts.reporting.charts.learning_curves import learning_curve_figure
 from scripts.reporting.charts.search import rung_figure, rung_tables, search_figure
 from scripts.reporting.figures import words
 from scripts.reporting.page import (
-    Cell,
     Column,
     Number,
     Page,
     Section,
     Table,
-    TableRow,
     duration,
     interval,
     number_cell,
@@ -26,10 +23,12 @@ from scripts.reporting.page import (
     points,
     present,
     provenance,
+    table,
+    text,
     with_content,
 )
 from scripts.reporting.sections.candidates import better_section, choice_section
-from scripts.reporting.sections.costs import (
+from scripts.reporting.sections.shared import (
     NAIVE_EPOCHS,
     NAIVE_TRIALS,
     YARDSTICK,
@@ -37,8 +36,8 @@ from scripts.reporting.sections.costs import (
     cost_section,
     costs_of_search,
     together,
+    warnings_section,
 )
-from scripts.reporting.sections.warnings import warnings_section
 from scripts.storage.extended_record import Configuration, Extended
 from scripts.storage.records import BestConfig, Trial, Trials
 
@@ -166,10 +165,11 @@ def _search_notes(trials: Trials) -> tuple[str, ...]:
 
 
 def _failure_tables(trials: Sequence[Trial]) -> tuple[Table, ...]:
-    rows = tuple(
-        TableRow((number_cell(t.number, "d"), Cell(t.failure or "-"), number_cell(t.epochs)))
-        for t in trials
-        if t.state == "failed"
+    failed = table(
+        "Failed trials.",
+        [t for t in trials if t.state == "failed"][:100],
+        ("trial", lambda t: number_cell(t.number, "d")),
+        (text("failure"), lambda t: t.failure or "-"),
+        (Column("epochs", "spent before"), lambda t: number_cell(t.epochs)),
     )
-    columns = (Column("trial"), Column("failure", numeric=False), Column("epochs", "spent before"))
-    return (Table("Failed trials.", columns, rows[:100]),) if rows else ()
+    return (failed,) if failed.rows else ()

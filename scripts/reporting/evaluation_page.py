@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scripts.reporting.charts.learning_curves import final_curve_figure
+from scripts.reporting.charts.cross_validation import final_curve_figure
 from scripts.reporting.figures import words
 from scripts.reporting.page import (
     Number,
@@ -19,21 +19,17 @@ from scripts.reporting.page import (
     provenance,
     with_content,
 )
-from scripts.reporting.sections.breakdown import part_sections
+from scripts.reporting.sections.breakdown import calibration_section, confusion_section, part_sections
 from scripts.reporting.sections.comparison import comparison_section
-from scripts.reporting.sections.costs import YARDSTICK, cost_section, costs_of_model
 from scripts.reporting.sections.decisions import (
     abstention_section,
     decay_section,
     decision_cost_section,
     drift_section,
 )
-from scripts.reporting.sections.ensemble import ensemble_section
-from scripts.reporting.sections.latency import latency_section
-from scripts.reporting.sections.model import model_section
-from scripts.reporting.sections.probabilities import calibration_section, confusion_section
+from scripts.reporting.sections.model import ensemble_section, model_section
 from scripts.reporting.sections.returns import returns_section
-from scripts.reporting.sections.warnings import warnings_section
+from scripts.reporting.sections.shared import YARDSTICK, cost_section, costs_of_model, latency_section, warnings_section
 from scripts.statistics.metrics import ReliabilityBin
 from scripts.storage.evaluation_record import Evaluation
 from scripts.storage.model_record import FinalModelContent

@@ -13,8 +13,8 @@ from scripts.config.class_positions import in_words
 from scripts.reporting.evaluation_page import sure_of_return, verdict_sentence
 from scripts.reporting.figures import words
 from scripts.reporting.page import interval, number, percent, points, provenance
-from scripts.reporting.sections.latency import milliseconds
 from scripts.reporting.sections.returns import NOT_MODELLED
+from scripts.reporting.sections.shared import milliseconds
 from scripts.storage.durable_files import write_bytes
 from scripts.storage.evaluation_record import Evaluation
 from scripts.storage.model_record import FinalModelContent, MemberContent

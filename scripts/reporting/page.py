@@ -5,21 +5,23 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from scripts.config.search_space import Values
 from scripts.reporting.figures import Figure
 from scripts.storage.printable import duration_in_words, printable
 from scripts.storage.record_base import Made
 
 _FOLDER = Path(__file__).parent
 _GAP = "-"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,47 @@ def percent_cell(value: float | None, digits: int = 1) -> Cell:
 def number_cell(value: float | None, form: str = ".4g") -> Cell:
     """Cell for a number."""
     return Cell(number(value, form), value)
+
+
+def bounds_cell(bounds: Sequence[float] | None, *, signed: bool = True) -> Cell:
+    """Cell for a 95% interval of fractions, sorted by its lower bound."""
+    return Cell(interval(bounds, signed=signed), bounds[0] if bounds else None)
+
+
+def text(name: str) -> Column:
+    """Return the heading of a column of text."""
+    return Column(name, numeric=False)
+
+
+def table(
+    caption: str,
+    entries: Iterable[T],
+    *columns: tuple[Column | str, Callable[[T], Cell | str]],
+    chosen: T | None = None,
+) -> Table:
+    """Return a table with a row for each entry.
+
+    Parameters
+    ----------
+    caption : str
+    entries : iterable
+    *columns : tuples
+        Heading of a column, or the name of one of numbers, and the function that writes its cell of an entry.
+    chosen : object, optional
+        Entry whose row is highlighted.
+    """
+    heads = tuple(Column(head) if isinstance(head, str) else head for head, _ in columns)
+    rows = []
+    for entry in entries:
+        cells = (write(entry) for _, write in columns)
+        rows.append(TableRow(tuple(Cell(c) if isinstance(c, str) else c for c in cells), entry is chosen))
+    return Table(caption, heads, tuple(rows))
+
+
+def settings_table(caption: str, names: Iterable[str], settings: Sequence[Values], heads: Iterable[Column]) -> Table:
+    """Return a table of hyperparameters, with a column for each configuration."""
+    rows = (TableRow((Cell(name), *(value_cell(values.get(name)) for values in settings))) for name in names)
+    return Table(caption, (text("hyperparameter"), *heads), tuple(rows))
 
 
 def present(items: Iterable[Figure | None]) -> tuple[Figure, ...]:

@@ -23,7 +23,7 @@ from scripts.extended_training.race import Finished, Network, Race
 from scripts.extended_training.records import spread_of_single_networks
 from scripts.extended_training.selection import pareto_set, rank
 from scripts.reporting.analysis_page import AnalysisReport, analysis_page
-from scripts.reporting.sections.racing import race_state, racing_in_words
+from scripts.reporting.sections.candidates import race_state, racing_in_words
 from scripts.statistics.sequential_tests import p_values_of_being_best, run_noise, spent_level
 from scripts.storage.artifacts import write_record
 from scripts.storage.checkpoints import Checkpoints

@@ -15,7 +15,7 @@ from scripts.commands.export import TOLERANCE, example_rows, export_model, own_p
 from scripts.config.experiment import DataConfig, Experiment
 from scripts.final_training.members import OutOfFold
 from scripts.final_training.model import load_model
-from scripts.reporting.sections.ensemble import ensemble_in_words, ensemble_section
+from scripts.reporting.sections.model import ensemble_in_words, ensemble_section
 from scripts.statistics.greedy_ensemble import fit_ensemble, greedy_draws, on_other_folds
 from scripts.storage.artifacts import read_record, write_json
 from scripts.storage.evaluation_record import Evaluation

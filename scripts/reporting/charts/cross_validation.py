@@ -1,8 +1,9 @@
-"""Charts of phase 2: candidates against naive rules and over the folds, and agreement with phase 1."""
+"""Charts of trained configurations: against naive rules, over the folds, ranks of both phases, learning curves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import altair as alt
 import numpy as np
@@ -22,11 +23,25 @@ from scripts.reporting.figures import (
     percent_tooltip,
     rule,
     specification,
+    thinned,
 )
 from scripts.storage.extended_record import Configuration
+from scripts.storage.record_base import Curve
 from scripts.storage.records import Trial
+from scripts.storage.result_records import SeedCurves
 
 _MAX_CANDIDATES = 8
+_SERIES = (
+    ("train_loss", "loss", "training"),
+    ("val_loss", "loss", "validation"),
+    ("val_accuracy", "accuracy", "validation"),
+)
+_MEASURES = (("loss", "cross-entropy loss (nats)", ".3f"), ("accuracy", "validation accuracy", ".1%"))
+_READING = (
+    "Solid is validation, dashed is training, one colour per {line}; all charts have the same limits. Training loss "
+    "that falls while validation loss rises is overfitting; {line}s that are far apart mean that the result depends on "
+    "{why}."
+)
 
 
 def skill_figure(configurations: Sequence[Configuration]) -> Figure | None:
@@ -164,3 +179,63 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> str:
     if len(set(first)) < 2 or len(set(second)) < 2:  # undefined if all are tied
         return "undefined (ties)"
     return f"{stats.spearmanr(first, second).statistic:.2f}"
+
+
+def learning_curve_figure(configurations: Sequence[Configuration], constant: float) -> Figure | None:
+    """Training and validation loss and validation accuracy of each candidate and fold, two panels a candidate."""
+    groups = {
+        f"trial {c.trial_number}": {f"fold {fold.fold}": fold.history for fold in c.folds}
+        for c in configurations[:_MAX_CANDIDATES]
+    }
+    reading = _READING.format(line="fold", why="the period tested")
+    reading += " The dashed grey line is the accuracy of the best constant."
+    return _curves_figure("learning_curves", "Loss and accuracy by epoch", reading, groups, constant)
+
+
+def final_curve_figure(seeds: Sequence[SeedCurves]) -> Figure | None:
+    """Learning curves of the final model's networks on the split that found their best epoch."""
+    groups = {"hold-out": {f"seed {k}": seed.history for k, seed in enumerate(seeds)}}
+    reading = _READING.format(line="seed", why="the random initial weights")
+    reading += " Each network was then trained on all development rows, up to the epoch that was best here."
+    return _curves_figure("final_curves", "Loss and accuracy of the final networks by epoch", reading, groups, None)
+
+
+def _curves_figure(
+    name: str, title: str, reading: str, groups: Mapping[str, Mapping[str, Curve]], constant: float | None
+) -> Figure | None:
+    rows: list[ChartedRow] = [
+        {"group": group, "line": line} | at
+        for group, lines in groups.items()
+        for line, history in lines.items()
+        for at in _points(history)
+    ]
+    panels = []
+    for group, (measure, title_of_axis, form) in itertools.product(dict.fromkeys(r["group"] for r in rows), _MEASURES):
+        # Equal limits everywhere, so that candidates can be compared by eye.
+        values = [r["value"] for r in rows if r["measure"] == measure]
+        if own := [r for r in rows if r["group"] == group and r["measure"] == measure]:
+            baseline = constant if measure == "accuracy" else None
+            heading = f"{group}: {title_of_axis.split(' (')[0]}"
+            panels.append(Panel(heading, _curve(own, title_of_axis, form, (min(values), max(values)), baseline)))
+    return Figure(name, title, reading, tuple(panels)) if panels else None
+
+
+def _points(history: Curve) -> Iterator[ChartedRow]:
+    for epoch in history:
+        for key, measure, part in _SERIES:
+            if (value := getattr(epoch, key)) is not None:
+                yield {"measure": measure, "set": part, "epoch": epoch.epoch, "value": value}
+
+
+def _curve(rows: list[ChartedRow], title: str, form: str, domain: tuple[float, float], baseline: float | None) -> Spec:
+    sets = alt.Scale(domain=["validation", "training"], range=[[1, 0], [4, 3]])
+    kept = [{k: row[k] for k in ("line", "set", "epoch", "value")} for row in thinned(rows)]
+    lines = chart(kept, height=200).mark_line()
+    lines = lines.encode(
+        alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+        alt.Y("value:Q", title=title, axis=alt.Axis(format=form), scale=alt.Scale(zero=False, domain=domain)),
+        alt.Color("line:N", title=None),
+        alt.StrokeDash("set:N", legend=None, scale=sets),
+        tooltip=["line:N", "set:N", "epoch:Q", alt.Tooltip("value:Q", format=form)],
+    )
+    return specification([lines, *rule(baseline)], title)

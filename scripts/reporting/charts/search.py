@@ -22,7 +22,7 @@ from scripts.reporting.figures import (
     thinned,
     words,
 )
-from scripts.reporting.page import Column, Table, TableRow, number_cell, percent_cell
+from scripts.reporting.page import Column, Table, number_cell, percent_cell, table
 from scripts.storage.records import Trial, Trials
 
 _MAX_TRIALS = 150  # shown in the chart of rungs, the best ones
@@ -166,15 +166,19 @@ def rung_tables(trials: Trials) -> tuple[Table, ...]:
         reached[rung] += piece.split == 0
         spent[rung] += piece.end - piece.start
     total = max(1, sum(spent.values()))
-    rows = tuple(
-        TableRow((number_cell(r, "d"), number_cell(reached[r], "d"), number_cell(spent[r], ",d"),
-                  percent_cell(spent[r] / total, 0)))
-        for r in rungs[1:]
-    )  # fmt: skip
     n_repeated = sum(p.split != 0 and p.start == 0 for p in trained)
     caption = (
         f"Runs that reached each rung on the common split, and epochs spent to reach it, "
         f"including {n_repeated} repeats of leaders on other splits. The search ended because "
         f"{trials.stopped_because}."
     )
-    return (Table(caption, (Column("rung", "epochs"), Column("runs"), Column("epochs"), Column("share")), rows),)
+    return (
+        table(
+            caption,
+            rungs[1:],
+            (Column("rung", "epochs"), lambda r: number_cell(r, "d")),
+            ("runs", lambda r: number_cell(reached[r], "d")),
+            ("epochs", lambda r: number_cell(spent[r], ",d")),
+            ("share", lambda r: percent_cell(spent[r] / total, 0)),
+        ),
+    )

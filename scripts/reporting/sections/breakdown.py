@@ -1,10 +1,10 @@
-"""Sections of the evaluation report on parts of the test rows: accuracy by ticker, by year and by volatility."""
+"""Sections of the evaluation report on parts of the test rows and on probabilities: accuracy by ticker, year, class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scripts.reporting.charts.evaluation import PartAccuracy, group_figure
+from scripts.reporting.charts.evaluation import PartAccuracy, group_figure, reliability_figure
 from scripts.reporting.figures import Figure, wilson
 from scripts.reporting.page import (
     Cell,
@@ -12,12 +12,15 @@ from scripts.reporting.page import (
     Section,
     Table,
     TableRow,
-    interval,
+    bounds_cell,
     number_cell,
     percent,
     percent_cell,
     present,
+    table,
+    text,
 )
+from scripts.statistics.metrics import ReliabilityBin
 from scripts.storage.evaluation_record import Evaluation
 from scripts.storage.score_records import Part, VolatilityPart
 
@@ -82,16 +85,57 @@ def _figure(name: str, kind: str, rows: Sequence[PartAccuracy], naive: float) ->
 def _tables(kind: str, rows: Sequence[PartAccuracy]) -> tuple[Table, ...]:
     if not rows:
         return ()
-    columns = (Column(kind, numeric=False), Column("rows"), Column("accuracy"), Column("95% interval"))
-    body = tuple(
-        TableRow(
-            (
-                Cell(row.name),
-                number_cell(row.n_rows, ",d"),
-                percent_cell(row.accuracy, 1),
-                Cell(interval(row.bounds), row.bounds[0]),
-            )
-        )
-        for row in rows
+    return (
+        table(
+            f"Accuracy by {kind}; intervals of parts without one assume independent rows.",
+            rows,
+            (text(kind), lambda row: row.name),
+            ("rows", lambda row: number_cell(row.n_rows, ",d")),
+            ("accuracy", lambda row: percent_cell(row.accuracy, 1)),
+            ("95% interval", lambda row: bounds_cell(row.bounds, signed=False)),
+        ),
     )
-    return (Table(f"Accuracy by {kind}; intervals of parts without one assume independent rows.", columns, body),)
+
+
+def calibration_section(e: Evaluation, reliability: Sequence[ReliabilityBin]) -> Section:
+    """Return the section on the calibration and quality of the probabilities."""
+    nats = "0 is as good as the class shares"
+    measures = (
+        ("area under the ROC curve", "0.5 is chance, 1 is perfect", e.auc, e.auc_ci95),
+        ("average precision", "chance level is the share of the rarer class, 1 is perfect", e.average_precision, None),
+        ("log loss (nats)", "lower is better; ln 2 = 0.693 is a coin for two classes", e.log_loss, e.log_loss_ci95),
+        ("log loss below that of the classes' shares (nats)", nats, e.log_loss_skill, e.log_loss_skill_ci95),
+        ("balanced accuracy", "mean over the classes; 1 / number of classes is chance", e.balanced_accuracy, None),
+        ("Matthews correlation coefficient", "0 is chance, 1 is perfect", e.mcc, None),
+        ("Brier score", "lower is better; 0 is perfect", e.brier, None),
+        ("expected calibration error", "mean gap between probability and frequency; 0 is perfect", e.ece, None),
+    )
+    rows = table(
+        "Metrics besides accuracy.",
+        [measure for measure in measures if measure[2] is not None],
+        (text("measure"), lambda measure: measure[0]),
+        ("value", lambda measure: number_cell(measure[2])),
+        (text("95% interval"), lambda measure: _bounds(measure[3])),
+        (text("interpretation"), lambda measure: measure[1]),
+    )
+    return Section("Calibration", (), (rows,), present([reliability_figure(reliability)]), figures_first=True)
+
+
+def confusion_section(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> Section:
+    """Rows by true and predicted class; empty without them."""
+    title = "Confusion matrix"
+    if not confusion:
+        return Section(title)
+    rows = []
+    for name, counts in zip(class_names, confusion, strict=True):
+        total = sum(counts) or 1
+        shares = [count / total for count in counts]
+        cells = (Cell(f"{c:,} ({s:.0%})", c, round(s, 3)) for c, s in zip(counts, shares, strict=True))
+        rows.append(TableRow((Cell(name), *cells, Cell(f"{sum(counts):,}", sum(counts)))))
+    columns = (text("truth"), *(Column(f"predicted {name}") for name in class_names), Column("rows"))
+    caption = "Rows by true and predicted class, with the share of the true class; darker is larger."
+    return Section(title, (), (Table(caption, columns, tuple(rows)),))
+
+
+def _bounds(bounds: Sequence[float] | None) -> str:
+    return f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"

@@ -11,12 +11,14 @@ from scripts.reporting.page import (
     Column,
     Section,
     Table,
-    TableRow,
+    bounds_cell,
     interval,
     number,
     percent_cell,
     points,
     present,
+    table,
+    text,
 )
 from scripts.storage.evaluation_record import Evaluation
 
@@ -36,22 +38,14 @@ def _difference_table(e: Evaluation) -> Table:
     """Return one line for each opponent: the difference and its significance."""
     leads = {f"best naive rule ({words(e.best_naive)})": (e.skill, e.skill_ci95)}
     leads |= {words(name): (lead.difference, lead.ci95) for name, lead in e.versus_references.items()}
-    columns = (
-        Column("against", numeric=False), Column("difference"), Column("95% interval", "pp"),
-        Column("better?", numeric=False),
-    )  # fmt: skip
-    rows = tuple(
-        TableRow(
-            (
-                Cell(name),
-                Cell(points(difference), difference),
-                Cell(interval(bounds, signed=True), bounds[0]),
-                Cell(_answer(bounds)),
-            )
-        )
-        for name, (difference, bounds) in leads.items()
+    return table(
+        "Accuracy of the model minus that of each opponent, paired on the same rows.",
+        [(name, *lead) for name, lead in leads.items()],
+        (text("against"), lambda lead: lead[0]),
+        ("difference", lambda lead: Cell(points(lead[1]), lead[1])),
+        (Column("95% interval", "pp"), lambda lead: bounds_cell(lead[2])),
+        (text("better?"), lambda lead: _answer(lead[2])),
     )
-    return Table("Accuracy of the model minus that of each opponent, paired on the same rows.", columns, rows)
 
 
 def _answer(bounds: Sequence[float]) -> str:
@@ -72,25 +66,15 @@ def _compared(e: Evaluation) -> list[ComparedAccuracy]:
 
 
 def _comparison_table(rows: Sequence[ComparedAccuracy]) -> Table:
-    columns = (
-        Column("name", numeric=False),
-        Column("kind", numeric=False),
-        Column("accuracy"),
-        Column("95% interval"),
+    return table(
+        "Accuracy on the same rows, the model shaded.",
+        rows,
+        (text("name"), lambda row: row.name),
+        (text("kind"), lambda row: row.kind),
+        ("accuracy", lambda row: percent_cell(row.accuracy, 2)),
+        ("95% interval", lambda row: bounds_cell(row.bounds, signed=False)),
+        chosen=next(row for row in rows if row.kind == "model"),
     )
-    body = tuple(
-        TableRow(
-            (
-                Cell(row.name),
-                Cell(row.kind),
-                percent_cell(row.accuracy, 2),
-                Cell(interval(row.bounds), row.bounds[0] if row.bounds else None),
-            ),
-            chosen=row.kind == "model",
-        )
-        for row in rows
-    )
-    return Table("Accuracy on the same rows, the model shaded.", columns, body)
 
 
 def _skill_notes(e: Evaluation) -> tuple[str, ...]:

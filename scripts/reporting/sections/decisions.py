@@ -8,7 +8,6 @@ from scripts.reporting.page import (
     Column,
     Section,
     Table,
-    TableRow,
     interval,
     number,
     number_cell,
@@ -16,6 +15,8 @@ from scripts.reporting.page import (
     percent_cell,
     points,
     present,
+    table,
+    text,
 )
 from scripts.storage.evaluation_record import Evaluation
 from scripts.storage.trading_records import Costs, Decay
@@ -62,21 +63,18 @@ def _policy_notes(e: Evaluation) -> tuple[str, ...]:
 
 
 def _policy_tables(e: Evaluation) -> tuple[Table, ...]:
-    columns = (
-        Column("margin", "lead of the answer"), Column("answered"), Column("accuracy", "of the answered"),
-        Column("standard error"), Column("net return", "per date"), Column("standard error", "of it"),
-    )  # fmt: skip
-    rows = tuple(
-        TableRow(
-            (
-                number_cell(p.margin, ".3f"), percent_cell(p.coverage), percent_cell(p.accuracy),
-                percent_cell(p.accuracy_se), percent_cell(p.mean_net, 3), percent_cell(p.mean_net_se, 3),
-            )
-        )
-        for p in e.decision.curve
-    )  # fmt: skip
-    caption = "Rows answered if the lead exceeds the margin; do not choose the margin on these rows."
-    return (Table(caption, columns, rows),)
+    return (
+        table(
+            "Rows answered if the lead exceeds the margin; do not choose the margin on these rows.",
+            e.decision.curve,
+            (Column("margin", "lead of the answer"), lambda p: number_cell(p.margin, ".3f")),
+            ("answered", lambda p: percent_cell(p.coverage)),
+            (Column("accuracy", "of the answered"), lambda p: percent_cell(p.accuracy)),
+            ("standard error", lambda p: percent_cell(p.accuracy_se)),
+            (Column("net return", "per date"), lambda p: percent_cell(p.mean_net, 3)),
+            (Column("standard error", "of it"), lambda p: percent_cell(p.mean_net_se, 3)),
+        ),
+    )
 
 
 def _cost_notes(costs: Costs) -> tuple[str, ...]:
@@ -93,8 +91,8 @@ def _cost_tables(costs: Costs) -> tuple[Table, ...]:
         "most probable class": costs.most_probable,
         "best constant decision": costs.best_constant,
     }
-    rows = tuple(TableRow((Cell(name), number_cell(cost))) for name, cost in ways.items())
-    return (Table("Mean cost per row.", (Column("decision", numeric=False), Column("cost")), rows),)
+    columns = (text("decision"), lambda way: way[0]), ("cost", lambda way: number_cell(way[1]))
+    return (table("Mean cost per row.", ways.items(), *columns),)
 
 
 def _decay_notes(decay: Decay) -> tuple[str, ...]:
@@ -106,19 +104,16 @@ def _decay_notes(decay: Decay) -> tuple[str, ...]:
 
 
 def _decay_tables(decay: Decay) -> tuple[Table, ...]:
-    columns = (Column("dates since training", numeric=False), Column("rows"), Column("skill"), Column("95% interval"))
-    rows = tuple(
-        TableRow(
-            (
-                Cell(f"{p.first_age} to {p.last_age}", p.first_age),
-                number_cell(p.n_rows, ",d"),
-                Cell(points(p.skill), p.skill),
-                Cell(interval(p.skill_ci95, signed=True)),
-            )
-        )
-        for p in decay.bins
+    return (
+        table(
+            "Accuracy minus that of the best naive rule, by the age of the model.",
+            decay.bins,
+            (text("dates since training"), lambda p: Cell(f"{p.first_age} to {p.last_age}", p.first_age)),
+            ("rows", lambda p: number_cell(p.n_rows, ",d")),
+            ("skill", lambda p: Cell(points(p.skill), p.skill)),
+            ("95% interval", lambda p: interval(p.skill_ci95, signed=True)),
+        ),
     )
-    return (Table("Accuracy minus that of the best naive rule, by the age of the model.", columns, rows),)
 
 
 def _shift_notes(e: Evaluation) -> tuple[str, ...]:
@@ -126,10 +121,12 @@ def _shift_notes(e: Evaluation) -> tuple[str, ...]:
 
 
 def _drift_tables(e: Evaluation) -> tuple[Table, ...]:
-    rows = tuple(TableRow((Cell(d.feature), number_cell(d.psi, ".3f"), number_cell(d.ks, ".3f"))) for d in e.drift)
-    columns = (
-        Column("feature", numeric=False),
-        Column("stability index", "above 0.25 is large"),
-        Column("Kolmogorov-Smirnov", "0 to 1"),
+    return (
+        table(
+            "Feature drift between development and test rows, the largest first.",
+            e.drift,
+            (text("feature"), lambda d: d.feature),
+            (Column("stability index", "above 0.25 is large"), lambda d: number_cell(d.psi, ".3f")),
+            (Column("Kolmogorov-Smirnov", "0 to 1"), lambda d: number_cell(d.ks, ".3f")),
+        ),
     )
-    return (Table("Feature drift between development and test rows, the largest first.", columns, rows),)

@@ -19,6 +19,8 @@ from scripts.reporting.page import (
     percent,
     percent_cell,
     present,
+    table,
+    text,
     value_cell,
 )
 from scripts.storage.evaluation_record import Evaluation
@@ -102,7 +104,7 @@ def _tables(returns: Returns) -> tuple[Table, ...]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not isinstance(value, Mapping | list):
             rows.append(TableRow((Cell(title), Cell(write(value), value) if is_number else value_cell(value))))
-    columns = (Column("quantity", numeric=False), Column("value"))
+    columns = (text("quantity"), Column("value"))
     whole = Table("Simulated returns over the test period.", columns, tuple(rows))
     parts = [_part_table("year", returns.by_year), _part_table("ticker", returns.by_group)]
     return (whole, *_beside_table(returns), *(table for table in parts if len(table.rows) > 1))
@@ -114,36 +116,31 @@ def _beside_table(returns: Returns) -> tuple[Table, ...]:
         return ()
     books: dict[str, Returns | Book] = {"model": returns}
     books |= {_BOOKS.get(name, words(name)): book for name, book in returns.beside.items()}
-    columns = (
-        Column("strategy", numeric=False), Column("after costs"), Column("volatility", "annualised"),
-        Column("Sharpe ratio", "annualised"), Column("standard error"), Column("largest drawdown"),
-        Column("turnover", "per date"),
-    )  # fmt: skip
-    rows = tuple(
-        TableRow(
-            (
-                Cell(name), percent_cell(b.net), percent_cell(b.volatility), number_cell(b.sharpe, ".2f"),
-                number_cell(b.sharpe_se, ".2f"), percent_cell(b.max_drawdown), number_cell(b.turnover, ".2f"),
-            )
-        )
-        for name, b in books.items()
-    )  # fmt: skip
-    return (Table("The model compared with other strategies on the same dates, after costs.", columns, rows),)
+    return (
+        table(
+            "The model compared with other strategies on the same dates, after costs.",
+            books.items(),
+            (text("strategy"), lambda named: named[0]),
+            ("after costs", lambda named: percent_cell(named[1].net)),
+            (Column("volatility", "annualised"), lambda named: percent_cell(named[1].volatility)),
+            (Column("Sharpe ratio", "annualised"), lambda named: number_cell(named[1].sharpe, ".2f")),
+            ("standard error", lambda named: number_cell(named[1].sharpe_se, ".2f")),
+            ("largest drawdown", lambda named: percent_cell(named[1].max_drawdown)),
+            (Column("turnover", "per date"), lambda named: number_cell(named[1].turnover, ".2f")),
+        ),
+    )
 
 
 def _part_table(kind: str, parts: Mapping[str, ReturnPart]) -> Table:
-    columns = (
-        Column(kind, numeric=False), Column("dates"), Column("before costs"),
-        Column("after costs"), Column("Sharpe ratio", "annualised"), Column("turnover", "per date"), Column("hit rate"),
-    )  # fmt: skip
-    rows = tuple(
-        TableRow(
-            (
-                Cell(name), number_cell(p.n_dates, ",d"), percent_cell(p.gross), percent_cell(p.net),
-                number_cell(p.sharpe, ".2f"), number_cell(p.turnover, ".2f"), percent_cell(p.hit_rate),
-            )
-        )
-        for name, p in list(parts.items())[:_MAX_ROWS]
-    )  # fmt: skip
     more = f" ({_MAX_ROWS} of {len(parts)})" if len(parts) > _MAX_ROWS else ""
-    return Table(f"Simulated returns by {kind}{more}; each part starts with a capital of 1.", columns, rows)
+    return table(
+        f"Simulated returns by {kind}{more}; each part starts with a capital of 1.",
+        list(parts.items())[:_MAX_ROWS],
+        (text(kind), lambda named: named[0]),
+        ("dates", lambda named: number_cell(named[1].n_dates, ",d")),
+        ("before costs", lambda named: percent_cell(named[1].gross)),
+        ("after costs", lambda named: percent_cell(named[1].net)),
+        (Column("Sharpe ratio", "annualised"), lambda named: number_cell(named[1].sharpe, ".2f")),
+        (Column("turnover", "per date"), lambda named: number_cell(named[1].turnover, ".2f")),
+        ("hit rate", lambda named: percent_cell(named[1].hit_rate)),
+    )
