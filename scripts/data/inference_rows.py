@@ -20,7 +20,7 @@ from scripts.data.labels import market_labels
 from scripts.data.single_precision import Reference, as_single
 from scripts.data.trades import fills_of, market_bars
 from scripts.errors import InputError
-from scripts.storage.printable import listed
+from scripts.storage.printable import and_more, listed
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ class Schema:
             return
         known = {*self.required, *self.dropped, *named_columns(config)}
         if unknown := [name for name in names if name not in known]:
-            more = f" ({len(unknown) - 1} more like it)" if len(unknown) > 1 else ""
             remedy = "remove it, or rename it to what it was called in training"
-            raise InputError(f"column {unknown[0]!r} was not there in training{more}", where, remedy)
+            raise InputError(f"column {unknown[0]!r} was not there in training{and_more(len(unknown))}", where, remedy)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from scripts.data.files.feature_columns import FeatureColumns
 from scripts.data.files.raw_tables import RawTable
 from scripts.data.single_precision import Reference
 from scripts.errors import InputError
+from scripts.storage.printable import and_more
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,8 @@ def refuse_conflicts(table: Table, key: Sequence[str]) -> None:
         return
     second = int(conflicts.argmax())
     same = np.logical_and.reduce([(table.frame[name] == table.frame[name].iloc[second]).to_numpy() for name in key])
-    first, count = int(same.argmax()), int(conflicts.sum())
-    more = f" ({count - 1} more like it)" if count > 1 else ""
-    line = f"{table.source.unit} {table.source.lines[table.rows[first]]}"
-    what = f"differs from {line}, which has the same {' and '.join(key)}{more}"
+    line = f"{table.source.unit} {table.source.lines[table.rows[int(same.argmax())]]}"
+    what = f"differs from {line}, which has the same {' and '.join(key)}{and_more(int(conflicts.sum()))}"
     raise InputError(what, table.place(second, key), "keep one of the two")
 
 

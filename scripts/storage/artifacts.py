@@ -19,7 +19,7 @@ from scripts.storage.artifact_header import check_header, head
 from scripts.storage.durable_files import read_regular, sha256, write_bytes
 from scripts.storage.parsing_limits import check_nesting, parsed_json
 from scripts.storage.record_base import Record
-from scripts.storage.records import R, checked, kind_of, parsed
+from scripts.storage.records import R, kind_of, parsed
 from scripts.storage.tensor_archive import check_archive
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -63,26 +63,13 @@ def read_record(path: Path, made_by: str, record: type[R]) -> R:
         The file is damaged or edited, has another schema, or lacks fields that its readers need (see `records`).
     """
     try:
-        return parsed(record, _read_body(path, made_by, kind_of(record)))
+        return parsed(record, read_json(path, made_by, kind_of(record)))
     except ValueError as error:
-        raise _unfit(path, made_by, error) from error
+        raise InputError(f"has invalid content: {error}", str(path), f"create it again with {made_by}") from error
 
 
-def read_json(path: Path, made_by: str, kind: str | None = None) -> dict[str, Any]:
-    """Read a JSON artifact as plain values; by default of the kind given by its file name. Errors as `read_record`."""
-    body = _read_body(path, made_by, kind or path.stem)
-    try:
-        return checked(kind or path.stem, body)
-    except ValueError as error:
-        raise _unfit(path, made_by, error) from error
-
-
-def _unfit(path: Path, made_by: str, error: ValueError) -> InputError:
-    return InputError(f"has invalid content: {error}", str(path), f"create it again with {made_by}")
-
-
-def _read_body(path: Path, made_by: str, kind: str) -> dict[str, Any]:
-    """Return the content of a JSON artifact with a valid digest and header."""
+def read_json(path: Path, made_by: str, kind: str) -> dict[str, Any]:
+    """Read a JSON artifact as plain values, of which only digest and header are checked; errors as `read_record`."""
     content = _read(path, made_by, MAX_JSON_BYTES)
     tail = _JSON_TAIL.search(content)
     again = f"create it again with {made_by}"

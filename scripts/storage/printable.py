@@ -32,6 +32,11 @@ def duration_in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def and_more(count: int) -> str:
+    """Return the number of cases like the first of `count`; empty for one."""
+    return f" ({count - 1} more like it)" if count > 1 else ""
+
+
 def listed(items: Sequence[str], max_shown: int = 5) -> str:
     """Return the first items and the number of further ones."""
     return ", ".join(items[:max_shown]) + (f" and {len(items) - max_shown} more" if len(items) > max_shown else "")

@@ -211,11 +211,3 @@ def parsed(record: type[R], body: dict[str, Any]) -> R:
         return record.model_validate(body)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from error
-
-
-def checked(kind: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return `body` of an artifact of this kind, with its experiment in the present form; errors as `parsed`."""
-    if kind not in RECORDS:
-        return body
-    experiment = getattr(parsed(RECORDS[kind], body), "experiment", None)
-    return body if experiment is None else body | {"experiment": experiment.recorded()}

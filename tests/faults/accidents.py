@@ -9,8 +9,9 @@ from scripts.config.experiment import DataConfig
 from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import read_development
 from scripts.errors import HyperError
-from scripts.storage.artifacts import read_json, read_listed, read_tensors, unpack_tensors
+from scripts.storage.artifacts import read_listed, read_record, read_tensors, unpack_tensors
 from scripts.storage.checkpoints import Checkpoints
+from scripts.storage.records import RECORDS
 from tests.conftest import EXTENDED, SCRIPTS, TRIALS
 from tests.faults import fuzz
 from tests.faults.commands import RESULTS, differences, finish, kill_one
@@ -115,7 +116,8 @@ def damage_is_noticed(seed, folder, scratch):
     elif kind == "model":
         source, reader = folder / "final_model.pkl", lambda path: read_tensors(path, "make")
     else:
-        source, reader = folder / generator.choice(JSON_ARTIFACTS), lambda path: read_json(path, "make")
+        source = folder / generator.choice(JSON_ARTIFACTS)
+        reader = lambda path: read_record(path, "make", RECORDS[path.stem])  # noqa: E731
     copy = scratch / source.name
     copy.write_bytes(fuzz.damaged(source.read_bytes(), generator))
     return _outcome(lambda: reader(copy)) == "refused"

@@ -31,7 +31,7 @@ def state(seed=0):
 def test_json_comes_back_and_stays_json(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"x": [1.5, None, "é"]})
-    assert read_json(path, "make.py")["x"] == [1.5, None, "é"]
+    assert read_json(path, "make.py", path.stem)["x"] == [1.5, None, "é"]
     assert subprocess.run([sys.executable, "-m", "json.tool", path], capture_output=True).returncode == 0
 
 
@@ -44,12 +44,12 @@ def test_every_flipped_byte_of_a_json_artifact_is_noticed(tmp_path):
         damaged[position] ^= 1
         path.write_bytes(bytes(damaged))
         with pytest.raises(InputError, match=r"create it again with make\.py"):
-            read_json(path, "make.py")
+            read_json(path, "make.py", path.stem)
 
 
 def test_a_missing_artifact_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(MissingInputError, match=r"run_extended_training\.py") as caught:
-        read_json(tmp_path / "a.json", "run_extended_training.py")
+        read_json(tmp_path / "a.json", "run_extended_training.py", "a")
     assert caught.value.exit_code == 3
 
 
@@ -59,7 +59,7 @@ def test_another_schema_is_refused_by_name(tmp_path, monkeypatch):
     write_json(path, {})
     monkeypatch.undo()
     with pytest.raises(OtherSchemaError, match=r"schema 99.*make\.py --fresh"):
-        read_json(path, "make.py")
+        read_json(path, "make.py", path.stem)
 
 
 def signed(path, text):
@@ -89,13 +89,13 @@ def test_an_artifact_that_was_made_by_hand_is_refused_with_one_line(tmp_path, te
     path = tmp_path / "a.json"
     signed(path, text)
     with pytest.raises(InputError, match=r"a\.json") as caught:
-        read_json(path, "make.py")
+        read_json(path, "make.py", path.stem)
     assert "\n" not in str(caught.value)
 
 
 def test_an_honest_artifact_made_by_hand_is_read(tmp_path):
     signed(tmp_path / "a.json", START + "[" * 40 + "]" * 40)
-    assert read_json(tmp_path / "a.json", "make.py")["artifact"] == "a"
+    assert read_json(tmp_path / "a.json", "make.py", "a")["artifact"] == "a"
 
 
 def test_nan_never_reaches_a_file(tmp_path):

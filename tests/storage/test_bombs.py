@@ -147,7 +147,9 @@ def test_a_model_is_compared_with_its_weights_before_it_is_built(finished_run, t
 def test_json_of_empty_lists_is_refused_before_it_is_parsed(tmp_path):
     path = tmp_path / "trials.json"
     path.write_bytes(signed_json('{\n "artifact": "trials", "x": [' + "[]," * 6_000_000 + "[]]\n}"))
-    said = refused_within(100, "scripts.storage.artifacts", "read_json", f"read_json(Path({str(path)!r}), 'phase.py')")
+    said = refused_within(
+        100, "scripts.storage.artifacts", "read_json", f"read_json(Path({str(path)!r}), 'phase.py', 'trials')"
+    )
     assert "more memory" in said and str(path) in said
 
 

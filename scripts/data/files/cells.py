@@ -11,6 +11,7 @@ import pandas as pd
 
 from scripts.data.files.raw_tables import RawTable
 from scripts.errors import InputError
+from scripts.storage.printable import and_more
 
 MISSING = frozenset({"", "NA", "NaN", "nan", "null"})
 MAX_COST_BPS = 10_000
@@ -83,7 +84,7 @@ def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarra
     if numbers.unreadable.any():
         first = int(numbers.unreadable.argmax())
         cell = table.cell(column, first)
-        what = f"{_shown(cell)} is not a plain number{_others(numbers.unreadable)}"
+        what = f"{_shown(cell)} is not a plain number{and_more(int(numbers.unreadable.sum()))}"
         raise InputError(what, table.place(first, column), _number_remedy(cell, table.decimal))
     huge = np.abs(numbers.values) > MAX_NUMBER
     if huge.any():
@@ -92,7 +93,7 @@ def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarra
         what = "is not finite" if infinite else f"is beyond {MAX_NUMBER:g}"
         remedy = "remove or correct it" if infinite else "correct it or give the column another unit"
         cell = _shown(table.cell(column, first))
-        raise InputError(f"{cell} {what}{_others(huge)}", table.place(first, column), remedy)
+        raise InputError(f"{cell} {what}{and_more(int(huge.sum()))}", table.place(first, column), remedy)
     return numbers.values
 
 
@@ -111,7 +112,7 @@ def checked_costs(table: RawTable, column: str) -> np.ndarray:
         first = int(bad.argmax())
         shown = "the cost is missing" if numbers.missing[first] else f"the cost {values[first]:g} is out of range"
         remedy = f"give the cost of each row in basis points, 0 to {MAX_COST_BPS:,}"
-        raise InputError(f"{shown}{_others(bad)}", table.place(first, column), remedy)
+        raise InputError(f"{shown}{and_more(int(bad.sum()))}", table.place(first, column), remedy)
     return values
 
 
@@ -249,17 +250,11 @@ def _refuse_dates(
     first = int(rows.argmax())
     cell = distinct[codes[first]]
     text = f"{_shown(cell)} {what}" if cell not in MISSING else "the date is missing"
-    raise InputError(f"{text}{_others(rows)}", table.place(first, column), remedy)
+    raise InputError(f"{text}{and_more(int(rows.sum()))}", table.place(first, column), remedy)
 
 
 def _format_name(date_format: str | None) -> str:
     return "ISO 8601 date" if date_format is None else f"date of the form {date_format}"
-
-
-def _others(bad: np.ndarray) -> str:
-    """Return the number of further cells with the same fault."""
-    count = int(bad.sum()) - 1
-    return f" ({count} more like it)" if count else ""
 
 
 def _shown(cell: str) -> str:

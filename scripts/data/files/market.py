@@ -15,7 +15,7 @@ from scripts.data.files.column_names import Renamed, missing_column, nearest_nam
 from scripts.data.files.raw_tables import RawTable, read_table
 from scripts.data.table import Table, drop_copies, refuse_conflicts, sort_rows
 from scripts.errors import InputError
-from scripts.storage.printable import listed
+from scripts.storage.printable import and_more, listed
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("date", "ticker", *PRICES, "volume")
@@ -104,9 +104,9 @@ def _numbers(table: RawTable, column: str) -> np.ndarray:
 def _refuse(bars: Table, bad: np.ndarray, what: str, remedy: str) -> None:
     """Raise InputError for the first bad bar."""
     if bad.any():
-        first, count = int(bad.argmax()), int(bad.sum())
-        more = f" ({count - 1} more like it)" if count > 1 else ""
-        raise InputError(what.format(**bars.frame.iloc[first]) + more, bars.place(first, KEY), remedy)
+        first = int(bad.argmax())
+        what = what.format(**bars.frame.iloc[first]) + and_more(int(bad.sum()))
+        raise InputError(what, bars.place(first, KEY), remedy)
 
 
 def _check_signs(bars: Table) -> None:
