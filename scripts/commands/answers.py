@@ -32,8 +32,6 @@ class Answer:
 
     Attributes
     ----------
-    command : str
-    exit_code : int
     run_dir : str or None
         Path or URL; None if the command ended before it was known.
     artifacts : list of str or None

@@ -42,7 +42,6 @@ class ComparedRun:
         The directory as the user gave it.
     experiment : Experiment
         Of phase 2.
-    results : Extended
     rows : DataFrame
         Of the chosen configuration, by row of the data: hit and loss (means over its networks), label, date.
     classes : tuple of str

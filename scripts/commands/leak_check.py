@@ -86,7 +86,6 @@ class LeakReport:
         Last dates that stayed as they are; empty without time.
     strongest_column : (str, float)
         Column that predicts the label best, and its AUC on training rows.
-    folds : FoldComparison or None
     notes : tuple of str
         What could not be looked at.
     """

@@ -20,7 +20,6 @@ def check_lineage(session: Session, path: Path, content: FinalModelContent) -> l
 
     Parameters
     ----------
-    session : Session
     path : Path
         Of the model. Only the run directory's own final_model.pkl must be of its phases.
     content : FinalModelContent

@@ -52,7 +52,6 @@ def inherit_openings(run_dir: RunDir, earlier: Sequence[str], experiment: Experi
         Of this run.
     earlier : sequence of str
         Directories of the earlier runs, relative to its own. Deleted ones are ignored.
-    experiment : Experiment
     development : Dataset
         This run's development rows.
     """

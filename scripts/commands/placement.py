@@ -58,9 +58,6 @@ def choose_placement(
 
     Parameters
     ----------
-    session : Session
-    experiment : Experiment
-    dataset : Dataset
     started_plan : Planned or None
         Plan that the phase was started with, if it was.
     configurations : callable
@@ -115,8 +112,6 @@ def fastest(
 
     Parameters
     ----------
-    experiment : Experiment
-    dataset : Dataset
     configurations : sequence of mappings
         The first of each family is measured.
     side_by_side : mapping of str to int

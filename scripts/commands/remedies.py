@@ -22,7 +22,6 @@ def remedies_spelled_out(run_dir: Path, command_line: Callable[[str], str]) -> I
 
     Parameters
     ----------
-    run_dir : Path
     command_line : callable
         Command line of a script on this run directory, as this shell takes it.
     """

@@ -26,7 +26,6 @@ def check_urls(arguments: argparse.Namespace, run_dir: Path | str, with_server: 
 
     Parameters
     ----------
-    arguments : argparse.Namespace
     run_dir : Path or str
         Directory, or the address of one on object storage.
     with_server : bool

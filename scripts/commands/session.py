@@ -37,7 +37,6 @@ class Session:
         As parsed; nothing changes them.
     place : Path or str
         Run directory as it was typed, or its address on object storage.
-    run_dir : RunDir
     deadline : float or None
         Moment of `time.monotonic` at which the time budget ends.
     started : float
@@ -109,7 +108,6 @@ class Session:
 
         Parameters
         ----------
-        script : str
         *flags : str
             Further flags.
         models : mapping of str to str, optional

@@ -22,7 +22,6 @@ class Rule:
         Dotted keys.
     has_no_effect : callable
         Returns True if they have no effect in an experiment.
-    reason : str
     """
 
     keys: tuple[str, ...]

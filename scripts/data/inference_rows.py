@@ -29,7 +29,6 @@ class Schema:
 
     Attributes
     ----------
-    config : DataConfig
     features : tuple of str
         In the order of the model's inputs.
     vocabularies : dict of str to tuple of str

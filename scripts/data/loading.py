@@ -35,7 +35,6 @@ class Development:
 
     Attributes
     ----------
-    config : DataConfig
     table : Table
         Without its sealed rows.
     fingerprints : tuple of str

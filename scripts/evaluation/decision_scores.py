@@ -50,11 +50,8 @@ def policy_scores(
 
     Parameters
     ----------
-    tested : EvaluatedRows
     trading : SimulatedTrading or None
         Of the traded rows.
-    traded : TradedRows
-    decision : DecisionRule
     """
     policy = DecisionPolicy(decision.threshold, decision.margin)
     place = traded.tested(tested.dataset)

@@ -83,7 +83,6 @@ class Scores:
 
     Attributes
     ----------
-    figures : Scored
     position : ndarray of float64, shape (n,), or None
         Simulated position of each row; None without returns.
     dates : list of str
@@ -115,11 +114,8 @@ def score(
     ----------
     development : Dataset
         What the model was trained on; its most frequent class is the majority rule.
-    dataset : Dataset
-    predictions : Predictions
     promised : Selection
         Skill of the model out of fold, and the decision rule that was chosen there.
-    experiment : Experiment
     openings : int
         Looks at these rows so far, this one included: verdict, intervals and p-values are corrected for them.
     """

@@ -27,7 +27,6 @@ class Look:
 
     Attributes
     ----------
-    model_sha256 : str
     data : str
         "sealed", or the SHA-256 of another file with sealed rows.
     sealed_fingerprint, sealed_sketch : str
@@ -65,7 +64,6 @@ class Openings:
 
     Attributes
     ----------
-    number : int
     id : str
         Of the opening that the evaluation in progress belongs to; empty if it opens nothing.
     by_others : tuple of str

@@ -134,7 +134,6 @@ def assess_choice(
     ----------
     out_of_fold : DataFrame
         Columns trial_number, fold, seed, row, date, label and a probability_* per class.
-    results : Extended
     by_spread : bool
         True if the spread over the folds was part of the choice, so that its interval would be too short.
     """

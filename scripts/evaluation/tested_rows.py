@@ -21,7 +21,6 @@ class EvaluatedRows:
 
     Attributes
     ----------
-    dataset : Dataset
     y, predicted : ndarray of int64
         True and predicted class.
     naive : dict of str to float
@@ -36,7 +35,6 @@ class EvaluatedRows:
         Names of the label's rules that are right more often than by chance on the development rows.
     majority : int
         Most frequent class of the development rows.
-    seed : int
     openings : int
         Looks at these rows so far: each is a chance, so that every interval has confidence 1 - 0.05 / openings.
     """

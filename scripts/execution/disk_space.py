@@ -36,7 +36,6 @@ class Workload:
         Most rows that a run is validated on.
     n_table_rows : int
         Rows of the table by date or by row that the phase leaves.
-    n_classes : int
     """
 
     n_runs: int
@@ -79,7 +78,6 @@ def check_room(folder: Path, workload: Workload) -> None:
     ----------
     folder : Path
         Folder of the phase; existing files need no further space.
-    workload : Workload
     """
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     needed, free = max(0, workload.bytes_on_disk - there), shutil.disk_usage(folder).free

@@ -62,8 +62,6 @@ class ProcessExecutor:
 
     Parameters
     ----------
-    dataset : Dataset
-    workers : int
     min_epoch_s : float
         Minimum timeout in seconds.
     on_event : callable

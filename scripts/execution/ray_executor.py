@@ -61,7 +61,6 @@ class RayExecutor:
 
     Parameters
     ----------
-    dataset : Dataset
     config : ExecutionConfig
         What each population takes.
     max_tasks : int

@@ -21,10 +21,6 @@ class SharedDataset:
     """Writes the arrays once, but for mapped rows, whose file is there; travels as file descriptors to a process.
 
     It does so while that process is being started.
-
-    Parameters
-    ----------
-    dataset : Dataset
     """
 
     def __init__(self, dataset: Dataset) -> None:

@@ -36,10 +36,7 @@ class CrossValidation:
 
     Parameters
     ----------
-    experiment : Experiment
-    dataset : Dataset
     trials : sequence of Trial
-    device : str
     epochs_left : int, optional
         Epochs of all trainings together, at most.
 

@@ -164,7 +164,6 @@ def choose_decision(
     tested : sequence of ndarray of int64
         Tested rows of each fold.
     logits : sequence of ndarray, shape (n_tested, n_classes)
-    experiment : Experiment
     """
     probabilities = []
     for k, own in enumerate(logits):

@@ -58,7 +58,6 @@ class Race:
         Largest probability, over all looks, that the best configuration is stopped.
     max_seeds : int
         Networks of a configuration on one fold, at most.
-    seed : int
     """
 
     def __init__(

@@ -30,7 +30,6 @@ def configuration_record(
 
     Parameters
     ----------
-    trial : Trial
     folds : sequence of sequence of (Outcome, Curve)
         For each fold that it was trained on, its networks, none of which failed.
     stopped_after : int or None

@@ -37,7 +37,6 @@ class PlannedMember:
 
     Attributes
     ----------
-    hyperparameters : Hyperparameters
     weight : float
         Of its probabilities in those of the final model; those of all members add up to 1.
     trial_number : int or None
@@ -102,7 +101,6 @@ def choose_members(
 
     Parameters
     ----------
-    best : BestConfig
     experiment : Experiment
         With `final.ensemble`, the most draws; 1 takes the chosen configuration.
     dataset : Dataset

@@ -48,9 +48,6 @@ class AnalysisReport:
 
     Attributes
     ----------
-    trials : Trials
-    extended : Extended
-    best : BestConfig
     importance : mapping
         Share of the explained variation per hyperparameter, from 0 to 1.
     credibility : sequence of str

@@ -67,8 +67,6 @@ class EvaluationReport:
 
     Attributes
     ----------
-    evaluation : Evaluation
-    model : FinalModelContent
     n_parameters : sequence of int
         Number of parameters of each member of the model.
     training_record : Making

@@ -43,11 +43,8 @@ def write_model_card(path: Path, model: FinalModelContent, n_parameters: Sequenc
 
     Parameters
     ----------
-    path : Path
-    model : FinalModelContent
     n_parameters : sequence of int
         Number of parameters of each member of the model.
-    evaluation : Evaluation
 
     Raises
     ------

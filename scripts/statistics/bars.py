@@ -60,7 +60,6 @@ class Bars:
             In any order; a ticker has at most one row per date.
         forward_return : ndarray of float64, shape (n,)
             NaN if unknown; such rows are not bought, but count as rows that a longer return spans.
-        cost_bps : float
         rows : int
             Rows of its ticker that each return spans. The path over these rows is unknown: a slice is valued at
             cost until its end.

@@ -102,7 +102,6 @@ def settle(steps: Steps, held: Holdings) -> Account:
 
     Parameters
     ----------
-    steps : Steps
     held : Holdings
         Holdings of the same periods.
     """

@@ -37,7 +37,6 @@ def date_bootstrap(
         Per date, ascending: sums over its rows of q quantities, such as hits. Quantities stay paired.
     counts : ndarray, shape (n_dates,)
         Rows of each date, at least 1.
-    n_resamples : int
     block_length : float, optional
         Dates per block, at least 1; by default the longest that `ratio_block_length` finds for the q quantities.
     min_block : float

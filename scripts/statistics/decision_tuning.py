@@ -22,7 +22,6 @@ class Candidate:
 
     Attributes
     ----------
-    value : float
     gain, gain_se : float
         Paired difference, out of fold: accuracy for a threshold, net return per date for a margin.
     required : float

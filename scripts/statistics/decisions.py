@@ -102,7 +102,6 @@ class CoveragePoint:
 
     Attributes
     ----------
-    margin : float
     coverage, coverage_se : float
         Share of the rows that are answered.
     accuracy, accuracy_se, accuracy_ci95 : float or None, list of float or None

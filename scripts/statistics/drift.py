@@ -164,7 +164,6 @@ class FeatureReference:
         Bin bounds of each feature, ascending: deciles, or the codes of its categories.
     shares : tuple of ndarray of float64
         Share of the rows in each bin of each feature, the last one for missing values; two more than edges.
-    n_rows : int
     """
 
     edges: tuple[np.ndarray, ...]
@@ -199,7 +198,6 @@ class FeatureReference:
         counts : sequence of ndarray
             Result of `counts`, at least one row in total.
         names : sequence of str
-        bound : float
         n_independent : int
             Effective number of independent rows, such as the number of their dates.
         """

@@ -26,7 +26,6 @@ class Interval:
 
     Attributes
     ----------
-    estimate : float
     se : float
         Standard error.
     low, high : float

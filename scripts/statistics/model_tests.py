@@ -24,7 +24,6 @@ class ResampledComparison:
         Moments of the differences (sd with ddof 1); se is corrected for overlapping training sets.
     t, p_two_sided : float or None
         Student statistic with `df` degrees of freedom; None if all differences are equal.
-    df : int
     low, high : float
         95% interval of the mean.
     """
@@ -153,7 +152,6 @@ def model_confidence_set(
         Dates that a label looks ahead.
     rng : numpy.random.Generator
         Generator of the draws.
-    n_draws : int
     """
     # Two equal columns differ by exactly 0 with variance 0, and the statistic would be 0 / 0.
     distinct, column = np.unique(losses, axis=1, return_inverse=True)

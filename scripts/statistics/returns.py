@@ -61,7 +61,6 @@ def positions(probabilities: np.ndarray, class_positions: Sequence[float], rules
     probabilities : ndarray, shape (n, n_classes)
     class_positions : sequence of float
         Position of each class.
-    rules : TradingRules
     """
     held = np.asarray(class_positions, dtype=np.float64)
     largest = np.sort(probabilities, axis=1)[:, -2:]
@@ -78,7 +77,6 @@ def limited(position: np.ndarray, n_listed: np.ndarray, max_weight: float) -> np
     position : ndarray, shape (n,)
     n_listed : ndarray of int64, shape (n,)
         Tickers listed on the date of the fill, which share the capital equally.
-    max_weight : float
     """
     limit = max_weight * n_listed
     return np.clip(np.asarray(position, dtype=np.float64), -limit, limit)
@@ -174,7 +172,6 @@ class ReturnSummary:
         Share of winners among the decisions that earned or lost. A return of 0 is neither.
     exposure : float or None
         Share of the decisions with a position.
-    n_dates : int
     """
 
     gross: float
@@ -224,10 +221,8 @@ def returns_by_label(
 
     Parameters
     ----------
-    series : ReturnSeries
     label_of_date : ndarray, shape (n_dates,)
         Label of each date of `series.dates`.
-    periods_per_year : float or None
     """
     parts = {str(label): _dates_of(series, label_of_date == label) for label in np.unique(label_of_date)}
     return {name: summarise(part, periods_per_year) for name, part in parts.items()}

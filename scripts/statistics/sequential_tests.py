@@ -92,7 +92,6 @@ def p_values_of_being_best(
     n_rivals : int
         Number of rivals of each at the start of the race.
     rng : numpy.random.Generator
-    n_resamples : int
 
     Returns
     -------

@@ -79,7 +79,6 @@ class EncompassingTest:
     ----------
     statistic : float or None
         Positive if they do; None if the probabilities are a function of the naive predictions.
-    degrees_of_freedom : float
     p_value : float or None
         Two-sided.
     """
@@ -135,8 +134,6 @@ def verdict(skill: Skill, primary: EncompassingTest, level: float = 0.05) -> Ver
 
     Parameters
     ----------
-    skill : Skill
-    primary : EncompassingTest
     level : float
         0.05, divided by the number of openings.
     """

@@ -29,7 +29,6 @@ class SkillBin:
     ----------
     first_age, last_age : int
         Dates since training.
-    n_rows : int
     skill : Interval
         Skill over `skill.n_dates` dates.
     """
@@ -58,7 +57,6 @@ class DecayReport:
         than 95% where skill is persistent (`benchmarks/error_rates.py`).
     advice : str
         Advice as text.
-    n_dates : int
     """
 
     bins: tuple[SkillBin, ...]

@@ -25,8 +25,6 @@ class ReturnSimulator:
 
     Parameters
     ----------
-    bars : Bars
-    rules : TradingRules
     decided : ndarray of int64, shape (n,), optional
         Rows of `bars` with a decision; by default all rows in their order.
     """

@@ -17,7 +17,6 @@ def printable(text: str, lines: bool = False) -> str:
 
     Parameters
     ----------
-    text : str
     lines : bool
         Keep line ends.
     """

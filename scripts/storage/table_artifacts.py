@@ -31,10 +31,6 @@ _BY_DATE |= {"hits": _NUMBER, "log_loss": _NUMBER, "auc": _NUMBER, "net_return":
 def read_out_of_fold(run_dir: RunDir, extended: Extended) -> pd.DataFrame:
     """Read the out-of-fold predictions of phase 2, without the tickers (see `prediction_table`).
 
-    Parameters
-    ----------
-    extended : Extended
-
     Raises
     ------
     MissingInputError, InputError

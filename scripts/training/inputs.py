@@ -16,7 +16,6 @@ class StreamedInputs:
     ----------
     x : ndarray of float32, shape (n, n_columns)
         Raw rows.
-    preprocessor : Preprocessor
     device : torch.device
         Of the inputs that are made.
     """

@@ -59,7 +59,6 @@ def loss_sum(
     targets : Tensor of int64, shape (n,)
     class_weights : Tensor, shape (n_classes,), or None
         With label smoothing, each class of the smoothed target has its own weight, as in PyTorch.
-    label_smoothing : float
     sample_weights : Tensor, shape (n,), or None
         None: every row counts the same.
     """

@@ -12,11 +12,9 @@ def shuffled(n_rows: int, block_rows: int | None, generator: torch.Generator) ->
 
     Parameters
     ----------
-    n_rows : int
     block_rows : int or None
         Blocks of so many neighbouring rows are put in random order, then the rows of every 16 blocks in turn: any
         16 x `block_rows` rows of the order come from 16 places (or 32, across a bound). None shuffles all with all.
-    generator : torch.Generator
 
     Returns
     -------

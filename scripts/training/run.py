@@ -49,8 +49,6 @@ class TrainingRun:
 
     Parameters
     ----------
-    spec : RunSpec
-    dataset : Dataset
     preprocessor : Preprocessor or None
         Fitted on the training rows if None.
     share_inputs_with : TrainingRun or None

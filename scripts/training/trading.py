@@ -19,7 +19,6 @@ class SimulatedTrading:
 
     Attributes
     ----------
-    simulator : ReturnSimulator
     class_positions : tuple of float
         Position of each class.
     """
@@ -46,7 +45,6 @@ class SimulatedTrading:
 
         Parameters
         ----------
-        cost_bps : float
         paid_bps : float
             Present mean cost. Costs that differ between tickers or rows keep their ratios.
         """

@@ -181,7 +181,6 @@ class CurveModel:
 
     Parameters
     ----------
-    data : Observations
     logs : ndarray
         Logarithms of the kernel parameters, from `fit_parameters` on these or earlier observations.
     scale : (float, float), optional

@@ -24,7 +24,6 @@ def hyperparameter_importance(trials: Sequence[Trial], search_space: SearchSpace
         Those that failed do not count.
     search_space : SearchSpace
         That of the experiment.
-    seed : int
     """
     usable = [trial for trial in trials if trial.state != "failed"]
     if len(usable) < 4 or len({trial.val_accuracy for trial in usable}) == 1:

@@ -36,7 +36,6 @@ class LearningCurves:
     ----------
     rungs : tuple of int
         Epochs at which runs pause, ascending.
-    cube : UnitCube
 
     Attributes
     ----------

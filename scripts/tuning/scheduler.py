@@ -83,9 +83,6 @@ class Scheduler:
 
     Parameters
     ----------
-    space : SearchSpace
-    config : RungConfig
-    seed : int
     portfolio : sequence of mappings
         Configurations that are tried first.
     """

@@ -75,7 +75,6 @@ class StoredResult:
 
     Attributes
     ----------
-    outcome : Outcome
     history : sequence of mappings
         Metrics of each epoch by name.
     before : int

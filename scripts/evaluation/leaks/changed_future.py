@@ -79,7 +79,6 @@ def moved_past(
         Columns that name a row and stay as they are: first the one of datetime64, then that of the series, if any.
     cuts : sequence of datetime64
         Each is the last date that stays as it is.
-    seed : int
 
     Returns
     -------
@@ -307,7 +306,6 @@ def separation(values: np.ndarray, y: np.ndarray, is_code: bool) -> float:
     values : ndarray of float64, shape (n,)
         Numbers, NaN where missing, or codes from -1 on.
     y : ndarray of int64, shape (n,)
-    is_code : bool
     """
     area = _code_auc if is_code else _value_auc
     classes, counts = np.unique(y, return_counts=True)

@@ -79,7 +79,6 @@ def slice_figure(
         Share of the explained variation by hyperparameter.
     constant : float
         Accuracy of the best constant.
-    space : SearchSpace
     chosen : mapping
         Hyperparameters of the chosen configuration, marked in each chart.
     """

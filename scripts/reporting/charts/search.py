@@ -34,7 +34,6 @@ class Piece:
 
     Attributes
     ----------
-    trial : Trial
     split : int
         0 is the split that all trials are compared on.
     start, end : int
@@ -84,7 +83,6 @@ def search_figure(trials: Trials, constant: float) -> Figure | None:
 
     Parameters
     ----------
-    trials : Trials
     constant : float
         Accuracy of the most frequent class, drawn as the baseline.
     """

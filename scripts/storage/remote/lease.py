@@ -34,7 +34,6 @@ class Lease:
 
     Parameters
     ----------
-    bucket : Bucket
     cache : str
         Name of the working directory, which only one process can use: a holder with the same one is dead.
     notify : callable

@@ -30,7 +30,6 @@ class RemoteRunDir:
 
     Parameters
     ----------
-    bucket : Bucket
     copy : WorkingCopy
         Held by this process.
     notify : callable

@@ -87,8 +87,6 @@ class WorkingCopy:
 
         Parameters
         ----------
-        bucket : Bucket
-        manifest : Manifest
         notify : callable
             Takes lines for people.
         keeps : bool

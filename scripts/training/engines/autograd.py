@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class AutogradEngine:
-    """Trains one run of any model.
-
-    Parameters
-    ----------
-    run : TrainingRun
-    """
+    """Trains one run of any model."""
 
     def __init__(self, run: TrainingRun) -> None:
         self.runs = [run]

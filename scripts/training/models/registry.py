@@ -45,8 +45,6 @@ def build_model(
 
     Parameters
     ----------
-    hyperparameters : Hyperparameters
-    n_features, n_classes : int
     factories : mapping of str to str
         The user's own families: name -> `package.module:factory`. The factory is called with (hyperparameters,
         n_features, n_classes, window) and returns a module that maps rows (batch, n_features), or windows
