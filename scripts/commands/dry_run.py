@@ -30,8 +30,8 @@ from scripts.config.experiment import Experiment
 from scripts.config.search_space import Range, SearchSpace, Values
 from scripts.data.dataset import Dataset
 from scripts.errors import InputError
+from scripts.storage.artifacts import recorded_plan
 from scripts.storage.printable import duration_in_words, printable
-from scripts.storage.recorded_plan import recorded_plan
 from scripts.storage.records import Trial
 from scripts.tuning.stages import draw
 

@@ -26,10 +26,9 @@ from scripts.evaluation.latency import costed_ensemble, measure_latency
 from scripts.evaluation.reference_models import ReferenceModel, in_memory, tuned_references
 from scripts.evaluation.scores import Predictions, Scores, score
 from scripts.evaluation.seal_openings import Look, count_opening, known_openings, record_result
-from scripts.evaluation.shortfall import shortfall
 from scripts.evaluation.trading_scores import TradedRows
 from scripts.evaluation.training_record import read_training_record
-from scripts.evaluation.warnings import fill_caveat, openings_caveat
+from scripts.evaluation.warnings import fill_caveat, openings_caveat, shortfall
 from scripts.execution.tensorboard import TensorBoardLog
 from scripts.final_training.model import FinalModel, make_model, read_model
 from scripts.reporting.evaluation_page import TrainingRecord

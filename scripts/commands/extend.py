@@ -9,7 +9,7 @@ from scripts.commands.placement import choose_placement
 from scripts.commands.recovery import finished, started_plan, whole
 from scripts.commands.session import Session
 from scripts.config.experiment import Experiment
-from scripts.evaluation.shortfall import shortfall
+from scripts.evaluation.warnings import shortfall
 from scripts.execution.driver import RunMonitor
 from scripts.execution.executor import Executor
 from scripts.extended_training.cross_validation import CrossValidation, top_trials

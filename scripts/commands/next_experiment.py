@@ -14,9 +14,8 @@ from scripts.config.yaml_files import load_experiment
 from scripts.data.dataset import Dataset
 from scripts.errors import MissingInputError
 from scripts.evaluation.seal_openings import inherit, n_inherited, not_in, openings_of
-from scripts.storage.artifacts import read_record
+from scripts.storage.artifacts import read_record, recorded_plan
 from scripts.storage.evaluation_record import Evaluation
-from scripts.storage.recorded_plan import recorded_plan
 from scripts.storage.records import Plan
 from scripts.storage.run_dir import Command, RunDir
 

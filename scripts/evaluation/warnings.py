@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from scripts.evaluation.shortfall import shortfall
 from scripts.statistics.drift import DRIFT_LEVEL
-from scripts.storage.score_records import Scored
+from scripts.storage.extended_record import Configuration
+from scripts.storage.result_records import Selection
+from scripts.storage.score_records import Promise, Scored
 
 _FEW_DATES = 60  # below this many dates an interval by blocks of dates is unreliable
 _FEW_BLOCKS = 10
@@ -24,6 +25,19 @@ def caveats(scored: Scored) -> list[str]:
     for find in _FINDERS:
         found += find(scored)
     return found
+
+
+def shortfall(selection: Selection | Promise | Configuration) -> str:
+    """Return a warning that a chosen configuration does not lead the best naive rule out of fold, else nothing."""
+    skill, error = selection.skill, selection.skill_se
+    if skill is None or skill > 0:
+        return ""
+    behind = f"{-100 * skill:.1f} pp behind" if skill < 0 else "level with"
+    error_text = "" if error is None else f" (s.e. {100 * error:.1f} pp)"
+    return (
+        f"out of fold the model is {behind} the best naive rule{error_text}: opening the sealed test set for it "
+        "counts as an opening; a further search may be the better next step"
+    )
 
 
 def is_imbalanced(shares: Sequence[float]) -> bool:

@@ -19,7 +19,8 @@ from scripts.storage.artifact_header import check_header, head
 from scripts.storage.durable_files import read_regular, sha256, write_bytes
 from scripts.storage.parsing_limits import check_nesting, parsed_json
 from scripts.storage.record_base import Record
-from scripts.storage.records import R, kind_of, parsed
+from scripts.storage.records import Plan, R, kind_of, parsed
+from scripts.storage.run_dir import Command, RunDir
 from scripts.storage.tensor_archive import check_archive
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -66,6 +67,12 @@ def read_record(path: Path, made_by: str, record: type[R]) -> R:
         return parsed(record, read_json(path, made_by, kind_of(record)))
     except ValueError as error:
         raise InputError(f"has invalid content: {error}", str(path), f"create it again with {made_by}") from error
+
+
+def recorded_plan(run_dir: RunDir, fresh: bool) -> Plan | None:
+    """Return the plan with which phase 1 of this run was started; None before the first start."""
+    plan = run_dir.tuning / "plan.json"
+    return read_record(plan, Command.TUNING, Plan) if plan.exists() and not fresh else None
 
 
 def read_json(path: Path, made_by: str, kind: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import SearchSpace
-from scripts.storage.recorded_plan import recorded_plan
+from scripts.storage.artifacts import recorded_plan
 from scripts.storage.records import FirstTrial
 from scripts.storage.run_dir import RunDir
 from scripts.tuning.portfolio import SIZE, portfolio

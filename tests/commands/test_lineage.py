@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from scripts.evaluation.shortfall import shortfall
+from scripts.evaluation.warnings import shortfall
 from scripts.storage.artifacts import read_tensors, write_tensors
 from scripts.storage.score_records import Promise
 from tests.conftest import SCRIPTS, TRIALS, artifact, run
