@@ -39,8 +39,7 @@ from scripts.storage.model_record import (
 from scripts.storage.record_base import Curve, Epoch, Made
 from scripts.storage.result_records import Final, FinalMember, Replaced, SeedCurves, Selection
 from scripts.storage.run_dir import Command, RunDir
-from scripts.training.spec import Outcome, RunSpec
-from scripts.training.state_record import StateDict
+from scripts.training.spec import Outcome, RunSpec, StateDict
 
 
 class FinalTraining:

@@ -31,8 +31,7 @@ from scripts.training.models.registry import build_model, operations_per_row, wi
 from scripts.training.optimisation import learning_rate_share, make_optimiser
 from scripts.training.order import batch_bounds, shuffled
 from scripts.training.precision import matmul_precision
-from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec
-from scripts.training.state_record import StateDict
+from scripts.training.spec import EpochReport, FailureKind, Outcome, RunSpec, StateDict
 from scripts.training.trading import SimulatedTrading
 
 # Rows per forward pass without gradients: large enough for the products, and on the CPU small enough for L2.

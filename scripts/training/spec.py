@@ -17,6 +17,8 @@ from scripts.statistics.returns import TradingRules
 
 RunState = Literal["complete", "stopped", "failed"]
 FailureKind = Literal["diverged", "out_of_time", "out_of_memory", "worker_killed", "hung", "model_error"]
+StateDict = dict[str, Any]
+"""A state as PyTorch has it: tensors and plain values by name."""
 _OF_CIRCUMSTANCES = ("out_of_time", "out_of_memory", "worker_killed")  # another try may succeed
 
 

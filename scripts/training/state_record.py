@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scripts.storage.record_base import Count, first_problem
-from scripts.training.spec import FailureKind, RunState
+from scripts.training.spec import FailureKind, RunState, StateDict
 
 if TYPE_CHECKING:
     from scripts.training.run import TrainingRun
 
 Weights = dict[str, torch.Tensor]
-StateDict = dict[str, Any]
-"""A state as PyTorch has it: tensors and plain values by name."""
 
 
 class _Part(BaseModel):
