@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import resource
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import numpy as np
 import vl_convert
 from scipy import stats
 
+from scripts.config.search_space import PlainValues
 from scripts.storage.durable_files import write_bytes
 from scripts.storage.printable import printable, printable_values
 
-Spec = dict[str, Any]  # of Vega-Lite
-ChartedRow = dict[str, Any]  # of the data of a chart
-Row = Mapping[str, Any]
+Spec = PlainValues  # of Vega-Lite
+ChartedRow = PlainValues  # of the data of a chart
 _STAGES = ("random", "bayesian", "fine tune")
 
 MAX_POINTS = 1200
@@ -82,7 +82,7 @@ def wilson(share: float, n: int) -> list[float]:
     return [float(interval.low), float(interval.high)]
 
 
-def chart(rows: Sequence[Row], height: int = 240) -> alt.Chart:
+def chart(rows: Sequence[ChartedRow], height: int = 240) -> alt.Chart:
     """Begin a chart of `rows` that is as wide as its place and `height` pixels high."""
     return alt.Chart({"values": [dict(row) for row in rows]}, width="container", height=height)
 
@@ -116,7 +116,7 @@ def words(value: Any) -> str:
     return str(value or "unknown").replace("_", " ")
 
 
-def stage_encoding(rows: Sequence[Row]) -> tuple[alt.Color, alt.Shape]:
+def stage_encoding(rows: Sequence[ChartedRow]) -> tuple[alt.Color, alt.Shape]:
     """Colour and shape by stage of the search, in the order in which the stages run."""
     present = {row["stage"] for row in rows}
     domain = [s for s in _STAGES if s in present] + sorted(present - set(_STAGES))

@@ -17,7 +17,6 @@ from scripts.reporting.figures import (
     ChartedRow,
     Figure,
     Panel,
-    Row,
     Spec,
     chart,
     percent_tooltip,
@@ -109,7 +108,7 @@ def _fold_row(span: FoldSpan, accuracy: float, kind: str) -> ChartedRow:
     return {"fold": span.fold, "accuracy": accuracy, "kind": kind, **dates}
 
 
-def _folds_over_time(rows: Sequence[Row]) -> Spec:
+def _folds_over_time(rows: Sequence[ChartedRow]) -> Spec:
     utc = alt.Scale(type="utc")
     x = alt.X("first:T", title="dates tested", axis=alt.Axis(format="%b %Y", tickCount=5), scale=utc)
     return specification(
@@ -121,7 +120,7 @@ def _folds_over_time(rows: Sequence[Row]) -> Spec:
     )
 
 
-def _folds_by_number(rows: Sequence[Row]) -> Spec:
+def _folds_by_number(rows: Sequence[ChartedRow]) -> Spec:
     x = alt.X("fold:O", title="fold", axis=alt.Axis(labelAngle=0))
     return specification(
         [
@@ -137,7 +136,7 @@ _FOLD_TOOLTIP = ["trial:N", "fold:O", percent_tooltip("accuracy")]
 _FOLD_KINDS = {"others": (GREY, 1.5), "best constant": (ORANGE, 2.5), "chosen": (BLUE, 4.0)}  # the last on top
 
 
-def _by_kind(rows: Sequence[Row]) -> Iterator[tuple[list[Row], float, alt.Color]]:
+def _by_kind(rows: Sequence[ChartedRow]) -> Iterator[tuple[list[ChartedRow], float, alt.Color]]:
     """Rows of each kind with the width of their lines and the colours of all."""
     present = [kind for kind in _FOLD_KINDS if any(row["kind"] == kind for row in rows)]
     colours = alt.Scale(domain=present, range=[_FOLD_KINDS[kind][0] for kind in present])

@@ -13,9 +13,9 @@ from scripts.reporting.figures import (
     GREY,
     ORANGE,
     PURPLE,
+    ChartedRow,
     Figure,
     Panel,
-    Row,
     Spec,
     chart,
     percent_tooltip,
@@ -220,7 +220,7 @@ def _low_and_high(bounds: Sequence[float]) -> dict[str, float]:
     return {"low": bounds[0], "high": bounds[1]}
 
 
-def _band_chart(rows: Sequence[Row], field: str, x_title: str, y_title: str, form: str) -> Spec:
+def _band_chart(rows: Sequence[ChartedRow], field: str, x_title: str, y_title: str, form: str) -> Spec:
     x = alt.X(field, title=x_title, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
     axis, scale = alt.Axis(format=form), alt.Scale(zero=False)
     band = chart(rows).mark_area(color=BLUE, opacity=0.2).encode(x, alt.Y("low:Q", scale=scale), alt.Y2("high:Q"))
