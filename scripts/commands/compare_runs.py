@@ -44,7 +44,6 @@ class ComparedRun:
         Of phase 2.
     rows : DataFrame
         Of the chosen configuration, by row of the data: hit and loss (means over its networks), label, date.
-    classes : tuple of str
     openings : int
         How often the sealed test set was opened, by the run's ledger.
     """

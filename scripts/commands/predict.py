@@ -46,7 +46,6 @@ class Summary:
         Predicted classes.
     drifted : list of FeatureDrift or None
         Features that drifted since training; None if the model has no reference.
-    notes : list of str
     unknown : dict of str to UnknownCells
         By feature, the cells with a category that was not there in training.
     """

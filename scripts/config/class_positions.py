@@ -56,7 +56,6 @@ def positions_of(classes: Sequence[str], stated: Mapping[str, float] | None) -> 
 
     Parameters
     ----------
-    classes : sequence of str
     stated : mapping of str to float, or None
         `data.class_positions`; a key matches a class by its text, by its number or in another case.
 

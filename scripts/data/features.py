@@ -64,7 +64,6 @@ class Features:
     ----------
     values : ndarray of float32, shape (n_rows, n_features)
         NaN where the row's history is too short.
-    names : tuple of str
     lookback : int
         Maximum bars of its segment that a row reads, itself included. It covers what the features of the cross
         section read of other tickers, too: their bar of the same date and the one before it.

@@ -88,7 +88,6 @@ class UnlabelledRows:
         Tickers listed on the date of the row's fill, as in the evaluation; None for a table.
     n_skipped : int
         Rows without enough history.
-    notes : tuple of str
     unknown : dict of str to UnknownCells
         Cells with an unknown category, by text feature.
     """

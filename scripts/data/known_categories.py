@@ -25,7 +25,6 @@ class UnknownCells:
     ----------
     n_cells, n_unknown : int
         Cells that are not missing, and those of them that are unknown.
-    words : tuple of str
     """
 
     n_cells: int

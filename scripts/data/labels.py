@@ -30,7 +30,6 @@ class Labels:
     ----------
     y : ndarray of int64, shape (n_rows,)
         Position in `classes`, -1 where not defined.
-    classes : tuple of str
     label_end : ndarray of int64, shape (n_rows,)
         Calendar position of the last bar that the label reads, -1 where not defined. A label that takes the last price
         of its history ends on the date from which that counts as ended.
@@ -46,7 +45,6 @@ class Labels:
         Class that the label's own naive rule predicts, -1 where unknown.
     features : dict of str to ndarray of float32, shape (n_rows,)
         Causal features that the label's definition suggests, NaN where unknown.
-    notes : tuple of str
     touches : Touches or None
         Where a triple-barrier label ends.
     """

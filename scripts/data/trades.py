@@ -20,7 +20,6 @@ class Fills:
     ----------
     price : ndarray of float64
         Price of a fill in the row's own bar: its open, or its close.
-    close : ndarray of float64
     delay : int
         Bars between a decision and its fill: 1 at the next open, 0 at the close that decides.
     """

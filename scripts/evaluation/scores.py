@@ -85,11 +85,8 @@ class Scores:
     ----------
     position : ndarray of float64, shape (n,), or None
         Simulated position of each row; None without returns.
-    dates : list of str
     curves : dict of str to list of float
         Equity after costs on each date, by name: the model, the best naive rule, always +1.
-    reliability : list of ReliabilityBin
-    confusion : list of list of int
     """
 
     figures: Scored

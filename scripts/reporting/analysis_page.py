@@ -54,7 +54,6 @@ class AnalysisReport:
         Corrections for multiple testing, as sentences.
     confidence_set : sequence of int
         Model confidence set at 90%.
-    fold_spans : sequence of FoldSpan
     warnings : sequence of str
         Warnings for the reader.
     """

@@ -69,12 +69,10 @@ class EvaluationReport:
     ----------
     n_parameters : sequence of int
         Number of parameters of each member of the model.
-    training_record : Making
     dates : sequence of str
         ISO dates of the equity curves.
     curves : mapping of str to sequence of float
         Capital on each date as a multiple of the initial one, the model first; each as long as `dates`.
-    reliability : sequence of ReliabilityBin
     confusion : sequence of sequences of int
         Rows of the test set by true class (rows) and predicted class (columns).
     """

@@ -41,7 +41,6 @@ def date_bootstrap(
         Dates per block, at least 1; by default the longest that `ratio_block_length` finds for the q quantities.
     min_block : float
         Minimum block length, the label horizon in dates.
-    rng : numpy.random.Generator
     """
     sums, counts = np.asarray(sums, dtype=np.float64).reshape(len(counts), -1), np.asarray(counts, dtype=np.float64)
     if block_length is None:

@@ -19,7 +19,6 @@ def class_cells(classes: Sequence[str], index: np.ndarray) -> list[str]:
 
     Parameters
     ----------
-    classes : sequence of str
     index : ndarray of int64, shape (n,)
         Indices of `classes`; -1 gives an empty cell.
     """

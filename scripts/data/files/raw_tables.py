@@ -55,7 +55,6 @@ class RawTable:
         Decimal mark of numbers.
     temporal : frozenset of str
         Columns of date type, whose cells are ISO 8601 regardless of the configuration.
-    notes : tuple of str
     """
 
     path: str

@@ -74,8 +74,6 @@ def fold_figure(configurations: Sequence[Configuration], spans: Sequence[FoldSpa
 
     Parameters
     ----------
-    configurations : sequence of Configuration
-    spans : sequence of FoldSpan
     chosen : int
         Trial number of the chosen one.
     """

@@ -116,7 +116,6 @@ def group_figure(name: str, title: str, parts: Sequence[PartAccuracy], naive: fl
     ----------
     name, title : str
         File name and heading.
-    parts : sequence of PartAccuracy
     naive : float
         Accuracy of the best naive rule on the whole test set.
     """

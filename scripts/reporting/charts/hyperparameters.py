@@ -74,7 +74,6 @@ def slice_figure(
 
     Parameters
     ----------
-    trials : sequence of Trial
     importance : mapping
         Share of the explained variation by hyperparameter.
     constant : float

@@ -36,7 +36,6 @@ class WorkingCopy:
 
     Attributes
     ----------
-    folder : Path
     run : Path
         The run directory.
     name : str
