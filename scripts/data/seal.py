@@ -16,6 +16,8 @@ from scripts.data.table import Table
 from scripts.errors import InputError
 from scripts.storage.printable import listed
 
+# Everything here is determined from the development rows: a column or ticker that was kept or dropped because of sealed
+# rows would be knowledge of the test set (docs/log.md, 2026-11-24, "Constant columns").
 MIN_BARS = 100  # a ticker with fewer is excluded: the longest feature windows need most of them
 
 MANY_CATEGORIES, MAX_CATEGORIES = 1000, 10_000  # of a column, for a note and at most; each takes 4 bytes a row
@@ -95,6 +97,7 @@ def _sealed_mask(frame: pd.DataFrame, config: DataConfig, seed: int) -> np.ndarr
         sealed = np.zeros(len(frame), dtype=bool)
         sealed[table_split_end(y, groups, config.test_fraction, seed)[1]] = True
         return sealed
+    # Cut between dates, never within one: rows of one date share the market.
     dates, counts = np.unique(frame[time].to_numpy(), return_counts=True)
     rows_from = counts[::-1].cumsum()[::-1]
     first = int(np.searchsorted(-rows_from, -config.test_fraction * len(frame)))
@@ -135,6 +138,7 @@ def _without_constants(table: Table, config: DataConfig) -> Table:
         development = table.column(name)[~table.sealed]
         if _is_constant(development):
             constant.append(name)
+        # A fault is raised only if some column remains: "every column is constant" is the more useful message.
         elif (mixed := _fault_of_type(name, development, config)) is not None:
             fault = fault or mixed
         elif (n_inputs := _n_inputs(development, f"{config.path}, column {name}")) == 0:
@@ -170,6 +174,7 @@ def _n_inputs(values: pd.Series, where: str) -> int:
     if pd.api.types.is_numeric_dtype(values):
         return 1
     n_there, n_words = int(values.notna().sum()), int(values.nunique())
+    # Identifiers: their one-hot inputs would memorise the training rows.
     if n_there >= _ENOUGH_WORDS and n_words > UNIQUE * n_there:
         return 0
     if n_words > MAX_CATEGORIES:

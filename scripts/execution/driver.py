@@ -140,6 +140,7 @@ def _run_all(
             return
         update = executor.next_update()
         spec = running[update.name]
+        # The checkpoint before everything else: what is logged or stored of an epoch is never ahead of its state.
         if update.state is not None:
             checkpoints.save(update.name, update.state)
         watch.updated(spec, update)
@@ -148,6 +149,7 @@ def _run_all(
             del running[update.name]
             populations = [left for names in populations if (left := names - {update.name})]
             work.finished(spec, update)
+            # Only after the result is stored: until then, a damaged newest checkpoint must have a predecessor.
             checkpoints.drop_earlier(update.name)
         watch.publish_if_due()
         if deadline is not None and time.monotonic() >= deadline and not executor.n_ready:

@@ -68,6 +68,7 @@ class ProcessExecutor:
         Takes what happens to workers.
     """
 
+    # A task in reserve starts without waiting for the driver (docs/log.md, 2026-11-27, "A task in reserve").
     reserve = 1
 
     def __init__(
@@ -110,6 +111,7 @@ class ProcessExecutor:
         """Process the updates of `longest_s` seconds, and replace dead or hung workers."""
         busy = [w for w in self._workers if w.given.tasks]
         start = time.monotonic()
+        # Pipes of the workers, not one queue: a worker that is killed while it writes to a queue blocks all others.
         ready = connection.wait([w.pipe for w in busy], longest_s)
         # Time in which this process was stopped, such as by Ctrl-Z, does not count for the timeout.
         waited = min(time.monotonic() - start, longest_s)
@@ -203,6 +205,8 @@ class ProcessExecutor:
 def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
     """Body of a worker; its number selects one of several GPUs if a run names none."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Results of several threads differ in their last bits, and more processes use the cores better than more threads
+    # (docs/log.md, 2026-11-27, "Threads beside processes").
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         _run_populations(pipe, shared.mapped(), number)

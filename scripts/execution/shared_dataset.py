@@ -54,6 +54,7 @@ class SharedDataset:
         private = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
         memory = memoryview(mmap.mmap(self._file.fileno(), max(1, self._starts[-1]), **private))
         arrays = [memory[start : start + size] for start, size in zip(self._starts, self._sizes, strict=False)]
+        # Arrays are passed out of band (pickle protocol 5), so they refer to the mapped memory and are not copied.
         dataset: Dataset = pickle.loads(self._rest, buffers=arrays)
         return dataset if self._mapped is None else replace(dataset, x=self._mapped.array(), mapped=self._mapped)
 

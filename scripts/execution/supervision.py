@@ -78,7 +78,7 @@ class HangTimeout:
     """
 
     def __init__(self, min_epoch_s: float) -> None:
-        self._least_epoch_s = min_epoch_s
+        self._min_epoch_s = min_epoch_s
         self._epoch_s: deque[float] = deque(maxlen=1000)
 
     def learn(self, updates: Sequence[Update]) -> None:
@@ -90,7 +90,8 @@ class HangTimeout:
         """Return the timeout for these tasks."""
         median = statistics.median(self._epoch_s) if self._epoch_s else 0.0
         by_rows = sum(len(task.spec.train_rows) for task in assignment.tasks.values()) / 1000
-        longest = max(self._least_epoch_s, 10 * median, 10 * assignment.epoch_s, by_rows)
+        # Generous, because a run that is killed in error loses its epoch, and a real hang only costs time.
+        longest = max(self._min_epoch_s, 10 * median, 10 * assignment.epoch_s, by_rows)
         return float(longest * 2**assignment.deaths)
 
 

@@ -29,6 +29,7 @@ class Checkpoints:
     def save(self, name: str, packed: bytes) -> None:
         """Store `packed` as the newest generation of run `name`, and the previous one as the second."""
         path = self.path(name)
+        # A disk can damage the newest file. With a single generation the run would then start from scratch.
         with environment_errors(path), contextlib.suppress(FileNotFoundError):
             os.replace(path, self._earlier(name))
         write_bytes(path, packed)
@@ -77,6 +78,7 @@ class Checkpoints:
 
     def drop_all_earlier(self) -> None:
         """Remove all second generations with a newest one, such as those left by a kill after the end of a run."""
+        # Behind a link the files may belong to another run, and nothing of another run is ever deleted.
         if self.folder.is_symlink() or self.folder.parent.is_symlink():
             return
         for path in self.folder.glob("*.earlier.pt"):

@@ -104,6 +104,7 @@ def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
     if not run_dir.study_on_server.exists():
         if url is None:
             return run_dir.study
+        # A random name, because several run directories may use one database.
         write_record(run_dir.study_on_server, StudyName(study_name=f"{FILE_STUDY_NAME}-{secrets.token_hex(8)}"))
     name = read_record(run_dir.study_on_server, Command.TUNING, StudyName).study_name
     if url is None:
@@ -135,6 +136,7 @@ def _on_sqlite(connect: Callable[[], sqlite3.Connection], pool: type[Pool]) -> R
 
 def _keep(_: sqlite3.Connection, record: Any) -> None:
     """Set the time of a connection after 1970: SQLAlchemy drops earlier ones at each use, even within a transaction."""
+    # A clock of 1969 ended phase 1 (docs/log.md, 2026-11-28, "A clock of 1969").
     record.starttime = max(record.starttime, 1.0)
 
 

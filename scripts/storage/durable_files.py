@@ -15,7 +15,8 @@ from typing import BinaryIO
 from scripts.errors import EnvironmentFailed, InputError
 from scripts.storage.temporary_files import temporary_file
 
-# Errors of an invalid call. All others are environment errors: of disks, network, limits or files.
+# Errors of an invalid call. All others are environment errors: of disks, network, limits or files. A list of those
+# always misses some, such as ESTALE and EBUSY (docs/log.md, 2026-11-28, "A list of errors").
 _DEFECTS = {
     *(errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTTY, errno.ESPIPE, errno.EDOM, errno.ERANGE, errno.ECHILD),
     *(errno.ENOTSOCK, errno.ESRCH, errno.EAGAIN, errno.EINTR),
@@ -49,6 +50,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with temporary_file(path.parent) as (temporary, file):
             yield file
             file.flush()
+            # Before the rename: otherwise a power failure can leave the new name with an empty file.
             os.fsync(file.fileno())
             os.replace(temporary, path)
         _flush_folder(path.parent)
@@ -133,6 +135,7 @@ def regular_descriptor(path: Path, remedy: str, access: int = os.O_RDONLY) -> in
     A pipe without a writer opens at once, and is then refused.
     """
     try:
+        # A received run directory may contain links to files of the user, and pipes that would block the command.
         descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
     except FileNotFoundError:
         raise

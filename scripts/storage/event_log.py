@@ -39,4 +39,5 @@ class EventLog:
             return
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": time, "phase": self.phase, "event": event} | fields
+        # Not flushed to disk, which takes milliseconds: no result depends on this file.
         append_line(self._path, json.dumps(line, allow_nan=False), durable=False)

@@ -52,6 +52,7 @@ def retry_until_available(
             if waited >= _REPORT_AFTER_S and not reported:
                 notify(f"note: {place} is unreachable ({error}); retrying for up to {longest_s:.0f} s")
                 reported = True
+            # Growing pauses leave a server that restarts alone, and short outages cost a tenth of a second.
             time.sleep(min(pause, longest_s))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:

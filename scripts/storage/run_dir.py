@@ -76,12 +76,15 @@ class RunDir:
         descriptor = self._lock_file()
         try:
             if not self._try_lock(descriptor):
+                # The kernel releases `flock` with its process, so a killed command leaves no lock. The text in the file
+                # is only for the message.
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
                 raise InUse(f"in use by {holder}", str(self.path), "wait for it or choose another --run-dir")
             with environment_errors(self.path):
                 os.ftruncate(descriptor, 0)
                 since = datetime.now(UTC).isoformat(timespec="seconds")
                 os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+            # Only with the lock: temporary files may belong to a running command.
             self.check_files()
             self._remove_leftovers()
             yield

@@ -123,7 +123,8 @@ class TrainingRun:
 
     def _initial_model(self, n_classes: int) -> nn.Module:
         spec = self.spec
-        with torch.random.fork_rng(devices=[]):  # drawn on the CPU on every device
+        # Drawn on the CPU on every device: a GPU's generator would give other initial weights for the same key.
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(*spec.random_key, "initial weights"))
             model = build_model(spec.hyperparameters, self.preprocessor.n_outputs, n_classes, spec.factories)
         return model.to(self.device)
@@ -156,11 +157,7 @@ class TrainingRun:
         for _ in range(epochs):
             if self.finished:
                 break
-            report = self._advance_one()
-        return report
-
-    def _advance_one(self) -> EpochReport | None:
-        (report,) = train_epoch(engine_of([self]))
+            (report,) = train_epoch(engine_of([self]))
         return report
 
     def conclude_epoch(self, train_loss: float, seconds: float) -> EpochReport:
@@ -274,6 +271,7 @@ class TrainingRun:
             return
         if not evaluated:
             self.best_weights = self._evaluated_weights()
+        # A search may resume the run at a later rung, from its last weights. The outcome needs those of the best epoch.
         paused = {}
         if self.spec.pauses and state == "complete":
             paused = {name: value.detach().clone() for name, value in self.model.state_dict().items()}

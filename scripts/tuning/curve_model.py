@@ -21,6 +21,7 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
+# On the diagonal: with little noise, scores of one configuration have nearly equal rows, and Cholesky fails.
 _JITTER = 1e-6
 _MAX_STEPS = 25
 # Means and standard deviations of the logarithms of, in this order: variance of f, g, h, length in log-epochs, variance
@@ -94,6 +95,8 @@ def _matern_slope(distance: np.ndarray) -> np.ndarray:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    # By one matrix product instead of all differences at once, which would take n_columns times the memory. Rounding
+    # makes the distance of a point to itself slightly negative.
     squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2.0 * a @ b.T
     return np.sqrt(np.maximum(squared, 0.0))
 
@@ -107,6 +110,7 @@ def fit_parameters(data: Observations) -> np.ndarray:
     """Logarithms of the most probable kernel parameters, by L-BFGS from the prior's mean."""
     objective = _Objective(data)
     start = objective.prior_mean
+    # Within three standard deviations of the prior: a few scores can be explained by an absurd length or noise.
     bounds = [(m - 3.0 * s, m + 3.0 * s) for m, s in zip(start, objective.prior_sd, strict=True)]
     options = {"maxiter": _MAX_STEPS, "gtol": 1e-2}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
@@ -121,7 +125,7 @@ class _Objective:
         n = int(data.column_of.max()) + 1
         self.prior_mean = default_parameters(data)
         self.prior_sd = np.concatenate([np.full(n, _LENGTH_SD), _PRIOR_SD])
-        # Squared differences of each hyperparameter, its columns added up.
+        # Squared differences of each hyperparameter, its columns added up: the columns of a choice share one length.
         squared = (data.inputs[:, None, :] - data.inputs[None, :, :]) ** 2
         self.squared = np.stack([squared[:, :, data.column_of == k].sum(axis=2) for k in range(n)])
         self.gaps = np.abs(data.log_epochs[:, None] - data.log_epochs[None, :])
@@ -190,6 +194,7 @@ class CurveModel:
     def __init__(self, data: Observations, logs: np.ndarray, scale: tuple[float, float] | None = None) -> None:
         self.data, self._logs = data, logs
         self.parameters = _Parameters.from_logs(logs, data.column_of)
+        # A fantasised model keeps the scale of the real scores, otherwise its expected scores would rescale them.
         self._mean, self._sd = scale or _standardised(data.scores)[1:]
         p, gaps = self.parameters, np.abs(data.log_epochs[:, None] - data.log_epochs[None, :])
         self._courses = _matern(gaps / p.length_epochs)
@@ -224,6 +229,7 @@ class CurveModel:
         alike = _matern(_distances(self._scale(inputs), self._scale(incumbent[None])))[:, 0]
         p = self.parameters
         prior = 2.0 * (p.f + p.g) * (1.0 - alike)
+        # Rounding can make the variance next to the incumbent negative.
         variance = prior - ((difference @ self._explained) * difference).sum(axis=1)
         return difference @ (self._basis @ self._weights), np.sqrt(np.maximum(variance, 1e-12))
 
@@ -243,6 +249,7 @@ class CurveModel:
             rung=np.concatenate([data.rung, np.full(len(runs), last)]),
             run=np.concatenate([data.run, runs]),
             split=np.concatenate([data.split, split]),
+            # As certain as a mean over ten epochs, so that the neighbourhood of a running trial is not proposed again.
             n_epochs=np.concatenate([data.n_epochs, np.full(len(runs), 10.0)]),
             scores=np.concatenate([data.scores, expected]),
         )

@@ -76,6 +76,8 @@ class RungSearch:
         journal = _stored_journal(study, self.config)
         self.held = list[str]()  # runs that failed for lack of time, and start again
         for number, (entry, result) in enumerate(journal):
+            # A failure for lack of time, memory or a worker is not a property of the configuration. Its decision is
+            # executed again, as if it had no result, if the present limits may suffice.
             if result and result.outcome.may_succeed_now(setting.max_trial_time_s):
                 journal[number] = (Entry(entry.action, None), None)
                 self.held += [_name(entry.action)] if result.outcome.failure_kind == "out_of_time" else []
@@ -106,7 +108,9 @@ class RungSearch:
         """A decision that was cut short first, then the next one as soon as what it depends on is known."""
         if self._left:
             return self._spec(self._left.pop(0))
-        with threadpool_limits(1):  # another number of threads rounds otherwise
+        # Linear algebra rounds differently with each number of threads. One thread makes decisions the same on every
+        # machine and for every number of workers.
+        with threadpool_limits(1):
             action = self.scheduler.next_action()
         if action is None:
             return None
@@ -120,6 +124,7 @@ class RungSearch:
             proposal = proposal_of(self.setting.space, action.values)
             origin = origin_of(action.trial, action.stage, self.setting.first)
             attributes = {"decision": number, "epochs": action.epochs, "gain": action.gain, "origin": origin}
+            # Stored before it is trained: a search that is killed here resumes with this decision.
             self.study.start(proposal, action.stage, **attributes)
         else:
             self.study.note(f"decision_{number:06d}", described(action).body())
@@ -131,6 +136,7 @@ class RungSearch:
         if update.outcome is None:
             raise ValueError(f"{spec.name} has no outcome")
         number = self._numbers.pop(spec.name)
+        # A resumed run reports its whole history; the scheduler takes only the epochs of this decision.
         before = self._results[spec.name].outcome.epochs if spec.name in self._results else 0
         result = StoredResult(update.outcome, update.history, before)
         self.study.note(f"result_{number:06d}", result.body())
@@ -185,6 +191,7 @@ class RungSearch:
         random_key = (self.setting.experiment.seed, "trial", action.trial, *replicate)
         values, split = self._values[action.trial], self._splits[action.split]
         spec = self.setting.spec(_name(action), random_key, values, split, action.epochs)
+        # The learning rate follows the schedule of the last rung: a run that pauses at a rung has not decayed it.
         return replace(spec, schedule_epochs=self.config.rungs[-1], pauses=True)
 
 
@@ -242,6 +249,7 @@ def _stored_journal(study: TrialStudy, config: RungConfig) -> list[tuple[Entry, 
             run = value.trial, value.split, value.epochs
             action = Continue(*run) if value.kind == "continue" else Replicate(*run)
             actions[int(name.removeprefix("decision_"))] = action
+    # A received study may contain anything, and the scheduler takes any decision as its own. So each one is checked.
     journal, started = [], set[tuple[int, int]]()
     for number in range(len(actions)):
         if (decided := actions.get(number)) is None:

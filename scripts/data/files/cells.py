@@ -55,6 +55,7 @@ def read_numbers(cells: list[str], decimal: str) -> Numbers:
     if plain is not None:
         nothing = np.zeros(len(cells), dtype=bool)
         return Numbers(plain, nothing, nothing)
+    # Each distinct text is parsed once: columns that get here are mostly text, dates or codes that repeat.
     codes, distinct = pd.factorize(np.array(cells, dtype=object))
     missing = np.array([cell in MISSING for cell in distinct], dtype=bool)
     values = np.array([np.nan if gap else _number(cell, decimal) for cell, gap in zip(distinct, missing, strict=True)])
@@ -147,6 +148,7 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
     _refuse_dates(table, column, codes, distinct, outside, f"is outside {FIRST_YEAR}-{LAST_YEAR}")
     notes: tuple[str, ...] = ()
     if local is not None:
+        # Daily bars of an exchange are midnights of its zone. In UTC they would fall on the day before, east of London.
         days = bool((local == local.astype("datetime64[D]")).all())
         parsed = local if days else parsed
         what = "midnights of their time zones taken as days" if days else "times converted to UTC"
@@ -215,6 +217,7 @@ def _iso_dates(
 def _formatted_dates(distinct: np.ndarray, date_format: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Parse dates as `_iso_dates`, by a format."""
     zoned = "%z" in date_format
+    # The century would be guessed: strptime reads 69 as 1969 and 68 as 2068.
     if "%y" in date_format.replace("%%", ""):
         what = f"{date_format!r} has years of two digits, whose century is not known"
         raise InputError(what, "data.date_format", "write years of four digits, and %Y in place of %y")

@@ -58,6 +58,7 @@ def check_text(path: Path) -> None:
 
     Errors name the byte offset, which counts in the unpacked text if the file is compressed.
     """
+    # A pass of its own before parsing, because the errors of CSV readers name neither the byte nor the encoding.
     decoder = codecs.getincrementaldecoder("utf-8")()
     seen = line = since_newline = 0
     for block in _unpacked(path):
@@ -66,6 +67,7 @@ def check_text(path: Path) -> None:
         if (nul := block.find(b"\0")) >= 0:
             lines = line + block.count(b"\n", 0, nul)
             raise _encoding_error("NUL byte (a binary file, or UTF-16)", path, lines + 1, seen + nul)
+        # Bytes of a character that was cut by the end of the previous block: positions count from its start.
         pending = len(decoder.getstate()[0])
         try:
             decoder.decode(block)

@@ -186,6 +186,7 @@ def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTab
     lines = np.concatenate([lines for lines, _ in parts])
     names = list(parts[0][1])
     columns = {name: pa.chunked_array([chunk for _, part in parts for chunk in part[name].chunks]) for name in names}
+    # Blank lines at the end of a file are usual, those between records may be lost ones.
     between = [line for line in blank if line < lines[-1]]
     notes = (f"{path}: {len(between)} blank lines skipped, the first is line {between[0]}",) if between else ()
     return RawTable(str(path), columns, lines, decimal=config.decimal, notes=notes)
@@ -217,6 +218,7 @@ class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
         own = self._own[name]
         with _parquet_faults(self._path):
             column = self._file.read(columns=[own]).column(own)
+            # pyarrow trusts offsets and indices of a file; damaged ones would read outside of its buffers.
             column.validate(full=True)
         check_sizes(column, f"{self._path}, column {own}")
         return column
@@ -248,6 +250,8 @@ def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
         check_footer(raw, str(path))
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BYTES) as file:
         text = [field.name for field in file.schema_arrow if is_text(field.type)]
+    # With pre_buffer, `iter_batches` keeps every row group until the file is closed: 600 instead of 110 bytes a row of 50
+    # columns (docs/log.md, 2026-11-27, "pyarrow's `iter_batches`").
     return pyarrow.parquet.ParquetFile(path, read_dictionary=text, pre_buffer=False, buffer_size=_PAGE_BYTES)
 
 

@@ -92,6 +92,7 @@ class Lease:
             if (found := self._bucket.read(LOCK, MAX_LOCK_BYTES)) is None:
                 continue  # removed by hand in between
             holder = _parsed(found[0])
+            # A holder with the same working directory is dead, because this process has locked that directory.
             if not holder.get("released") and holder.get("cache") != self._body["cache"]:
                 self._watch(holder, found[1])
             if version := self._bucket.replace(LOCK, self._content(), found[1]):
@@ -111,6 +112,7 @@ class Lease:
         """Return if the holder shows no sign of life; raise InUse if it does."""
         who = f"{holder.get('holder', 'another command')} since {holder.get('since', 'some time')}"
         self._notify(f"note: {self._bucket} is in use by {who}; watching it for up to {STALE_S:.0f} s")
+        # The versions of the object are compared, not its times: the clocks of two machines may differ.
         start = time.monotonic()
         while time.monotonic() - start < STALE_S:
             time.sleep(BEAT_S / 4)
@@ -131,8 +133,8 @@ class Lease:
             try:
                 version = self._bucket.replace(LOCK, content, self._version)
             except (Unreachable, InputError):
-                # As long as no command can write, none takes over. The same content again,
-                # which is known for our own if it has arrived.
+                # As long as no command can write, none takes over. The same content is sent again, so that a request
+                # that has arrived without an answer is recognised as our own.
                 continue
             if version is None:
                 self._lost.set()

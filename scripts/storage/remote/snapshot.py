@@ -79,6 +79,8 @@ def freeze(folder: Path, place: Path, known: Mapping[str, Stamp], without: Colle
                 _back_up(Path(entry.path), kept)
                 frozen[name] = Frozen(now, kept, kept.stat().st_size)
             else:
+                # A link instead of a copy: artifacts are replaced by a rename, which keeps the old file, and logs only
+                # grow, so that `size` cuts off what is appended later.
                 os.link(entry.path, kept)
                 frozen[name] = Frozen(now, kept, now[2])
         return frozen

@@ -86,6 +86,7 @@ class RemoteRunDir:
             return
         if self._publishing is not None:
             self._publishing.join()
+        # Frozen first: training continues, and changes files while their earlier contents are sent.
         frozen, place = self._freeze(without)
         if at_once:
             retry_until_available(lambda: self._publish(frozen), self._bucket, self._notify)
@@ -176,7 +177,8 @@ class RemoteRunDir:
                 content = file.read(one.size)
             entry = Entry(sha256(content), len(content))
             if entry.object_name not in there | sent:
-                self._garbage.add(entry.object_name)  # until a manifest names it
+                # Garbage until a manifest names it: a command that ends before that leaves it for the next clean-up.
+                self._garbage.add(entry.object_name)
                 self._bucket.write(entry.object_name, content)
                 sent.add(entry.object_name)
             return name, entry
@@ -201,6 +203,8 @@ class RemoteRunDir:
         else:
             version = self._bucket.replace(MANIFEST, content, self._version)
         if version is None:
+            # Another manifest is there: of another start, or ours, if the answer to an earlier request was lost. The
+            # random nonce decides, because the generation numbers of two starts can be equal.
             found = read_manifest(self._bucket)
             if found is None or found[0].nonce not in self._tried:
                 what = "another start of a command has published here meanwhile"
@@ -213,6 +217,7 @@ class RemoteRunDir:
 
     def _clean_up(self, manifest: Manifest) -> None:
         """Remove contents that no file has any more, and bring the objects with plain names up to date."""
+        # Only after the manifest: a reader of the previous one must find all its contents until then.
         self._bucket.remove(self._garbage - self._objects())
         self._garbage = set()
         wanted = {name: entry for name, entry in manifest.files.items() if has_plain_name(name)}
@@ -283,6 +288,8 @@ def _refresh(bucket: Bucket, copy: WorkingCopy, notify: Callable[[str], None]) -
     try:
         copy.fetch(bucket, found[0], notify)
     except HyperError:
+        # Without a lease, the contents of the manifest may be removed while they are fetched. That is an error only if
+        # the manifest is still the same.
         now = read_manifest(bucket)
         if now is None or now[0].nonce == found[0].nonce:
             raise

@@ -96,6 +96,7 @@ class WorkingCopy:
         InputError
             An object is missing or differs from the manifest.
         """
+        # Fetched into a new folder and then renamed, so that a kill leaves a complete run directory.
         incoming = self.folder / "incoming"
         with environment_errors(incoming):
             shutil.rmtree(incoming, ignore_errors=True)
@@ -133,6 +134,7 @@ class WorkingCopy:
 
     def trying(self, manifest: Manifest) -> None:
         """Remember that this manifest is about to be sent from here."""
+        # Saved before it is sent: after a kill, this machine recognises a manifest that did arrive as its own work.
         self.tried.append(manifest.nonce)
         self.save()
 

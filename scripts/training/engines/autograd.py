@@ -44,6 +44,8 @@ class AutogradEngine:
         inputs = run.gather(rows) if run.offsets is None and isinstance(run.inputs, torch.Tensor) else None
         losses: list[torch.Tensor] = []
         run.model.train()
+        # PyTorch's dropout draws from the global generator. With a seed of run and epoch a resumed run draws the same
+        # numbers, and the fork leaves those of other code unchanged.
         with torch.random.fork_rng(devices=[] if run.device.type == "cpu" else [run.device]):
             torch.manual_seed(key(*run.spec.random_key, epoch, "dropout"))
             for layer in dropout_layers(run.model):
@@ -56,6 +58,7 @@ class AutogradEngine:
                 if run.average:
                     weight = average_weight(run.spec.ema_decay, step)
                     torch._foreach_lerp_(run.average, [p.detach() for p in run.parameters], weight)
+        # Losses stay on the device until here: reading each one would make the CPU wait for a GPU after every step.
         counts = torch.tensor([b - a for a, b in bounds], device=run.device).float()
         return [float(torch.stack(losses) @ counts) / len(order)]
 
@@ -73,6 +76,7 @@ class AutogradEngine:
         run = self.runs[0]
         while True:
             try:
+                # A graph has fixed shapes, so the shorter last batch of an epoch is not replayed.
                 if self._recorded is not None and len(targets) == run.spec.hyperparameters.batch_size:
                     inputs = batch if gathered else run.gather(batch)
                     return self._recorded(inputs, targets, *([] if sample_weights is None else [sample_weights]))
@@ -80,6 +84,7 @@ class AutogradEngine:
             except torch.OutOfMemoryError:
                 if run.micro_batch <= 1:
                     raise
+                # The recording has the size of a whole batch, which did not fit.
                 run.micro_batch, self._recorded = max(1, min(run.micro_batch, len(targets)) // 2), None
 
 
@@ -101,6 +106,7 @@ def _accumulate(
 ) -> torch.Tensor:
     """Gradients of the weighted loss of the batch, one micro-batch after the other."""
     weight, hp = run.class_weights, run.spec.hyperparameters
+    # Each part is divided by the mass of the whole batch, so that parts add up to the gradient of one step.
     mass = len(targets) if weight is None else weight[targets].sum()
     run.optimiser.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=run.device)

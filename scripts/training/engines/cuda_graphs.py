@@ -1,4 +1,7 @@
-"""Steps on a GPU as CUDA graphs: a small network's kernels take less time than their launches one by one."""
+"""Steps on a GPU as CUDA graphs: a small network's kernels take less time than their launches one by one.
+
+Replayed steps are 4 to 9 times as fast for a single network (docs/log.md, 2026-11-27, "On a GPU").
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ class CudaGraphStep:
             self._calls += 1
             return self._on_another_stream(arguments)
         if self._graph is None:
+            # A graph reads the addresses that it was recorded with, so arguments are copied to fixed tensors.
             self._places = [argument.clone() for argument in arguments]
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
@@ -45,6 +49,7 @@ class CudaGraphStep:
             self._graph = graph
         torch._foreach_copy_(self._places, arguments)
         self._graph.replay()
+        # The next replay overwrites the result, which the caller may still hold.
         return self._result.clone()
 
     def _on_another_stream(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:

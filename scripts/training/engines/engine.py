@@ -36,6 +36,8 @@ def engine_of(runs: list[TrainingRun]) -> Engine:
         A single one, or several of one `ExplicitEngine.shape`.
     """
     engine = runs[0].engine
+    # An engine holds the parameters of its runs in shared buffers. It is valid only for exactly these runs, and only
+    # while none of them has moved to another engine, as runs do when a member of their population has finished.
     if engine is None or engine.runs != runs or any(run.engine is not engine for run in runs):
         engine = AutogradEngine(runs[0]) if ExplicitEngine.shape(runs[0]) is None else ExplicitEngine(runs)
         for run in runs:
@@ -53,5 +55,6 @@ def train_epoch(engine: Engine) -> list[EpochReport | None]:
         (run,) = engine.runs  # a run with a time limit is trained alone
         run.stop_for_time()
         return [None]
+    # Runs of a population share the time evenly: single times cannot be measured within one program.
     seconds = (time.perf_counter() - start) / len(losses)
     return [run.conclude_epoch(loss, seconds) for run, loss in zip(engine.runs, losses, strict=True)]

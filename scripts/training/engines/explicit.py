@@ -31,7 +31,9 @@ from scripts.training.optimisation import average_weight, loss_factors
 if TYPE_CHECKING:
     from scripts.training.run import TrainingRun
 
-_ROWS = 32  # with any width, whole vectors and the alignment that matrix products look for
+# Batches are filled up to a multiple of this, which with any width gives whole vectors and the alignment that matrix
+# products need for equal bits. Without it 8% of 3,000 shapes differed (docs/log.md, 2026-11-24, "Same bits").
+_ROWS = 32
 # Of a run, gathered at a time: few calls, and on the CPU still in the cache when they are used.
 _BLOCK_ROWS = {"cpu": 4096, "cuda": 16_384}
 _PRODUCTS = {"bfloat16": torch.bfloat16}  # else float32
@@ -64,11 +66,13 @@ class ExplicitEngine:
     def shape(run: TrainingRun) -> tuple[object, ...] | None:
         """Properties that runs must share to train together; None for a run that this engine cannot train."""
         hp = run.spec.hyperparameters
+        # A subclass may compute something else in `forward`, so the type must be exactly one of these.
         if run.in_parts or type(run.model) not in (MLP, ResNet, TabM):
             return None
         shapes = (p.shape for p in run.parameters)
         return type(run.model), run.device, hp.precision, hp.activation, hp.batch_size, *shapes
 
+    # Inference mode and settings bound once save 16% of an MLP epoch (docs/log.md, 2026-11-24, "Views, kernels").
     @torch.inference_mode()
     def epoch(self) -> list[float]:
         """Train an epoch; for each run the mean loss of its steps.
@@ -157,6 +161,7 @@ class _Member:
         place = torch.arange(len(order), device=device) + (starts - firsts)[step]
         slots = order.new_zeros(self.starts[-1]).index_copy_(0, place, order)
         self._rows, self._targets = run.train_rows[slots], run.targets[slots]
+        # Losses are means by weight, as in PyTorch: weighted classes count by the sum of their weights in the batch.
         masses = counts.float()
         if run.class_weights is not None:
             masses = torch.zeros_like(masses).index_add_(0, step, run.class_weights[run.targets[order]])

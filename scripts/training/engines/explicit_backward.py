@@ -1,9 +1,12 @@
 """Gradients of the row families written out, for models of one shape at once.
 
-Autograd costs a small network half as much as its products on the CPU. Every tensor has the model as its first
-dimension, also where there is a single one, and that of a TabM has the member as its second. Each layer has an
-operation: `forward` gives its output and may overwrite its input, `backward` takes the gradient by the output, which it
-may overwrite, leaves those of its parameters in their buffers and gives that by the input.
+Autograd costs a small network half as much as its products on the CPU: written out, an MLP epoch takes 0.67 of its time
+(docs/log.md, 2026-11-24, "Backward passes of MLP and ResNet"). A GRU gained nothing (2026-11-26, "GRU").
+
+The model is the first dimension of every tensor, also of a single model, and the head of a TabM is the second. Each
+layer has an operation. `forward` returns the output and may overwrite its input. `backward` takes the gradient by the
+output, which it may overwrite, and returns that by the input. It writes the gradients of the parameters to their
+buffers.
 """
 
 from __future__ import annotations
@@ -76,6 +79,7 @@ class _Dropout:
         if size > self.largest:
             self.pools = torch.stack([layer.pool(size, self.dtype) for layer in self.layers])
             self.largest = size
+        # One start for all models makes their masks a single strided view; the numbers in a pool are each model's own.
         start = self.layers[0].start(step)
         return self.pools[:, start : start + size]
 
@@ -95,6 +99,7 @@ class _LayerNorm:
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h
+        # Without weight and bias, because those differ by model and the kernel takes a single set.
         self.normalised, *self.statistics = torch.native_layer_norm(h, self.shape, None, None, self.eps)
         return torch.addcmul(self.bias, self.normalised, self.weight)
 
@@ -125,9 +130,8 @@ class _SharedLinear:
         bias, self.bias_gradient = next(parameters)
         self.scale_in, self.scale_out, self.bias = scale_in[:, :, None], scale_out[:, :, None], bias[:, :, None]
 
-        self.spaces: dict[
-            torch.Size, tuple[torch.Tensor, ...]
-        ] = {}  # new ones each step would cost a tenth of its time
+        # Workspaces by input shape: new ones in each step would cost a tenth of its time.
+        self.spaces: dict[torch.Size, tuple[torch.Tensor, ...]] = {}
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         self.input = h if h.ndim == 4 else h[:, None]  # the rows are the same for all members
@@ -185,6 +189,7 @@ def _operations(layers: Iterable[nn.Module], parameters: Parameters, dropouts: I
         elif isinstance(layer, ResidualBlock):
             yield _Residual(list(_operations(layer.branch, parameters, dropouts)))
         else:
+            # A dropout of 0 in one model is a mask of ones: the models of a program share every operation.
             of_all = next(dropouts)
             if any(dropout.p > 0.0 for dropout in of_all):
                 yield _Dropout(of_all, before.bias[0].numel(), before.bias.dtype)
@@ -257,5 +262,6 @@ class ExplicitBackward:
         if logarithms.ndim == 4:
             factors = (factors / logarithms.shape[1])[:, None].expand_as(logarithms).contiguous()
         gradient = torch._log_softmax_backward_data(factors, logarithms, -1, logarithms.dtype)
+        # The gradient by the inputs is not computed, because nothing uses it.
         self._first.backward_to_parameters(_backward(self._others, gradient.to(self._dtype)))
         return logarithms.mul_(factors).sum(tuple(range(1, logarithms.ndim)))

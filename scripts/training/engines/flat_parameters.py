@@ -57,6 +57,7 @@ class FlatParameters:
         for k, (own, optimiser, average) in enumerate(zip(parameters, optimisers, averages, strict=True)):
             for parameter, value in zip(own, self._moved(self.values[k], own), strict=True):
                 parameter.data = value
+            # In place, because the run keeps this list, and reads its averages from it.
             average[:] = self._moved(self.averages[k], average)
             self._move_state(k, own, optimiser)
         self._rounded = self.values, self.gradients
@@ -107,6 +108,7 @@ class FlatParameters:
         if self._rounded[1] is not self.gradients:
             self.gradients[members].copy_(self._rounded[1][members])
         if any(self._clipped[members]):
+            # 1e-6 as in `clip_grad_norm_`. An infinite bound, of a model without clipping, gives a share of 1.
             norms = torch.linalg.vector_norm(self.gradients[members], dim=1)
             shares = (self._largest_norms[members] / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
             self.gradients[members].mul_(shares[:, None])
@@ -114,11 +116,13 @@ class FlatParameters:
         if self._joint is not None:
             self._joint.step(members, self._counts[members, :1], settings)
         else:
-            self._steps_apart(members, *settings.tolist())
+            # On the CPU one fused call for each model keeps the bits of PyTorch's own optimisers
+            # (docs/log.md, 2026-11-27, "Optimiser steps of all models").
+            self._step_each(members, *settings.tolist())
         if self._rounded[0] is not self.values:
             self._rounded[0][members].copy_(self.values[members])
 
-    def _steps_apart(self, members: slice, rates: list[float], weights: list[float]) -> None:
+    def _step_each(self, members: slice, rates: list[float], weights: list[float]) -> None:
         for k, rate, weight in zip(range(len(self.values))[members], rates, weights, strict=True):
             self._updates[k](lr=rate)
             if weight:

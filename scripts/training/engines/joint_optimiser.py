@@ -36,6 +36,8 @@ class StackedOptimizers:
         def column(numbers: Sequence[float]) -> torch.Tensor:
             return values.new_tensor(numbers)[:, None]
 
+        # Optimisers of different kinds share the calls of a step, so each kind is a set of coefficients. AdamW decays
+        # the weights, Adam and SGD add the decay to the gradient, and SGD adds whole gradients to its momentum.
         sgd = [isinstance(optimiser, torch.optim.SGD) for optimiser in optimisers]
         decoupled = [isinstance(optimiser, torch.optim.AdamW) for optimiser in optimisers]
         decays = [group["weight_decay"] for group in groups]

@@ -10,7 +10,8 @@ from scripts.training.models.tabm import TabM
 from scripts.training.run import TrainingRun
 from scripts.training.spec import EpochReport
 
-# More gain nothing on the CPU, where a step of them no longer fits its caches; a GPU is idle with few.
+# More gain nothing on the CPU, where a step of them no longer fits its caches; a GPU is idle with few
+# (docs/log.md, 2026-11-24, "Populations").
 MAX_GROUP_SIZE = {"cpu": 8, "cuda": 64}
 
 
@@ -50,6 +51,7 @@ class Population:
                 by_shape.setdefault(number if alone else shape, []).append(run)
         groups = list[list[TrainingRun]]()
         for same in by_shape.values():
+            # Neighbours take more steps in one call if those with more rows come first.
             same.sort(key=lambda run: -len(run.train_rows))
             n_groups = -(-len(same) // (self.max_group_size or MAX_GROUP_SIZE[same[0].device.type]))
             groups += [same[k::n_groups] for k in range(n_groups)]
@@ -57,6 +59,7 @@ class Population:
 
     def advance(self) -> list[EpochReport | None]:
         """One more epoch of every unfinished run; by run its report, None for a run that did not finish one."""
+        # By identity: groups are sorted by rows, and reports have the order of the runs.
         reports: dict[int, EpochReport | None] = {}
         for group in self.groups():
             reports |= zip(map(id, group), train_epoch(engine_of(group)), strict=True)
