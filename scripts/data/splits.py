@@ -180,6 +180,7 @@ def _ends_before(spans: Spans, first_date: int, embargo: int) -> np.ndarray:
 
 def _may_train(spans: Spans, block: np.ndarray, embargo: int) -> np.ndarray:
     """Return the rows that the rule of this module allows for training with the test rows `block`."""
+    # After the block, the embargo counts from the last bar that a test label reads, and features must not read it.
     last_read = spans.label_end[block].max()
     after = (spans.date > last_read + embargo) & (spans.feature_start > last_read)
     return ~block & (_ends_before(spans, spans.date[block].min(), embargo) | after)

@@ -201,6 +201,7 @@ class PopulationRunner:
     def _made(self, task: Task) -> TrainingRun:
         rows, device = task.spec.train_rows, task.spec.device
         known = [*self._population.runs, *([] if self._share_inputs_with is None else [self._share_inputs_with])]
+        # Inputs are scaled by the training rows, so only runs on the same rows have the same inputs.
         same = (r for r in known if r.spec.device == device and np.array_equal(r.spec.train_rows, rows))
         run = TrainingRun(task.spec, self._dataset, share_inputs_with=next(same, None))
         if task.state is not None:
@@ -209,6 +210,7 @@ class PopulationRunner:
 
     def _update(self, run: TrainingRun, report: EpochReport | None) -> Update:
         history = tuple(r.values() for r in run.history) if run.outcome else ()
+        # After every epoch: the driver stores it, and resumes the run from it if this worker dies.
         state = pack_tensors(run.state_dict())
         self._tasks[run.spec.name] = Task(run.spec, state)
         return Update(run.spec.name, report, state, run.outcome, history)
@@ -239,6 +241,7 @@ def run_population(runner: PopulationRunner) -> Iterator[list[Update] | Exceptio
         try:
             updates = runner.advance()
         except Exception as error:
+            # A traceback does not survive pickling, so it travels as a note.
             error.add_note(traceback.format_exc())
             yield error
             return

@@ -206,7 +206,7 @@ def _work(pipe: Connection, shared: SharedDataset, number: int) -> None:
     """Body of a worker; its number selects one of several GPUs if a run names none."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Results of several threads differ in their last bits, and more processes use the cores better than more threads
-    # (docs/log.md, 2026-11-27, "Threads beside processes").
+    # (docs/log.md, 2026-11-27, "Threads").
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         _run_populations(pipe, shared.mapped(), number)

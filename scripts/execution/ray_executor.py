@@ -94,6 +94,7 @@ class RayExecutor:
             num_cpus=config.cpus,
             num_gpus=config.gpus,
             num_returns="streaming",
+            # Ray would retry from the first state; retries here resume from the last reported one.
             max_retries=0,
             _generator_backpressure_num_objects=_UNREAD,
         )
@@ -149,6 +150,7 @@ class RayExecutor:
     def _places(self, resources: dict[str, float]) -> int:
         by_cpus = resources.get("CPU", 0.0) / self._config.cpus
         by_gpus = resources.get("GPU", 0.0) / self._config.gpus if self._config.gpus else math.inf
+        # Shares such as 0.1 of a GPU do not add up to 1 in binary.
         return math.floor(min(by_cpus, by_gpus) + 1e-9)
 
     def _begin(self, given: Assignment) -> ray.ObjectRefGenerator:
@@ -193,6 +195,7 @@ class RayExecutor:
 
     def _end_if_hung(self, flight: _Flight, waited: float) -> None:
         """Kill the worker after the timeout."""
+        # Not started: the task waits for a place, or for a machine that an autoscaler starts.
         if not flight.worker:
             return
         flight.given.silent_s += waited

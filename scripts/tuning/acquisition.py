@@ -21,6 +21,7 @@ _MIN_DISTANCE = 0.05  # to a known configuration in the coordinate that differs 
 
 def log_expected_improvement(lead: np.ndarray, sd: np.ndarray) -> np.ndarray:
     """Logarithm of E[max(0, N(lead, sd))] (Jones, Schonlau and Welch 1998; in logs as Ament et al. 2023)."""
+    # In logarithms, because far from the leaders the improvement underflows to 0, and all points would be equal.
     z = lead / sd
     near = np.maximum(z, -5.0)
     density = np.exp(-0.5 * near * near) / math.sqrt(2.0 * math.pi)

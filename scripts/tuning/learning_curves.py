@@ -131,6 +131,8 @@ def _selected(trial: np.ndarray, score: np.ndarray) -> np.ndarray:
     trials = np.unique(trial)
     if len(trials) <= _MAX_CONFIGURATIONS:
         return trials
+    # The time of a fit grows with the cube of the number of scores. The latest trials are kept as well as the best, so
+    # that the model learns from a new trial even if it was bad.
     best = np.full(int(trials[-1]) + 1, -np.inf)
     np.maximum.at(best, trial, score)
     half = _MAX_CONFIGURATIONS // 2

@@ -146,6 +146,8 @@ class Scheduler:
 
     def _see(self) -> bool:
         """Read the results that the next decision may use; return False if one is missing."""
+        # Results after that are ignored even if they are there: decisions must not depend on the speed of workers
+        # (docs/log.md, 2026-11-24, "Proposals see only the results").
         complete = self._take_in(len(self.actions) - self.config.lag + 1)
         if self.curves.n_rows >= self._fit_rows * _REFIT_GROWTH + 3:
             self._fit_rows, self._logs = self.curves.n_rows, None
@@ -170,6 +172,7 @@ class Scheduler:
             action = self.actions[self._n_visible]
             self.curves.add_result(action.trial, action.split, result)
             run = self.curves.run(action.trial, action.split)
+            # A run that stopped early gives its other epochs back to the budget.
             short = action.epochs - run.epochs
             if run.ended and short > 0:
                 self._epochs_planned -= short
@@ -261,6 +264,7 @@ class Scheduler:
         return None
 
     def _start(self) -> Start:
+        # Keyed by the trial, not one stream for the search: a resumed search draws the same without replaying draws.
         generator = numpy_generator(self.seed, "trial", self._n_trials, "who")
         usable = self.curves.n_rows > 0 and len(self.cube) > 0
         if not usable or generator.uniform() < self.config.random_share:
@@ -289,6 +293,7 @@ class Scheduler:
         model, data = knowledge.model, knowledge.model.data
         finished = data.run[data.rung == len(self.config.rungs) - 1]
         unfinished = np.setdiff1d(data.run, finished)
+        # Otherwise the uncertainty of unfinished runs would attract proposals to their neighbourhoods.
         if len(unfinished):
             model = model.fantasized(unfinished)
         # Of very many trials only those count that the model knows, and the latest.
@@ -298,6 +303,7 @@ class Scheduler:
             self.cube,
             leaders=stacked([self.curves.points[t] for t in knowledge.best_first[:_N_LEADERS]], len(self.cube)),
             known=stacked([self.curves.points[t] for t in tried], len(self.cube)),
+            # A lead below the noise between splits is not a reason to search around the leaders once more.
             margin=0.0 if near_only else model.offset_sd,
             near_only=near_only,
             n=1 + int(n_trials * _REFRESH_GROWTH),
@@ -310,6 +316,7 @@ class Scheduler:
         if self._knowledge is None:
             data, known = self.curves.observations(self._known_of[0])
             if self._logs is None:
+                # To as many scores as at the decision that made the fit due, so that a replay fits the same parameters.
                 fitted_to = self.curves.observations(self._fit_rows)[0] if self._fit_rows else None
                 self._logs = default_parameters(data) if fitted_to is None else fit_parameters(fitted_to)
             model = CurveModel(data, self._logs)

@@ -32,6 +32,7 @@ def csv_records(
         raise InputError(f"{config.delimiter!r} cannot part fields", "data.delimiter", "use one such as ',' or ';'")
     check_text(path)
     with open_text(path) as file:
+        # Strict, because otherwise damaged quotes silently join fields or records.
         reader = csv.reader(file, delimiter=config.delimiter, strict=True)
         try:
             # Blank lines before the header would be a header without fields.

@@ -76,6 +76,7 @@ class StoredColumns(FeatureColumns):
         InputError
             The file has another number of rows than before.
         """
+        # The file is read several times, and another program may still write to it.
         n_rows = 0
         for part in table_chunks(Path(self._table.path), self._config, names):
             n_rows += len(part)

@@ -82,6 +82,7 @@ class MappedRows:
         """Return the array on the mapped file; writes are visible only to this process unless it `writes`."""
         if not self.n_bytes:
             return np.empty(self.shape, dtype=np.float32)
+        # Mapped copy-on-write in workers: one that writes by mistake does not change the rows of the others.
         return np.asarray(np.memmap(self._file, np.float32, "r+" if writes else "c", shape=self.shape))
 
     def __getstate__(self) -> tuple[tuple[int, int], Any]:

@@ -79,6 +79,7 @@ def _column_notes(table: RawTable, cost: str | None) -> list[str]:
 
 
 def _tickers(table: RawTable, name: str) -> tuple[np.ndarray, list[str]]:
+    # All rows as one ticker would mix the prices of several, so a name that may be meant as ticker is an error.
     if "ticker" not in table.columns:
         names = [name for name in table.columns if name not in COLUMNS]
         if nearest_name("ticker", names) or "symbol" in map(str.lower, names):
@@ -136,6 +137,7 @@ def _repair_ranges(bars: Table) -> Table:
 
 def _refuse_contradictions(bars: Table) -> None:
     values = {name: bars.frame[name].to_numpy() for name in PRICES if name in bars.frame}
+    # Not repaired: which of two prices is wrong would be a guess. Adjusted prices differ by rounding alone.
     pairs = (("low", "high"), ("open", "high"), ("close", "high"), ("low", "open"), ("low", "close"))
     for lower, upper in pairs:
         if lower in values and upper in values:

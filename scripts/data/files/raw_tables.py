@@ -250,8 +250,8 @@ def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
         check_footer(raw, str(path))
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BYTES) as file:
         text = [field.name for field in file.schema_arrow if is_text(field.type)]
-    # With pre_buffer, `iter_batches` keeps every row group until the file is closed: 600 instead of 110 bytes a row of 50
-    # columns (docs/log.md, 2026-11-27, "pyarrow's `iter_batches`").
+    # With pre_buffer, `iter_batches` keeps every row group until the file is closed: 600 instead of 110 bytes a row of
+    # 50 columns (docs/log.md, 2026-11-27, "pyarrow's `iter_batches`").
     return pyarrow.parquet.ParquetFile(path, read_dictionary=text, pre_buffer=False, buffer_size=_PAGE_BYTES)
 
 

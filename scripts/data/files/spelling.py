@@ -81,6 +81,7 @@ def positions_of(cells: Iterable[str], known: Sequence[str]) -> np.ndarray:
     A word that is there as it is comes first. Else cell and word are compared in their one spelling, unless that is
     the spelling of several words. Where the known words are only booleans, 1 and 0 mean them, and the reverse.
     """
+    # The same table as CSV, Parquet or frame gives `1`, `1.0` or `True` for one cell, and a model must know it again.
     own = {word: k for k, word in enumerate(known)}
     alike: dict[str, int] = {}
     for word, k in own.items():
