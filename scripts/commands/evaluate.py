@@ -102,15 +102,15 @@ def evaluate(session: Session) -> None:
     if other is None:
         _check_promise(session, content.selection)
     written = new_file_config(session, content.experiment)
-    test_data = _load(experiment, model, other, written, memory_bound(session, experiment))
-    test_data = replace(test_data, warnings=(*older, *test_data.warnings))
+    tested = _load(experiment, model, other, written, memory_bound(session, experiment))
+    tested = replace(tested, warnings=(*older, *tested.warnings))
     make_fresh(session, run_dir.evaluation)
     plan = run_dir.tuning / "plan.json"
     earlier = read_record(plan, Command.TUNING, Plan).warm_start if plan.exists() else []
-    looks = inherit_openings(run_dir, earlier, experiment, test_data.development)
-    for note in (*test_data.warnings, *([looks] if looks else [])):
+    looks = inherit_openings(run_dir, earlier, experiment, tested.development)
+    for note in (*tested.warnings, *([looks] if looks else [])):
         session.echo(f"note: {note}")
-    results = _evaluate(session, experiment, model, test_data, opened)
+    results = _evaluate(session, experiment, model, tested, opened)
     summarise(session, results, model)
     _conclude(session, experiment, results)
 
@@ -198,27 +198,24 @@ def _conclude(session: Session, experiment: Experiment, results: Evaluation) -> 
 
 
 def _evaluate(
-    session: Session, experiment: Experiment, model: FinalModel, test_data: TestData, opened: Opened
+    session: Session, experiment: Experiment, model: FinalModel, tested: TestData, opened: Opened
 ) -> Evaluation:
     """Predict, score and write; the content of evaluation_results.json."""
-    run_dir, development, dataset = session.run_dir, test_data.development, test_data.dataset
+    run_dir, development, dataset = session.run_dir, tested.development, tested.dataset
     model.check_schema(dataset)
     look = _look(session, experiment, opened, development.sealed_fingerprint, dataset.sealed_sketch)
     again = session.arguments.fresh
-    openings = count_opening(run_dir, look, again) if test_data.opens_seal else known_openings(run_dir, look)
+    openings = count_opening(run_dir, look, again) if tested.opens_seal else known_openings(run_dir, look)
     session.publish_if_due(at_once=True)  # an opening is published before it happens
     references = tuned_references(development, dataset, experiment)
     predictions = _predicted(model, dataset, references)
-    looks = openings.number if test_data.opens_seal else 1
+    looks = openings.number if tested.opens_seal else 1
     scores = score(development, dataset, predictions, model.content.selection, experiment, looks)
     table = _prediction_table(dataset, predictions.model, scores.position)
     write_bytes(run_dir.predictions, table.to_csv(index=False, lineterminator="\n").encode())
-    figures, training_record = (
-        _with_fill(scores.figures, test_data, experiment),
-        read_training_record(run_dir, opened.model_sha256),
-    )
+    figures, record = _with_fill(scores.figures, tested, experiment), read_training_record(run_dir, opened.model_sha256)
     warnings = [*fill_caveat(figures, experiment.data.fill), *openings_caveat(figures, openings.words)]
-    warnings += [*training_record.warnings, *test_data.warnings, *figures.warnings, *openings.warnings]
+    warnings += [*record.warnings, *tested.warnings, *figures.warnings, *openings.warnings]
     latency = measure_latency(model, dataset)
     kept = model.content
     results = Evaluation(
@@ -226,7 +223,7 @@ def _evaluate(
         data_fingerprint=kept.data_fingerprint,
         sealed_fingerprint=kept.sealed_fingerprint,
         **dict(figures) | {"warnings": warnings},
-        notes=list(test_data.notes),
+        notes=list(tested.notes),
         reference_tuning={name: reference.record for name, reference in references.items()},
         reference_rows=ReferenceRows(fitted=len(in_memory(development, development.rows)), of=len(development.rows)),
         epochs_spent_total=sum(kept.epochs_spent.values()),
@@ -239,21 +236,21 @@ def _evaluate(
         opened=opened,
         files={},
     )
-    _write_pages(session, model, scores, results, training_record)
+    _write_pages(session, model, scores, results, record)
     # The results come last: once they are there, the evaluation is finished.
     files = {name: file_sha256(run_dir.evaluation / name) for name in _FILES}
     results = results.model_copy(update={"files": files})
     write_record(run_dir.evaluation_results, results)
-    if test_data.opens_seal:
+    if tested.opens_seal:
         record_result(run_dir, look, openings.id, {name: getattr(results, name) for name in _RECORDED})
     return results
 
 
-def _with_fill(scored: Scored, test_data: TestData, experiment: Experiment) -> Scored:
+def _with_fill(scored: Scored, tested: TestData, experiment: Experiment) -> Scored:
     """Figures of a market with the price at which positions are filled."""
     if scored.returns is None or experiment.data.source == "table":
         return scored
-    fill = "close_to_close" if FILLED_AT_CLOSE in test_data.notes else experiment.data.fill
+    fill = "close_to_close" if FILLED_AT_CLOSE in tested.notes else experiment.data.fill
     return scored.model_copy(update={"returns": scored.returns.model_copy(update={"fill": fill})})
 
 
@@ -270,7 +267,7 @@ def _predicted(model: FinalModel, dataset: Dataset, references: dict[str, Refere
 
 
 def _write_pages(
-    session: Session, model: FinalModel, scores: Scores, results: Evaluation, training_record: TrainingRecord
+    session: Session, model: FinalModel, scores: Scores, results: Evaluation, record: TrainingRecord
 ) -> None:
     """Write the report, its figures for TensorBoard and the model card."""
     run_dir = session.run_dir
@@ -282,7 +279,7 @@ def _write_pages(
         curves=scores.curves,
         reliability=scores.reliability,
         confusion=scores.confusion,
-        training_record=training_record,
+        training_record=record,
     )
     figures = write_evaluation_report(run_dir.evaluation / "report.html", report)
     if not can_draw():

@@ -191,7 +191,8 @@ def _interval(column: np.ndarray, sums: np.ndarray, counts: np.ndarray, independ
     if found.variance > 0.0:
         n_effective = row_variance / found.variance if row_variance > 0.0 else None
         return Interval.of(estimate, math.sqrt(found.variance), n_dates, found.degrees_of_freedom, n_effective)
-    # Equal hits on every date show no variance, but a width of 0 would make any lead significant. The rule of two added successes and failures gives a positive width.
+    # Equal hits on every date show no variance, but a width of 0 would make any lead significant. Two added successes
+    # and failures give a positive width.
     n_effective = n_dates / horizon
     return Interval.of(
         estimate, abs(estimate) * _certain_se(n_effective), n_dates, found.degrees_of_freedom, n_effective
