@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.common import Result, arguments, show
 from scripts.evaluation.selection_bias import stability
 from scripts.extended_training.race import Finished, Race
-from scripts.statistics.calibration import calibration_p_value
+from scripts.statistics.calibration_check import calibration_p_value
 from scripts.statistics.decision_tuning import choose_policy
 from scripts.statistics.decisions import coverage_curve
 from scripts.statistics.drift import DRIFT_LEVEL, feature_drift

@@ -9,7 +9,7 @@ from scripts.data.preprocessing import Preprocessor
 from scripts.final_training.members import PlannedMember, chosen_alone
 from scripts.final_training.model import load_model
 from scripts.final_training.training import FinalTraining, model_content, run_name
-from scripts.statistics.metrics import Calibration
+from scripts.statistics.temperature_scaling import Calibration
 from scripts.storage.artifacts import write_tensors
 from scripts.storage.record_base import Made
 from scripts.storage.result_records import DecisionRule, Selection

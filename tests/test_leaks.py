@@ -19,7 +19,7 @@ from scripts.extended_training.cross_validation import CrossValidation
 from scripts.final_training.members import chosen_alone
 from scripts.final_training.training import FinalTraining, run_final_training
 from scripts.statistics.intervals import accuracy_interval, difference_interval
-from scripts.statistics.metrics import fit_calibration
+from scripts.statistics.temperature_scaling import fit_calibration
 from scripts.storage.artifacts import read_tensors
 from scripts.storage.event_log import EventLog
 from scripts.storage.record_base import Made

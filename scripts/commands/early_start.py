@@ -1,4 +1,4 @@
-"""Start of the worker processes before the command's own heavy imports."""
+"""Start of the worker server before the heavy imports of the command."""
 
 from __future__ import annotations
 

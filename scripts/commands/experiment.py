@@ -1,4 +1,4 @@
-"""Experiment of each phase: from YAML, flags and earlier runs for the first, from the records for later ones."""
+"""Experiment of a command: from YAML, flags and earlier runs in phase 1, from the records in later phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The final model as one graph for other runtimes: preprocessing, networks and calibration, checked before use."""
+"""Export of the final model as one ONNX graph, with preprocessing and calibration, checked before use."""
 
 from __future__ import annotations
 

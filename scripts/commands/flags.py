@@ -1,4 +1,4 @@
-"""Flags of the commands in groups, and messages for wrong ones."""
+"""Flags of the commands, parsing of durations and epoch budgets, and error messages for wrong flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leak check of the user's data, features and models: a short one before phase 1, the whole with --check-leaks.
+"""Leak check of data, features and models: a short one before phase 1, the full one with --check-leaks.
 
 It never reads sealed rows and depends only on data and configuration: size limits its extent.
 """

@@ -1,4 +1,4 @@
-"""Check that the final model of a run directory is the one that its phases now lead to."""
+"""Check that the final model of a run directory follows from the present results of its phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of the machine that are checked before anything is done: the current folder, the length of a path."""
+"""Check of machine limits at the start of a command: current folder, length of paths."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from scripts.commands.answers import Plain
+from scripts.commands.output import Plain
 from scripts.commands.dry_run import show_plan
 from scripts.commands.experiment import SECTIONS, differences, hash_of_phase
 from scripts.commands.placement import Placement, executing

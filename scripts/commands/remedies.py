@@ -1,4 +1,4 @@
-"""Remedies as command lines that can be pasted: the name of a command becomes the command for this run directory."""
+"""Command lines in error messages that can be pasted: script names become commands for this run directory."""
 
 from __future__ import annotations
 

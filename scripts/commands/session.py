@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.commands.answers import Answer, Plain, started_by
+from scripts.commands.output import Answer, Plain, started_by
 from scripts.config.selection_order import PREFERENCES
 from scripts.errors import InputError
 from scripts.storage.printable import duration_in_words, printable

@@ -1,4 +1,4 @@
-"""A data set as arrays: features, labels, what each row's label and features span, and its splits."""
+"""Data set as arrays: features, labels, the span of bars that each row reads, and its splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells as a trained model knows them: categories by their words, booleans as numbers, unknown ones named."""
+"""Encoding of new cells by the categories of a trained model; unknown ones are counted and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Null data from real data: labels moved to other dates in blocks, so that nothing can predict them.
+"""Placebo labels: real labels moved to other dates in blocks, so that nothing can predict them.
 
 Blocks of dates keep what labels of neighbouring dates and of one day have in common; features, their dependence and
 the naive rules stay as they are. Whatever accuracy the whole procedure reports on such data is luck.

@@ -1,4 +1,4 @@
-"""Ranks of values among those of the same date."""
+"""Ranks of values within each date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sample weights of training rows: how much of a label is its own, and how recent it is.
+"""Sample weights of training rows by uniqueness of their labels and by recency.
 
 A label of a row at date t that reads up to the date e spans the steps (s, s + 1) of the calendar with t <= s < e; one
 that ends on its own date counts as one step. Two labels of one ticker are concurrent at a step that both span: they

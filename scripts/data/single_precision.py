@@ -1,4 +1,4 @@
-"""Columns that single precision would blur are kept relative to a value and a unit of the development rows."""
+"""Offset and unit of columns whose values float32 cannot distinguish."""
 
 from __future__ import annotations
 

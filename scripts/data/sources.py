@@ -1,4 +1,4 @@
-"""Data sources: one configuration in, one checked table out."""
+"""Reading of the configured data source (market file, table or synthetic market) as one checked table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits of rows into training and test rows: generators of positions that know rows' dates and nothing of models.
+"""Purged splits with embargo: k-fold, combinatorial and walk-forward, as positions of rows.
 
 Terms: a row has a date t, reads features from the date a on and its label up to the date e. A test block has the
 first date s, and E is the last date that any label of its rows reads. A row outside the block may train if

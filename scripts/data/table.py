@@ -1,4 +1,4 @@
-"""A checked table, whose rows still know their lines: what market files and tables have in common."""
+"""Checked table whose rows keep their line numbers, common to market files and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Returns of a position decided at each bar of a market: fills, periods between fills, and exits."""
+"""Returns of a trade decided at each bar: fill, holding period and exit."""
 
 from __future__ import annotations
 

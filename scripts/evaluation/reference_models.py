@@ -1,4 +1,4 @@
-"""Two standard models, tuned with a small stated budget: what a network has to beat to be worth it.
+"""Two tuned reference models: logistic regression and boosted trees.
 
 Each setting of logistic regression and of gradient-boosted trees is scored by its mean log loss over the folds of the
 network's configurations; the best one is fitted again on all development rows.

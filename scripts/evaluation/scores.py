@@ -1,4 +1,4 @@
-"""All figures of an evaluation: accuracy with its uncertainty, skill against the naive rules, probabilities, parts."""
+"""All scores of an evaluation: accuracy and skill with intervals, probabilities, returns, parts of the rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from scripts.config.experiment import Experiment
 from scripts.data.dataset import Dataset
 from scripts.data.sample_weights import effective_labels
+from scripts.evaluation.comparisons import ceiling, classical_tests, expected_accuracy, leads_over
 from scripts.evaluation.decision_scores import cost_scores, decay_scores, likeliest_class, policy_scores
-from scripts.evaluation.opponents import ceiling, classical_tests, expected_accuracy, leads_over
 from scripts.evaluation.tested_rows import EvaluatedRows
 from scripts.evaluation.trading_scores import TradedRows, trading_scores
 from scripts.evaluation.volatility_regimes import THIRDS, volatility_thirds
 from scripts.evaluation.warnings import caveats, is_imbalanced
-from scripts.statistics.calibration import calibration_p_value
+from scripts.statistics.calibration_check import calibration_p_value
 from scripts.statistics.drift import FeatureDrift, feature_drift, n_shared_rows
 from scripts.statistics.intervals import accuracy_interval, minimum_detectable_skill
 from scripts.statistics.metrics import (

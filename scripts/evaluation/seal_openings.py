@@ -1,4 +1,4 @@
-"""Ledgers of openings of the sealed test set: one in the run directory, one for all runs of this user.
+"""Count of openings of the sealed test set, from a ledger in the run directory and one of this user.
 
 A second opening of the same rows is a second chance, from any directory. Every opening has an id and is
 written to both ledgers before anything is seen. The count is the union of both, so that a run that was moved or copied

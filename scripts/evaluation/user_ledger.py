@@ -1,4 +1,4 @@
-"""Ledger of openings of all runs of one user on this machine: locked and appended to; its errors are warnings."""
+"""Ledger of test-set openings in all runs of one user on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Process that workers are forked from, started first so that it imports in parallel with the command."""
+"""Server process that workers are forked from; it imports libraries in parallel with the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from scripts.execution import interruption
 
 # PyTorch imports its compiler, which nothing here uses, when the first optimiser is made: most of a worker's start.
-_PRELOADED = ["scripts.execution.forked_server", "scripts.execution.processes", "torch._dynamo"]
+_PRELOADED = ["scripts.execution.fork_server_setup", "scripts.execution.processes", "torch._dynamo"]
 _LONGEST_FOLDER = 64  # bytes; a socket's path may have 107, and ours ends in /pymp-xxxxxxxx/listener-xxxxxxxx
 _ROOT = str(Path(__file__).resolve().parents[2])
 

@@ -1,4 +1,4 @@
-"""Executor that trains in this process, one population after the other."""
+"""Executor that trains in this process, one population after another."""
 
 from __future__ import annotations
 

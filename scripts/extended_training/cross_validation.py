@@ -1,4 +1,4 @@
-"""The trainings of phase 2: every fold of the best trials of phase 1, unless a race between them stops some."""
+"""Cross-validation of phase 2: the trials that enter, their fold trainings, and those that a race stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of phase 2: their table, their uncertainty and the decision rule that follows from them."""
+"""Out-of-fold predictions of phase 2: their table, accuracies with uncertainty, and decision rule."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from scripts.statistics.decision_tuning import choose_policy
 from scripts.statistics.decisions import NetReturns, simulated_net
 from scripts.statistics.drift import n_shared_rows
 from scripts.statistics.intervals import mean_intervals
-from scripts.statistics.metrics import fit_calibration
 from scripts.statistics.naive_rules import best_naive
+from scripts.statistics.temperature_scaling import fit_calibration
 from scripts.storage.extended_record import PooledAccuracy
 from scripts.storage.result_records import DecisionRule
 from scripts.training.trading import SimulatedTrading

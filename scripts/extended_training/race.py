@@ -1,4 +1,4 @@
-"""Race of phase 2: choice of the networks to train next, decided from finished trainings only.
+"""Racing in phase 2: choice of the next fold trainings, and stop of configurations that are clearly behind.
 
 Rounds with a barrier: what a round does depends on the results of the rounds before it and not on who finished first,
 so that any number of workers, and a phase that was interrupted, decide the same.

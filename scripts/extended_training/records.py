@@ -1,4 +1,4 @@
-"""Results of a configuration of phase 2 on its folds, as a record of plain values.
+"""Record of the fold results of a configuration of phase 2.
 
 A fold may have several networks of a configuration, which differ by their seed. Every figure is then the mean over
 single networks, not that of their averaged predictions: an average is better than each, and would favour

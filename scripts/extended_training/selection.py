@@ -1,4 +1,4 @@
-"""Choice among the configurations of phase 2: by default the best mean accuracy, the smaller model on equal accuracy.
+"""Selection among the configurations of phase 2, by default the best mean accuracy.
 
 Any other order only breaks ties. Configurations tie if their out-of-fold accuracy is within one standard error
 of that of the best mean (Breiman et al. 1984, 3.4.3). The standard error is that of the paired difference on the same

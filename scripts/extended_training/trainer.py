@@ -1,4 +1,4 @@
-"""The results of phase 2: trained long under cross-validation, ranked, and one chosen for phase 3."""
+"""Phase 2 from the best trials to the selected configuration."""
 
 from __future__ import annotations
 

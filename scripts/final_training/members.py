@@ -1,4 +1,4 @@
-"""Members of the final model: the chosen configuration, or an ensemble selected on out-of-fold predictions.
+"""Selection of the final configurations: a single one, or an ensemble chosen on out-of-fold predictions.
 
 The configurations are those of phase 2, the answer of each the mean of its networks' logits, as in the final model,
 over as many networks a fold as each of them has: more of them would make one look better.

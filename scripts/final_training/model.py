@@ -1,4 +1,4 @@
-"""A finished model as one file: weights, preprocessing and schema, loaded without running any code from it."""
+"""Final model as one file, loaded without running code from it; averages its networks and ensemble members."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from scripts.data.preprocessing import Preprocessor
 from scripts.errors import InputError, is_out_of_memory
 from scripts.statistics.decisions import ABSTAINS, DecisionPolicy, answer_positions
 from scripts.statistics.drift import FeatureReference
-from scripts.statistics.metrics import Calibration
 from scripts.statistics.returns import limited
+from scripts.statistics.temperature_scaling import Calibration
 from scripts.storage.artifacts import read_tensors
 from scripts.storage.model_record import FinalModelContent, MemberContent, check_weights
 from scripts.storage.records import parsed

@@ -1,4 +1,4 @@
-"""Phase 3: the chosen configurations, most often one, on all development data, several times with another seed.
+"""Training of phase 3: the final configurations on all development rows, with several seeds.
 
 A dated hold-out at the end of the development data finds the best epoch of each seed and the calibration; then each
 network is trained on all development rows for as many epochs, on the same learning-rate schedule. A configuration gives
@@ -25,7 +25,8 @@ from scripts.execution.driver import RunMonitor, execute
 from scripts.execution.executor import Executor, Update
 from scripts.final_training.members import PlannedMember
 from scripts.statistics.drift import FeatureReference
-from scripts.statistics.metrics import Calibration, fit_calibration, log_loss
+from scripts.statistics.metrics import log_loss
+from scripts.statistics.temperature_scaling import Calibration, fit_calibration
 from scripts.storage.artifacts import unpack_tensors, write_record, write_tensors
 from scripts.storage.checkpoints import Checkpoints
 from scripts.storage.durable_files import file_sha256

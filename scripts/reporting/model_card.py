@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was made from, what it is worth and where that ends, as Markdown."""
+"""Model card as Markdown: purpose, origin, results and limits of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Portfolio of one unit of capital: returns and costs of the targets of all tickers, date by date.
+"""Portfolio returns and costs of the target weights of all tickers, date by date.
 
 Marks are the dates on which something is filled. At each mark, in this order:
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.errors import InputError
-from scripts.statistics.metrics import Calibration, fit_calibration
+from scripts.statistics.temperature_scaling import Calibration, fit_calibration
 
 _TOLERANCE = 1e-12  # of a mean log loss: differences below this are ties, and fewer draws win
 

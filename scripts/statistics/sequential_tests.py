@@ -1,4 +1,4 @@
-"""Racing: sequential tests that identify configurations that are unlikely to be the best, with a bounded error.
+"""Racing rule: sequential tests that find configurations unlikely to be the best, with a bounded error.
 
 A race (Maron and Moore 1994; Birattari et al. 2002) compares all candidates on the same rows and drops those that are
 clearly worse, so that effort goes to the others. The only relevant error is to drop the best one. It occurs only

@@ -1,4 +1,4 @@
-"""Skill over naive rules: intervals that allow for choosing the rival, a test of the probabilities, the verdict."""
+"""Skill over naive rules: intervals that allow for choosing the best rule, the primary test, and the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trading of decisions in one portfolio: each is filled, held for some bars of its ticker, and closed.
+"""Trading simulation in one portfolio: every decision is filled, held for some bars, and closed.
 
 A decision holds a slice of 1 / `slices` of its ticker's share of the capital over `bars` periods of the ticker: a
 ladder of overlapping slices where decisions look further ahead than one bar (Jegadeesh and Titman 1993). Slices of one

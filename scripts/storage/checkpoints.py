@@ -1,4 +1,4 @@
-"""Checkpoints of runs: packed states in one folder, with two generations each and detection of damage."""
+"""Checkpoints from which killed runs resume: two generations each, with detection of damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of parsed content: no endless nesting, no tensor larger than its data."""
+"""Limits of parsed content: depth of nesting, size of tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Early stopping with patience and a least improvement; remembers the best epoch."""
+"""Early stopping with patience and a minimum improvement."""
 
 from __future__ import annotations
 

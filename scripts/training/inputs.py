@@ -1,4 +1,4 @@
-"""Network inputs of the rows of a data set: one tensor, or made from mapped rows whenever they are asked for."""
+"""Network inputs of the rows of a data set: one tensor, or batches of mapped rows."""
 
 from __future__ import annotations
 

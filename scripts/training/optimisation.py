@@ -1,4 +1,4 @@
-"""Loss, optimisers, the learning rate over the steps of a run, and averaged weights."""
+"""Loss, optimisers, learning-rate schedule and weight averaging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of the training rows in an epoch, all shuffled or block by block as a file is read, and its batches."""
+"""Order of the training rows in an epoch, and its batches."""
 
 from __future__ import annotations
 

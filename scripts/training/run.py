@@ -1,4 +1,4 @@
-"""One resumable training run on tensors that live on the device: the engine of all three phases.
+"""One resumable training run: weights, optimiser, history and evaluation, in all three phases.
 
 Every random draw of an epoch comes from a generator keyed by the run's address and the epoch, so that a run that is
 interrupted and resumed from the state after any epoch ends in the same bits as one that was not.

@@ -1,4 +1,4 @@
-"""A Gaussian process over configuration and epoch that knows the noise of splits and epochs.
+"""Gaussian process over configurations and epochs, with noise of splits and epochs.
 
 The score of configuration x on split s after rung t is modelled as
 

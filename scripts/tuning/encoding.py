@@ -1,4 +1,4 @@
-"""Configurations as points of the unit cube and back, for proposals by a model of numbers."""
+"""Encoding of configurations as points of the unit cube, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials that failed for lack of time, memory or a worker, which stay open in the study so that they can be retried."""
+"""Failures for lack of time, memory or a worker: such trials stay open and can be retried."""
 
 from __future__ import annotations
 

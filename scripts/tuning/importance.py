@@ -1,4 +1,4 @@
-"""Share of the differences in accuracy that each hyperparameter explains, from the trials of trials.json."""
+"""Hyperparameter importance: share of the differences in accuracy that each one explains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning curves of a search with rungs: the state of each run, and its scores as observations of the curve model."""
+"""Learning curves of a search with rungs, as observations of the curve model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search space for the next run: narrowed where the best agree, widened at edges, fixed where it does not matter."""
+"""Suggested search space of the next run: narrowed, widened at edges, or fixed, by the best trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Context that both kinds of search share."""
+"""Context of a search: experiment, data set, split and device."""
 
 from __future__ import annotations
 

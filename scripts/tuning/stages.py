@@ -1,4 +1,4 @@
-"""Search in three stages: random, Bayesian, fine-tune.
+"""Search of `scheduler: guide` in three stages: random, Bayesian, fine-tune.
 
 A proposal is a pure function of (seed, trial number, results it may see). Trial k of the last two stages sees the
 results of trials 0 to k - lag, in the order of their numbers, so that the search is the same for any number of

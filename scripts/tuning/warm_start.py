@@ -1,4 +1,4 @@
-"""Best configurations of an earlier run, which may have other data and another search space."""
+"""Warm start from the best configurations of an earlier run."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import lfilter
 
 from scripts.random_keys import numpy_generator
-from scripts.statistics.calibration import calibration_p_value
+from scripts.statistics.calibration_check import calibration_p_value
 from scripts.statistics.drift import DRIFT_LEVEL, feature_drift
 from scripts.statistics.metrics import ece
 

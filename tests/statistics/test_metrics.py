@@ -20,14 +20,13 @@ from scripts.statistics.metrics import (
     calibration_error,
     confusion,
     ece,
-    fit_calibration,
-    fit_temperature,
     log_loss,
     mcc,
     reliability,
     reliability_bins,
 )
 from scripts.statistics.naive_rules import best_naive, naive_accuracies, naive_predictions
+from scripts.statistics.temperature_scaling import fit_calibration, fit_temperature
 from tests.reference_cases import assert_agrees, reference_cases
 
 CASES = reference_cases("metrics", "temperature")

@@ -1,4 +1,4 @@
-"""Cells of Arrow columns: which types may be there, how much memory they take as text, and what they are as text."""
+"""Arrow columns: allowed types, memory bounds, and conversion to text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of columns: checked, found in upper or lower case, and the nearest one to a name that is missing."""
+"""Column names: checks, matching in any case, and the nearest name to a missing one."""
 
 from __future__ import annotations
 

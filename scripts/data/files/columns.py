@@ -1,4 +1,4 @@
-"""Column of a table: numbers if most of its cells are numbers, else text."""
+"""Type of a table column: numbers if most of its cells are numbers, otherwise text."""
 
 from __future__ import annotations
 

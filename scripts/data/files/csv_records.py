@@ -1,4 +1,4 @@
-"""Records of a CSV file as columns of text: as many fields in each as in the header."""
+"""Records of a CSV file as columns of text, each with as many fields as the header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature columns of a table: in memory, or read again from the file where memory has no room for them."""
+"""Feature columns of a table: in memory, or read again from the file if memory does not suffice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of a file's bytes, before anything is parsed: kind, compression, encoding, size."""
+"""Check of the bytes of a file before parsing: kind, compression, encoding, size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as tables of cells: every record has as many fields as the header, every cell knows its line."""
+"""Files as tables of cells; every cell knows its line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One spelling for every kind of cell, so that the same rows are the same text in a CSV, a Parquet file and a frame."""
+"""Canonical spelling of cells, so that equal rows are equal text in CSV, Parquet and data frames."""
 
 from __future__ import annotations
 

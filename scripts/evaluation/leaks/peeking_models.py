@@ -1,4 +1,4 @@
-"""Leaks in models: the answer for a row must not depend on other rows than those of its window."""
+"""Leak check of models: the prediction for a row must depend only on the rows of its window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prefix of a bucket on S3 or Google Cloud Storage: whole objects, conditional writes, and errors of one line."""
+"""Prefix of a bucket on S3 or Google Cloud Storage: whole objects, conditional writes, one-line errors."""
 
 from __future__ import annotations
 

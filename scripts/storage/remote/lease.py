@@ -1,4 +1,4 @@
-"""Lease of a prefix: an object that is created and renewed by conditional writes, like a lock file.
+"""Lease of a prefix: a lock object, created and renewed by conditional writes.
 
 Clocks are not compared. A start that finds the prefix locked watches the object. If the object changes, its holder is
 alive; if it does not change for half a minute, the lease is taken over.

@@ -1,4 +1,4 @@
-"""The manifest of a prefix: which content every file has in the present generation. Replacing it publishes the next.
+"""Manifest of a prefix: the content of every file in the present generation.
 
 Contents are stored under `.hyper/objects/` by their SHA-256 and are never replaced, so that a manifest always
 means the same.

@@ -1,4 +1,4 @@
-"""The state of a folder at a moment when nothing is written to it, kept while it is sent and the folder changes on.
+"""Snapshot of a folder that stays unchanged while it is published.
 
 Artifacts are replaced, never written to, and ledgers and logs only grow. So a hard link and a size keep a file as it is
 now, at no cost; only a SQLite file is written in place, and is copied by its own backup.

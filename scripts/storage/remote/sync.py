@@ -1,4 +1,4 @@
-"""A run directory under a prefix of a bucket: works on a directory of this machine, and publishes it while it works."""
+"""Run directory on object storage: worked on locally, published during the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The working directory of this machine for a prefix: what it was fetched from, and bringing it to a manifest."""
+"""Local working directory of a prefix: its origin, and updates to a manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epochs of a run by autograd, batch after batch: the engine of every model whose gradients are not written out."""
+"""Engine by autograd, batch after batch, for models without an explicit backward pass."""
 
 from __future__ import annotations
 

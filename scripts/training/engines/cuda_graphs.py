@@ -1,4 +1,4 @@
-"""Steps on a GPU as CUDA graphs: a small network's kernels take less time than their launches one by one.
+"""Training steps recorded as CUDA graphs.
 
 Replayed steps are 4 to 9 times as fast for a single network (docs/log.md, 2026-11-27, "On a GPU").
 """

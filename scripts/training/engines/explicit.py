@@ -1,4 +1,4 @@
-"""Epochs of runs of one shape, step by step together, on explicit backward passes: the engine of the row families.
+"""Engine by explicit backward passes, for populations of models that read single rows.
 
 A single run is a population of one, and every operation treats each member separately in the same way. So on the CPU
 the result of a run is bitwise independent of its population. This requires products of equal size on equally aligned

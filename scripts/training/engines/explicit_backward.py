@@ -1,4 +1,4 @@
-"""Gradients of the row families written out, for models of one shape at once.
+"""Explicit backward passes of MLP, ResNet and TabM, for several models of one shape at once.
 
 Autograd costs a small network half as much as its products on the CPU: written out, an MLP epoch takes 0.67 of its time
 (docs/log.md, 2026-11-24, "Backward passes of MLP and ResNet"). A GRU gained nothing (2026-11-26, "GRU").

@@ -1,4 +1,4 @@
-"""Parameters, gradients and moments of models of one shape in one buffer each: a step is one call, or one a model."""
+"""Parameters, gradients and moments of several models in flat buffers, and their optimiser steps."""
 
 from __future__ import annotations
 

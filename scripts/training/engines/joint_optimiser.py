@@ -1,4 +1,4 @@
-"""Optimiser steps of many models at once, in a fixed number of calls: for devices on which a call is what costs."""
+"""Optimiser steps of several models in a fixed number of calls, for GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of many runs of one architecture as one tensor program: folds, seeds, or trials with equal shapes."""
+"""Populations: several runs of one shape, such as folds or seeds, trained as one tensor program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Residual multilayer perceptron for tables (Gorishniy et al. 2021, section 3.2), with layer instead of batch norm."""
+"""Residual multilayer perceptron for tables (Gorishniy et al. 2021), with layer norm instead of batch norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the process that workers are forked from, made before its other imports; no other process imports this.
+"""Settings that only the fork server imports, before its other imports.
 
 Its parent handles Ctrl-C, reports errors of the machine, and may end at any moment.
 """

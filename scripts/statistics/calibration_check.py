@@ -1,4 +1,4 @@
-"""Test of calibrated confidences of a classifier on a panel of dates."""
+"""Test of whether the confidences of a classifier are calibrated, on a panel of dates."""
 
 from __future__ import annotations
 

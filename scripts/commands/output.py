@@ -1,4 +1,4 @@
-"""End of a command: one line for people, one object for --json, and the exit code of each kind of error."""
+"""Output at the end of a command: a line for people, an object for --json, the exit code of each kind of error."""
 
 from __future__ import annotations
 
