@@ -136,7 +136,7 @@ def time_of_folds(
     values = [trial.hyperparameters for trial in trials]
     measured = measure_epochs(values, dataset, experiment, placement.measuring_device)
     losses = [[epoch.val_loss for epoch in trial.history if epoch.val_loss is not None] for trial in trials]
-    best = float(np.mean([1 + int(np.argmin(own)) for own in losses if own] or [TYPICAL_BEST_EPOCH]))
+    best = float(np.mean([1 + int(np.argmin(curve)) for curve in losses if curve] or [TYPICAL_BEST_EPOCH]))
     n_folds = experiment.extended.cross_validation_folds
     n_rows, workers = len(dataset.rows) * (n_folds - 1) // n_folds, min(placement.workers, max_parallel_runs)
     return _in_words(extended_s(measured, n_rows, experiment, n_trainings, best, workers))

@@ -1,4 +1,4 @@
-"""Export of the final model as one ONNX graph, with preprocessing and calibration, checked before use."""
+"""Export of the final model as one graph (ONNX or PyTorch), with preprocessing and calibration, checked before use."""
 
 from __future__ import annotations
 

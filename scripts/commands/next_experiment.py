@@ -22,7 +22,7 @@ from scripts.storage.run_dir import Command, RunDir
 _SAME_FILE = ("source", "path", "synthetic")  # keys of the data that determine whether two runs read the same rows
 
 
-def continued_from(earlier: RunDir, own: RunDir, fresh: bool) -> Experiment:
+def continued_from(earlier: RunDir, run_dir: RunDir, fresh: bool) -> Experiment:
     """Return the experiment that continues `earlier`.
 
     That of this run's own plan, if it was started: it resumes even if the earlier run is deleted or changed.
@@ -32,7 +32,7 @@ def continued_from(earlier: RunDir, own: RunDir, fresh: bool) -> Experiment:
     MissingInputError
         The earlier run was not analysed, so that it suggests no search space.
     """
-    if (plan := recorded_plan(own, fresh)) is not None:
+    if (plan := recorded_plan(run_dir, fresh)) is not None:
         return plan.experiment
     recorded = read_record(earlier.tuning / "plan.json", Command.TUNING, Plan).experiment
     if not earlier.suggestion.exists():

@@ -61,10 +61,12 @@ def measure_epochs(
     start = time.monotonic()
     for values in _families_in_turn(configurations):
         hyperparameters = Hyperparameters.model_validate(values)
-        own = by_family.setdefault(hyperparameters.family, [])
-        if not own or time.monotonic() - start < _MAX_MEASURED_S:
-            own.append(_epoch_s(hyperparameters, dataset, experiment, device))
-    return Measured({family: float(np.mean(own)) for family, own in by_family.items()}, _shares(by_family, first))
+        durations = by_family.setdefault(hyperparameters.family, [])
+        if not durations or time.monotonic() - start < _MAX_MEASURED_S:
+            durations.append(_epoch_s(hyperparameters, dataset, experiment, device))
+    return Measured(
+        {family: float(np.mean(durations)) for family, durations in by_family.items()}, _shares(by_family, first)
+    )
 
 
 def _shares(families: Collection[str], first: Sequence[Values]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from scripts.commands.session import Session
 from scripts.data.loading import Development, read_development
 from scripts.execution.driver import RunMonitor
 from scripts.execution.executor import Executor
-from scripts.storage.database import place_of_study
+from scripts.storage.database import locate_study
 from scripts.storage.database_errors import database_errors
 from scripts.storage.durable_files import back_up
 from scripts.storage.record_base import Made
@@ -124,9 +124,9 @@ def _finished(session: Session) -> Trials | None:
 
 
 def _search(session: Session, context: SearchContext, executor: Executor, watch: RunMonitor, origin: Made) -> Trials:
-    place = place_of_study(session.run_dir, session.storage)
-    with database_errors(place):
-        study = TrialStudy(place, _origin_of_study(origin), watch.warn)
+    location = locate_study(session.run_dir, session.storage)
+    with database_errors(location):
+        study = TrialStudy(location, _origin_of_study(origin), watch.warn)
         body = run_search(context, study, executor, session.run_dir, watch, session.deadline, origin)
         study.close()
     return body

@@ -120,8 +120,8 @@ def losing_positions(positions: Sequence[float], y: np.ndarray, earned: np.ndarr
     if not known.any():
         return None
     made = np.asarray(positions)[y[known]] * earned[known]
-    _, place = np.unique(date[known], return_inverse=True)
-    by_date = np.bincount(place, made) / np.bincount(place)
+    _, index = np.unique(date[known], return_inverse=True)
+    by_date = np.bincount(index, made) / np.bincount(index)
     if len(by_date) < 2:
         return None
     error = float(by_date.std(ddof=1)) / math.sqrt(len(by_date))

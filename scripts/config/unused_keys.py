@@ -125,7 +125,9 @@ def keys_without_effect(experiment: Experiment, given: PlainValues) -> Iterator[
         if value == _at(default, key) or (key.startswith("search_space.") and isinstance(value, dict)):
             continue
         for rule in RULES:
-            if any(key == own or key.startswith(f"{own}.") for own in rule.keys) and rule.has_no_effect(experiment):
+            if any(key == rule_key or key.startswith(f"{rule_key}.") for rule_key in rule.keys) and rule.has_no_effect(
+                experiment
+            ):
                 yield key, rule.reason
                 break
 

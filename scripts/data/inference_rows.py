@@ -244,21 +244,21 @@ class _History:
         position, usable = np.empty(len(x), dtype=np.int64), np.empty(len(x), dtype=bool)
         blocks, start, reach = [], 0, self.schema.window - 1
         for code, name in enumerate(names):
-            own = np.flatnonzero(codes == code)
-            self._check_order(part, own, date, name)
+            of_ticker = np.flatnonzero(codes == code)
+            self._check_order(part, of_ticker, date, name)
             before = self.rows.get(name, x[:0])
-            whole = np.concatenate([before, x[own]])
-            position[own] = start + len(before) + np.arange(len(own))
-            usable[own] = len(before) + np.arange(len(own)) >= reach
-            self.rows[name], self.times[name] = whole[max(0, len(whole) - reach) :], date[own[-1]]
+            whole = np.concatenate([before, x[of_ticker]])
+            position[of_ticker] = start + len(before) + np.arange(len(of_ticker))
+            usable[of_ticker] = len(before) + np.arange(len(of_ticker)) >= reach
+            self.rows[name], self.times[name] = whole[max(0, len(whole) - reach) :], date[of_ticker[-1]]
             blocks.append(whole)
             start += len(whole)
         return np.concatenate(blocks), position, usable
 
-    def _check_order(self, part: RawTable, own: np.ndarray, date: np.ndarray, name: str) -> None:
-        times = date[own]
+    def _check_order(self, part: RawTable, of_ticker: np.ndarray, date: np.ndarray, name: str) -> None:
+        times = date[of_ticker]
         late = np.diff(times) <= np.timedelta64(0)
         late = np.r_[name in self.times and times[0] <= self.times[name], late]
         if late.any():
-            place = part.place(int(own[late.argmax()]), self.schema.config.time_column)
+            place = part.place(int(of_ticker[late.argmax()]), self.schema.config.time_column)
             raise InputError("is not later than the row before it", place, "sort the file by time, each time once")

@@ -131,12 +131,12 @@ def load_other(
         The data set; how many of the file's rows are development rows (left out), how many are sealed ones.
     """
     raw = read_data(config, bound=bound)
-    own = cut(raw, config, seed)
+    split_table = cut(raw, config, seed)
     written = (written or config).model_copy(update={"path": str(path)})
     other = uncut(read_data(written, path, bound), written)
-    columns = [name for name in own.columns if name in other.columns]
-    known, mine = (table.row_hashes(columns) for table in (other, own))
-    trained = np.isin(known, mine[~own.sealed])
+    columns = [name for name in split_table.columns if name in other.columns]
+    known, mine = (table.row_hashes(columns) for table in (other, split_table))
+    trained = np.isin(known, mine[~split_table.sealed])
     dataset = _build(other, config, longest_window, other.fingerprints(), like=like)
     # A table's rows may have been put into another order, so its rows are compared again in that order.
     order = order_of_rows(other.frame, config)
@@ -147,9 +147,9 @@ def load_other(
         raise InputError("has no usable row beyond the development data", str(path), "provide newer or other data")
     lost = lost_categories(lambda name: bool(other.column(name).isna().any()), like.vocabularies)
     notes = dataset.notes if lost is None else (*dataset.notes, lost)
-    dataset = replace(dataset, notes=notes, sealed_sketch=sealed_sketch(raw, own, config))
+    dataset = replace(dataset, notes=notes, sealed_sketch=sealed_sketch(raw, split_table, config))
     check_classes(dataset, rows, config, longest_window, 0)
-    return replace(dataset, rows=rows), int(trained.sum()), int(np.isin(known, mine[own.sealed]).sum())
+    return replace(dataset, rows=rows), int(trained.sum()), int(np.isin(known, mine[split_table.sealed]).sum())
 
 
 def data_sha256(path: Path) -> str:

@@ -21,8 +21,8 @@ def classical_tests(tested: EvaluatedRows) -> ClassicalTests:
     by_rows = McNemarTest(p_mid=tested.p_value(rows.p_mid), p_exact=tested.p_value(rows.p_exact))
     dated = None
     if tested.date is not None:
-        _, place, counts = np.unique(tested.date, return_inverse=True, return_counts=True)
-        by_date = np.bincount(place, tested.hits - tested.naive_hits) / counts
+        _, index, counts = np.unique(tested.date, return_inverse=True, return_counts=True)
+        by_date = np.bincount(index, tested.hits - tested.naive_hits) / counts
         if len(by_date) > tested.dataset.horizon:
             found = diebold_mariano(by_date, tested.dataset.horizon)
             p = tested.p_value(found.p_two_sided)

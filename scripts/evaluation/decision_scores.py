@@ -54,8 +54,8 @@ def policy_scores(
         Of the traded rows.
     """
     policy = DecisionPolicy(decision.threshold, decision.margin)
-    place = traded.tested(tested.dataset)
-    probabilities = traded.probabilities[place]
+    positions = traded.tested(tested.dataset)
+    probabilities = traded.probabilities[positions]
     answers = policy.answers(probabilities)
     answered = answers != ABSTAINS
     right = answers == tested.y
@@ -65,7 +65,9 @@ def policy_scores(
         tested.date,
         tested.dataset.horizon,
         threshold=policy.threshold,
-        net_returns=None if trading is None else _net_of_tested(trading, policy.answers(traded.probabilities), place),
+        net_returns=None
+        if trading is None
+        else _net_of_tested(trading, policy.answers(traded.probabilities), positions),
     )
     net = None
     if trading is not None:
@@ -80,12 +82,12 @@ def policy_scores(
     )
 
 
-def _net_of_tested(trading: SimulatedTrading, answers: np.ndarray, place: np.ndarray) -> NetReturns:
+def _net_of_tested(trading: SimulatedTrading, answers: np.ndarray, positions: np.ndarray) -> NetReturns:
     """Return the net return per date of given predictions on the test rows; other traded rows are unchanged."""
 
     def net(tested: np.ndarray) -> np.ndarray:
         whole = answers.copy()
-        whole[place] = tested
+        whole[positions] = tested
         return trading.simulator.run(answer_positions(whole, trading.class_positions)).net
 
     return net

@@ -119,10 +119,10 @@ def inherit(run_dir: RunDir, entries: list[Entry], source: str) -> None:
 
 def known_openings(run_dir: RunDir, look: Look) -> Openings:
     """Count the openings of these rows without adding one."""
-    own, damaged = _read(run_dir.openings)
+    local, damaged = _read(run_dir.openings)
     with UserLedger.held() as shared:
-        found = _merged(look, own, shared.entries) if look.shared else []
-    return _counted([*own, *found], "", damaged, look, shared.warnings)
+        found = _merged(look, local, shared.entries) if look.shared else []
+    return _counted([*local, *found], "", damaged, look, shared.warnings)
 
 
 def count_opening(run_dir: RunDir, look: Look, again: bool) -> Openings:
@@ -143,20 +143,20 @@ def count_opening(run_dir: RunDir, look: Look, again: bool) -> Openings:
     EnvironmentFailed
         The run directory cannot be written. A user's ledger that cannot be used is a warning.
     """
-    own, damaged = _read(run_dir.openings)
+    local, damaged = _read(run_dir.openings)
     if not look.shared:
-        opened, new = _opening(look, own, again)
+        opened, new = _opening(look, local, again)
         for entry in new:
             _append(run_dir.openings, entry)
-        return _counted([*own, *new], opened, damaged, look)
+        return _counted([*local, *new], opened, damaged, look)
     with UserLedger.held() as shared:
-        merged = _merged(look, own, shared.entries)
-        opened, new = _opening(look, [*own, *merged], again)
+        merged = _merged(look, local, shared.entries)
+        opened, new = _opening(look, [*local, *merged], again)
         there = {entry.key for entry in shared.entries}
-        shared.add([_as_shared(entry, look) for entry in (*own, *new) if entry.key not in there])
+        shared.add([_as_shared(entry, look) for entry in (*local, *new) if entry.key not in there])
         for entry in (*merged, *new):
             _append(run_dir.openings, entry)
-    return _counted([*own, *merged, *new], opened, damaged, look, shared.warnings)
+    return _counted([*local, *merged, *new], opened, damaged, look, shared.warnings)
 
 
 def record_result(run_dir: RunDir, look: Look, opened: str, figures: Mapping[str, object]) -> None:
@@ -196,9 +196,9 @@ def _from(entry: Entry, source: str) -> Entry:
     return entry.model_copy(update={"inherited_from": source})
 
 
-def _merged(look: Look, own: list[Entry], shared: list[Entry]) -> list[Entry]:
+def _merged(look: Look, local: list[Entry], shared: list[Entry]) -> list[Entry]:
     """Return entries about some of the same rows that only the user's ledger has, in the form of the run's ledger."""
-    there = {entry.key for entry in own}
+    there = {entry.key for entry in local}
     found = [entry for entry in shared if entry.key not in there and look.may_share_rows(entry)]
     return [entry if entry.run == look.run else _from(entry, entry.run or "unknown") for entry in found]
 

@@ -89,8 +89,8 @@ def _regime_break(scored: Scored) -> Iterator[str]:
     promised, error = scored.promised.skill, scored.promised.skill_se
     if promised is None or error is None:
         return
-    gap, together = promised - scored.skill, math.hypot(error, scored.skill_se)
-    if together > 0 and abs(gap) > _BROKEN * together:
+    gap, combined_se = promised - scored.skill, math.hypot(error, scored.skill_se)
+    if combined_se > 0 and abs(gap) > _BROKEN * combined_se:
         yield (
             f"regime break: cross-validation and test disagree, skill {promised:+.4f} (s.e. {error:.4f}) out of fold "
             f"and {scored.skill:+.4f} (s.e. {scored.skill_se:.4f}) on the test rows; what was learned "

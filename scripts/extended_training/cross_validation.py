@@ -237,8 +237,8 @@ class CrossValidation:
 
     def _networks(self, trial_number: int) -> list[list[Network]]:
         """Finished trainings of a configuration, by fold."""
-        own = sorted(network for network in self._done if network.trial == trial_number)
-        return [list(fold) for _, fold in itertools.groupby(own, key=lambda network: network.fold)]
+        networks = sorted(network for network in self._done if network.trial == trial_number)
+        return [list(fold) for _, fold in itertools.groupby(networks, key=lambda network: network.fold)]
 
     def _spec(self, trial: Trial, fold: int, seed: int) -> RunSpec:
         experiment, number = self.experiment, trial.number

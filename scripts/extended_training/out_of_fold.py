@@ -130,8 +130,8 @@ def pooled_accuracies(
     naive, winner = rule_answers == y, correct[best]
     found: dict[int, PooledAccuracy] = {}
     for number, hits in correct.items():
-        own, n = hits.astype(np.float64), len(hits)
-        values = {"accuracy": own, "skill": own - naive[:n], "behind": winner[:n] - own}
+        accuracies, n = hits.astype(np.float64), len(hits)
+        values = {"accuracy": accuracies, "skill": accuracies - naive[:n], "behind": winner[:n] - accuracies}
         date = dataset.date[rows[:n]] if dataset.has_time else None
         interval = mean_intervals(values, date, dataset.horizon)
         found[number] = PooledAccuracy(
@@ -166,10 +166,10 @@ def choose_decision(
     logits : sequence of ndarray, shape (n_tested, n_classes)
     """
     probabilities = []
-    for k, own in enumerate(logits):
+    for k, of_fold in enumerate(logits):
         others = [j for j in range(len(logits)) if j != k]
         y = np.concatenate([dataset.y[tested[j]] for j in others])
-        probabilities.append(fit_calibration(np.concatenate([logits[j] for j in others]), y).probabilities(own))
+        probabilities.append(fit_calibration(np.concatenate([logits[j] for j in others]), y).probabilities(of_fold))
     return decision_on(dataset, np.concatenate(tested), np.concatenate(probabilities), experiment)
 
 

@@ -80,12 +80,14 @@ def pareto_set(configurations: Sequence[Configuration]) -> list[int]:
     Objectives are mean accuracy, simulated return, parameters and time a row; one that a configuration does not know is
     the worst. What racing stopped takes no part.
     """
-    places = {c.trial_number: [_worth(c, name) for name in _OBJECTIVES] for c in complete(configurations)}
+    objectives = {c.trial_number: [_worth(c, name) for name in _OBJECTIVES] for c in complete(configurations)}
 
-    def beaten(own: list[float]) -> bool:
-        return any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in places.values())
+    def beaten(scores: list[float]) -> bool:
+        return any(
+            other != scores and all(a <= b for a, b in zip(other, scores, strict=True)) for other in objectives.values()
+        )
 
-    return [number for number, own in places.items() if not beaten(own)]
+    return [number for number, scores in objectives.items() if not beaten(scores)]
 
 
 def _worth(configuration: Configuration, name: str) -> float:

@@ -133,12 +133,12 @@ def ensemble_of(
     y, max_draws = dataset.y[predictions.row], experiment.final.ensemble
     weights = fit_ensemble(y, predictions.logits, max_draws).weights
     members = [_member(predictions.configurations, k, weight) for k, weight in weights.items()]
-    together, alone = on_other_folds(y, predictions.logits, predictions.fold, predictions.row, max_draws)
-    hits = (together.argmax(axis=1) == y).astype(np.float64)
+    of_ensemble, alone = on_other_folds(y, predictions.logits, predictions.fold, predictions.row, max_draws)
+    hits = (of_ensemble.argmax(axis=1) == y).astype(np.float64)
     by_fold = [hits[predictions.fold == k].mean() for k in np.unique(predictions.fold)]
     number = predictions.configurations[0].trial_number
     evaluated = pooled_accuracies(dataset, predictions.row, {number: hits}, number)[1][number]
-    accuracy, log_loss = _gains(predictions, together, alone[0], dataset)
+    accuracy, log_loss = _gains(predictions, of_ensemble, alone[0], dataset)
     ensemble = Ensemble(
         most_draws=max_draws,
         members=[
@@ -157,7 +157,7 @@ def ensemble_of(
         "std_accuracy": float(np.std(by_fold, ddof=1)),
         "skill": evaluated.skill,
         "skill_se": evaluated.skill_se,
-        "decision": decision_on(dataset, predictions.row, together, experiment),
+        "decision": decision_on(dataset, predictions.row, of_ensemble, experiment),
         "ensemble": ensemble,
     }
     return members, chosen.model_copy(update=changed)
@@ -169,11 +169,11 @@ def _member(configurations: Sequence[Configuration], k: int, weight: float) -> P
     return PlannedMember(hyperparameters, weight, number, f"trial_{number:04d}" if k else "")
 
 
-def _gains(predictions: OutOfFold, together: np.ndarray, single: np.ndarray, dataset: Dataset) -> tuple[Gain, Gain]:
+def _gains(predictions: OutOfFold, of_ensemble: np.ndarray, single: np.ndarray, dataset: Dataset) -> tuple[Gain, Gain]:
     """Accuracy and log loss of the ensemble and of the chosen configuration, and the gains, by blocks of dates."""
     y = dataset.y[predictions.row]
-    hits = [(p.argmax(axis=1) == y).astype(np.float64) for p in (together, single)]
-    losses = [log_losses(y, p) for p in (together, single)]
+    hits = [(p.argmax(axis=1) == y).astype(np.float64) for p in (of_ensemble, single)]
+    losses = [log_losses(y, p) for p in (of_ensemble, single)]
     gains = mean_intervals(
         {"accuracy": hits[0] - hits[1], "log_loss": losses[1] - losses[0]},
         dataset.date[predictions.row] if dataset.has_time else None,
@@ -184,8 +184,8 @@ def _gains(predictions: OutOfFold, together: np.ndarray, single: np.ndarray, dat
 
 def _compared(values: Sequence[np.ndarray], gain: Interval) -> Gain:
     """Means of the ensemble and of the single configuration; `gain` is positive where the ensemble is better."""
-    together, single = (float(own.mean()) for own in values)
-    return Gain(ensemble=together, single=single, gain=gain.estimate, gain_ci95=[gain.low, gain.high])
+    of_ensemble, single = (float(own.mean()) for own in values)
+    return Gain(ensemble=of_ensemble, single=single, gain=gain.estimate, gain_ci95=[gain.low, gain.high])
 
 
 def in_words(ensemble: Ensemble) -> str:

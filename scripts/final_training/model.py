@@ -103,7 +103,7 @@ class FinalModel:
     def window(self) -> int:
         """Rows that it reads for one answer."""
         offsets = [window_offsets(member.hyperparameters) for member in self.members]
-        return max(1 if own is None else len(own) for own in offsets)
+        return max(1 if of_member is None else len(of_member) for of_member in offsets)
 
     def alone(self, k: int) -> FinalModel:
         """Its member `k` as a model."""
@@ -114,7 +114,7 @@ class FinalModel:
         """Columns and bounds that data for a prediction need."""
         vocabularies = {name: tuple(values) for name, values in self.content.vocabularies.items()}
         dropped = None if self.content.dropped_columns is None else tuple(self.content.dropped_columns)
-        references = {name: (own[0], own[1]) for name, own in self.content.references.items()}
+        references = {name: (of_member[0], of_member[1]) for name, of_member in self.content.references.items()}
         tickers = tuple(self.content.tickers or ())
         features = tuple(self.content.features)
         return Schema(self.config, features, vocabularies, dropped, self.window, references, tickers)
@@ -155,11 +155,11 @@ class FinalModel:
     def check_schema(self, dataset: Dataset) -> None:
         """Raise InputError unless `dataset` has the features and classes that the model was trained on."""
         kept = self.content
-        for name, mine, own in (
+        for name, mine, of_member in (
             ("features", dataset.feature_names, kept.features),
             ("classes", dataset.classes, kept.classes),
         ):
-            found, known = (list(map(spelled, map(str, names))) for names in (mine, own))
+            found, known = (list(map(spelled, map(str, names))) for names in (mine, of_member))
             if found != known:
                 odd = sorted(set(found) ^ set(known))
                 raise InputError(
@@ -256,13 +256,15 @@ class FinalModel:
         inputs = inputs_of(dataset, self.preprocessor, torch.device("cpu"))
         logits = [member.logits(inputs, rows) for member in self.members]
         return [
-            self._weighted([m.calibration.probabilities(own[k]) for m, own in zip(self.members, logits, strict=True)])
+            self._weighted(
+                [m.calibration.probabilities(of_member[k]) for m, of_member in zip(self.members, logits, strict=True)]
+            )
             for k in range(min(map(len, logits)))
         ]
 
     def _weighted(self, probabilities: list[np.ndarray]) -> np.ndarray:
         """Mean over the members by their weights."""
-        return np.sum([m.weight * own for m, own in zip(self.members, probabilities, strict=True)], axis=0)
+        return np.sum([m.weight * of_member for m, of_member in zip(self.members, probabilities, strict=True)], axis=0)
 
 
 def load_model(path: str | Path, factories: dict[str, str] | None = None) -> FinalModel:

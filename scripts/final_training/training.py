@@ -182,18 +182,18 @@ def run_final_training(
     execute(work, executor, Checkpoints(run_dir.final / "checkpoints"), watch, deadline, group_size)
     y, outcomes = dataset.y[work.holdout], list(work.outcomes.values())
     logits = [work.holdout_logits(member) for member in work.members]
-    calibrations = [fit_calibration(own, y) for own in logits]
+    calibrations = [fit_calibration(of_member, y) for of_member in logits]
     spent = sum(outcome.epochs for outcome in outcomes)
     content = model_content(work, selection, calibrations, epochs_before | {"final": spent}, provenance)
     write_tensors(run_dir.final_model, content.body())
-    calibrated = [c.probabilities(own) for c, own in zip(calibrations, logits, strict=True)]
+    calibrated = [c.probabilities(of_member) for c, of_member in zip(calibrations, logits, strict=True)]
     parts = zip(work.members, work.replaced, logits, calibrations, strict=True)
-    members = [_member_record(work, *own, y) for own in parts]
+    members = [_member_record(work, *of_member, y) for of_member in parts]
     results = Final(
         **provenance.as_fields(),
         epochs_spent=spent,
         holdout_rows=len(work.holdout),
-        holdout_accuracy=_accuracy(_weighted(work, [softmax(own, axis=1) for own in logits]), y),
+        holdout_accuracy=_accuracy(_weighted(work, [softmax(of_member, axis=1) for of_member in logits]), y),
         holdout_loss=log_loss(y, _weighted(work, calibrated)),
         n_parameters=sum(member.n_parameters for member in members),
         # Exactly rounded, so that it does not depend on who finished first.
@@ -207,7 +207,7 @@ def run_final_training(
 
 def _weighted(work: FinalTraining, probabilities: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over the members by their weights."""
-    return np.sum([m.weight * own for m, own in zip(work.members, probabilities, strict=True)], axis=0)
+    return np.sum([m.weight * of_member for m, of_member in zip(work.members, probabilities, strict=True)], axis=0)
 
 
 def _accuracy(probabilities: np.ndarray, y: np.ndarray) -> float:
@@ -269,7 +269,7 @@ def model_content(
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
     return FinalModelContent(
         **provenance.as_fields(),
-        members=[_member_content(work, *own) for own in zip(work.members, work.replaced, calibrations, strict=True)],
+        members=[_member_content(work, *of_member) for of_member in zip(work.members, work.replaced, calibrations, strict=True)],
         preprocessor=PreprocessorContent(**preprocessor.state_dict()),
         experiment=work.experiment,
         features=list(dataset.feature_names),
@@ -279,7 +279,7 @@ def model_content(
         class_shares=shares.tolist(),
         dropped_columns=list(dataset.dropped),
         tickers=list(dataset.tickers) if dataset.bars is not None else None,
-        references={name: list(own) for name, own in dataset.references.items()},
+        references={name: list(of_member) for name, of_member in dataset.references.items()},
         reference=_reference(dataset),
         trained_on=_span(dataset),
         selection=selection,

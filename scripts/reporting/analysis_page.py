@@ -138,7 +138,7 @@ def _verdict(chosen: Configuration, best_naive: str | None) -> str:
 
 
 def _numbers(costs: tuple[PhaseCost, ...], chosen: Configuration, constant: float) -> tuple[Number, ...]:
-    spent = together(costs)
+    spent = total_cost(costs)
     share = f"{spent.epochs / YARDSTICK:.0%} of {NAIVE_TRIALS} trials x {NAIVE_EPOCHS} = {YARDSTICK:,}"
     error = f"standard error {points(chosen.accuracy_se, signed=False)}"
     return (

@@ -133,8 +133,8 @@ def _deciles(values: np.ndarray) -> np.ndarray:
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the rows in each bin, the last one for missing values; two more than edges."""
-    place = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, "right"))
-    return np.bincount(place, minlength=len(edges) + 2)
+    bin_index = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, "right"))
+    return np.bincount(bin_index, minlength=len(edges) + 2)
 
 
 def _p_of_homogeneity(first: np.ndarray, second: np.ndarray) -> float:
@@ -207,6 +207,6 @@ class FeatureReference:
             psi = float(np.sum((q - p) * np.log(q / p)))
             worth = seen * min(1.0, n_independent / seen.sum())
             if psi > bound and _p_of_homogeneity(before * self.n_rows, worth) < DRIFT_LEVEL / len(names):
-                apart = np.abs(np.cumsum(before) - np.cumsum(seen) / seen.sum()).max()
-                found.append(FeatureDrift(str(name), psi, float(apart)))
+                distance = np.abs(np.cumsum(before) - np.cumsum(seen) / seen.sum()).max()
+                found.append(FeatureDrift(str(name), psi, float(distance)))
         return sorted(found, key=lambda drift: (-drift.psi, drift.feature))

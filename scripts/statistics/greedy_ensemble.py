@@ -57,7 +57,7 @@ def greedy_draws(likelihoods: np.ndarray, max_draws: int) -> tuple[int, ...]:
     likelihoods = np.asarray(likelihoods, dtype=np.float64)
     total, draws, losses = np.zeros(likelihoods.shape[1]), list[int](), list[float]()
     for count in range(1, max_draws + 1):
-        reached = [_mean_loss((total + own) / count) for own in likelihoods]
+        reached = [_mean_loss((total + candidate) / count) for candidate in likelihoods]
         draws.append(int(np.argmin(reached)))
         losses.append(reached[draws[-1]])
         total += likelihoods[draws[-1]]
@@ -67,9 +67,9 @@ def greedy_draws(likelihoods: np.ndarray, max_draws: int) -> tuple[int, ...]:
 
 def fit_ensemble(y: np.ndarray, logits: np.ndarray, max_draws: int) -> Ensemble:
     """Calibrate each candidate, then select among them, on the same rows."""
-    calibrations = tuple(fit_calibration(own, y) for own in logits)
+    calibrations = tuple(fit_calibration(of_member, y) for of_member in logits)
     pairs = zip(calibrations, logits, strict=True)
-    likelihoods = [calibration.probabilities(own)[np.arange(len(y)), y] for calibration, own in pairs]
+    likelihoods = [calibration.probabilities(of_member)[np.arange(len(y)), y] for calibration, of_member in pairs]
     return Ensemble(calibrations, greedy_draws(np.array(likelihoods), max_draws))
 
 
@@ -97,20 +97,20 @@ def on_other_folds(
     InputError
         The folds leave no rows to choose on.
     """
-    together, alone = np.empty(logits.shape[1:]), np.empty(logits.shape)
+    ensemble, alone = np.empty(logits.shape[1:]), np.empty(logits.shape)
     for k in np.unique(fold):
-        own = fold == k
-        others = ~own & ~np.isin(row, row[own])
+        tested = fold == k
+        others = ~tested & ~np.isin(row, row[tested])
         if not others.any():
             raise InputError("the folds leave no rows to choose an ensemble on", "final.ensemble", "use more folds")
         fitted = fit_ensemble(y[others], logits[:, others], max_draws)
-        together[own] = fitted.probabilities(logits[:, own])
-        alone[:, own] = _calibrated(fitted.calibrations, logits[:, own])
-    return together, alone
+        ensemble[tested] = fitted.probabilities(logits[:, tested])
+        alone[:, tested] = _calibrated(fitted.calibrations, logits[:, tested])
+    return ensemble, alone
 
 
 def _calibrated(calibrations: Sequence[Calibration], logits: np.ndarray) -> np.ndarray:
-    return np.array([c.probabilities(own) for c, own in zip(calibrations, logits, strict=True)])
+    return np.array([c.probabilities(of_member) for c, of_member in zip(calibrations, logits, strict=True)])
 
 
 def _mean_loss(likelihood: np.ndarray) -> float:

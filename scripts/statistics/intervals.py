@@ -140,8 +140,8 @@ def mean_intervals(values: Mapping[str, np.ndarray], date: np.ndarray | None, ho
     sums, counts = sums_by_date(np.column_stack(list(columns.values())), date)
     _require_dates(len(counts))
     return {
-        name: _interval(column, own, counts, date is None, horizon)
-        for (name, column), own in zip(columns.items(), sums.T, strict=True)
+        name: _interval(column, column_sums, counts, date is None, horizon)
+        for (name, column), column_sums in zip(columns.items(), sums.T, strict=True)
     }
 
 
@@ -163,8 +163,8 @@ def sums_by_date(values: np.ndarray, date: np.ndarray | None) -> tuple[np.ndarra
     """
     if date is None:
         return values.astype(np.float64), np.ones(len(values), dtype=np.int64)
-    _, place, counts = np.unique(date, return_inverse=True, return_counts=True)
-    return np.column_stack([np.bincount(place, column) for column in values.T]), counts
+    _, index, counts = np.unique(date, return_inverse=True, return_counts=True)
+    return np.column_stack([np.bincount(index, column) for column in values.T]), counts
 
 
 def _require_dates(n_dates: int) -> None:

@@ -56,11 +56,11 @@ def find_overlap(returns: np.ndarray, group: np.ndarray, date: np.ndarray) -> Ov
 
 def _centred(returns: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Return the returns minus the mean of their group."""
-    _, place = np.unique(group, return_inverse=True)
+    _, index = np.unique(group, return_inverse=True)
     known = np.isfinite(returns)
-    total = np.bincount(place[known], returns[known], place.max(initial=-1) + 1)
-    counts = np.bincount(place[known], minlength=len(total))
-    centred: np.ndarray = returns - (total / np.maximum(1, counts))[place]
+    total = np.bincount(index[known], returns[known], index.max(initial=-1) + 1)
+    counts = np.bincount(index[known], minlength=len(total))
+    centred: np.ndarray = returns - (total / np.maximum(1, counts))[index]
     return centred
 
 

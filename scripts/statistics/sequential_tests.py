@@ -105,11 +105,11 @@ def p_values_of_being_best(
     if freedom < 1 or len(counts) < MIN_BLOCKS * block:
         return np.ones(hits.shape[1])
     covariance = np.cov(date_bootstrap(sums, counts, n_resamples, block, rng=rng), rowvar=False)
-    own = np.diag(covariance)
+    variances = np.diag(covariance)
     shares = np.unique(fold, return_counts=True)[1] / len(fold)
     # Two networks differ in each fold; the mean over rows weights folds by their rows.
     trained = 2.0 * variance * float(np.sum(shares**2))
-    sampled = np.maximum(own[:, None] + own[None, :] - 2.0 * covariance, 0.0)
+    sampled = np.maximum(variances[:, None] + variances[None, :] - 2.0 * covariance, 0.0)
     error = np.sqrt(sampled + trained if _test_same_dates(fold, date) else np.maximum(sampled, trained))
     mean = hits.mean(axis=0)
     lead = mean[None, :] - mean[:, None]  # of the rival (column) over the configuration (row)
@@ -129,5 +129,5 @@ def _test_same_dates(fold: np.ndarray, date: np.ndarray | None) -> bool:
 
 def _block_length(sums: np.ndarray, counts: np.ndarray, horizon: int) -> float:
     """Return the longest block length of the differences of all configurations from their mean."""
-    apart = sums - sums.mean(axis=1, keepdims=True)
-    return max(ratio_block_length(column, counts, horizon) for column in apart.T)
+    centred = sums - sums.mean(axis=1, keepdims=True)
+    return max(ratio_block_length(column, counts, horizon) for column in centred.T)

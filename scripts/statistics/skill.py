@@ -67,7 +67,7 @@ def skill_over(hits: np.ndarray, rule_hits: Mapping[str, np.ndarray], date: np.n
     date, horizon
         As in `statistics.accuracy_interval`.
     """
-    ahead = {name: np.asarray(hits, dtype=np.float64) - own for name, own in rule_hits.items()}
+    ahead = {name: np.asarray(hits, dtype=np.float64) - of_rule for name, of_rule in rule_hits.items()}
     return Skill(mean_intervals(ahead, date, horizon))
 
 

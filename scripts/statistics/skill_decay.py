@@ -95,12 +95,12 @@ def decay_report(
         If rows of one date have different ages.
     """
     difference = np.asarray(hits, dtype=np.float64) - np.asarray(naive_hits, dtype=np.float64)
-    dates, first, place = np.unique(date, return_index=True, return_inverse=True)
+    dates, first, date_index = np.unique(date, return_index=True, return_inverse=True)
     age_of_date = np.asarray(age)[first].astype(np.int64)
-    if (age_of_date[place] != age).any():
+    if (age_of_date[date_index] != age).any():
         raise InputError("rows of one date have several ages", "dates since training", "evaluate one model at a time")
-    bins = _bins(difference, age_of_date, place, horizon, n_bins)
-    sums, counts = np.bincount(place, difference, len(dates)), np.bincount(place, minlength=len(dates))
+    bins = _bins(difference, age_of_date, date_index, horizon, n_bins)
+    sums, counts = np.bincount(date_index, difference, len(dates)), np.bincount(date_index, minlength=len(dates))
     slope, start = _fitted(sums, counts, age_of_date, horizon)
     after, advice = _advice(slope, start, age_of_date)
     return DecayReport(bins, slope, start, after, advice, len(dates))
@@ -109,16 +109,16 @@ def decay_report(
 def _bins(
     difference: np.ndarray,
     age_of_date: np.ndarray,
-    place: np.ndarray,
+    date_index: np.ndarray,
     horizon: int,
     n_bins: int,
 ) -> tuple[SkillBin, ...]:
-    """Return skill by bins of dates, the lowest age first; `place` is the date of each row."""
+    """Return skill by bins of dates, the lowest age first; `date_index` is the date of each row."""
     n_bins, bins = min(n_bins, len(age_of_date) // 2), []
     by_age = np.argsort(age_of_date, kind="stable")
     for chosen in np.array_split(by_age, n_bins) if n_bins else []:
-        rows = np.isin(place, chosen)
-        skill = difference_interval(difference[rows], np.zeros(rows.sum()), place[rows], horizon)
+        rows = np.isin(date_index, chosen)
+        skill = difference_interval(difference[rows], np.zeros(rows.sum()), date_index[rows], horizon)
         ages = age_of_date[chosen]
         bins.append(SkillBin(int(ages.min()), int(ages.max()), int(rows.sum()), skill))
     return tuple(bins)

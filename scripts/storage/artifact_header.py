@@ -25,10 +25,10 @@ def check_header(path: Path, body: dict[str, Any], kind: str, again: str) -> Non
     """Raise InputError with the remedy `again` unless `body` is an artifact of this kind and the current schema."""
     if body.get("artifact") != kind:
         raise InputError(f"is {body.get('artifact')}, not {kind}", str(path), again)
-    found, own, created = body.get("schema_version"), SCHEMA_VERSIONS.get(kind, 1), body.get("created_by")
-    if found != own:
+    found, expected, created = body.get("schema_version"), SCHEMA_VERSIONS.get(kind, 1), body.get("created_by")
+    if found != expected:
         by = created.get("version") if isinstance(created, dict) else None
-        what = f"schema {found} written by version {by}, but schema {own} of version {__version__} is required"
+        what = f"schema {found} written by version {by}, but schema {expected} of version {__version__} is required"
         raise OtherSchemaError(what, str(path), f"{again} --fresh")
 
 

@@ -57,7 +57,7 @@ class Server:
         return f"database {self.url.database or '(default)'} on {self.url.host or 'this machine'}"
 
 
-Place = Path | Server
+StudyLocation = Path | Server
 
 
 def server_url(text: str, from_command_line: bool) -> URL:
@@ -86,7 +86,7 @@ def server_url(text: str, from_command_line: bool) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def place_of_study(run_dir: RunDir, url: URL | None) -> Place:
+def locate_study(run_dir: RunDir, url: URL | None) -> StudyLocation:
     """Return the location of the study of a run directory.
 
     Parameters

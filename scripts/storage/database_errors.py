@@ -10,7 +10,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from scripts.errors import EnvironmentFailed, InputError
-from scripts.storage.database import Place
+from scripts.storage.database import StudyLocation
 
 _DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
@@ -18,7 +18,7 @@ _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}  # also reported by SQ
 
 
 @contextmanager
-def database_errors(place: Place) -> Iterator[None]:
+def database_errors(location: StudyLocation) -> Iterator[None]:
     """Raise EnvironmentFailed if an error was caused by the disk of the database.
 
     This includes damage of a study that was intact when it was opened. The next command checks it again.
@@ -27,12 +27,14 @@ def database_errors(place: Place) -> Iterator[None]:
         yield
     except (InputError, SQLAlchemyError, OptunaError) as error:
         kinds = _DISK if isinstance(error, InputError) else _DISK | _DAMAGE
-        if (failed := failure_of_the_disk(error, place, kinds)) is None:
+        if (failed := failure_of_the_disk(error, location, kinds)) is None:
             raise
         raise failed from error
 
 
-def failure_of_the_disk(error: BaseException, place: Place, kinds: Collection[int] = _DISK) -> EnvironmentFailed | None:
+def failure_of_the_disk(
+    error: BaseException, location: StudyLocation, kinds: Collection[int] = _DISK
+) -> EnvironmentFailed | None:
     """Return EnvironmentFailed if the cause of an error is the disk, by the SQLite error codes `kinds`."""
     cause: BaseException | None = error
     while cause is not None and not _is_of_disk(cause, kinds):
@@ -40,7 +42,7 @@ def failure_of_the_disk(error: BaseException, place: Place, kinds: Collection[in
     if cause is None:
         return None
     remedy = "fix the disk or free space, then rerun the same command to resume"
-    return EnvironmentFailed(f"the database cannot be read or written ({cause})", str(place), remedy)
+    return EnvironmentFailed(f"the database cannot be read or written ({cause})", str(location), remedy)
 
 
 def _is_of_disk(error: BaseException, kinds: Collection[int]) -> bool:

@@ -75,7 +75,10 @@ class ReferenceContent(Tensors):
         n_edges = sum(self.n_edges)
         if self.edges.shape != (n_edges,) or self.shares.shape != (n_edges + 2 * len(self.n_edges),):
             raise ValueError("edges and shares do not fit n_edges")
-        if not all(own.dtype == torch.float64 and bool(torch.isfinite(own).all()) for own in (self.edges, self.shares)):
+        if not all(
+            expected.dtype == torch.float64 and bool(torch.isfinite(expected).all())
+            for expected in (self.edges, self.shares)
+        ):
             raise ValueError("edges and shares are not finite numbers")
         return self
 
@@ -112,7 +115,7 @@ class FinalModelContent(Made, Tensors):
     def _check(self) -> FinalModelContent:
         n_features, n_classes, kept = len(self.features), len(self.classes), self.preprocessor
         by_class = [self.class_shares, self.class_positions, *(member.bias for member in self.members)]
-        if any(own is not None and len(own) != n_classes for own in by_class):
+        if any(expected is not None and len(expected) != n_classes for expected in by_class):
             raise ValueError("classes do not fit class_shares, class_positions or the bias of a member")
         if len(set(self.features)) < n_features or len(set(self.classes)) < n_classes:
             raise ValueError("a feature or a class is there twice")
@@ -130,10 +133,10 @@ class FinalModelContent(Made, Tensors):
 
 def check_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Raise ValueError unless `weights` fit a network that was built without memory (on the device "meta")."""
-    own = network.state_dict()
-    if odd := sorted(own.keys() ^ weights.keys()):
+    expected = network.state_dict()
+    if odd := sorted(expected.keys() ^ weights.keys()):
         raise ValueError(f"weights do not fit the hyperparameters: {str(odd[0])[:60]!r}")
-    for name, value in own.items():
+    for name, value in expected.items():
         given = weights[name]
         if given.shape != value.shape or given.dtype != value.dtype:
             raise ValueError(f"weights do not fit the hyperparameters: {name} is not of shape {tuple(value.shape)}")

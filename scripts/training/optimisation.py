@@ -54,8 +54,8 @@ def loss_sum(
 
     Parameters
     ----------
-    logits : Tensor, shape (n, n_classes) or (n, n_members, n_classes)
-        Of several members the mean of their losses is taken.
+    logits : Tensor, shape (n, n_classes) or (n, n_heads, n_classes)
+        Of several heads the mean of their losses is taken.
     targets : Tensor of int64, shape (n,)
     class_weights : Tensor, shape (n_classes,), or None
         With label smoothing, each class of the smoothed target has its own weight, as in PyTorch.
@@ -63,10 +63,10 @@ def loss_sum(
         None: every row counts the same.
     """
     if logits.ndim == 3:
-        n_members = logits.shape[1]
-        weights = None if sample_weights is None else sample_weights.repeat_interleave(n_members)
-        rows = (logits.flatten(0, 1), targets.repeat_interleave(n_members))
-        return loss_sum(*rows, class_weights, label_smoothing, weights) / n_members
+        n_heads = logits.shape[1]
+        weights = None if sample_weights is None else sample_weights.repeat_interleave(n_heads)
+        rows = (logits.flatten(0, 1), targets.repeat_interleave(n_heads))
+        return loss_sum(*rows, class_weights, label_smoothing, weights) / n_heads
     if sample_weights is None:
         return F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
     losses = F.cross_entropy(logits, targets, class_weights, reduction="none", label_smoothing=label_smoothing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-_TOGETHER = 16  # blocks whose rows are shuffled together
+_BLOCKS_A_GROUP = 16  # blocks whose rows are shuffled together
 
 
 def shuffled(n_rows: int, block_rows: int | None, generator: torch.Generator) -> torch.Tensor:
@@ -20,12 +20,12 @@ def shuffled(n_rows: int, block_rows: int | None, generator: torch.Generator) ->
     -------
     Tensor of int64, shape (n_rows,)
     """
-    if block_rows is None or n_rows <= block_rows * _TOGETHER:
+    if block_rows is None or n_rows <= block_rows * _BLOCKS_A_GROUP:
         return torch.randperm(n_rows, generator=generator)
     order = torch.empty(n_rows, dtype=torch.int64)
     blocks, start = torch.randperm(-(-n_rows // block_rows), generator=generator), 0
-    for together in blocks.split(_TOGETHER):
-        rows = (together[:, None] * block_rows + torch.arange(block_rows)).ravel()
+    for group in blocks.split(_BLOCKS_A_GROUP):
+        rows = (group[:, None] * block_rows + torch.arange(block_rows)).ravel()
         rows = rows[rows < n_rows]
         order[start : start + len(rows)] = rows[torch.randperm(len(rows), generator=generator)]
         start += len(rows)

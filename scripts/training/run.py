@@ -215,7 +215,7 @@ class TrainingRun:
 
     @property
     def _prediction_rows(self) -> int:
-        """Rows per forward pass; each counts once for every member of a TabM."""
+        """Rows per forward pass; each counts once for every head of a TabM."""
         hp, max_rows = self.spec.hyperparameters, _PREDICTION_ROWS[self.device.type]
         if self.in_parts:
             max_rows = min(max_rows, self.micro_batch)  # more did not fit
@@ -324,8 +324,8 @@ class TrainingRun:
         if state.get("made_for", self._made_for) != self._made_for:
             raise ValueError("it was made by another configuration or from other data")
         self.model.load_state_dict(state["model"])
-        own = self.optimiser.state_dict()["param_groups"]  # settings of this run, for any device of its state
-        self.optimiser.load_state_dict(state["optimiser"] | {"param_groups": own})
+        param_groups = self.optimiser.state_dict()["param_groups"]  # settings of this run, for any device of its state
+        self.optimiser.load_state_dict(state["optimiser"] | {"param_groups": param_groups})
         self.average = [a.to(self.device) for a in state["average"]]
         self.best_weights = state["best_weights"]
         self.stopping = replace(self.stopping, **state["stopping"])

@@ -100,8 +100,8 @@ def check_fits(run: TrainingRun) -> None:
     shapes = [parameter.shape for parameter in run.parameters]
     if run.average and [average.shape for average in run.average] != shapes:
         raise ValueError("the averaged weights do not fit the parameters")
-    own = {name: value.shape for name, value in run.model.state_dict().items()}
-    if run.best_weights and {name: value.shape for name, value in run.best_weights.items()} != own:
+    expected = {name: value.shape for name, value in run.model.state_dict().items()}
+    if run.best_weights and {name: value.shape for name, value in run.best_weights.items()} != expected:
         raise ValueError("the best weights do not fit the parameters")
     kinds = {"momentum_buffer"} if run.spec.hyperparameters.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
     for parameter, kept in run.optimiser.state.items():

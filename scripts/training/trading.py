@@ -48,9 +48,9 @@ class SimulatedTrading:
         paid_bps : float
             Present mean cost. Costs that differ between tickers or rows keep their ratios.
         """
-        own, cost = self.simulator, self.simulator.bars.cost
+        simulator, cost = self.simulator, self.simulator.bars.cost
         scaled = cost * 1e4 * (cost_bps / paid_bps) if paid_bps > 0 and np.ptp(cost) > 0 else cost_bps
-        return ReturnSimulator(own.bars.at_cost(scaled), own.rules, own.decided)
+        return ReturnSimulator(simulator.bars.at_cost(scaled), simulator.rules, simulator.decided)
 
     def returns(self, logits: torch.Tensor) -> ReturnSeries:
         """Returns of trading the class probabilities of `logits`, shape (n_rows, n_classes) on the CPU."""

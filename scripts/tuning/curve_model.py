@@ -145,8 +145,8 @@ class _Objective:
         configurations = _matern(distance).ravel()[self.pairs]
         courses = _matern(self.gaps / length)[self.rungs]
         noise = e / self.data.n_epochs
-        own = f + g * courses + b * self.slopes
-        covariance = configurations * own + h * courses + u * self.same_repeat + v * self.same_run
+        per_configuration = f + g * courses + b * self.slopes
+        covariance = configurations * per_configuration + h * courses + u * self.same_repeat + v * self.same_run
         covariance[np.diag_indices(len(noise))] += noise + _JITTER
         lower = cholesky(covariance, lower=True, check_finite=False)
         solved = cho_solve((lower, True), self.scores, check_finite=False)
@@ -169,7 +169,7 @@ class _Objective:
         )
         # The length scales act on pairs of configurations; all their scores are added up first.
         size = len(self.data.inputs) ** 2
-        by_pair = np.bincount(self.pairs.ravel(), (outer * own).ravel(), minlength=size)
+        by_pair = np.bincount(self.pairs.ravel(), (outer * per_configuration).ravel(), minlength=size)
         by_pair *= _matern_slope(distance).ravel()
         lengths = -2.0 * weights * (self.squared.reshape(n, -1) @ by_pair)
         return float(value), np.concatenate([lengths, gradient]) + away / self.prior_sd

@@ -70,10 +70,10 @@ def first_trials(
     chosen, notes = _of_earlier_runs(runs, space, data_fingerprint)
     if experiment.tuning.starts_from_portfolio:
         known = [trial.values for trial in chosen]
-        members = [member for member in portfolio(space, experiment.models) if member.values not in known]
-        members = members[: max(0, SIZE - len(chosen))]
-        chosen += [FirstTrial(origin="portfolio", source="", values=dict(member.values)) for member in members]
-        notes.append(_of_portfolio(len(members), sum(member.changed for member in members)))
+        entries = [entry for entry in portfolio(space, experiment.models) if entry.values not in known]
+        entries = entries[: max(0, SIZE - len(chosen))]
+        chosen += [FirstTrial(origin="portfolio", source="", values=dict(entry.values)) for entry in entries]
+        notes.append(_of_portfolio(len(entries), sum(entry.changed for entry in entries)))
     max_trials = experiment.tuning.n_random_trials
     if len(chosen) > max_trials:
         notes.append(
@@ -98,12 +98,12 @@ def _of_earlier_runs(
     changes: list[Change] = []
     for name, run in runs.items():
         best, fingerprint = best_of_run(run)
-        own = []
+        of_source = []
         for number, values in best:
             kept, changed = translate(values, space)
-            own.append(FirstTrial(origin="warm start", source=f"trial {number} of {name}", values=kept))
+            of_source.append(FirstTrial(origin="warm start", source=f"trial {number} of {name}", values=kept))
             changes += changed
-        lists.append(own)
+        lists.append(of_source)
         if fingerprint != data_fingerprint:
             notes.append(f"warm start: {name} has other data; none of them may be rows that this run seals")
     chosen: list[FirstTrial] = []

@@ -35,8 +35,8 @@ class Portfolio:
             return list(self.by_family.get(next(iter(families)), []))
         chosen = [values for values in self.joint if values["family"] in families]
         lists = [own for family, own in self.by_family.items() if family in families]
-        for place in range(SIZE):
-            chosen += [own[place] for own in lists if place < len(own) and own[place] not in chosen]
+        for rank in range(SIZE):
+            chosen += [own[rank] for own in lists if rank < len(own) and own[rank] not in chosen]
         return chosen
 
 
@@ -69,6 +69,6 @@ def portfolio(space: SearchSpace, own_families: Collection[str] = ()) -> list[Me
     chosen: list[Member] = []
     for values in shipped().ordered({str(name) for name in allowed} - set(own_families)):
         kept, changes = translate(values, space)
-        if all(kept != member.values for member in chosen):
+        if all(kept != entry.values for entry in chosen):
             chosen.append(Member(kept, any(change.kind != "default" for change in changes)))
     return chosen[:SIZE]

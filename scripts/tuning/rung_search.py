@@ -183,8 +183,8 @@ class RungSearch:
 
     def spec_of(self, number: int) -> RunSpec:
         """The whole training of a trial on split 0."""
-        own = [a for a in self.scheduler.actions if a.trial == number and a.split == 0]
-        return self._spec(own[-1])
+        actions = [a for a in self.scheduler.actions if a.trial == number and a.split == 0]
+        return self._spec(actions[-1])
 
     def _spec(self, action: Action) -> RunSpec:
         replicate = ("split", action.split) if action.split else ()

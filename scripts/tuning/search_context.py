@@ -1,4 +1,4 @@
-"""Context of a search: experiment, data set, split and device."""
+"""Context of a search: experiment, data set, search space, device and initial trials."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from scripts.errors import EnvironmentFailed, HyperError, InputError
 from scripts.storage.database import (
     FILE_STUDY_NAME,
     DatabaseUnreachable,
-    Place,
     Server,
+    StudyLocation,
     open_file,
     open_server,
     storage_in_memory,
@@ -43,7 +43,7 @@ class TrialStudy:
 
     Parameters
     ----------
-    place : Path or Server
+    location : Path or Server
         SQLite file, made in one step if it does not exist; or where on a server.
     attributes : mapping
         What the study was started with, such as config_hash; stored when it is made.
@@ -55,43 +55,43 @@ class TrialStudy:
 
     def __init__(
         self,
-        place: Place,
+        location: StudyLocation,
         attributes: Mapping[str, str],
         notify: Callable[[str], None] = print,
         longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # damaged files are reported in one line below
-        self._place, self._notify, self._longest_wait_s = place, notify, longest_wait_s
-        if isinstance(place, Path) and not place.exists():
-            _create_file(place, attributes)
+        self._location, self._notify, self._longest_wait_s = location, notify, longest_wait_s
+        if isinstance(location, Path) and not location.exists():
+            _create_file(location, attributes)
         try:
-            self._open_or_refuse(place, attributes)
+            self._open_or_refuse(location, attributes)
         except UnreadableStudy:
-            if not isinstance(place, Path):
+            if not isinstance(location, Path):
                 raise
-            file_sha256(place)  # a sector that cannot be read is the disk's failure; SQLite calls it damage
-            self._open_or_refuse(place, attributes)
+            file_sha256(location)  # a sector that cannot be read is the disk's failure; SQLite calls it damage
+            self._open_or_refuse(location, attributes)
 
-    def _open_or_refuse(self, place: Place, attributes: Mapping[str, str]) -> None:
+    def _open_or_refuse(self, location: StudyLocation, attributes: Mapping[str, str]) -> None:
         try:
-            self._open(place, attributes)
+            self._open(location, attributes)
         except DatabaseUnreachable as error:
             what = f"unreachable ({error})"
-            raise EnvironmentFailed(what, str(place), "rerun the same command to resume") from None
+            raise EnvironmentFailed(what, str(location), "rerun the same command to resume") from None
         except (HyperError, MemoryError):
             raise
         except Exception as error:  # Optuna raises a different class for each kind of damage
-            if (failed := failure_of_the_disk(error, place)) is not None:
+            if (failed := failure_of_the_disk(error, location)) is not None:
                 raise failed from error
-            raise unreadable(place, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+            raise unreadable(location, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
-    def _open(self, place: Place, attributes: Mapping[str, str]) -> None:
-        if isinstance(place, Path):
-            self._retried(lambda: check_study_file(place))
-            self._storage = self._retried(lambda: open_file(place))
+    def _open(self, location: StudyLocation, attributes: Mapping[str, str]) -> None:
+        if isinstance(location, Path):
+            self._retried(lambda: check_study_file(location))
+            self._storage = self._retried(lambda: open_file(location))
         else:
-            self._storage = _open_server(place, attributes)
-        name = place.study_name if isinstance(place, Server) else FILE_STUDY_NAME
+            self._storage = _open_server(location, attributes)
+        name = location.study_name if isinstance(location, Server) else FILE_STUDY_NAME
         self._study = self._retried(lambda: optuna.load_study(study_name=name, storage=self._storage))
         self._study_id = self._retried(lambda: self._storage.get_study_id_from_name(name))
         trials = self.trials()
@@ -99,7 +99,7 @@ class TrialStudy:
         found = self.attributes
         if changed := [key for key, value in attributes.items() if found.get(key, value) != value]:
             remedy = "give the --config and flags of its first start, or add --fresh to back it up and start over"
-            raise InputError(f"was started with another {', '.join(changed)}", str(place), remedy)
+            raise InputError(f"was started with another {', '.join(changed)}", str(location), remedy)
         self._n_trials = len(trials)
 
     @property
@@ -109,7 +109,7 @@ class TrialStudy:
 
     def unreadable(self, reason: str) -> InputError:
         """Refusal of this study."""
-        return unreadable(self._place, reason)
+        return unreadable(self._location, reason)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers."""
@@ -138,7 +138,7 @@ class TrialStudy:
                 trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
                 if self._storage.get_trial_number_from_id(trial_id) != number:
                     raise InputError(
-                        "another command writes this study too", str(self._place), "end it, or use --fresh"
+                        "another command writes this study too", str(self._location), "end it, or use --fresh"
                     )
 
         self._retried(create)
@@ -169,7 +169,7 @@ class TrialStudy:
         self._storage.engine.dispose()
 
     def _retried(self, call: Callable[[], T]) -> T:
-        return retry_until_available(call, self._place, self._notify, self._longest_wait_s)
+        return retry_until_available(call, self._location, self._notify, self._longest_wait_s)
 
     def _has(self, number: int) -> bool:
         try:

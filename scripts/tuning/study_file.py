@@ -84,14 +84,14 @@ class UnreadableStudy(InputError):
     """Return the error of a damaged study, or of an unreadable disk that makes it look damaged."""
 
 
-def unreadable(place: object, reason: str) -> UnreadableStudy:
+def unreadable(location: object, reason: str) -> UnreadableStudy:
     """Refusal of a study, with two remedies: all is trained again, or taken from the checkpoints."""
     what, fresh = f"is not a readable study: {reason[:300]}", "add --fresh to back it up and start again"
-    if not isinstance(place, Path):
-        return UnreadableStudy(what, str(place), fresh)
-    moved = shlex.join(["mv", str(place), f"{place}.damaged"])
+    if not isinstance(location, Path):
+        return UnreadableStudy(what, str(location), fresh)
+    moved = shlex.join(["mv", str(location), f"{location}.damaged"])
     return UnreadableStudy(
-        what, str(place), f"run: {moved}; the same command then takes the trials from their checkpoints"
+        what, str(location), f"run: {moved}; the same command then takes the trials from their checkpoints"
     )
 
 
@@ -101,11 +101,11 @@ def side_files(path: Path) -> list[Path]:
 
 
 def _check_side_files(path: Path) -> None:
-    for beside in (path, *side_files(path)):
-        if os.path.lexists(beside) and not stat.S_ISREG(os.lstat(beside).st_mode):
-            raise InputError("is not a regular file", str(beside), "remove it, or add --fresh to start over")
-        if beside.name.endswith(("-wal", "-shm")) and beside.exists():
-            raise _foreign(beside, "Hyper never creates such a file")
+    for side_file in (path, *side_files(path)):
+        if os.path.lexists(side_file) and not stat.S_ISREG(os.lstat(side_file).st_mode):
+            raise InputError("is not a regular file", str(side_file), "remove it, or add --fresh to start over")
+        if side_file.name.endswith(("-wal", "-shm")) and side_file.exists():
+            raise _foreign(side_file, "Hyper never creates such a file")
     journal = path.with_name(path.name + "-journal")
     if journal.exists():
         with opened_regular(journal) as file:

@@ -130,7 +130,7 @@ def check_trials(trials: Sequence[FrozenTrial]) -> None:
 
 def check_attributes(attributes: PlainValues) -> dict[str, Attribute]:
     """Attributes of a study that are Hyper's own, without their digests; ValueError if one is not what was stored."""
-    own: dict[str, Attribute] = {}
+    checked: dict[str, Attribute] = {}
     for name, value in attributes.items():
         kind = name if name in _ADAPTERS else name.partition("_")[0]
         if (adapter := _ADAPTERS.get(kind)) is None:
@@ -140,11 +140,11 @@ def check_attributes(attributes: PlainValues) -> dict[str, Attribute]:
             checked = _validated(adapter, body)
         except ValidationError as error:
             raise ValueError(f"{name}: {_first_line(error)}") from None
-        own[name] = StoredResult.of(body) if isinstance(checked, _Result) else checked
-    decisions = sorted(name for name in own if name.startswith("decision_"))
+        checked[name] = StoredResult.of(body) if isinstance(checked, _Result) else checked
+    decisions = sorted(name for name in checked if name.startswith("decision_"))
     if any(not name.removeprefix("decision_").isdecimal() for name in decisions):
         raise ValueError("a decision has no number")
-    return own
+    return checked
 
 
 def result_of(trial: FrozenTrial) -> StoredResult | None:
@@ -155,10 +155,10 @@ def result_of(trial: FrozenTrial) -> StoredResult | None:
 
 def _check_trial(trial: FrozenTrial) -> None:
     attributes = trial.user_attrs
-    own = {name: attributes[name] for name in _STARTED if name in attributes}
-    if attributes.get("start_sha256") != digest([trial.number, trial.params, own]):
+    checked = {name: attributes[name] for name in _STARTED if name in attributes}
+    if attributes.get("start_sha256") != digest([trial.number, trial.params, checked]):
         raise ValueError("the SHA-256 of what it was started with does not fit")
-    _Start.model_validate(own)
+    _Start.model_validate(checked)
     result = attributes.get("result")
     if result is None:
         if trial.state.is_finished():

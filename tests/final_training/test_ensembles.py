@@ -106,9 +106,9 @@ def noise(n_candidates, n=600, seed=0):
 
 def test_what_a_fold_holds_decides_nothing_of_the_answers_for_it():
     y, logits, fold, row = noise(4)
-    together, alone = on_other_folds(y, logits, fold, row, 3)
+    of_ensemble, alone = on_other_folds(y, logits, fold, row, 3)
     changed = np.where(fold == 1, 1 - y, y)
-    for before, after in zip((together, alone), on_other_folds(changed, logits, fold, row, 3), strict=True):
+    for before, after in zip((of_ensemble, alone), on_other_folds(changed, logits, fold, row, 3), strict=True):
         assert np.array_equal(before[..., fold == 1, :], after[..., fold == 1, :])
         assert not np.array_equal(before, after)
 
@@ -116,9 +116,9 @@ def test_what_a_fold_holds_decides_nothing_of_the_answers_for_it():
 def test_a_row_that_two_folds_test_is_left_out_with_both():
     y, logits, fold, row = noise(3)
     row = np.where(fold == 2, row - 400, row)  # the rows of the first fold again
-    together, _ = on_other_folds(y, logits, fold, row, 2)
+    of_ensemble, _ = on_other_folds(y, logits, fold, row, 2)
     changed = np.where(fold == 2, 1 - y, y)
-    assert np.array_equal(together[fold == 0], on_other_folds(changed, logits, fold, row, 2)[0][fold == 0])
+    assert np.array_equal(of_ensemble[fold == 0], on_other_folds(changed, logits, fold, row, 2)[0][fold == 0])
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from scripts.errors import InputError
 from scripts.storage.artifacts import write_json
-from scripts.storage.database import place_of_study, server_url
+from scripts.storage.database import locate_study, server_url
 from scripts.storage.run_dir import RunDir
 from tests.conftest import ROOT, run, run_in_shell
 from tests.faults.received import (
@@ -153,7 +153,7 @@ def test_a_study_whose_name_is_not_a_plain_one_is_refused(tmp_path, name):
     run_dir.tuning.mkdir()
     write_json(run_dir.study_on_server, {"study_name": name})
     with pytest.raises(InputError, match=r"study_name.*study_on_server|study_on_server.*study_name"):
-        place_of_study(run_dir, server_url("postgresql+psycopg://hyper@127.0.0.1/hyper", from_command_line=True))
+        locate_study(run_dir, server_url("postgresql+psycopg://hyper@127.0.0.1/hyper", from_command_line=True))
 
 
 def test_modules_of_the_current_directory_are_not_imported(tmp_path, tiny_config):

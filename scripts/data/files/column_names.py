@@ -40,22 +40,22 @@ class Renamed(Mapping[str, pa.ChunkedArray]):
 
     Attributes
     ----------
-    own : dict of str to str
+    original : dict of str to str
         What each is called in the file.
     """
 
     def __init__(self, columns: Mapping[str, pa.ChunkedArray], wanted: Sequence[str]) -> None:
         self._columns = columns
-        self.own = dict(zip(as_wanted(list(columns), wanted), columns, strict=True))
+        self.original = dict(zip(as_wanted(list(columns), wanted), columns, strict=True))
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
-        return self._columns[self.own[name]]
+        return self._columns[self.original[name]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.own)
+        return iter(self.original)
 
     def __len__(self) -> int:
-        return len(self.own)
+        return len(self.original)
 
 
 def check_names(names: Sequence[str], where: str) -> None:

@@ -209,25 +209,27 @@ class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
         self._path = path
         with _parquet_faults(path):
             self._file = _opened(path)
-            self._own = {called: own for own, called in _names_of(self._file, path, required).items()}
+            self._original = {called: original for original, called in _names_of(self._file, path, required).items()}
         self.n_rows = self._file.metadata.num_rows
         schema = self._file.schema_arrow
-        self.temporal = frozenset(name for name, own in self._own.items() if is_dated(schema.field(own).type))
+        self.temporal = frozenset(
+            name for name, original in self._original.items() if is_dated(schema.field(original).type)
+        )
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
-        own = self._own[name]
+        original = self._original[name]
         with _parquet_faults(self._path):
-            column = self._file.read(columns=[own]).column(own)
+            column = self._file.read(columns=[original]).column(original)
             # pyarrow trusts offsets and indices of a file; damaged ones would read outside of its buffers.
             column.validate(full=True)
-        check_sizes(column, f"{self._path}, column {own}")
+        check_sizes(column, f"{self._path}, column {original}")
         return column
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._own)
+        return iter(self._original)
 
     def __len__(self) -> int:
-        return len(self._own)
+        return len(self._original)
 
 
 def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:

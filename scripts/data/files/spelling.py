@@ -82,12 +82,12 @@ def positions_of(cells: Iterable[str], known: Sequence[str]) -> np.ndarray:
     the spelling of several words. Where the known words are only booleans, 1 and 0 mean them, and the reverse.
     """
     # The same table as CSV, Parquet or frame gives `1`, `1.0` or `True` for one cell, and a model must know it again.
-    own = {word: k for k, word in enumerate(known)}
+    exact = {word: k for k, word in enumerate(known)}
     alike: dict[str, int] = {}
-    for word, k in own.items():
+    for word, k in exact.items():
         alike[spelled(word)] = -1 if spelled(word) in alike else k
     if alike.keys() <= _NUMBER_OF.keys():
         alike |= {_NUMBER_OF[word]: k for word, k in alike.items()}
     elif alike.keys() <= set(_NUMBER_OF.values()):
         alike |= {word: alike[number] for word, number in _NUMBER_OF.items() if number in alike}
-    return np.array([own[c] if c in own else alike.get(spelled(c), -1) for c in cells], dtype=np.int64)
+    return np.array([exact[c] if c in exact else alike.get(spelled(c), -1) for c in cells], dtype=np.int64)

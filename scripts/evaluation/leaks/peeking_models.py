@@ -102,11 +102,11 @@ def _distances(
     if again > TOLERANCE:  # then no other change can be detected
         return
     others = np.setdiff1d(dataset.rows, past)[:PROBED_ROWS] if cut is not None else dataset.rows[:PROBED_ROWS]
-    together = run.predict(np.concatenate([rows, others]))[: len(rows)]
+    combined = run.predict(np.concatenate([rows, others]))[: len(rows)]
     if cut is not None:
         changed = _with_other_future(run, dataset, cut).predict(np.concatenate([rows, others]))[: len(rows)]
-        yield f"when rows after {moment(cut)} change", distance(changed, together)
-    yield "among other rows", distance(together)
+        yield f"when rows after {moment(cut)} change", distance(changed, combined)
+    yield "among other rows", distance(combined)
     yield "in another order", distance(run.predict(rows[::-1].copy()).flip(0))
     yield "one by one", distance(torch.cat([run.predict(rows[[k]]) for k in range(len(rows))]))
 

@@ -111,8 +111,10 @@ def _folds_over_time(rows: Sequence[ChartedRow]) -> Spec:
     x = alt.X("first:T", title="dates tested", axis=alt.Axis(format="%b %Y", tickCount=5), scale=utc)
     return specification(
         [
-            chart(own).mark_rule(strokeWidth=width).encode(x, _FOLD_Y, alt.X2("last:T"), colour, tooltip=_FOLD_TOOLTIP)
-            for own, width, colour in _by_kind(rows)
+            chart(selected)
+            .mark_rule(strokeWidth=width)
+            .encode(x, _FOLD_Y, alt.X2("last:T"), colour, tooltip=_FOLD_TOOLTIP)
+            for selected, width, colour in _by_kind(rows)
         ],
         "Accuracy by fold over time",
     )
@@ -122,8 +124,8 @@ def _folds_by_number(rows: Sequence[ChartedRow]) -> Spec:
     x = alt.X("fold:O", title="fold", axis=alt.Axis(labelAngle=0))
     return specification(
         [
-            chart(own).mark_tick(thickness=width, width=40).encode(x, _FOLD_Y, colour, tooltip=_FOLD_TOOLTIP)
-            for own, width, colour in _by_kind(rows)
+            chart(selected).mark_tick(thickness=width, width=40).encode(x, _FOLD_Y, colour, tooltip=_FOLD_TOOLTIP)
+            for selected, width, colour in _by_kind(rows)
         ],
         "Accuracy by fold",
     )
@@ -139,8 +141,8 @@ def _by_kind(rows: Sequence[ChartedRow]) -> Iterator[tuple[list[ChartedRow], flo
     present = [kind for kind in _FOLD_KINDS if any(row["kind"] == kind for row in rows)]
     colours = alt.Scale(domain=present, range=[_FOLD_KINDS[kind][0] for kind in present])
     for kind in present:
-        own = [row for row in rows if row["kind"] == kind]
-        yield own, _FOLD_KINDS[kind][1], alt.Color("kind:N", title=None, scale=colours)
+        selected = [row for row in rows if row["kind"] == kind]
+        yield selected, _FOLD_KINDS[kind][1], alt.Color("kind:N", title=None, scale=colours)
 
 
 def rank_figure(configurations: Sequence[Configuration], trials: Sequence[Trial]) -> Figure | None:

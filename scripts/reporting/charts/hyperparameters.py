@@ -232,8 +232,8 @@ def _parallel(trials: Sequence[Trial], axes: Sequence[_Axis], chosen: int) -> Sp
     tooltip = ["trial:Q", percent_tooltip("accuracy")]
     lines = chart(rows, height=300).mark_line(opacity=0.55, strokeWidth=1.2)
     layers = [lines.encode(x, y, colour, detail="trial:N", tooltip=tooltip)]
-    if own := [row for row in rows if row["trial"] == chosen]:
-        layers.append(chart(own, height=300).mark_line(strokeWidth=4).encode(x, y, colour, tooltip=tooltip))
+    if selected := [row for row in rows if row["trial"] == chosen]:
+        layers.append(chart(selected, height=300).mark_line(strokeWidth=4).encode(x, y, colour, tooltip=tooltip))
     marks = [{"axis": a.name, "place": place, "text": text} for a in axes for place, text in a.labels.items()]
     stems = [{"axis": a.name, "place": 0.0, "end": 1.0} for a in axes]
     layers.append(chart(stems, height=300).mark_rule(color=GREY).encode(x, y, alt.Y2("end:Q")))

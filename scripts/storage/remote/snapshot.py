@@ -47,14 +47,16 @@ def stamp(status: os.stat_result) -> Stamp:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def freeze(folder: Path, place: Path, known: Mapping[str, Stamp], without: Collection[Path] = ()) -> dict[str, Frozen]:
+def freeze(
+    folder: Path, snapshot_dir: Path, known: Mapping[str, Stamp], without: Collection[Path] = ()
+) -> dict[str, Frozen]:
     """Freeze all files of a folder, by their names in it.
 
     Parameters
     ----------
     folder : Path
         Nothing may write to it during this call.
-    place : Path
+    snapshot_dir : Path
         A folder to keep contents in, on the same file system; emptied first.
     known : mapping of str to Stamp
         Files that need not be kept if they still have this stamp.
@@ -66,13 +68,13 @@ def freeze(folder: Path, place: Path, known: Mapping[str, Stamp], without: Colle
     EnvironmentFailed
         The disk fails.
     """
-    with environment_errors(place):
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+    with environment_errors(snapshot_dir):
+        shutil.rmtree(snapshot_dir, ignore_errors=True)
+        snapshot_dir.mkdir(parents=True)
         frozen = {}
         for k, (name, entry) in enumerate(files(folder, without)):
             status = entry.stat(follow_symlinks=False)
-            now, kept = stamp(status), place / str(k)
+            now, kept = stamp(status), snapshot_dir / str(k)
             if known.get(name) == now:
                 frozen[name] = Frozen(now, None, now[2])
             elif name.endswith(".db"):

@@ -87,12 +87,12 @@ class RemoteRunDir:
         if self._publishing is not None:
             self._publishing.join()
         # Frozen first: training continues, and changes files while their earlier contents are sent.
-        frozen, place = self._freeze(without)
+        frozen, snapshot_dir = self._freeze(without)
         if at_once:
             retry_until_available(lambda: self._publish(frozen), self._bucket, self._notify)
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(snapshot_dir, ignore_errors=True)
         else:
-            self._publishing = threading.Thread(target=self._in_background, args=(frozen, place), daemon=True)
+            self._publishing = threading.Thread(target=self._in_background, args=(frozen, snapshot_dir), daemon=True)
             self._publishing.start()
         self._next = time.monotonic() + PUBLISH_EVERY_S
 
@@ -143,15 +143,15 @@ class RemoteRunDir:
             self._copy.run.mkdir(parents=True, exist_ok=True)
 
     def _freeze(self, without: Collection[Path] = ()) -> tuple[dict[str, Frozen], Path]:
-        place = self._copy.folder / "frozen" / str(next(self._numbers))
+        snapshot_dir = self._copy.folder / "frozen" / str(next(self._numbers))
         known = {name: known.stamp for name, known in self._copy.known.items()}
-        frozen = freeze(self._copy.run, place, known, without)
+        frozen = freeze(self._copy.run, snapshot_dir, known, without)
         for name, kept in known.items():
             if any((self._copy.run / name).is_relative_to(folder) for folder in without):
                 frozen[name] = Frozen(kept, None, 0)
-        return frozen, place
+        return frozen, snapshot_dir
 
-    def _in_background(self, frozen: dict[str, Frozen], place: Path) -> None:
+    def _in_background(self, frozen: dict[str, Frozen], snapshot_dir: Path) -> None:
         try:
             self._publish(frozen)
         except (Unreachable, HyperError) as error:
@@ -163,7 +163,7 @@ class RemoteRunDir:
                 self._notify(f"note: published to {self._bucket} again")
             self._trouble = ""
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(snapshot_dir, ignore_errors=True)
 
     def _publish(self, frozen: dict[str, Frozen]) -> None:
         """Contents first, then the manifest, then what follows from it. May be repeated after any error."""

@@ -23,8 +23,8 @@ class AutogradEngine:
     def __init__(self, run: TrainingRun) -> None:
         self.runs = [run]
         # A user's own model may do what cannot be recorded, and a batch in parts has no room for a recording.
-        own = run.spec.hyperparameters.family in run.spec.factories
-        recorded = run.device.type == "cuda" and not own and not run.in_parts
+        user_family = run.spec.hyperparameters.family in run.spec.factories
+        recorded = run.device.type == "cuda" and not user_family and not run.in_parts
         self._recorded: Step | None = CudaGraphStep(partial(_step, run)) if recorded else None
 
     def epoch(self) -> list[float]:

@@ -1,8 +1,8 @@
 """Engine by explicit backward passes, for populations of models that read single rows.
 
-A single run is a population of one, and every operation treats each member separately in the same way. So on the CPU
+A single run is a population of one, and every operation treats each slot separately in the same way. So on the CPU
 the result of a run is bitwise independent of its population. This requires products of equal size on equally aligned
-memory, elementwise work on whole vectors, sums by member, and random numbers of each run's own. Batches are therefore
+memory, elementwise work on whole vectors, sums by slot, and random numbers of each run's own. Batches are therefore
 filled up to a multiple of `_ROWS`, with rows of weight 0. On a GPU it is true up to rounding.
 """
 
@@ -83,17 +83,17 @@ class ExplicitEngine:
             A run has used its allowed seconds.
         """
         start = time.perf_counter()
-        members = [_Member(run) for run in self.runs]
+        slots = [_Slot(run) for run in self.runs]
         for program in self._programs.values():
             program.redraw()
         losses = list[tuple[slice, torch.Tensor]]()
-        settings = _settings(members)
+        settings = _settings(slots)
         block_steps = max(1, _BLOCK_ROWS[settings.device.type] // self._full)
-        for step in range(max(len(member.sizes) for member in members)):
+        for step in range(max(len(slot.sizes) for slot in slots)):
             row = step % block_steps * self._full
             if row == 0:
-                block = _gathered(members, step, block_steps)
-            for group, size in _groups(members, step):
+                block = _gathered(slots, step, block_steps)
+            for group, size in _groups(slots, step):
                 if len(self.runs) == 1:  # no other has a time limit
                     self.runs[0].check_time(start)
                 inputs, factors = (part[group, row : row + size] for part in block)
@@ -101,9 +101,9 @@ class ExplicitEngine:
                 losses.append((group, self._step(group, size)(inputs, factors, settings[step, :, group], *masks)))
         # One copy to the CPU: each would wait for all that a GPU has still to do.
         values = torch.cat([values for _, values in losses]).tolist()
-        for member, value in zip(itertools.chain(*(members[group] for group, _ in losses)), values, strict=True):
-            member.losses.append(value)
-        return [member.mean_loss() for member in members]
+        for slot, value in zip(itertools.chain(*(slots[group] for group, _ in losses)), values, strict=True):
+            slot.losses.append(value)
+        return [slot.mean_loss() for slot in slots]
 
     def _program(self, group: slice) -> ExplicitBackward:
         if (group.start, group.stop) not in self._programs:
@@ -134,7 +134,7 @@ def _take_step(
     return losses
 
 
-class _Member:
+class _Slot:
     """Batches of an epoch of one run, each filled up with rows that count nothing; all but the last are full."""
 
     def __init__(self, run: TrainingRun) -> None:
@@ -159,8 +159,8 @@ class _Member:
         )
         step = torch.arange(len(counts), device=device).repeat_interleave(counts, output_size=len(order))
         place = torch.arange(len(order), device=device) + (starts - firsts)[step]
-        slots = order.new_zeros(self.starts[-1]).index_copy_(0, place, order)
-        self._rows, self._targets = run.train_rows[slots], run.targets[slots]
+        rows_of_steps = order.new_zeros(self.starts[-1]).index_copy_(0, place, order)
+        self._rows, self._targets = run.train_rows[rows_of_steps], run.targets[rows_of_steps]
         # Losses are means by weight, as in PyTorch: weighted classes count by the sum of their weights in the batch.
         masses = counts.float()
         if run.class_weights is not None:
@@ -170,13 +170,13 @@ class _Member:
 
     def fill(self, first: int, n_steps: int, inputs: torch.Tensor, factors: torch.Tensor) -> None:
         """Write some batches to the first rows of `inputs` and `factors` (see `ExplicitBackward.losses`)."""
-        slots = self.slots(first, n_steps)
-        n = slots.stop - slots.start
-        take(self.inputs, self._rows[slots], inputs[:n])
-        torch.index_select(self.table, 0, self._targets[slots], out=factors[:n])
-        factors[:n] *= self._scale[slots, None]
+        rows_of_steps = self.rows_of_steps(first, n_steps)
+        n = rows_of_steps.stop - rows_of_steps.start
+        take(self.inputs, self._rows[rows_of_steps], inputs[:n])
+        torch.index_select(self.table, 0, self._targets[rows_of_steps], out=factors[:n])
+        factors[:n] *= self._scale[rows_of_steps, None]
 
-    def slots(self, first: int, n_steps: int) -> slice:
+    def rows_of_steps(self, first: int, n_steps: int) -> slice:
         """Places of some batches among those of the epoch."""
         last = len(self.sizes)
         return slice(self.starts[min(first, last)], self.starts[min(first + n_steps, last)])
@@ -186,32 +186,32 @@ class _Member:
         return sum(loss * n for loss, n in zip(self.losses, self.counts, strict=True)) / sum(self.counts)
 
 
-def _settings(members: Sequence[_Member]) -> torch.Tensor:
-    """Learning rates, and weights in the averages, shape (steps, 2, members); zeros after a member's last step."""
-    settings = np.zeros((max(len(member.rates) for member in members), 2, len(members)))
-    for k, member in enumerate(members):
-        settings[: len(member.rates), 0, k], settings[: len(member.rates), 1, k] = member.rates, member.average_weights
-    return torch.from_numpy(settings).to(members[0].table.device)
+def _settings(slots: Sequence[_Slot]) -> torch.Tensor:
+    """Learning rates, and weights in the averages, shape (steps, 2, slots); zeros after a slot's last step."""
+    settings = np.zeros((max(len(slot.rates) for slot in slots), 2, len(slots)))
+    for k, slot in enumerate(slots):
+        settings[: len(slot.rates), 0, k], settings[: len(slot.rates), 1, k] = slot.rates, slot.average_weights
+    return torch.from_numpy(settings).to(slots[0].table.device)
 
 
 def _filled(count: int) -> int:
     return -(-count // _ROWS) * _ROWS
 
 
-def _gathered(members: Sequence[_Member], first: int, n_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and factors of some steps, shapes (members, rows, n_features) and (members, rows, n_classes)."""
-    slots = [member.slots(first, n_steps) for member in members]
-    shape = len(members), max(s.stop - s.start for s in slots)
-    like = members[0].table
-    inputs, factors = (like.new_empty(*shape, part.shape[1]) for part in (members[0].inputs, like))
-    for member, *places in zip(members, inputs, factors, strict=True):
-        member.fill(first, n_steps, *places)
+def _gathered(slots: Sequence[_Slot], first: int, n_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and factors of some steps, shapes (slots, rows, n_features) and (slots, rows, n_classes)."""
+    rows_of_steps = [slot.rows_of_steps(first, n_steps) for slot in slots]
+    shape = len(slots), max(s.stop - s.start for s in rows_of_steps)
+    like = slots[0].table
+    inputs, factors = (like.new_empty(*shape, part.shape[1]) for part in (slots[0].inputs, like))
+    for slot, *places in zip(slots, inputs, factors, strict=True):
+        slot.fill(first, n_steps, *places)
     return inputs, factors
 
 
-def _groups(members: Sequence[_Member], step: int) -> Iterator[tuple[slice, int]]:
+def _groups(slots: Sequence[_Slot], step: int) -> Iterator[tuple[slice, int]]:
     """Neighbours whose batches at a step have the same rows, and how many."""
-    sizes = [member.sizes[step] if step < len(member.sizes) else 0 for member in members]
+    sizes = [slot.sizes[step] if step < len(slot.sizes) else 0 for slot in slots]
     start = 0
     for size, same in itertools.groupby(sizes):
         stop = start + len(list(same))

@@ -20,7 +20,7 @@ from torch import nn
 from scripts.training.models.layers import PooledDropout, dropout_layers
 from scripts.training.models.mlp import MLP
 from scripts.training.models.resnet import ResidualBlock, ResNet
-from scripts.training.models.tabm import MemberHead, SharedLinear, TabM
+from scripts.training.models.tabm import PerHeadLinear, SharedLinear, TabM
 
 _aten = torch.ops.aten
 
@@ -134,7 +134,7 @@ class _SharedLinear:
         self.spaces: dict[torch.Size, tuple[torch.Tensor, ...]] = {}
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        self.input = h if h.ndim == 4 else h[:, None]  # the rows are the same for all members
+        self.input = h if h.ndim == 4 else h[:, None]  # the rows are the same for all heads
         if h.shape not in self.spaces:
             sizes = *self.bias.shape[:2], h.shape[-2]
             widths = (self.scale_in.shape[-1],) * 2 + (self.bias.shape[-1],) * 2
@@ -156,7 +156,7 @@ class _SharedLinear:
     backward_to_parameters = backward
 
 
-class _MemberHead:
+class _PerHeadLinear:
     def __init__(self, parameters: Parameters) -> None:
         (self.weight, self.weight_gradient), (bias, self.bias_gradient) = next(parameters), next(parameters)
         self.bias = bias[:, :, None]
@@ -184,8 +184,8 @@ def _operations(layers: Iterable[nn.Module], parameters: Parameters, dropouts: I
             yield _LayerNorm(layer, parameters)
         elif isinstance(layer, SharedLinear):
             yield (before := _SharedLinear(parameters))
-        elif isinstance(layer, MemberHead):
-            yield _MemberHead(parameters)
+        elif isinstance(layer, PerHeadLinear):
+            yield _PerHeadLinear(parameters)
         elif isinstance(layer, ResidualBlock):
             yield _Residual(list(_operations(layer.branch, parameters, dropouts)))
         else:

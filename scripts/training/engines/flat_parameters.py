@@ -54,12 +54,12 @@ class FlatParameters:
         self._optimisers = optimisers
         self._clipped = [norm > 0.0 for norm in largest_norms]
         self._largest_norms = like.new_tensor([norm or math.inf for norm in largest_norms])
-        for k, (own, optimiser, average) in enumerate(zip(parameters, optimisers, averages, strict=True)):
-            for parameter, value in zip(own, self._moved(self.values[k], own), strict=True):
+        for k, (tensors, optimiser, average) in enumerate(zip(parameters, optimisers, averages, strict=True)):
+            for parameter, value in zip(tensors, self._moved(self.values[k], tensors), strict=True):
                 parameter.data = value
             # In place, because the run keeps this list, and reads its averages from it.
             average[:] = self._moved(self.averages[k], average)
-            self._move_state(k, own, optimiser)
+            self._move_state(k, tensors, optimiser)
         self._rounded = self.values, self.gradients
         if products == torch.bfloat16:
             self._rounded = self.values.to(products), self.gradients.to(products)
@@ -89,41 +89,41 @@ class FlatParameters:
                 place.copy_(tensor.detach())
         return places[: len(tensors)]
 
-    def stacked(self, members: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def stacked(self, slots: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Parameters of the models and their gradients, each of shape (models, *shape), as the products use them."""
         places = [(slice(a, a + shape.numel()), shape) for a, shape in zip(self._starts, self._shapes, strict=False)]
-        values, gradients = (buffer[members] for buffer in self._rounded)
+        values, gradients = (buffer[slots] for buffer in self._rounded)
         return [(values[:, at].unflatten(1, shape), gradients[:, at].unflatten(1, shape)) for at, shape in places]
 
-    def step(self, members: slice, settings: torch.Tensor) -> None:
-        """Clip the gradients, step, and let the averages follow; by member.
+    def step(self, slots: slice, settings: torch.Tensor) -> None:
+        """Clip the gradients, step, and let the averages follow.
 
         Parameters
         ----------
-        members : slice
+        slots : slice
             Of the models.
         settings : Tensor of float64, shape (2, models)
             Learning rate of each, and what its weights count in their average, 0 where none is kept.
         """
         if self._rounded[1] is not self.gradients:
-            self.gradients[members].copy_(self._rounded[1][members])
-        if any(self._clipped[members]):
+            self.gradients[slots].copy_(self._rounded[1][slots])
+        if any(self._clipped[slots]):
             # 1e-6 as in `clip_grad_norm_`. An infinite bound, of a model without clipping, gives a share of 1.
-            norms = torch.linalg.vector_norm(self.gradients[members], dim=1)
-            shares = (self._largest_norms[members] / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
-            self.gradients[members].mul_(shares[:, None])
-        self._counts[members] += 1
+            norms = torch.linalg.vector_norm(self.gradients[slots], dim=1)
+            shares = (self._largest_norms[slots] / (norms + 1e-6)).clamp_(max=1.0).nan_to_num_(nan=1.0)
+            self.gradients[slots].mul_(shares[:, None])
+        self._counts[slots] += 1
         if self._joint is not None:
-            self._joint.step(members, self._counts[members, :1], settings)
+            self._joint.step(slots, self._counts[slots, :1], settings)
         else:
             # On the CPU one fused call for each model keeps the bits of PyTorch's own optimisers
             # (docs/log.md, 2026-11-27, "Optimiser steps of all models").
-            self._step_each(members, *settings.tolist())
+            self._step_each(slots, *settings.tolist())
         if self._rounded[0] is not self.values:
-            self._rounded[0][members].copy_(self.values[members])
+            self._rounded[0][slots].copy_(self.values[slots])
 
-    def _step_each(self, members: slice, rates: list[float], weights: list[float]) -> None:
-        for k, rate, weight in zip(range(len(self.values))[members], rates, weights, strict=True):
+    def _step_each(self, slots: slice, rates: list[float], weights: list[float]) -> None:
+        for k, rate, weight in zip(range(len(self.values))[slots], rates, weights, strict=True):
             self._updates[k](lr=rate)
             if weight:
                 self.averages[k].lerp_(self.values[k], weight)

@@ -41,35 +41,35 @@ class StackedOptimizers:
         sgd = [isinstance(optimiser, torch.optim.SGD) for optimiser in optimisers]
         decoupled = [isinstance(optimiser, torch.optim.AdamW) for optimiser in optimisers]
         decays = [group["weight_decay"] for group in groups]
-        self._decoupled = column([decay * own for decay, own in zip(decays, decoupled, strict=True)])
-        self._added = column([decay * (not own) for decay, own in zip(decays, decoupled, strict=True)])
+        self._decoupled = column([decay * is_adamw for decay, is_adamw in zip(decays, decoupled, strict=True)])
+        self._added = column([decay * (not is_adamw) for decay, is_adamw in zip(decays, decoupled, strict=True)])
         betas = [group.get("betas", (group.get("momentum"), 0.0)) for group in groups]
         self._beta1, self._beta2 = (column(both) for both in zip(*betas, strict=True))
-        self._new1 = column([1.0 if own else 1.0 - beta for own, (beta, _) in zip(sgd, betas, strict=True)])
+        self._new1 = column([1.0 if is_sgd else 1.0 - beta for is_sgd, (beta, _) in zip(sgd, betas, strict=True)])
         self._eps = column([group.get("eps", 0.0) for group in groups])
         self._sgd = torch.tensor(sgd, device=values.device)[:, None]
 
-    def step(self, members: slice, counts: torch.Tensor, settings: torch.Tensor) -> None:
+    def step(self, slots: slice, counts: torch.Tensor, settings: torch.Tensor) -> None:
         """One step of some models.
 
         Parameters
         ----------
-        members : slice
+        slots : slice
             Rows of the buffers.
         counts : Tensor, shape (models, 1)
             Of the steps of each, this one included.
         settings : Tensor, shape (2, models)
             Learning rates, and what the weights count in their averages.
         """
-        values, gradients, first, second, averages = (buffer[members] for buffer in self._buffers)
-        beta1, beta2 = self._beta1[members], self._beta2[members]
+        values, gradients, first, second, averages = (buffer[slots] for buffer in self._buffers)
+        beta1, beta2 = self._beta1[slots], self._beta2[slots]
         rates, weights = settings.to(values.dtype)[:, :, None]
-        gradients.addcmul_(values, self._added[members])
-        values.mul_(1.0 - rates * self._decoupled[members])
-        first.mul_(beta1).addcmul_(gradients, self._new1[members])
+        gradients.addcmul_(values, self._added[slots])
+        values.mul_(1.0 - rates * self._decoupled[slots])
+        first.mul_(beta1).addcmul_(gradients, self._new1[slots])
         second.mul_(beta2).addcmul_(gradients * (1.0 - beta2), gradients)
         # Of Adam the corrected moments; of SGD the momentum, looked ahead.
-        moments = torch.where(self._sgd[members], gradients + beta1 * first, first / (1.0 - beta1**counts))
-        spread = (second / (1.0 - beta2**counts)).sqrt_().add_(self._eps[members])
-        values.sub_(torch.where(self._sgd[members], moments, moments / spread).mul_(rates))
+        moments = torch.where(self._sgd[slots], gradients + beta1 * first, first / (1.0 - beta1**counts))
+        spread = (second / (1.0 - beta2**counts)).sqrt_().add_(self._eps[slots])
+        values.sub_(torch.where(self._sgd[slots], moments, moments / spread).mul_(rates))
         averages.lerp_(values, weights)
