@@ -48,7 +48,7 @@ class PerHeadLinear(nn.Module):
 
 
 class TabM(nn.Module):
-    """`depth` hidden layers of `width` units for each of `n_heads` perceptrons, and a head of each one's own."""
+    """`depth` hidden layers of `width` units and one output layer for each of `n_members` heads."""
 
     def __init__(self, hyperparameters: Hyperparameters, n_features: int, n_classes: int) -> None:
         super().__init__()
