@@ -1,7 +1,7 @@
 """Run that continues an earlier one: its experiment, its suggested search space, its test openings.
 
-The sealed rows of both are mostly the same. A second opening is a second chance, from any directory it is taken
-in, so that the openings of earlier runs enter this one's ledger and count as its own.
+The sealed rows of both are mostly the same. A second opening is a second chance, from any directory. So the
+openings of earlier runs are copied to the ledger of this run and counted.
 """
 
 from __future__ import annotations

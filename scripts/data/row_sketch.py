@@ -1,8 +1,8 @@
 """Fingerprints of sealed rows that show whether two sets of rows overlap (bottom-k sketch, Broder 1997).
 
 Two runs that seal other shares of one file, or label it otherwise, have different sealed fingerprints and are tested on
-the same days anyway. A sketch has the smallest hashes of the rows, so that two sets which share more than a percent of
-their rows have a hash in common, however long the data are.
+the same days anyway. A sketch has the smallest hashes of the rows. Two sets that share more than a percent of their
+rows have a hash in common, for data of any length.
 """
 
 from __future__ import annotations

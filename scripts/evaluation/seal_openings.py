@@ -1,8 +1,8 @@
 """Count of openings of the sealed test set, from a ledger in the run directory and one of this user.
 
 A second opening of the same rows is a second chance, from any directory. Every opening has an id and is
-written to both ledgers before anything is seen. The count is the union of both, so that a run that was moved or copied
-counts nothing twice, and a ledger that was lost is filled again from the other one.
+written to both ledgers before anything is seen. The count is the union of both. So a moved or copied run counts no
+opening twice, and a lost ledger is restored from the other one.
 """
 
 from __future__ import annotations

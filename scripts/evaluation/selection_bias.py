@@ -1,8 +1,7 @@
 """Multiple-testing corrections for the search and the selection, from the ledgers of both phases.
 
 Phase 1 chooses among many trials on one split, phase 2 among a few configurations on folds. The first is corrected by
-the number of trials effectively tried and by how differently they really behave, the second by how much the means over
-dates vary.
+the effective number of trials and their real differences, the second by the variance of the means over dates.
 """
 
 from __future__ import annotations
@@ -127,8 +126,8 @@ def assess_choice(
 ) -> ChoiceBias:
     """Correct the result of the chosen configuration of phase 2, and return its ties.
 
-    Only configurations that were trained on all folds take part. One with several networks a fold counts with the mean
-    of their hits and losses, as a single network would in expectation, and not with the better of their mean.
+    Only configurations that were trained on all folds take part. One with several networks per fold counts with the
+    mean of their hits and losses. This is the expectation of a single network; the mean of networks would be better.
 
     Parameters
     ----------

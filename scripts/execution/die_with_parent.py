@@ -1,8 +1,8 @@
 """Run a command that ends with its parent: die_with_parent.py PID PROGRAM ARGUMENT..., where PID is the parent.
 
 A parent that is killed cannot end its children, so the kernel has to (prctl, PR_SET_PDEATHSIG). The request survives
-exec and is made here, in a separate process, since code between fork and exec (`preexec_fn`) may deadlock where the
-parent has threads, as numerical libraries do. Uses the standard library only, so that it starts in milliseconds.
+exec. It is made in this separate process, because code between fork and exec (`preexec_fn`) may deadlock if the parent
+has threads, such as those of numerical libraries. Only the standard library is used, for a start in milliseconds.
 """
 
 from __future__ import annotations

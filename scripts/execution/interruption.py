@@ -1,10 +1,10 @@
 """Signals that ask a command to end: it ends at any moment with one line and exit code 130.
 
 Every write is atomic and workers end with their parent, so no moment is a bad one. The process therefore ends at once,
-without an exception, which C code and callbacks may swallow or turn into another one. Only a run directory on object
-storage, a shared study and a Ray cluster are left in order first, by an exception and within a limited time.
+without an exception, which C code and callbacks may swallow or turn into another one. Three things are closed first,
+by an exception and within a limited time: a run directory on object storage, a study on a server, a Ray cluster.
 
-Importing this module heeds signals at once if a command is being started, since its other imports take seconds.
+Importing this module installs the handlers at once if a command is being started, because other imports take seconds.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The data set is put into the object store once, and every worker reads it in place. The states of runs travel with
 the tasks and their updates, so that no shared file system is needed; only the driver writes files. Ray places tasks on
-whatever nodes there are. It repeats none: a task whose worker or node died is submitted again from the last state that
-arrived, by the driver, because only that knows how far it came.
+any nodes. Retries by Ray are disabled: the driver submits the task of a dead worker or node again from the last state
+that arrived.
 """
 
 from __future__ import annotations

@@ -67,9 +67,9 @@ class Assignment:
 class HangTimeout:
     """Timeout of a silent worker.
 
-    It hangs if it has not reported for the longest of `min_epoch_s`, ten times the median of all epochs, ten times
-    the longest epoch of its own tasks, and a millisecond for each training row (so that the first epochs on much data
-    are not treated as a hang); each retry doubles this.
+    The timeout is the longest of `min_epoch_s`, ten times the median of all epochs, ten times the longest epoch of the
+    worker's tasks, and a millisecond for each training row. The last one covers the first epochs on large data. Each
+    retry doubles the timeout.
 
     Parameters
     ----------

@@ -113,8 +113,8 @@ def pooled_accuracies(
     rows : ndarray of int64, shape (n,)
         Tested rows of all folds; a row that is tested twice comes twice.
     correct : mapping of int to ndarray, shape (n_own,)
-        Trial number -> for the first rows, those of the folds that it was trained on, 1 where its prediction is right,
-        else 0, or the mean of this over its networks.
+        Hits by trial number, for the first rows: those of the folds that the trial was trained on. 1 for a correct
+        prediction, otherwise 0; the mean over its networks if it has several.
     best : int
         Trial whose mean accuracy over all folds is the best.
 
@@ -154,10 +154,10 @@ def n_duplicates(dataset: Dataset, folds: Sequence[Split]) -> int:
 def choose_decision(
     dataset: Dataset, tested: Sequence[np.ndarray], logits: Sequence[np.ndarray], experiment: Experiment
 ) -> DecisionRule:
-    """Threshold and margin of the decisions, chosen on predictions of unseen rows, with the reason.
+    """Choose threshold and margin of the decisions on out-of-fold predictions, with the reason.
 
-    The logits of each fold are calibrated on those of the other folds, as the final model's are on its hold-out, so
-    that the threshold does not correct what the calibration already corrects.
+    The logits of each fold are calibrated on those of the other folds, as those of the final model are on its hold-out.
+    So the threshold does not correct errors that the calibration corrects.
 
     Parameters
     ----------

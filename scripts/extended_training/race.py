@@ -1,7 +1,7 @@
 """Racing in phase 2: choice of the next fold trainings, and stop of configurations that are clearly behind.
 
-Rounds with a barrier: what a round does depends on the results of the rounds before it and not on who finished first,
-so that any number of workers, and a phase that was interrupted, decide the same.
+A race has rounds with a barrier. The decisions of a round depend on the results of the earlier rounds, not on their
+order in time. So they are the same for any number of workers, and after an interruption.
 """
 
 from __future__ import annotations

@@ -65,9 +65,9 @@ def configuration_record(
 def spread_of_single_networks(accuracies: Sequence[Sequence[float]]) -> float:
     """Standard deviation over folds that one network a fold shows, in the mean over which network each fold has.
 
-    With several networks a fold, the means would vary less only because they are means. Drawing one network of
-    each of k folds, the variance (divisor k - 1) is in the mean that of the folds' means, plus the mean over the folds
-    of the variance within them (divisor: its networks).
+    With several networks per fold, the means would vary less only because they are means. If one network is drawn from
+    each of k folds, the expected variance (divisor k - 1) is the sum of two parts: the variance of the fold means,
+    and the mean over folds of the variance within them (divisor: number of networks).
 
     Parameters
     ----------

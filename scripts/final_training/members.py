@@ -1,7 +1,7 @@
 """Selection of the final configurations: a single one, or an ensemble chosen on out-of-fold predictions.
 
-The configurations are those of phase 2, the answer of each the mean of its networks' logits, as in the final model,
-over as many networks a fold as each of them has: more of them would make one look better.
+The candidates are the configurations of phase 2. The logits of each are the mean over its networks, as in the final
+model. All have the same number of networks per fold, because more networks would make a candidate look better.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One resumable training run: weights, optimiser, history and evaluation, in all three phases.
 
-Every random draw of an epoch comes from a generator keyed by the run's address and the epoch, so that a run that is
-interrupted and resumed from the state after any epoch ends in the same bits as one that was not.
+Every random draw of an epoch comes from a generator keyed by the run and the epoch. So a run that is interrupted and
+resumed after any epoch has bitwise identical results.
 """
 
 from __future__ import annotations

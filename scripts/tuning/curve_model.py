@@ -4,11 +4,14 @@ The score of configuration x on split s after rung t is modelled as
 
     m + f(x) + g(x, t) - b(x) (1 - t) + h(t) + [s > 0] u(s) + v(x, s) + e
 
-with t the logarithm of the epochs, 1 at the last rung, f a process over configurations, g one over configurations and
-rungs, b the slope of a configuration's curve (a slow learner is not a bad one), h the common course, u what a
-repeat split shares, v the offset of a configuration on a split and e the error of a mean over epochs (compare the
-freeze-thaw model of Swersky, Snoek and Adams 2014 and DyHPO, Wistuba, Kadra and Grabocka 2022). Kernels are Matern 5/2;
-parameters are the most probable ones under log-normal priors.
+- t is the logarithm of the epochs, 1 at the last rung.
+- f is a process over configurations, and g one over configurations and rungs.
+- b is the slope of a configuration's curve: a slow learner is not a bad one.
+- h is the course that all curves share, and u the offset that all scores on a repeat split share.
+- v is the offset of a configuration on a split, and e the error of a mean over epochs.
+
+Kernels are Matern 5/2. Parameters are the most probable ones under log-normal priors. Similar models are freeze-thaw
+(Swersky, Snoek and Adams 2014) and DyHPO (Wistuba, Kadra and Grabocka 2022).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Search of `scheduler: guide` in three stages: random, Bayesian, fine-tune.
 
-A proposal is a pure function of (seed, trial number, results it may see). Trial k of the last two stages sees the
-results of trials 0 to k - lag, in the order of their numbers, so that the search is the same for any number of
-workers up to the lag, and after any interruption.
+A proposal is a pure function of the seed, the trial number and the results that it may use. Trial k of the last two
+stages uses the results of trials 0 to k - lag, in the order of their numbers. So the search is the same for any number
+of workers up to the lag, and after any interruption.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checks of a study's SQLite file before it is opened: its journals, its tables and its pages.
 
-A run directory may come from anywhere. SQLite deletes any file that a rollback journal names as its
-super-journal, and a view or trigger in place of a table is a program that may never end.
+A run directory may come from anywhere. SQLite deletes any file that a rollback journal names as its super-journal
+(docs/log.md, 2026-11-28, "SQLite deletes the file"). A view or trigger in place of a table may never end.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ Step = Callable[..., torch.Tensor]
 class CudaGraphStep:
     """A step that is recorded once it was taken a few times, and replayed from then on.
 
-    The step may read nothing that changes but its arguments and the seed of the GPU's random numbers, must not wait
-    for the GPU, and must keep what it changes where it is. A replay runs the same kernels.
+    A replay runs the same kernels on the same addresses. So the step may only read its arguments, constants and the
+    seed of the GPU's random numbers. It must change tensors in place and must not wait for the GPU.
 
     Parameters
     ----------
