@@ -79,6 +79,7 @@ def check_room(folder: Path, workload: Workload) -> None:
     folder : Path
         Folder of the phase; existing files need no further space.
     """
+    # The bound includes the files of an interrupted start, which need no further space.
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     needed, free = max(0, workload.bytes_on_disk - there), shutil.disk_usage(folder).free
     if needed > free:

@@ -51,6 +51,7 @@ def _folder_of_sockets() -> None:
 @contextlib.contextmanager
 def _without_interruption() -> Iterator[None]:
     """Ignore Ctrl-C in the server, which the shell sends to the whole group; the parent decides."""
+    # The mask is inherited by the server, and restored here at once.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -64,6 +65,8 @@ def _paths() -> Iterator[None]:
 
     There it would find no `scripts`, or somebody else's.
     """
+    # Without this, every worker imported all modules itself, or ended in a directory with another `scripts`
+    # (docs/log.md, 2026-11-27, "Workers of a command").
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
     earlier = before["PYTHONPATH"]
     os.environ |= {"PYTHONPATH": _ROOT if earlier is None else f"{_ROOT}{os.pathsep}{earlier}", "PYTHONSAFEPATH": "1"}

@@ -14,6 +14,7 @@ import sys
 
 def main() -> None:
     """Hold on to the processes, so that no later one of the same number is meant; wait; kill those that live."""
+    # Descriptors instead of numbers: a number may belong to another process by the time of the kill.
     held = []
     for number in map(int, sys.argv[1:]):
         with contextlib.suppress(ProcessLookupError):

@@ -54,6 +54,7 @@ def ray_connection(address: str | None, processors: float, modules: Iterable[str
         raise InputError(
             "is not installed", "ray", "run .venv/bin/pip install -r requirements/distributed.txt"
         ) from None
+    # Ray installs its own signal handlers, which would end the command without its last line.
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     connect = functools.partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     sent = _sent(modules)
@@ -118,6 +119,7 @@ def _ended_with_us() -> Iterator[None]:
     if not hasattr(os, "pidfd_open"):
         yield
         return
+    # The kernel ends only direct children with a command, and the agents of a cluster are grandchildren.
     processes = [str(number) for number in _children(os.getpid()) if number != os.getpid()]
     watcher = [sys.executable, "-IS", str(Path(__file__).with_name("kill_after_parent.py")), *processes]
     with subprocess.Popen(watcher, stdin=subprocess.PIPE):  # its input ends with the block or with this process

@@ -122,6 +122,7 @@ class TensorBoardLog:
         weights : mapping of str to Tensor
             What is not finite anywhere is left out.
         """
+        # Imported here, because the imports of TensorBoard are slow and most commands write no histograms.
         from torch.utils.tensorboard.summary import histogram
 
         known = {n: t.detach().float().cpu().numpy() for n, t in weights.items() if t.numel() and t.isfinite().all()}

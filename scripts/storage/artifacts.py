@@ -34,6 +34,8 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
 
     `body` contains plain finite values, including `config_hash` and `data_fingerprint`.
     """
+    # The digest is the last key of the same file. A side file would need a second rename, and a kill between the two
+    # would look like damage (docs/log.md, 2026-11-24, "Digest of a tensor artifact").
     text = json.dumps(head(path.stem) | body, indent=1, allow_nan=False, ensure_ascii=False)
     content = text.removesuffix("\n}").encode()
     write_bytes(path, content + b',\n"sha256": "' + sha256(content).encode() + b'"\n}\n')
@@ -122,6 +124,8 @@ def unpack_tensors(content: bytes) -> dict[str, Any]:
     body, comment = content[: -len(_COMMENT) - 64], content[-len(_COMMENT) - 64 :]
     if not comment.startswith(_COMMENT) or comment[len(_COMMENT) :] != sha256(body).encode():
         raise ValueError("SHA-256 mismatch: damaged, edited, or not made by Hyper")
+    # A digest does not protect: an attacker can write a new one. So the archive is checked byte by byte
+    # before PyTorch reads it (docs/log.md, 2026-11-28, "Python's zipfile").
     try:
         check_archive(content, len(comment))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

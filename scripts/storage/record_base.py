@@ -59,6 +59,8 @@ ChosenValues = Annotated[SearchedValues, BeforeValidator(_named)]
 class Record(BaseModel):
     """Base of all records: frozen, no conversions, only finite numbers, further fields allowed."""
 
+    # Strict, because a string in place of a number is damage. Further fields are allowed, so that files of a later
+    # version can be read.
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False, defer_build=True)
 
     @classmethod

@@ -90,11 +90,13 @@ def _table(content: bytes, columns: Mapping[str, str], path: Any, made_by: str) 
         if missing or len(kinds) < len(fields):
             raise ValueError(f"column {missing[0]} is not {columns[missing[0]]}" if missing else "a duplicate column")
         unpacked = unpacked_sizes(io.BytesIO(content), file.metadata)[1]
+        # A received file of some kilobytes can unpack to gigabytes.
         if max(unpacked, 8 * file.metadata.num_rows * len(fields)) > max(_ALWAYS_FINE, 10 * len(content)):
             raise ValueError("it would take far more memory than its size")
         read = file.read(columns=list(kinds))
         if any(read.column(name).null_count for name, kind in columns.items() if kind != _NUMBER):
             raise ValueError("a value is missing")
+        # pandas metadata of a received file would choose the index and the types.
         return read.to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, OSError, OverflowError) as error:
         reason = [*str(error).splitlines(), type(error).__name__][0][:200]

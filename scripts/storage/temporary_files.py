@@ -51,6 +51,8 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _create(folder: Path) -> tuple[Path, int]:
+    # Random names, exclusive creation and a lock: with names derived from the target, files of other commands were
+    # removed and links followed (docs/log.md, 2026-11-28, "Temporary files named after their target").
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         path = folder / f".hyper-{secrets.token_hex(8)}.tmp"

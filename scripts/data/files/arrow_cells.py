@@ -92,6 +92,7 @@ def check_sizes(column: pa.ChunkedArray, where: str) -> None:
             chunk, indices = chunk.dictionary, chunk.indices
         elif pa.types.is_run_end_encoded(chunk.type):
             chunk, indices = chunk.values, None
+        # Added up before decoding: a dictionary stores a long text once, and decoding repeats it in every row.
         sizes = pa.compute.binary_length(
             chunk.cast(pa.large_string()) if pa.types.is_string_view(chunk.type) else chunk
         )
@@ -121,6 +122,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     Times of a zone are in UTC and end in Z. Missing cells, NaN among them, are empty.
     """
     column = decoded(column)
+    # As text, decimals would keep trailing zeros, which other kinds of file do not have.
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64(), safe=False)
     if pa.types.is_floating(column.type):

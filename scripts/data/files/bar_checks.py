@@ -75,6 +75,7 @@ def _split_notes(frame: pd.DataFrame, first: np.ndarray, place: Place) -> list[s
     jump = np.r_[0.0, np.log(opening[1:] / close[:-1])]
     # Few moves are as large as the smallest split, so that only those are compared with all of them.
     rows = np.flatnonzero(~first & (np.abs(jump) > np.log(SPLITS[0]) - 2 * SPLIT_TOLERANCE))
+    # On a day of a real crash prices move within the bar too; a split only moves the level.
     if "high" in frame and "low" in frame:
         high, low = (frame[name].to_numpy()[rows] for name in ("high", "low"))
         rows = rows[np.log(high / low) < CALM_RANGE]

@@ -30,6 +30,7 @@ def nearest_name(name: str, names: Sequence[str]) -> str | None:
 
 def as_wanted(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Return the names; a wanted but missing one replaces the only one that differs from it in case."""
+    # Only if it is the only one: `Close` and `CLOSE` in one file are two columns, and a choice would be a guess.
     alike = Counter(name.lower() for name in names)
     spelling = {name.lower(): name for name in wanted if name not in names and alike[name.lower()] == 1}
     return [spelling.get(name.lower(), name) for name in names]

@@ -91,5 +91,7 @@ def _is_numeric(numbers: Numbers, name: str, config: DataConfig) -> bool:
     """Return True if a column is numeric: if most cells are numbers, the others are errors."""
     if name == config.forward_return_column:
         return True
+    # A few unreadable cells in a column of numbers are mistakes, which an error names. As text, the column would
+    # silently become thousands of categories. For labels, any text makes classes of all cells.
     n_bad, n_there = int(numbers.unreadable.sum()), int((~numbers.missing).sum())
     return n_bad == 0 if name == config.label_column else 2 * n_bad < n_there or n_there == 0

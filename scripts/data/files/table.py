@@ -108,6 +108,7 @@ def _drop_unlabelled(table: Table, config: DataConfig) -> Table:
 
 def _order(table: Table, config: DataConfig) -> Table:
     """Sort dated rows, drop exact copies, refuse two of one group and time; undated copies may be real."""
+    # Without time, equal rows may be different cases. With time, an exact copy is a mistake of the file.
     if config.time_column is None:
         copies = table.repeated()
         if not copies.any():
