@@ -28,7 +28,7 @@ from benchmarks.common import Result as Figure
 from benchmarks.common import arguments, show
 from benchmarks.scheduler_cost import SPACE, Curves
 from scripts.random_keys import numpy_generator
-from scripts.storage.database import Place, Server, server_url
+from scripts.storage.database import Server, StudyLocation, server_url
 from scripts.training.spec import Outcome
 from scripts.tuning.decisions import Result, Start, Stop
 from scripts.tuning.scheduler import RungConfig, Scheduler
@@ -102,7 +102,7 @@ def simulate(
     return Simulated(len(scheduler.actions), n_started, clock, busy - left, driver)
 
 
-def operation_ms(place: Place) -> list[Figure]:
+def operation_ms(place: StudyLocation) -> list[Figure]:
     """Milliseconds that the study takes for what a search does all the time, median with its error."""
     study = TrialStudy(place, {})
     values = draw(SPACE, 0, 0)

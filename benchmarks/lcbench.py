@@ -133,9 +133,9 @@ class Problem:
 
         The same for every contender that tries the configuration on that split.
         """
-        address = (self.instance, self.seed, repr(sorted(values.items())), split)
-        offset = numpy_generator("lcbench offset", *address).normal(0.0, SPLIT_SD)
-        error = numpy_generator("lcbench epochs", *address).normal(0.0, EPOCH_SD, EPOCHS)
+        random_key = (self.instance, self.seed, repr(sorted(values.items())), split)
+        offset = numpy_generator("lcbench offset", *random_key).normal(0.0, SPLIT_SD)
+        error = numpy_generator("lcbench epochs", *random_key).normal(0.0, EPOCH_SD, EPOCHS)
         return (self.true_curve(values) + offset + error) / 100.0
 
     def regret(self, values: Values) -> float:

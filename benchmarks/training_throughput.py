@@ -42,7 +42,7 @@ from benchmarks.contenders import (
     hyper_run,
 )
 from scripts.data.dataset import Dataset
-from scripts.training.engines.population import MOST_TOGETHER
+from scripts.training.engines.population import MAX_GROUP_SIZE
 
 EXPLICIT = ("mlp", "resnet", "tabm")  # families whose backward pass is written out
 FLOOR = "matrix products alone"
@@ -90,7 +90,7 @@ def contenders(data: Dataset, family: str, device: str, epochs: int) -> Iterator
     yield "hyper", HyperRun(data, epochs, family, device)
     yield "hyper, bfloat16", HyperRun(data, epochs, family, device, "bfloat16")
     if family in EXPLICIT and family != "tabm":  # a TabM always trains alone
-        for n_models in (3, MOST_TOGETHER[torch.device(device).type]):
+        for n_models in (3, MAX_GROUP_SIZE[torch.device(device).type]):
             yield f"hyper, population of {n_models}", HyperPopulation(data, epochs, family, n_models, device)
     if family != "mlp" or device != "cpu":
         return

@@ -121,7 +121,7 @@ if sys.argv[2] == "destructor":
     late = Late()
     del late
 if sys.argv[2] == "library":
-    interruption.heed_in_calls(lambda: interruption.tell("program"))
+    interruption.heed_in_calls(lambda: interruption.announce("program"))
     print(flush=True)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT count(*) FROM n"
     sqlite3.connect(":memory:").execute(endless)
@@ -131,7 +131,7 @@ if sys.argv[2] == "nohup":
     os.kill(os.getpid(), signal.SIGHUP)
     print("alive")
 if sys.argv[2] == "raised":
-    interruption.heed_in_calls(lambda: interruption.tell("program"))
+    interruption.heed_in_calls(lambda: interruption.announce("program"))
     with interruption.raised(), interruption.work():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -141,7 +141,7 @@ if sys.argv[2] == "raised":
 if sys.argv[2] == "late":
     read = os.read
     interruption.os.read = lambda *given: [read(*given), time.sleep(0.3)][0]
-    interruption.heed_in_calls(lambda: interruption.tell("program"))
+    interruption.heed_in_calls(lambda: interruption.announce("program"))
     try:
         with interruption.raised(), interruption.work():
             os.kill(os.getpid(), signal.SIGTERM)
