@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scripts.commands import environment
-from scripts.commands.output import Answer, account_for, end_interrupted, only_for_json, print_answer
 from scripts.commands.flags import AddFlags, make_parser
 from scripts.commands.machine_limits import check_folder, check_study_path
-from scripts.commands.output import account_for, end_interrupted, only_for_json, print_answer
+from scripts.commands.output import Answer, account_for, end_interrupted, only_for_json, print_answer
 from scripts.commands.remedies import remedies_spelled_out
 from scripts.commands.remote_urls import check_urls, without_secret
 from scripts.commands.session import Session

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from scripts.commands.output import Plain
 from scripts.commands.dry_run import show_plan
 from scripts.commands.experiment import SECTIONS, differences, hash_of_phase
+from scripts.commands.output import Plain
 from scripts.commands.placement import Placement, executing
 from scripts.commands.recovery import check_unclaimed, other_origin
 from scripts.commands.session import Session

@@ -114,7 +114,6 @@ class PopulationRunner:
 
     Parameters
     ----------
-    tasks : sequence of Task
     sequential : bool
         Train them one after the other, because memory does not suffice for all of them.
     share_inputs_with : TrainingRun or None

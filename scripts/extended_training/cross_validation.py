@@ -36,7 +36,6 @@ class CrossValidation:
 
     Parameters
     ----------
-    trials : sequence of Trial
     epochs_left : int, optional
         Epochs of all trainings together, at most.
 

@@ -269,7 +269,10 @@ def model_content(
     shares = np.bincount(dataset.y[dataset.rows], minlength=dataset.n_classes) / len(dataset.rows)
     return FinalModelContent(
         **provenance.as_fields(),
-        members=[_member_content(work, *of_member) for of_member in zip(work.members, work.replaced, calibrations, strict=True)],
+        members=[
+            _member_content(work, *of_member)
+            for of_member in zip(work.members, work.replaced, calibrations, strict=True)
+        ],
         preprocessor=PreprocessorContent(**preprocessor.state_dict()),
         experiment=work.experiment,
         features=list(dataset.feature_names),

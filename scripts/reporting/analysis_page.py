@@ -35,7 +35,7 @@ from scripts.reporting.sections.shared import (
     PhaseCost,
     cost_section,
     costs_of_search,
-    together,
+    total_cost,
     warnings_section,
 )
 from scripts.storage.extended_record import Configuration, Extended

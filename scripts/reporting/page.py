@@ -196,7 +196,6 @@ def table(
 
     Parameters
     ----------
-    entries : iterable
     *columns : tuples
         Heading of a column, or the name of one of numbers, and the function that writes its cell of an entry.
     chosen : object, optional

@@ -13,7 +13,6 @@ class Bars:
 
     Attributes
     ----------
-    ticker : ndarray of int64
     filled : ndarray of int64
         Date (position in the calendar) on which a decision of the row is filled.
     until : ndarray of int64

@@ -52,7 +52,6 @@ def feature_drift(
     ----------
     before, after : ndarray of float, shape (n, n_features)
         NaN = missing; categories as codes, -1 = unknown. At least one row each.
-    names : sequence of str
     categorical : ndarray of bool, shape (n_features,)
     dates : pair of ndarray of int, shape (n,), optional
         Dates of the two sets of rows; without them rows count as independent.
@@ -197,7 +196,6 @@ class FeatureReference:
         ----------
         counts : sequence of ndarray
             Result of `counts`, at least one row in total.
-        names : sequence of str
         n_independent : int
             Effective number of independent rows, such as the number of their dates.
         """

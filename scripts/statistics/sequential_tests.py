@@ -91,7 +91,6 @@ def p_values_of_being_best(
         Variance of a single network's accuracy on a fold, from `run_noise`.
     n_rivals : int
         Number of rivals of each at the start of the race.
-    rng : numpy.random.Generator
 
     Returns
     -------

@@ -130,7 +130,7 @@ def check_trials(trials: Sequence[FrozenTrial]) -> None:
 
 def check_attributes(attributes: PlainValues) -> dict[str, Attribute]:
     """Attributes of a study that are Hyper's own, without their digests; ValueError if one is not what was stored."""
-    checked: dict[str, Attribute] = {}
+    of_hyper: dict[str, Attribute] = {}
     for name, value in attributes.items():
         kind = name if name in _ADAPTERS else name.partition("_")[0]
         if (adapter := _ADAPTERS.get(kind)) is None:
@@ -140,11 +140,11 @@ def check_attributes(attributes: PlainValues) -> dict[str, Attribute]:
             checked = _validated(adapter, body)
         except ValidationError as error:
             raise ValueError(f"{name}: {_first_line(error)}") from None
-        checked[name] = StoredResult.of(body) if isinstance(checked, _Result) else checked
-    decisions = sorted(name for name in checked if name.startswith("decision_"))
+        of_hyper[name] = StoredResult.of(body) if isinstance(checked, _Result) else checked
+    decisions = sorted(name for name in of_hyper if name.startswith("decision_"))
     if any(not name.removeprefix("decision_").isdecimal() for name in decisions):
         raise ValueError("a decision has no number")
-    return checked
+    return of_hyper
 
 
 def result_of(trial: FrozenTrial) -> StoredResult | None:

@@ -39,11 +39,11 @@ def costs_of_model(epochs: Mapping[str, int], seconds: Mapping[str, float]) -> t
     return tuple(PhaseCost(text, epochs[key], seconds.get(key)) for key, text in names.items() if key in epochs)
 
 
-def together(costs: tuple[PhaseCost, ...]) -> PhaseCost:
+def total_cost(costs: tuple[PhaseCost, ...]) -> PhaseCost:
     """Sum of all phases; a figure that one of them lacks is None."""
     seconds, passes = [c.seconds for c in costs], [c.passes for c in costs]
     return PhaseCost(
-        "together",
+        "total",
         sum(c.epochs for c in costs),
         None if None in seconds else sum(s for s in seconds if s is not None),
         None if None in passes else sum(p for p in passes if p is not None),
@@ -68,7 +68,7 @@ def cost_section(costs: tuple[PhaseCost, ...]) -> Section:
     if all(c.passes is None for c in costs):
         del columns[3]
     caption = "Epochs and training time, summed over all workers."
-    return Section("Cost", (words,), (table(caption, (*costs, together(costs)), *columns),))
+    return Section("Cost", (words,), (table(caption, (*costs, total_cost(costs)), *columns),))
 
 
 def latency_section(latency: Latency | None) -> Section:
