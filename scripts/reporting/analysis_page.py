@@ -24,7 +24,7 @@ from scripts.reporting.page import (
     present,
     provenance,
     table,
-    text,
+    text_column,
     with_content,
 )
 from scripts.reporting.sections.candidates import better_section, choice_section
@@ -165,7 +165,7 @@ def _failure_tables(trials: Sequence[Trial]) -> tuple[Table, ...]:
         "Failed trials.",
         [t for t in trials if t.state == "failed"][:100],
         ("trial", lambda t: number_cell(t.number, "d")),
-        (text("failure"), lambda t: t.failure or "-"),
+        (text_column("failure"), lambda t: t.failure or "-"),
         (Column("epochs", "spent before"), lambda t: number_cell(t.epochs)),
     )
     return (failed,) if failed.rows else ()

@@ -181,7 +181,7 @@ def bounds_cell(bounds: Sequence[float] | None, *, signed: bool = True) -> Cell:
     return Cell(interval(bounds, signed=signed), bounds[0] if bounds else None)
 
 
-def text(name: str) -> Column:
+def text_column(name: str) -> Column:
     """Return the heading of a column of text."""
     return Column(name, numeric=False)
 
@@ -212,7 +212,7 @@ def table(
 def settings_table(caption: str, names: Iterable[str], settings: Sequence[Values], heads: Iterable[Column]) -> Table:
     """Return a table of hyperparameters, with a column for each configuration."""
     rows = (TableRow((Cell(name), *(value_cell(values.get(name)) for values in settings))) for name in names)
-    return Table(caption, (text("hyperparameter"), *heads), tuple(rows))
+    return Table(caption, (text_column("hyperparameter"), *heads), tuple(rows))
 
 
 def present(items: Iterable[Figure | None]) -> tuple[Figure, ...]:

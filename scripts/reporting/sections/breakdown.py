@@ -18,7 +18,7 @@ from scripts.reporting.page import (
     percent_cell,
     present,
     table,
-    text,
+    text_column,
 )
 from scripts.statistics.metrics import ReliabilityBin
 from scripts.storage.evaluation_record import Evaluation
@@ -89,7 +89,7 @@ def _tables(kind: str, rows: Sequence[PartAccuracy]) -> tuple[Table, ...]:
         table(
             f"Accuracy by {kind}; intervals of parts without one assume independent rows.",
             rows,
-            (text(kind), lambda row: row.name),
+            (text_column(kind), lambda row: row.name),
             ("rows", lambda row: number_cell(row.n_rows, ",d")),
             ("accuracy", lambda row: percent_cell(row.accuracy, 1)),
             ("95% interval", lambda row: bounds_cell(row.bounds, signed=False)),
@@ -113,10 +113,10 @@ def calibration_section(e: Evaluation, reliability: Sequence[ReliabilityBin]) ->
     rows = table(
         "Metrics besides accuracy.",
         [measure for measure in measures if measure[2] is not None],
-        (text("measure"), lambda measure: measure[0]),
+        (text_column("measure"), lambda measure: measure[0]),
         ("value", lambda measure: number_cell(measure[2])),
-        (text("95% interval"), lambda measure: _bounds(measure[3])),
-        (text("interpretation"), lambda measure: measure[1]),
+        (text_column("95% interval"), lambda measure: _bounds(measure[3])),
+        (text_column("interpretation"), lambda measure: measure[1]),
     )
     return Section("Calibration", (), (rows,), present([reliability_figure(reliability)]), figures_first=True)
 
@@ -132,7 +132,7 @@ def confusion_section(confusion: Sequence[Sequence[int]], class_names: Sequence[
         shares = [count / total for count in counts]
         cells = (Cell(f"{c:,} ({s:.0%})", c, round(s, 3)) for c, s in zip(counts, shares, strict=True))
         rows.append(TableRow((Cell(name), *cells, Cell(f"{sum(counts):,}", sum(counts)))))
-    columns = (text("truth"), *(Column(f"predicted {name}") for name in class_names), Column("rows"))
+    columns = (text_column("truth"), *(Column(f"predicted {name}") for name in class_names), Column("rows"))
     caption = "Rows by true and predicted class, with the share of the true class; darker is larger."
     return Section(title, (), (Table(caption, columns, tuple(rows)),))
 

@@ -21,7 +21,7 @@ from scripts.reporting.page import (
     present,
     settings_table,
     table,
-    text,
+    text_column,
 )
 from scripts.storage.extended_record import Configuration, Extended, Look, Race
 from scripts.storage.result_records import Selection
@@ -99,8 +99,8 @@ def _candidate_table(
         candidates,
         ("rank", lambda c: number_cell(c.rank, "d")),
         ("trial", lambda c: number_cell(c.trial_number, "d")),
-        (text("model"), lambda c: c.family),
-        (text("racing"), race_state),
+        (text_column("model"), lambda c: c.family),
+        (text_column("racing"), race_state),
         (Column("accuracy", "mean of folds"), lambda c: percent_cell(c.avg_accuracy, 2)),
         ("standard error", lambda c: percent_cell(c.accuracy_se, 2)),
         (Column("behind the best", "paired"), lambda c: Cell(points(c.behind, signed=False), c.behind)),

@@ -18,7 +18,7 @@ from scripts.reporting.page import (
     points,
     present,
     table,
-    text,
+    text_column,
 )
 from scripts.storage.evaluation_record import Evaluation
 
@@ -41,10 +41,10 @@ def _difference_table(e: Evaluation) -> Table:
     return table(
         "Accuracy of the model minus that of each opponent, paired on the same rows.",
         [(name, *lead) for name, lead in leads.items()],
-        (text("against"), lambda lead: lead[0]),
+        (text_column("against"), lambda lead: lead[0]),
         ("difference", lambda lead: Cell(points(lead[1]), lead[1])),
         (Column("95% interval", "pp"), lambda lead: bounds_cell(lead[2])),
-        (text("better?"), lambda lead: _answer(lead[2])),
+        (text_column("better?"), lambda lead: _answer(lead[2])),
     )
 
 
@@ -69,8 +69,8 @@ def _comparison_table(rows: Sequence[ComparedAccuracy]) -> Table:
     return table(
         "Accuracy on the same rows, the model shaded.",
         rows,
-        (text("name"), lambda row: row.name),
-        (text("kind"), lambda row: row.kind),
+        (text_column("name"), lambda row: row.name),
+        (text_column("kind"), lambda row: row.kind),
         ("accuracy", lambda row: percent_cell(row.accuracy, 2)),
         ("95% interval", lambda row: bounds_cell(row.bounds, signed=False)),
         chosen=next(row for row in rows if row.kind == "model"),

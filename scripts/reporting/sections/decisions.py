@@ -16,7 +16,7 @@ from scripts.reporting.page import (
     points,
     present,
     table,
-    text,
+    text_column,
 )
 from scripts.storage.evaluation_record import Evaluation
 from scripts.storage.trading_records import Costs, Decay
@@ -91,7 +91,7 @@ def _cost_tables(costs: Costs) -> tuple[Table, ...]:
         "most probable class": costs.most_probable,
         "best constant decision": costs.best_constant,
     }
-    columns = (text("decision"), lambda way: way[0]), ("cost", lambda way: number_cell(way[1]))
+    columns = (text_column("decision"), lambda way: way[0]), ("cost", lambda way: number_cell(way[1]))
     return (table("Mean cost per row.", ways.items(), *columns),)
 
 
@@ -108,7 +108,7 @@ def _decay_tables(decay: Decay) -> tuple[Table, ...]:
         table(
             "Accuracy minus that of the best naive rule, by the age of the model.",
             decay.bins,
-            (text("dates since training"), lambda p: Cell(f"{p.first_age} to {p.last_age}", p.first_age)),
+            (text_column("dates since training"), lambda p: Cell(f"{p.first_age} to {p.last_age}", p.first_age)),
             ("rows", lambda p: number_cell(p.n_rows, ",d")),
             ("skill", lambda p: Cell(points(p.skill), p.skill)),
             ("95% interval", lambda p: interval(p.skill_ci95, signed=True)),
@@ -125,7 +125,7 @@ def _drift_tables(e: Evaluation) -> tuple[Table, ...]:
         table(
             "Feature drift between development and test rows, the largest first.",
             e.drift,
-            (text("feature"), lambda d: d.feature),
+            (text_column("feature"), lambda d: d.feature),
             (Column("stability index", "above 0.25 is large"), lambda d: number_cell(d.psi, ".3f")),
             (Column("Kolmogorov-Smirnov", "0 to 1"), lambda d: number_cell(d.ks, ".3f")),
         ),

@@ -16,7 +16,7 @@ from scripts.reporting.page import (
     points,
     settings_table,
     table,
-    text,
+    text_column,
 )
 from scripts.reporting.sections.shared import milliseconds
 from scripts.storage.evaluation_record import CostedEnsemble, Evaluation
@@ -62,7 +62,7 @@ def ensemble_section(ensemble: CostedEnsemble | None) -> Section:
         "Members of the ensemble, each with all its networks; median latency.",
         ensemble.members,
         ("trial", lambda m: number_cell(m.trial_number, "d")),
-        (text("family"), lambda m: m.family),
+        (text_column("family"), lambda m: m.family),
         ("weight", lambda m: percent_cell(m.weight, 0)),
         ("epochs of phase 3", lambda m: number_cell(m.epochs_spent, ",d")),
         ("parameters", lambda m: number_cell(m.n_parameters, ",d")),

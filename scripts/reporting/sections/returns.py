@@ -20,7 +20,7 @@ from scripts.reporting.page import (
     percent_cell,
     present,
     table,
-    text,
+    text_column,
     value_cell,
 )
 from scripts.storage.evaluation_record import Evaluation
@@ -104,7 +104,7 @@ def _tables(returns: Returns) -> tuple[Table, ...]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not isinstance(value, Mapping | list):
             rows.append(TableRow((Cell(title), Cell(write(value), value) if is_number else value_cell(value))))
-    columns = (text("quantity"), Column("value"))
+    columns = (text_column("quantity"), Column("value"))
     whole = Table("Simulated returns over the test period.", columns, tuple(rows))
     parts = [_part_table("year", returns.by_year), _part_table("ticker", returns.by_group)]
     return (whole, *_beside_table(returns), *(table for table in parts if len(table.rows) > 1))
@@ -120,7 +120,7 @@ def _beside_table(returns: Returns) -> tuple[Table, ...]:
         table(
             "The model compared with other strategies on the same dates, after costs.",
             books.items(),
-            (text("strategy"), lambda named: named[0]),
+            (text_column("strategy"), lambda named: named[0]),
             ("after costs", lambda named: percent_cell(named[1].net)),
             (Column("volatility", "annualised"), lambda named: percent_cell(named[1].volatility)),
             (Column("Sharpe ratio", "annualised"), lambda named: number_cell(named[1].sharpe, ".2f")),
@@ -136,7 +136,7 @@ def _part_table(kind: str, parts: Mapping[str, ReturnPart]) -> Table:
     return table(
         f"Simulated returns by {kind}{more}; each part starts with a capital of 1.",
         list(parts.items())[:_MAX_ROWS],
-        (text(kind), lambda named: named[0]),
+        (text_column(kind), lambda named: named[0]),
         ("dates", lambda named: number_cell(named[1].n_dates, ",d")),
         ("before costs", lambda named: percent_cell(named[1].gross)),
         ("after costs", lambda named: percent_cell(named[1].net)),

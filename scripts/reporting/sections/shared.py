@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scripts.reporting.page import Cell, Column, Section, duration, number_cell, percent_cell, table, text
+from scripts.reporting.page import Cell, Column, Section, duration, number_cell, percent_cell, table, text_column
 from scripts.storage.evaluation_record import Latency
 from scripts.storage.extended_record import Extended
 from scripts.storage.records import Trials
@@ -59,7 +59,7 @@ def cost_section(costs: tuple[PhaseCost, ...]) -> Section:
         f"The comparison is {NAIVE_TRIALS} trials of {NAIVE_EPOCHS} epochs each, without phases."
     )
     columns: list[tuple[Column | str, Callable[[PhaseCost], Cell | str]]] = [
-        (text("part"), lambda c: c.name),
+        (text_column("part"), lambda c: c.name),
         ("epochs", lambda c: number_cell(c.epochs, ",d")),
         (Column("share", f"of {YARDSTICK:,} epochs"), lambda c: percent_cell(c.epochs / YARDSTICK, 0)),
         (Column("passes", "over all development rows"), lambda c: number_cell(c.passes, ",.0f")),
@@ -76,7 +76,7 @@ def latency_section(latency: Latency | None) -> Section:
     rows = table(
         "Time from raw features to probabilities with all networks, on the CPU of the evaluating machine.",
         ({} if latency is None else latency.calls).items(),
-        (text("call"), lambda named: named[0]),
+        (text_column("call"), lambda named: named[0]),
         ("median", lambda named: Cell(milliseconds(named[1].p50_s), named[1].p50_s)),
         ("99% are faster than", lambda named: Cell(milliseconds(named[1].p99_s), named[1].p99_s)),
     )
@@ -91,5 +91,5 @@ def milliseconds(seconds: float) -> str:
 def warnings_section(warnings: Sequence[str], notes: Sequence[str]) -> Section:
     """List of the warnings, which are also at the top, and of the notes."""
     listed = [*(("warning", one) for one in warnings), *(("note", one) for one in notes)]
-    rows = table("", listed, (text("kind"), lambda line: line[0]), (text("text"), lambda line: line[1]))
+    rows = table("", listed, (text_column("kind"), lambda line: line[0]), (text_column("text"), lambda line: line[1]))
     return Section("Warnings and notes", () if warnings else ("There are no warnings.",), (rows,))
