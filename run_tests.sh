@@ -35,4 +35,4 @@ fi
 "$python" -m mypy
 .venv/bin/lint-imports
 .venv/bin/typos
-"$python" -m pytest -n auto "${chosen[@]}" "$@"
+"$python" -m pytest -n auto --dist worksteal "${chosen[@]}" "$@"
