@@ -18,7 +18,8 @@ MUTANTS = (*rows.MUTANTS, *inputs.MUTANTS, *figures.MUTANTS)
 # imported by the child alone, from the folder that it is given.
 RUNNER = """
 import os, sys
-import arch.bootstrap, hypothesis, optuna, pandas, pytest, scipy.stats, sklearn.ensemble, torch
+import altair, arch.bootstrap, hypothesis, jinja2, optuna, pandas, pyarrow.parquet, pydantic, pytest, scipy.stats
+import sklearn.ensemble, sqlalchemy, torch._dynamo, vl_convert, yaml
 for line in sys.stdin:
     folder, *arguments = line.rstrip().split("\\t")
     if (child := os.fork()) == 0:
