@@ -5,6 +5,7 @@ They differ from those of a shell by their start-up alone, which has tests in a 
 
 import functools
 import json
+import multiprocessing
 import os
 import re
 import runpy
@@ -29,6 +30,7 @@ import scripts.commands.leak_check
 import scripts.extended_training.trainer
 import scripts.final_training.training
 import scripts.tuning.search  # noqa: F401
+from scripts.reporting import page
 from tests.conftest import ROOT, command
 
 MAX_S = 300.0  # that a command may take
@@ -98,10 +100,20 @@ def _server():
     return subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
+@functools.cache
+def share_charts():
+    """Give the forks the JavaScript of the reports; vl_convert starts threads, so another process makes it."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        library = pool.apply(page._chart_library)
+    page._chart_library = lambda: library
+
+
 def serve():
     """Run the commands that the lines of standard input ask for, one after the other; print their exit codes."""
     for line in sys.stdin:
         request = json.loads(line)
+        if request["script"] in ("analyze_results.py", "evaluate_model.py"):
+            share_charts()
 
         def prepare(request=request):
             os.environ.clear()

@@ -325,15 +325,15 @@ def test_phase_1_warns_goes_on_and_records_it_unless_strict(tmp_path):
     data = table(tmp_path / "table.csv", {"nearly": lambda y, rng: y + 0.3 * rng.normal(size=len(y))})
     flags = [f"--set=data.{name}={value}" for name, value in data.model_dump(exclude_unset=True).items()]
     flags += [*FAST, "--set=search_space.family=mlp", "--set=search_space.window=1"]
-    strict = run("run_hyperparameter_tuning.py", tmp_path / "run", *flags, "--strict")
+    strict = run("run_hyperparameter_tuning.py", tmp_path / "run", "--workers", 1, *flags, "--strict")
     assert strict.returncode == 2 and "nearly" in strict.stderr
     assert not (tmp_path / "run" / TRIALS).exists()
-    done = run("run_hyperparameter_tuning.py", tmp_path / "run", *flags)
+    done = run("run_hyperparameter_tuning.py", tmp_path / "run", "--workers", 1, *flags)
     assert done.returncode == 0, done.stderr
     warnings = artifact(tmp_path / "run", TRIALS)["warnings"]
     assert len(warnings) == 1 and f"WARNING {warnings[0]}" in done.stdout
     (tmp_path / "run" / REPORT).unlink()
-    again = run("run_hyperparameter_tuning.py", tmp_path / "run", *flags)
+    again = run("run_hyperparameter_tuning.py", tmp_path / "run", "--workers", 1, *flags)
     assert again.returncode == 0 and warnings[0] in again.stdout and "is finished" in again.stdout
     assert not (tmp_path / "run" / REPORT).exists()
 

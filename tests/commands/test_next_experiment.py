@@ -36,11 +36,12 @@ def carry_on(checkout, folder, *arguments):
     return answers[-1], done.stderr
 
 
-def test_a_dry_run_of_the_pipeline_ends_after_the_plan_of_phase_1(checkout, tmp_path, tiny_config):
-    typed = [checkout / "run_pipeline.sh", "--dry-run", "--config", tiny_config, "--run-dir", tmp_path / "run"]
+def test_a_dry_run_of_the_pipeline_ends_after_the_plan_of_phase_1(checkout, finished_run, tmp_path):
+    typed = [checkout / "run_pipeline.sh", "--dry-run", "--next", finished_run.folder, "--run-dir", tmp_path / "run"]
     done = subprocess.run(list(map(str, typed)), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("would do this") == 1
+    assert str(tmp_path / "run") in done.stdout
     assert not (tmp_path / "run").exists()
 
 
@@ -73,13 +74,17 @@ def test_the_loop_on_a_market_ends_with_a_verdict_and_a_second_look_is_counted(c
     assert (n_openings(RunDir(second)), n_inherited(RunDir(second))) == (2, 1)
 
 
-def test_the_loop_on_a_table_improves_a_run_that_hardly_learned(checkout, tmp_path):
+def test_the_loop_on_a_table_improves_a_run_that_hardly_learned(tmp_path):
     first, second = tmp_path / "first", tmp_path / "elsewhere"
     slow = "search_space.learning_rate={type: float, low: 1e-5, high: 1e-4, log: true}"
     few = ("--set", slow, "--set", "tuning.n_random_trials=6")
     finish(first, *TABLE, *few, "--workers", 1, scripts=SCRIPTS[:3])
-    answer, said = carry_on(checkout, first, "--run-dir", second)
-    assert_the_loop_says_what_came_of_it(answer, said, first)
+    # As run_pipeline.sh --next does it.
+    assert run(SCRIPTS[0], second, "--next", first, "--workers", 1).returncode == 0
+    finish(second, "--workers", 1, scripts=SCRIPTS[1:])
+    done = run(SCRIPTS[2], second, "--compare", first, second, "--json")
+    answer = json.loads(done.stdout)
+    assert_the_loop_says_what_came_of_it(answer, done.stderr, first)
     assert answer["comparisons"][0]["verdict"] == "better"
     assert answer["comparisons"][0]["p_diebold_mariano"] is None
     assert artifact(second, "evaluation/evaluation_results.json")["test_openings"] == 1
@@ -136,8 +141,7 @@ def market(path, n_days):
     pd.concat(frames).to_csv(path, index=False)
 
 
-@pytest.mark.parametrize(("n_days", "counted"), [(500, 1), (520, 1), (900, 0)])
-def test_looks_at_rows_that_have_become_development_rows_do_not_count(tmp_path, tiny_config, n_days, counted):
+def test_looks_at_rows_that_have_become_development_rows_do_not_count(tmp_path, tiny_config):
     """A file that has grown: as long as a row that was seen may be sealed, the look counts."""
     own = tmp_path / "own.csv"
     market(own, 500)
@@ -146,11 +150,13 @@ def test_looks_at_rows_that_have_become_development_rows_do_not_count(tmp_path, 
     sets = [part for key in (*few, "final.epochs=2", "search_space.family=mlp") for part in ("--set", key)]
     scripts = [script for script in SCRIPTS if script != "analyze_results.py"]
     finish(tmp_path / "first", "--config", tiny_config, *data, *sets, scripts=scripts)
-    market(own, n_days)
     experiment = load_experiment(tiny_config, ["data.source=market", f"data.path={own}"])
-    development = load_development(experiment.data, 3, experiment.seed)
-    inherit_openings(RunDir(tmp_path / "second"), ["../first"], experiment, development)
-    assert n_openings(RunDir(tmp_path / "second")) == counted
+    for n_days, counted in ((500, 1), (520, 1), (900, 0)):
+        market(own, n_days)
+        development = load_development(experiment.data, 3, experiment.seed)
+        second = RunDir(tmp_path / f"second_{n_days}")
+        inherit_openings(second, ["../first"], experiment, development)
+        assert n_openings(second) == counted, n_days
 
 
 # --- comparing runs -------------------------------------------------------------------------------------------------

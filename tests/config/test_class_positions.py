@@ -236,11 +236,11 @@ def test_the_plan_the_first_lines_the_model_and_the_evaluation_show_the_position
     assert f"positions of the classes   {shown}" in plan.stdout
     assert "dates per year" in plan.stdout and "days a week)" in plan.stdout
     for script in ("run_hyperparameter_tuning.py", "run_extended_training.py", "analyze_results.py"):
-        done = run(script, tmp_path / "run", "--config", config)
+        done = run(script, tmp_path / "run", "--config", config, "--workers", 1)
         assert done.returncode == 0, done.stderr
         assert script != "run_hyperparameter_tuning.py" or f"note: positions of the classes: {shown}" in done.stdout
     for script in ("run_final_training.py", "evaluate_model.py"):
-        done = run(script, tmp_path / "run")
+        done = run(script, tmp_path / "run", "--workers", 1)
         assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "run/evaluation/evaluation_results.json").read_text())
     assert found["class_positions"] == {"buy": 1.0, "hold": 0.0, "sell": -1.0}
