@@ -88,8 +88,9 @@ def guard_connections(folder):
 
 
 def command(script, folder, *arguments):
-    """Argument list of one of the commands."""
-    return [sys.executable, str(ROOT / script), "--run-dir", str(folder), "--no-progress", *map(str, arguments)]
+    """Argument list of one of the commands, without a run directory if there is no folder."""
+    place = () if folder is None else ("--run-dir", str(folder), "--no-progress")
+    return [sys.executable, str(ROOT / script), *place, *map(str, arguments)]
 
 
 def run(script, folder, *arguments, **options):

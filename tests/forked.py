@@ -80,7 +80,7 @@ def completed(script, folder, *arguments, environment=None, cwd=None, interrupt=
     """
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, "out"), Path(place, "error")]
-        request = {"script": script, "folder": str(folder), "arguments": list(map(str, arguments))}
+        request = {"script": script, "folder": folder and str(folder), "arguments": list(map(str, arguments))}
         request |= {"outputs": list(map(str, outputs)), "environment": os.environ | (environment or {})}
         request |= {"cwd": str(cwd or os.getcwd()), "interrupt": interrupt and [str(interrupt[0]), interrupt[1]]}
         server = _server()

@@ -1,7 +1,7 @@
 """Documents agree with the code: generated files are current, snippets load and run, commands and links exist."""
 
+import contextlib
 import io
-import os
 import re
 import runpy
 import shutil
@@ -17,7 +17,7 @@ from scripts import __version__
 from scripts.config.experiment import SyntheticConfig
 from scripts.config.yaml_files import load_experiment
 from scripts.data.synthetic import generate
-from tests.conftest import ROOT, SCRIPTS
+from tests.conftest import ROOT, SCRIPTS, run
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,11 +39,8 @@ def test_yaml_in_the_readme_is_a_config(tmp_path, snippet):
 @pytest.mark.parametrize("name", ["README.md", "docs/inference.md"])
 def test_python_in_the_documents_runs_in_a_run_directory(finished_run, name):
     for snippet in re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S):
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, "-c", snippet], cwd=finished_run.folder, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+        with contextlib.chdir(finished_run.folder):
+            exec(snippet, {})
 
 
 def test_the_readme_fits_on_a_few_screens():
@@ -182,8 +179,11 @@ def test_what_is_said_about_adding_runs_as_it_stands(tmp_path):
         (tmp_path / name).write_text(text)
     for line in ADDING_COMMANDS:
         script, *arguments = line.removeprefix("python3 ").split()
-        program = tmp_path / script if script in ADDED_FILES else ROOT / script
-        done = subprocess.run([sys.executable, program, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        if script in ADDED_FILES:
+            call = [sys.executable, tmp_path / script, *arguments]
+            done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
+        else:
+            done = run(script, None, *arguments, cwd=tmp_path)
         assert done.returncode == 0, f"{line}: {done.stderr}"
     assert "gated" in (tmp_path / "runs/model/hyperparameter_tuning_results/leak_check.json").read_text()
 

@@ -1,8 +1,5 @@
 """Predictions for new rows: the same as in the evaluation, of any size, refused by name, with a word on drift."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +17,7 @@ from scripts.errors import InputError
 from scripts.final_training.model import load_model
 from scripts.statistics.drift import FeatureReference, feature_drift
 from scripts.training.trading import SimulatedTrading
-from tests.conftest import ROOT, run
+from tests.conftest import run
 from tests.final_models import write_model
 
 TINY_MARKET = SyntheticConfig(n_tickers=4, n_days=500, rho=0.3)
@@ -30,8 +27,7 @@ GRU = {"family": "gru", "width": 8, "depth": 1, "window": 3}
 
 def evaluate(*arguments, cwd=None):
     """evaluate_model.py with these arguments alone, without a run directory."""
-    command = [sys.executable, str(ROOT / "evaluate_model.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+    return run("evaluate_model.py", None, *arguments, cwd=cwd)
 
 
 def table(n_rows, seed=0, n_groups=3):

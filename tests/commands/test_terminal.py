@@ -69,8 +69,7 @@ def test_no_hostile_text_reaches_the_progress_display_a_page_or_a_card(capsys):
 def test_a_secret_in_an_address_is_never_shown(tmp_path):
     assert without_secret("s3://KEY:SECRET@bucket/x@y") == "s3://bucket/x@y"
     assert without_secret("s3://bucket/x@y") == "s3://bucket/x@y"
-    arguments = command(SCRIPTS[0], "s3://KEY:SECRET@bucket/x", "--json")
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = run(SCRIPTS[0], "s3://KEY:SECRET@bucket/x", "--json")
     assert done.returncode == 2
     assert "SECRET" not in done.stdout + done.stderr
 
