@@ -43,8 +43,8 @@ RESULTS = ROOT / "benchmarks" / "portfolio_results.csv"
 CONFIGURATIONS = {"mlp": 28, "resnet": 28, "gru": 16, "tcn": 16}  # random ones of each family
 EPOCHS = {"mlp": 20, "resnet": 20, "gru": 12, "tcn": 12}
 TRIALS = (1, 2, 4, 8)  # after so many the benefit is measured
-MOST_VALIDATED = 6000  # rows
-LEAST_SPREAD = 0.01  # accuracy; about two standard errors of a score
+MAX_VALIDATED = 6000  # rows
+MIN_SPREAD = 0.01  # accuracy; about two standard errors of a score
 _COLUMNS = ("family", "configuration", "data_set", "val_accuracy", "val_loss", "best_epoch", "epochs", "duration_s")
 
 
@@ -67,7 +67,7 @@ def load(source: Market | Table, folder: Path) -> Loaded:
     """The data set with few rows to train on and many to validate on."""
     dataset = source.load(folder)
     train, validation = dataset.tail_split(1.0 - source.train_fraction, 0)
-    every = -(-len(validation) // MOST_VALIDATED)
+    every = -(-len(validation) // MAX_VALIDATED)
     return Loaded(source.name, dataset, (train, validation[::every]))
 
 
@@ -140,7 +140,7 @@ def regrets(table: pd.DataFrame) -> pd.DataFrame:
     """
     scores = table.pivot(index=["family", "configuration"], columns="data_set", values="val_accuracy")
     best, median = scores.max(), scores.median()
-    return (best - scores) / (best - median).clip(lower=LEAST_SPREAD)
+    return (best - scores) / (best - median).clip(lower=MIN_SPREAD)
 
 
 def choose(regret: pd.DataFrame) -> list[dict[str, Scalar]]:

@@ -33,7 +33,7 @@ from scripts.data.loading import load_development
 from scripts.training.run import TrainingRun
 from scripts.training.spec import RunSpec
 
-_FEATURES, _GROUP_ROWS, _MOST_TRAINED, _EPOCHS = 50, 10**5, 10**6, 2
+_FEATURES, _GROUP_ROWS, _MAX_TRAINED, _EPOCHS = 50, 10**5, 10**6, 2
 
 
 def make_table(path: Path, n_rows: int) -> None:
@@ -69,7 +69,7 @@ def _report(pipe: Connection, path: Path, mapped: bool) -> None:
     start = time.perf_counter()
     dataset = load_development(config, 1, 0, MemoryBound(1, path.parent) if mapped else NO_BOUND)
     loading, memory_of_loading = time.perf_counter() - start, memory.peak
-    rows = dataset.rows[:: max(1, len(dataset.rows) // _MOST_TRAINED)]
+    rows = dataset.rows[:: max(1, len(dataset.rows) // _MAX_TRAINED)]
     validation = rows[::20]
     train = np.setdiff1d(rows, validation)
     hyperparameters = Hyperparameters(family="mlp", width=128, depth=2, batch_size=1024)

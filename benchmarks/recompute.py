@@ -28,7 +28,7 @@ from scripts.config.experiment import DataConfig
 TOLERANCE = 1e-9
 ECE_BINS = 15
 PBO_BLOCKS = 16
-LEAST_TRIALS = 10
+MIN_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def comparable(hits: pd.DataFrame, trials: Mapping[str, Any]) -> list[int]:
     reached = [rung for rung in trials.get("rungs") or () if rung <= known[winner]["epochs"]]
     for rung in sorted(reached, reverse=True):
         far = [n for n in numbers if known[n]["epochs"] >= rung or known[n]["state"] == "stopped"]
-        if len(far) >= LEAST_TRIALS:
+        if len(far) >= MIN_TRIALS:
             return far
     return numbers
 

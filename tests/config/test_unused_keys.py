@@ -68,7 +68,7 @@ def found(values):
 
 
 @pytest.mark.parametrize("key", CASES)
-def test_a_key_is_inert_exactly_where_another_one_says_so(key):
+def test_a_key_has_no_effect_exactly_where_another_one_decides_so(key):
     value, without, with_effect = CASES[key]
     assert key in found(joined(without, key, value))
     assert key not in found(joined(with_effect, key, value))

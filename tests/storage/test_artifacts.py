@@ -276,7 +276,7 @@ def test_a_second_command_on_a_run_directory_is_told_who_holds_it(tmp_path):
         pass
 
 
-def test_set_aside_never_overwrites(tmp_path):
+def test_a_backup_never_overwrites(tmp_path):
     for _ in range(2):
         (tmp_path / "results").mkdir()
         back_up(tmp_path / "results")

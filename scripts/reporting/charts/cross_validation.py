@@ -38,7 +38,7 @@ _SERIES = (
 _MEASURES = (("loss", "cross-entropy loss (nats)", ".3f"), ("accuracy", "validation accuracy", ".1%"))
 _READING = (
     "Solid is validation, dashed is training, one colour per {line}; all charts have the same limits. Training loss "
-    "that falls while validation loss rises is overfitting; {line}s that are far apart mean that the result depends on "
+    "that falls while validation loss rises is overfitting; distant {line}s mean that the result depends on "
     "{why}."
 )
 
