@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from scripts.commands.main import _run
+from scripts.commands.output import Answer
 from scripts.config.search_space import Choices, Hyperparameters, IntRange
 from scripts.config.yaml_files import load_experiment
 from scripts.data.loading import load_development
@@ -26,7 +27,7 @@ from scripts.storage.file_systems import file_system, file_system_note
 from scripts.training.models.registry import build_model
 from scripts.tuning.stages import Proposal
 from scripts.tuning.study import TrialStudy
-from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, run, without_times
+from tests.conftest import EXTENDED, SCRIPTS, TRIALS, artifact, run, run_in_shell, without_times
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def test_a_disk_that_fills_up_ends_a_phase_with_one_line_and_it_goes_on_with_roo
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 
-    done = run(script, folder, *flags, preexec_fn=limit)
+    done = run_in_shell(script, folder, *flags, preexec_fn=limit)
     assert done.returncode == 5, done.stderr
     assert len(done.stderr.splitlines()) == 1 and str(folder) in done.stderr
     assert not [p.name for p in folder.rglob("*.tmp")]
@@ -252,7 +253,7 @@ def test_a_command_on_a_network_file_system_says_so_and_runs(tmp_path, monkeypat
     arguments = Namespace(
         run_dir=tmp_path / "run", time_budget=None, dry_run=False, quiet=False, storage=None, execution=None
     )
-    _run(arguments, lambda session: session.echo(f"ran in {session.run_dir.path.name}"), False, {})
+    _run(arguments, lambda session: session.echo(f"ran in {session.run_dir.path.name}"), False, Answer("run"))
     said = capsys.readouterr().out
     assert "file system of type nfs" in said and "ran in run" in said
 
