@@ -84,6 +84,9 @@ def completed(script, folder, *arguments, environment=None, cwd=None, interrupt=
         request |= {"outputs": list(map(str, outputs)), "environment": os.environ | (environment or {})}
         request |= {"cwd": str(cwd or os.getcwd()), "interrupt": interrupt and [str(interrupt[0]), interrupt[1]]}
         server = _server()
+        if server.poll() is not None:  # Ray, where it is installed, ends all children of the process that stops it
+            _server.cache_clear()
+            server = _server()
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
         code = json.loads(server.stdout.readline())
