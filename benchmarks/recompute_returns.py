@@ -224,7 +224,9 @@ def table_rows(data: DataConfig) -> pd.DataFrame:
     if data.path.endswith(".parquet"):
         frame = pd.read_parquet(data.path)
     else:
-        frame = pd.read_csv(data.path, sep=data.delimiter, decimal=data.decimal, dtype={data.group_column or "": str})
+        frame = pd.read_csv(
+            data.path, sep=data.delimiter or ",", decimal=data.decimal or ".", dtype={data.group_column or "": str}
+        )
     frame = frame[frame[data.label_column].notna()]
     time = pd.to_datetime(frame[data.time_column], format=data.date_format)
     group = "all" if data.group_column is None else frame[data.group_column].astype(str)

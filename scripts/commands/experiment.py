@@ -20,7 +20,7 @@ from scripts.training.models.registry import check_families
 # Sections that every phase depends on; a later phase must leave them as they were.
 _SHARED = ("seed", "data", "search_space")
 # Keys of `data` that describe a file and not the model: new data may be written otherwise.
-_OF_FILE = ("delimiter", "decimal", "date_format")
+_OF_FILE = ("table", "columns", "header", "delimiter", "decimal", "thousands", "date_format")
 # Sections that decide the results of a phase; a later phase takes over those of the phases before it.
 SECTIONS = {
     Command.TUNING: (*_SHARED, "tuning"),
@@ -44,10 +44,10 @@ def load_first(session: Session, plan: Planned | None = None) -> Experiment:
         Also for an unknown model family or hyperparameter.
     """
     earlier = session.arguments.next
-    path, base = _yaml_file(session), None
+    path, base = _yaml_files(session), None
     if earlier is not None:
         base = continued_from(RunDir(earlier), session.run_dir, session.arguments.fresh)
-    elif plan is not None and path is None:
+    elif plan is not None and not path:
         base = plan.experiment
     experiment = load_experiment(path, session.assignments, base=base)
     for key, reason in keys_without_effect(experiment, given_values(path, session.assignments)[0]):
@@ -74,7 +74,7 @@ def load_later(session: Session, recorded: Experiment, earlier: Command, plan: P
     InputError
         Names each key that the earlier phase had otherwise.
     """
-    path = _yaml_file(session)
+    path = _yaml_files(session)
     own = {} if plan is None else {name: getattr(plan.experiment, name) for name in _OWN.get(earlier, ())}
     base = None if path else recorded.model_copy(update=own)
     now = load_experiment(path, session.assignments, base=base)
@@ -94,7 +94,7 @@ def load_later(session: Session, recorded: Experiment, earlier: Command, plan: P
 
 def new_file_config(session: Session, recorded: Experiment) -> DataConfig:
     """Return the data config of a model for the file of --predict or --data, whose format --set may give."""
-    path = _yaml_file(session)
+    path = _yaml_files(session)
     now = load_experiment(path, session.assignments, base=None if path else recorded).data
     return _with_format_of(recorded.data, now)
 
@@ -125,9 +125,6 @@ def _comparable(experiment: Experiment, sections: Sequence[str]) -> Mapping[str,
     return {name: recorded[name] for name in sections}
 
 
-def _yaml_file(session: Session) -> Path | None:
-    """The YAML file among --config, if any."""
-    files = [path for path in session.arguments.config if path.suffix != ".json"]
-    if len(files) > 1:
-        raise InputError("names two YAML files", "--config", "give one")
-    return files[0] if files else None
+def _yaml_files(session: Session) -> list[Path]:
+    """The YAML files among --config, of which later ones come first."""
+    return [path for path in session.arguments.config if path.suffix != ".json"]

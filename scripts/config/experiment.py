@@ -16,6 +16,7 @@ Label = Literal["next_direction", "k_bar_direction", "triple_barrier", "volatili
 TickerCosts = Annotated[
     dict[str, Annotated[float, Field(ge=0, le=10_000)]], Field(min_length=1), BeforeValidator(with_text_keys)
 ]
+Role = Literal["date", "time", "ticker", "open", "high", "low", "close", "volume"]
 NOT_RECORDED = {"models", "execution"}  # sections that artifacts do not contain, and that are ignored in them
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -40,10 +41,24 @@ class DataConfig(Model):
     source: Literal["synthetic", "market", "table"] = Field(
         "synthetic", description="synthetic: the embedded market; market: bars of prices; table: features and a label"
     )
-    path: str | None = Field(None, description="CSV or Parquet file; relative to the YAML file that contains it")
-    delimiter: str = Field(",", min_length=1, max_length=1, description="delimiter of a CSV")
-    decimal: Literal[".", ","] = Field(".", description="decimal mark of a CSV")
-    date_format: str | None = Field(None, description="strptime format of dates; by default ISO 8601")
+    path: str | None = Field(None, description="file or folder; relative to the YAML file that contains it")
+    table: str | None = Field(None, description="table of a database, or sheet of a workbook, if there are several")
+    columns: dict[Role, str] = Field(
+        {}, description="markets: names of columns that the file calls otherwise, such as {date: Day, close: Fix}"
+    )
+    header: list[str] = Field([], description="names of the columns of a text file without a header")
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="delimiter of a CSV; by default found")
+    decimal: Literal[".", ","] | None = Field(None, description="decimal mark of text; by default found")
+    thousands: Literal[",", ".", " ", "'"] | None = Field(
+        None, description="separator of thousands in text; by default found"
+    )
+    date_format: str | None = Field(None, description="strptime format of dates; by default found")
+    prices: Literal["adjusted", "raw"] = Field(
+        "adjusted", description="markets: use adjusted prices where the file has them, or the prices as they are"
+    )
+    repair: Literal["usual", "strict"] = Field(
+        "usual", description="markets: leave out or repair a few bad rows of a ticker (at most 1 %), or refuse them"
+    )
     label: Label = Field("next_direction", description="label to predict; column: the label column of a table")
     label_column: str | None = Field(None, description="label column, for `label: column`")
     text_columns: list[str] = Field([], description="table columns to read as text, even if their cells are numbers")
@@ -115,6 +130,12 @@ class DataConfig(Model):
             raise ValueError("label: column needs `label_column`")
         if self.label == "next_direction" and self.horizon != 1:
             raise ValueError("next_direction predicts one bar ahead; use k_bar_direction for a longer horizon")
+        return self
+
+    @model_validator(mode="after")
+    def _check_marks(self) -> DataConfig:
+        if self.decimal is not None and self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands are both {self.decimal!r}")
         return self
 
     @field_validator("cost_matrix")

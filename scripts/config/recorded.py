@@ -9,7 +9,8 @@ from typing import Any
 
 from scripts.config.search_space import PlainValues
 
-_BEFORE = {"ties": "down"}  # behaviour of runs that were recorded without these keys
+_BEFORE = {"ties": "down", "prices": "raw", "repair": "strict"}  # of runs that were recorded without these keys
+_MARKS = {"delimiter": ",", "decimal": "."}
 
 
 def recorded_data(data: Mapping[str, object]) -> PlainValues:
@@ -17,6 +18,8 @@ def recorded_data(data: Mapping[str, object]) -> PlainValues:
 
     Its 252 periods per year were an unchecked default: they are inferred from the dates instead.
     """
+    if "columns" not in data:  # marks of text were stated, and are now found
+        data = {**data, **{name: None for name, mark in _MARKS.items() if data.get(name) == mark}}
     if "holding" in data:
         return {**_BEFORE, **data}
     inferred = {"periods_per_year": None} if data.get("periods_per_year") == 252 else {}

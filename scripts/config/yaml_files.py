@@ -19,13 +19,15 @@ MAX_YAML_BYTES = 2**17  # parsed in seconds; a config is some kilobytes
 _TEXT_MARKS = "%@`"  # do not start YAML values, so that such a text is unambiguous
 
 
-def load_experiment(path: Path | None, assignments: Sequence[str], base: Experiment | None = None) -> Experiment:
+def load_experiment(
+    path: Path | Sequence[Path] | None, assignments: Sequence[str], base: Experiment | None = None
+) -> Experiment:
     """Experiment from a YAML file and assignments on the command line.
 
     Parameters
     ----------
-    path : Path or None
-        YAML 1.2 file; a relative `data.path` in it counts from its folder.
+    path : Path, sequence of Path or None
+        YAML 1.2 files, of which later ones come first; a relative `data.path` in one counts from its folder.
     assignments : sequence of str
         `dotted.key=value`; values are YAML; a relative `data.path` counts from the current directory.
     base : Experiment or None
@@ -40,7 +42,7 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: Experim
     given, places = given_values(path, assignments)
     recorded = (base or Experiment()).recorded()  # an artifact never names code to import
     values = _merge(recorded if base else {"search_space": recorded["search_space"]}, given)
-    source = str(path or "command line")
+    source = str(next(iter(_files(path)), "command line"))
     try:
         experiment = Experiment.model_validate(values)
     except ValidationError as error:
@@ -52,21 +54,36 @@ def load_experiment(path: Path | None, assignments: Sequence[str], base: Experim
     return experiment
 
 
-def given_values(path: Path | None, assignments: Sequence[str]) -> tuple[PlainValues, dict[Location, str]]:
-    """Return the values of a YAML file and assignments, and the place of each key; arguments as `load_experiment`."""
+def given_values(
+    path: Path | Sequence[Path] | None, assignments: Sequence[str]
+) -> tuple[PlainValues, dict[Location, str]]:
+    """Return the values of YAML files and assignments, and the place of each key; arguments as `load_experiment`."""
     given: PlainValues = {}
     places: dict[Location, str] = {}
-    if path is not None:
-        given, lines = read_yaml(path)
-        places = {at: f"{path} line {line}" for at, line in lines.items()}
-        _resolve_data_path(given, path.resolve().parent)
+    for file in _files(path):
+        own, lines = read_yaml(file)
+        _resolve_data_path(own, file.resolve().parent)
+        given = _merge(_of_other_source(given, own), own)
+        places |= {at: f"{file} line {line}" for at, line in lines.items()}
     for assignment in assignments:
         assigned = parse_assignment(assignment)
         _resolve_data_path(assigned, Path.cwd())
-        given = _merge(given, assigned)
+        given = _merge(_of_other_source(given, assigned), assigned)
         places = {at: place for at, place in places.items() if not _is_within(at, assigned)}
         places[tuple(assignment.partition("=")[0].split("."))] = "command line"
     return given, places
+
+
+def _files(path: Path | Sequence[Path] | None) -> Sequence[Path]:
+    return () if path is None else (path,) if isinstance(path, Path) else path
+
+
+def _of_other_source(earlier: PlainValues, later: PlainValues) -> PlainValues:
+    """Return values without the synthetic market of an earlier file, if a later one names another source."""
+    data, source = earlier.get("data"), later.get("data")
+    if not isinstance(data, dict) or not isinstance(source, dict) or source.get("source") in (None, "synthetic"):
+        return earlier
+    return {**earlier, "data": {name: value for name, value in data.items() if name != "synthetic"}}
 
 
 def _place(location: Location, places: dict[Location, str]) -> str | None:

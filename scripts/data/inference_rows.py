@@ -13,7 +13,7 @@ from scripts.config.experiment import DataConfig
 from scripts.data.features import index_bars, market_features
 from scripts.data.files.cells import read_dates
 from scripts.data.files.columns import groups, named_columns
-from scripts.data.files.market import REQUIRED, bars_of
+from scripts.data.files.market import bars_of, ticker_of
 from scripts.data.files.raw_tables import RawTable, read_table, table_chunks
 from scripts.data.known_categories import UnknownCells, category_codes, known_numbers, lost_categories
 from scripts.data.labels import market_labels
@@ -53,9 +53,9 @@ class Schema:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Columns that a file must have."""
+        """Columns that a table must have; those of a market have many names."""
         if self.config.source != "table":
-            return REQUIRED
+            return ()
         named = (self.config.time_column, self.config.group_column)
         return (*self.features, *(name for name in named if name is not None))
 
@@ -120,7 +120,7 @@ def file_rows(path: Path, schema: Schema) -> Iterator[UnlabelledRows]:
         yield from table_rows(table_chunks(path, schema.config, schema.required), schema)
     else:
         table = read_table(path, schema.config, schema.required)
-        yield market_rows(table, path.name.split(".")[0] or path.name, schema)
+        yield market_rows(table, ticker_of(path), schema)
 
 
 def market_rows(table: RawTable, name: str, schema: Schema) -> UnlabelledRows:

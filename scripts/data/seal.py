@@ -11,6 +11,7 @@ import pandas as pd
 
 from scripts.config.experiment import DataConfig
 from scripts.data.files.cells import MAX_NUMBER, read_numbers
+from scripts.data.files.number_style import NumberStyle
 from scripts.data.single_precision import Reference, reference_of
 from scripts.data.table import Table
 from scripts.errors import InputError
@@ -47,7 +48,7 @@ def cut(raw: Table, config: DataConfig, seed: int) -> Table:
     """
     if config.source != "table":
         return _without_short_tickers(replace(raw, sealed=_sealed_mask(raw.frame, config, seed)), config)
-    table = replace(raw, frame=_with_class_names(raw.frame, config))
+    table = replace(raw, frame=_with_class_names(raw.frame, config, raw.source.style))
     return _without_constants(replace(table, sealed=_sealed_mask(table.frame, config, seed)), config)
 
 
@@ -55,7 +56,7 @@ def uncut(raw: Table, config: DataConfig) -> Table:
     """Return a table of the schema of `config` of which nothing is sealed and all columns are kept."""
     if config.source != "table":
         return _without_short_tickers(raw, config)
-    return replace(raw, frame=_with_class_names(raw.frame, config))
+    return replace(raw, frame=_with_class_names(raw.frame, config, raw.source.style))
 
 
 def class_name(value: Any) -> str:
@@ -71,7 +72,7 @@ def class_order(name: str) -> tuple[int, float, str]:
         return (1, 0.0, name)
 
 
-def _with_class_names(frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+def _with_class_names(frame: pd.DataFrame, config: DataConfig, style: NumberStyle) -> pd.DataFrame:
     """Labels as names of classes, each by its own cell: a word in one row does not make text of another's number."""
     column = str(config.label_column)
     labels = frame[column]
@@ -79,7 +80,7 @@ def _with_class_names(frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
         codes, distinct = pd.factorize(labels.to_numpy())
         names = pd.Series([class_name(float(value)) for value in distinct], dtype="str")
         return frame.assign(**{column: names.take(codes).set_axis(frame.index)})
-    values = read_numbers(labels.tolist(), config.decimal).values
+    values = read_numbers(labels.tolist(), style).values
     sane = np.abs(values) <= MAX_NUMBER
     cells = [class_name(float(v)) if ok else text for v, ok, text in zip(values, sane, labels, strict=True)]
     return frame.assign(**{column: pd.Series(cells, index=frame.index, dtype=object)})
@@ -139,7 +140,7 @@ def _without_constants(table: Table, config: DataConfig) -> Table:
         if _is_constant(development):
             constant.append(name)
         # A fault is raised only if some column remains: "every column is constant" is the more useful message.
-        elif (mixed := _fault_of_type(name, development, config)) is not None:
+        elif (mixed := _fault_of_type(name, development, config, table.source.style)) is not None:
             fault = fault or mixed
         elif (n_inputs := _n_inputs(development, f"{config.path}, column {name}")) == 0:
             unique.append(name)
@@ -198,11 +199,11 @@ def _is_constant(values: pd.Series) -> bool:
     return bool((numbers == numbers[:1]).all() or np.isnan(numbers).all())
 
 
-def _fault_of_type(name: str, development: pd.Series, config: DataConfig) -> InputError | None:
+def _fault_of_type(name: str, development: pd.Series, config: DataConfig, style: NumberStyle) -> InputError | None:
     """Return the fault of a column that is text only in its sealed rows, and would otherwise be numeric."""
     if pd.api.types.is_numeric_dtype(development) or name in config.text_columns:
         return None
-    if read_numbers(development.dropna().unique().tolist(), config.decimal).unreadable.any():
+    if read_numbers(development.dropna().unique().tolist(), style).unreadable.any():
         return None
     return InputError(
         "has numbers in the development rows and text in the sealed ones",

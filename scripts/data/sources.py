@@ -40,7 +40,8 @@ def read_data(config: DataConfig, where: Path | None = None, bound: MemoryBound 
     if config.source == "table" and name.startswith(BUNDLED_PREFIX):
         return read_bundled(name.removeprefix(BUNDLED_PREFIX), config)
     path = Path(name)
-    check_readable(path, "data.path")
+    if config.source == "table" or not path.is_dir():
+        check_readable(path, "data.path")
     return read_features(path, config, bound) if config.source == "table" else read_market(path, config)
 
 

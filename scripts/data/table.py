@@ -44,6 +44,8 @@ class Table:
         Feature columns that the development rows do not allow to use.
     references : dict of str to tuple of float
         By feature column, the value and unit that it is kept relative to in single precision.
+    roles : dict of str to str
+        Markets: column of the file by its role.
     """
 
     frame: pd.DataFrame
@@ -56,6 +58,7 @@ class Table:
     truth: np.ndarray | None = None
     dropped: tuple[str, ...] = ()
     references: dict[str, Reference] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(

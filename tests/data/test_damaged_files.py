@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import datetime
 from decimal import Decimal
 
@@ -43,20 +44,34 @@ def mutate(text, mutations):
 
 
 def header_of(text):
-    records = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
-    return [name.strip() for name in next(record for record in records if record)]
+    return records_of(text)[0]
+
+
+def records_of(text):
+    """Records from the header on: the first with a date and a close, whose names are compared without punctuation."""
+    records = [r for r in csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")) if r]
+    plain = [[re.sub(r"[\W_]+", "", name).lower() for name in record] for record in records]
+    first = next((k for k, names in enumerate(plain) if {"date", "close"} <= set(names)), 0)
+    return [plain[first], *records[first + 1 :]]
+
+
+def role_of(name):
+    """A volume may have a short name, or that of its unit."""
+    if name == "vol" or name.startswith("volume"):
+        return "volume"
+    return name if name in ("open", "high", "low", "close") else None
 
 
 def independent_reading(text):
     """Rows by the csv module, numbers by Decimal, dates by datetime."""
-    header = header_of(text)
-    _, *records = [r for r in csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")) if r]
+    header, *records = records_of(text)
     rows = set()
     for record in records:
         assert len(record) == len(header)
         cells = {name: cell.strip() for name, cell in zip(header, record, strict=True)}
-        date = datetime.fromisoformat(cells["date"]).replace(tzinfo=None)
-        numbers = [float(Decimal(cells[name])) for name in header if name in ("open", "high", "low", "close", "volume")]
+        # Dates in the first column are the dates, whatever its name; a currency sign is not part of a number.
+        date = datetime.fromisoformat(cells.get("date", record[0].strip())).replace(tzinfo=None)
+        numbers = [float(Decimal(cells[name].strip("$"))) for name in header if role_of(name)]
         rows.add((cells.get("ticker", "fuzz"), date, *numbers))
     return sorted(rows)
 
@@ -71,8 +86,7 @@ def test_damaged_file_is_refused_or_read_exactly(tmp_path_factory, mutations):
         frame = market(path).frame
     except InputError:
         return
-    names = [name for name in header_of(text) if name not in ("date", "ticker")]
-    order = [name for name in names if name in frame.columns]
+    order = [role for name in header_of(text) if (role := role_of(name))]
     assert len(order) == len(frame.columns) - 2
     read = [(r["ticker"], r["date"].to_pydatetime(), *(r[c] for c in order)) for _, r in frame.iterrows()]
     expected = independent_reading(text)

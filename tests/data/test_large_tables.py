@@ -81,7 +81,7 @@ def test_a_mapped_table_is_the_same_data_set(table, tmp_path, bound, keys):
     "change",
     [
         {"x3": np.inf},
-        {"x3": 1e13},
+        {"x3": 1e19},
         {"y": 1.0},
         {"kind": "a", **{f"x{k}": 0.0 for k in range(8)}, "gaps": 0.0, "zero": 0.0, "single": 0.0, "whole": 0},
     ],

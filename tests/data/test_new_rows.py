@@ -117,20 +117,6 @@ def test_text_that_never_repeats_is_dropped_with_a_note_and_may_be_absent_later(
         load_development(config, 1, 0)
 
 
-@pytest.mark.parametrize(
-    "text, says",
-    [
-        ("Price,Open,Close\nTicker,A,A\nDate,,\n2020-01-01,1,1\n", "multi_level_index=False"),
-        ("sep=,\ndate,close\n2020-01-01,1\n", "only for Excel"),
-    ],
-)
-def test_headers_of_other_tools_are_named_with_what_to_do(tmp_path, text, says):
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=says):
-        read_market(path, DataConfig(source="market", path=str(path)))
-
-
 def test_dates_of_predictions_have_one_form_where_times_of_day_come_late(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     days = [*pd.date_range("2020", periods=60), *pd.date_range("2020-06-01 10:00", periods=40, freq="h")]

@@ -16,16 +16,11 @@ from tests.data.source_files import BARS, HEADER, long_bars, market, refusal, wa
 # What is refused: the file
 
 
-def zipped():
+def zipped(*names):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("prices.csv", HEADER + BARS)
-    return buffer.getvalue()
-
-
-def parquet():
-    buffer = io.BytesIO()
-    pd.read_csv(io.StringIO(HEADER + BARS)).to_parquet(buffer)
+        for name in names:
+            archive.writestr(name, HEADER + BARS)
     return buffer.getvalue()
 
 
@@ -33,34 +28,29 @@ def parquet():
     ("content", "says"),
     [
         (b"", ["empty", "CSV"]),
-        (b"\n\n", ["no header", "date, close"]),
+        (b"\n\n", ["no header", "names of its columns"]),
         (HEADER, ["no row"]),
-        (BARS, ["line 1", "'date' is missing", "looks like data"]),
-        ((HEADER + BARS).replace(",", ";"), ["line 1", "'date' is missing", "expected columns date, close", "';'"]),
-        ((HEADER + BARS).replace(",", "\t"), ["line 1", "data.delimiter", r"'\t'"]),
+        (BARS, ["'close' is missing", "looks like data", "data.header=["]),
         ("<!DOCTYPE html><html>", ["HTML", "line 1", "<!DOCTYPE"]),
-        (zipped(), ["zip", "CSV"]),
-        (parquet(), ["Parquet", "name it .parquet"]),
+        (zipped("a.csv", "b.csv"), ["zip", "2 files: a.csv, b.csv"]),
         (pickle.dumps({"date": [1]}), ["pickle"]),
-        ((HEADER + BARS).encode("utf-16"), ["UTF-16", "byte offset 0", "UTF-8"]),
-        ((HEADER + BARS).encode("utf-16-le"), ["NUL", "byte offset 1", "UTF-8"]),
-        ((HEADER + BARS).replace("A", "A\0", 1), ["NUL", "line 2", "byte offset 51", "UTF-8"]),
-        ((HEADER + BARS).replace("A", "Ä", 1).encode("latin-1"), ["0xc4", "line 2", "byte offset 50", "UTF-8"]),
+        ((HEADER + BARS).encode("utf-16-le"), ["NUL", "byte offset 1", "UTF-16"]),
+        ((HEADER + BARS).replace("A", "A\0", 1), ["NUL", "line 2", "byte offset 51"]),
+        ((HEADER + BARS).replace("A", "Ä", 1).encode("latin-1"), ["tickers have letters", "UTF-8"]),
         (HEADER + BARS + "2020-01-06,\xe9".encode()[:-1].decode("latin-1"), ["line 7", "2 fields"]),
         ((HEADER + BARS).encode() + b"\xc3", ["ends inside", "line 7", "UTF-8"]),
         (HEADER + BARS.replace(",100", ",100,7"), ["line 2", "8 fields", "header has 7"]),
         (HEADER + BARS.replace(",20\n", "\n"), ["line 6", "6 fields"]),
-        (HEADER + BARS + "source: nowhere\n", ["line 7", "1 fields", "comment"]),
+        (HEADER + "source: nowhere\n" + BARS, ["line 2", "1 fields", "comment"]),
         (HEADER + BARS.replace("A", '"A', 1), ["valid CSV", "line 6", "quotes"]),
         (HEADER + BARS.replace("A", '"A"x', 1), ["valid CSV", "line 2"]),
         (HEADER.replace("open", "close") + BARS, ["'close'", "2 times", "positions 3, 6", "line 1"]),
-        (HEADER.replace("close", "clsoe") + BARS, ["'close' is missing", "'clsoe'", "line 1"]),
+        (HEADER.replace("close", "clsoe") + BARS, ["'close' is missing", "data.columns.close=clsoe"]),
         (
             HEADER.replace("close", "Close").replace("open", "CLOSE") + BARS,
-            ["'close' is missing", "did you mean 'CLOSE'"],
+            ["'CLOSE' and 'Close' can both be close", "data.columns.close=CLOSE"],
         ),
-        (HEADER.replace("ticker", "Symbol") + BARS, ["'ticker' is missing", "'Symbol'"]),
-        (HEADER.replace("volume", "") + BARS, ["column 7 has no name", "line 1"]),
+        (HEADER.replace("volume", "") + BARS, ["column 7 has no name", "line 2"]),
         (",".join(map(str, range(10_001))) + "\n", ["10001 columns", "10000"]),
         (b"\x1f\x8b" + b"garbage" * 5, ["gzip", "damaged"]),
         (gzip.compress((HEADER + BARS).encode())[:-20], ["gzip", "damaged"]),
@@ -79,7 +69,7 @@ def test_name_and_content_must_agree(tmp_path):
 
 def test_absent_file_and_folder_are_refused(tmp_path):
     assert "file not found" in refusal(market, tmp_path / "absent.csv")
-    assert "is a folder" in refusal(market, tmp_path)
+    assert "is a folder without files" in refusal(market, tmp_path)
 
 
 def test_a_million_columns_are_refused_by_their_number(tmp_path):
@@ -98,16 +88,6 @@ def test_what_is_no_regular_file_is_refused_unread(tmp_path, name):
     if name == "pipe":
         os.mkfifo(path := tmp_path / name)
     assert "is not a regular file" in refusal(market, path)
-
-
-def test_offset_of_bad_bytes_holds_beyond_the_first_block(tmp_path):
-    # A block ends inside the two-byte character, so that what is pending must be counted.
-    filler = HEADER + BARS * 8000
-    content = filler.encode()[: 2**20 - 1]
-    message = refusal(market, write(tmp_path, content + "é".encode() + b"\xe9,"))
-    assert f"byte offset {2**20 + 1}" in message
-    message = refusal(market, write(tmp_path, content + b"\xc3,"))
-    assert f"byte offset {2**20 - 1}" in message
 
 
 def test_gzip_bomb_is_refused_while_streaming(tmp_path):
@@ -136,11 +116,10 @@ def test_line_without_end_is_refused(tmp_path):
         ("10.25", "NaN", ["missing", "column close", "line 3", "fill"]),
         ("10.25", "inf", ["not finite", "column close", "line 3"]),
         ("10.25", "1e309", ["not finite", "column close", "line 3"]),
-        ("10.25", "1e308", ["beyond 1e+12", "column close", "line 3"]),
-        ("10.25", "n/a?", ["'n/a?'", "column close", "line 3", "data.decimal"]),
-        ("10.25", "$10.25", ["'$10.25'", "column close", "line 3"]),
-        ("10.25", '"10,25"', ["'10,25'", "line 3", "--set 'data.decimal=,'"]),
-        ("10.25", '"1,000.5"', ["'1,000.5'", "line 3", "1234.5"]),
+        ("10.25", "1e308", ["beyond 1e+18", "column close", "line 3"]),
+        ("10.25", "n/a?", ["'n/a?'", "column close", "line 3", "decimal mark '.'"]),
+        ("10.25", '"10,25"', ["'10,25'", "line 3", "decimal mark '.'"]),
+        ("10.25", '"1,000.5"', ["1000.5", "line 3", "below close"]),
         ("10.25", "1_0", ["'1_0'", "line 3"]),
         ("10.25", "0x1F", ["'0x1F'", "line 3"]),
         ("10.25", "१०", ["column close", "line 3"]),
@@ -196,7 +175,7 @@ def test_dates_that_break_the_declared_format_are_refused(tmp_path):
 def test_decimal_points_are_refused_where_commas_are_declared(tmp_path):
     path = write(tmp_path, "date;close\n2020-01-02;10,5\n2020-01-03;10.5\n")
     message = refusal(market, path, delimiter=";", decimal=",")
-    assert "line 3" in message and "data.decimal" in message
+    assert "line 3" in message and "decimal mark ','" in message
 
 
 @pytest.mark.parametrize(("row", "factor"), [(60, 100), (60, 0.01), (0, 100), (119, 0.01), (1, 100), (118, 100)])

@@ -11,7 +11,7 @@ import pytest
 from scripts.config.experiment import DataConfig
 from scripts.data.sources import read_data
 from tests.conftest import SHARED
-from tests.data.source_files import BARS, HEADER, long_bars, market, wavy, write
+from tests.data.source_files import BARS, HEADER, long_bars, market, refusal, wavy, write
 
 # Files that are fine
 
@@ -132,10 +132,13 @@ def test_exact_copies_are_dropped_with_a_note(tmp_path):
 
 
 @pytest.mark.parametrize("ratio", [2, 1 / 10])
-def test_jump_like_a_split_is_noted_and_kept(tmp_path, ratio):
+def test_jump_like_a_split_is_refused_unless_raw_prices_are_wanted(tmp_path, ratio):
     closes = np.concatenate([wavy(60), wavy(60) * ratio * 50 / wavy(60)[0]])
     closes[60:] = wavy(60) * wavy(60)[-1] / wavy(60)[0] * ratio
-    data = market(write(tmp_path, HEADER + long_bars(closes)))
+    path = write(tmp_path, HEADER + long_bars(closes))
+    message = refusal(market, path)
+    assert "like a split of" in message and "data.prices=raw" in message
+    data = market(path, prices="raw")
     notes = [note for note in data.notes if "like a split of" in note]
     assert len(notes) == 1
     date = str(data.frame["date"].iloc[60].date())

@@ -30,7 +30,7 @@ def load(values, *assignments):
 
 def test_the_refusal_of_text_among_numbers_gives_the_line_that_declares_it(tmp_path):
     values = base(tmp_path / "t.csv")
-    with pytest.raises(InputError, match=r"'4A' is not a plain number .*if the column is text, add --set ") as refused:
+    with pytest.raises(InputError, match=r"'4A' is not a number .*if the column is text, add --set ") as refused:
         load(values)
     (typed,) = shlex.split(re.search(r"--set (.*)$", str(refused.value)).group(1))
     assert load(values, typed).vocabularies == {"sic": ("01", "1", "1311", "2", "4A")}

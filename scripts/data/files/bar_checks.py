@@ -17,11 +17,37 @@ SHIFTED_POINT, SHIFT_TOLERANCE = 100.0, 1.5  # a print is x100 if it is within t
 GAP_DAYS, GAP_SPACINGS = 10, 10  # a gap is longer than so many days and so many times the usual spacing
 HALT_BARS = 5
 _SHOWN = 5
+_ENOUGH_MOVES, _BEYOND = 20, 12.0  # moves of a ticker that show its usual one; a jump so many times larger is a split
+MIN_SHARED = 0.1  # share of rows on dates of several tickers, below which their clocks must differ
 
 Place = Callable[[int], str]
 
 
-def series_notes(frame: pd.DataFrame, place: Place, path: str) -> tuple[str, ...]:
+def check_calendars(frame: pd.DataFrame, path: str) -> None:
+    """Raise InputError if tickers of the same time hardly ever share a date: their clocks differ.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Bars sorted by ticker, then date.
+    path : str
+        The file, for messages.
+    """
+    dates = frame["date"].to_numpy()
+    codes = pd.factorize(frame["ticker"])[0]
+    if len(codes) == 0 or codes.max() == 0:
+        return
+    _, position, counts = np.unique(dates, return_inverse=True, return_counts=True)
+    spans = frame.groupby("ticker", sort=False)["date"].agg(["min", "max"])
+    first, last = spans["min"].to_numpy(), spans["max"].to_numpy()
+    order = np.argsort(first, kind="stable")
+    overlap = bool((np.maximum.accumulate(last[order])[:-1] > first[order][1:]).mean() > 0.5)
+    if overlap and (counts[position] > 1).mean() < MIN_SHARED:
+        what = f"{codes.max() + 1} tickers share hardly any date: their times are on different clocks"
+        raise InputError(what, path, "give all tickers the dates of one clock, daily bars without a time")
+
+
+def series_notes(frame: pd.DataFrame, place: Place, path: str, refuse_splits: bool = False) -> tuple[str, ...]:
     """Notes on a market's bars.
 
     Parameters
@@ -32,16 +58,21 @@ def series_notes(frame: pd.DataFrame, place: Place, path: str) -> tuple[str, ...
         Function from row to the place of its bar, for messages.
     path : str
         The file, for messages.
+    refuse_splits : bool
+        Raise InputError for a jump like a split.
 
     Raises
     ------
     InputError
-        If a single bar has a price about 100 times, or a hundredth, of the neighbouring bars.
+        If a single bar has a price about 100 times, or a hundredth, of the neighbouring bars; or prices jump by a
+        factor of 1,000.
     """
     codes = pd.factorize(frame["ticker"])[0]
     first = np.r_[True, codes[1:] != codes[:-1]]
     _refuse_shifted_points(frame, first, place)
-    return (*_split_notes(frame, first, place), *_gap_notes(frame, first, path), *_halt_notes(frame, first, place))
+    _refuse_thousandfold(frame, first, place)
+    splits = _split_notes(frame, first, place, refuse_splits)
+    return (*splits, *_gap_notes(frame, first, path), *_halt_notes(frame, first, place))
 
 
 def _refuse_shifted_points(frame: pd.DataFrame, first: np.ndarray, place: Place) -> None:
@@ -69,7 +100,19 @@ def _refuse_shifted_points(frame: pd.DataFrame, first: np.ndarray, place: Place)
             )
 
 
-def _split_notes(frame: pd.DataFrame, first: np.ndarray, place: Place) -> list[str]:
+def _refuse_thousandfold(frame: pd.DataFrame, first: np.ndarray, place: Place) -> None:
+    """Raise InputError for closes that jump by a factor of about 1,000, as those with a misread separator do."""
+    close = np.log(frame["close"].to_numpy())
+    jump = np.abs(np.r_[0.0, np.diff(close)])
+    bad = ~first & (np.abs(jump - np.log(1000.0)) < np.log(SHIFT_TOLERANCE))
+    if bad.any():
+        row = int(bad.argmax())
+        what = f"close {frame['close'].iloc[row]:g} is about 1,000 times the close before it, or a thousandth"
+        remedy = "if dots or commas separate thousands, add --set \"data.thousands='.'\" or \"data.thousands=','\""
+        raise InputError(what, place(row), remedy)
+
+
+def _split_notes(frame: pd.DataFrame, first: np.ndarray, place: Place, refuse: bool) -> list[str]:
     close = frame["close"].to_numpy()
     opening = frame["open"].to_numpy() if "open" in frame else close
     jump = np.r_[0.0, np.log(opening[1:] / close[:-1])]
@@ -87,9 +130,23 @@ def _split_notes(frame: pd.DataFrame, first: np.ndarray, place: Place) -> list[s
         ratio = f"{SPLITS[split]:g}"
         notes.append(
             f"{place(row)}: opens at {np.exp(jump[row]):.3g} times the close before, like a split of "
-            f"{ratio + ' to 1' if jump[row] < 0 else '1 to ' + ratio}; adjust the prices if it is one"
+            f"{ratio + ' to 1' if jump[row] < 0 else '1 to ' + ratio}"
         )
+    sure = _far_beyond_usual(jump, first, rows) if refuse else np.zeros(len(rows), dtype=bool)
+    if sure.any():
+        where, _, what = notes[min(int(sure.argmax()), _SHOWN - 1)].partition(": ")
+        more = f" ({int(sure.sum()) - 1} more like it)" if sure.sum() > 1 else ""
+        remedy = "give adjusted prices, or add --set data.prices=raw to use these as they are"
+        raise InputError(what + more, where, remedy)
     return notes + ([f"{len(rows) - _SHOWN} more jumps like a split"] if len(rows) > _SHOWN else [])
+
+
+def _far_beyond_usual(jump: np.ndarray, first: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return True for jumps that are many times larger than the usual overnight moves of their ticker."""
+    codes = np.cumsum(first) - 1
+    usual = pd.Series(np.where(first, np.nan, np.abs(jump))).groupby(codes).agg(["median", "count"])
+    known = usual["count"].to_numpy()[codes[rows]] >= _ENOUGH_MOVES
+    return known & (np.abs(jump[rows]) > _BEYOND * usual["median"].to_numpy()[codes[rows]])
 
 
 def _gap_notes(frame: pd.DataFrame, first: np.ndarray, path: str) -> list[str]:

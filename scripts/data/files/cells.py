@@ -9,20 +9,18 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
+from scripts.data.files.date_style import FIRST_YEAR, ISO, LAST_YEAR, as_days, find_dates
+from scripts.data.files.number_style import PLAIN, NumberStyle
 from scripts.data.files.raw_tables import RawTable
+from scripts.data.files.spelling import MISSING_NUMBERS
 from scripts.errors import InputError
 from scripts.storage.printable import and_more
 
-MISSING = frozenset({"", "NA", "NaN", "nan", "null"})
 MAX_COST_BPS = 10_000
-MAX_NUMBER = 1e12  # float32 overflows at 3e38 and a variance squares
-FIRST_YEAR, LAST_YEAR = 1900, 2100
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.ASCII | re.IGNORECASE)
+MAX_NUMBER = 1e18  # float32 overflows at 3e38 and a variance squares
+_INFINITE = re.compile(r"[+-]?(inf|infinity)", re.ASCII | re.IGNORECASE)
 _PLAIN = frozenset("0123456789+-.eE")
-_ISO = re.compile(
-    r"(?P<year>\d{4})-\d\d-\d\d(?P<time>[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(?P<zone>Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII
-)
-_DATE_REMEDY = "write ISO 8601 dates such as 2024-03-01, or name their form, such as --set data.date_format=%d/%m/%Y"
+_DATE_REMEDY = "write ISO 8601 dates such as 2024-03-01, or name their form, such as --set 'data.date_format=%d/%m/%Y'"
 
 
 @dataclass(frozen=True)
@@ -41,24 +39,22 @@ class Numbers:
     unreadable: np.ndarray
 
 
-def read_numbers(cells: list[str], decimal: str) -> Numbers:
-    """Read cells as plain numbers: digits, sign, decimal mark, exponent, or inf.
+def read_numbers(cells: list[str], style: NumberStyle = PLAIN) -> Numbers:
+    """Read cells as numbers of one style, or inf.
 
     Parameters
     ----------
     cells : list of str
         Without surrounding blanks.
-    decimal : str
-        Decimal mark, "." or ",".
     """
-    plain = _plain_numbers(cells, decimal)
+    plain = _plain_numbers(cells, style)
     if plain is not None:
         nothing = np.zeros(len(cells), dtype=bool)
         return Numbers(plain, nothing, nothing)
     # Each distinct text is parsed once: columns that get here are mostly text, dates or codes that repeat.
     codes, distinct = pd.factorize(np.array(cells, dtype=object))
-    missing = np.array([cell in MISSING for cell in distinct], dtype=bool)
-    values = np.array([np.nan if gap else _number(cell, decimal) for cell, gap in zip(distinct, missing, strict=True)])
+    missing = np.array([cell in MISSING_NUMBERS for cell in distinct], dtype=bool)
+    values = np.array([np.nan if gap else _number(cell, style) for cell, gap in zip(distinct, missing, strict=True)])
     return Numbers(values[codes], missing[codes], (np.isnan(values) & ~missing)[codes])
 
 
@@ -67,10 +63,10 @@ def column_numbers(table: RawTable, column: str) -> Numbers:
     values = table.floats(column)
     if values is None and table.repeats(column):
         codes, distinct = table.categories(column)
-        numbers = read_numbers(list(distinct), table.decimal)
+        numbers = read_numbers(list(distinct), table.style)
         return Numbers(numbers.values[codes], numbers.missing[codes], numbers.unreadable[codes])
     if values is None:
-        return read_numbers(table.cells(column), table.decimal)
+        return read_numbers(table.cells(column), table.style)
     return Numbers(values, np.isnan(values), np.zeros(len(values), dtype=bool))
 
 
@@ -85,8 +81,8 @@ def checked_numbers(table: RawTable, column: str, numbers: Numbers) -> np.ndarra
     if numbers.unreadable.any():
         first = int(numbers.unreadable.argmax())
         cell = table.cell(column, first)
-        what = f"{_shown(cell)} is not a plain number{and_more(int(numbers.unreadable.sum()))}"
-        raise InputError(what, table.place(first, column), _number_remedy(cell, table.decimal))
+        what = f"{_shown(cell)} is not a number{and_more(int(numbers.unreadable.sum()))}"
+        raise InputError(what, table.place(first, column), _number_remedy(cell, table.style))
     huge = np.abs(numbers.values) > MAX_NUMBER
     if huge.any():
         first = int(huge.argmax())
@@ -123,47 +119,71 @@ def read_dates(table: RawTable, column: str, date_format: str | None) -> tuple[n
     Parameters
     ----------
     date_format : str or None
-        strptime format; None means ISO 8601, a date or a date with time.
+        strptime format; None means that the column decides: ISO 8601, epochs, or written dates with one reading.
 
     Returns
     -------
     dates : ndarray of datetime64[ns], shape (n,)
-        In UTC if the cells have a time zone, but if all are midnights of their zones, as of daily bars, these days.
+        In UTC if the cells have a time zone, but daily bars have the days of their own clock.
     notes : tuple of str
 
     Raises
     ------
     InputError
-        If a cell is missing, is not a date of that format or is outside 1900-2100, or some cells have a time or a
-        time zone and some have none.
+        If a cell is missing, is not a date of that format or is outside 1900-2100, some cells have a time or a time
+        zone and some have none, or the dates have two readings.
     """
     codes, distinct = table.categories(column)
-    if date_format is None or column in table.temporal:
-        parsed, local = _iso_dates(table, column, codes, distinct)
-    else:
+    form, in_utc = "", False
+    if date_format is not None and column not in table.temporal:
         parsed, local = _formatted_dates(distinct, date_format)
+    elif (found := _written_dates(table, column, distinct)) is not None:
+        parsed, local, form = found
+        in_utc = form.startswith("epoch")
+    else:
+        parsed, local = _iso_dates(table, column, codes, distinct)
     _refuse_dates(table, column, codes, distinct, np.isnat(parsed), f"is not {_format_name(date_format)}")
     years = parsed.astype("datetime64[Y]").astype(np.int64) + 1970
     outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
     _refuse_dates(table, column, codes, distinct, outside, f"is outside {FIRST_YEAR}-{LAST_YEAR}")
-    notes: tuple[str, ...] = ()
-    if local is not None:
-        # Daily bars of an exchange are midnights of its zone. In UTC they would fall on the day before, east of London.
-        days = bool((local == local.astype("datetime64[D]")).all())
-        parsed = local if days else parsed
-        what = "midnights of their time zones taken as days" if days else "times converted to UTC"
-        notes = (f"{table.path}, column {column}: {what}",)
-    return parsed.astype("datetime64[ns]")[codes], notes
+    parsed = parsed.astype("datetime64[ns]")
+    local = None if local is None else local.astype("datetime64[ns]")
+    days, how = as_days(parsed, local, in_utc or local is not None)
+    what = [f"dates read as {form}"] if form else []
+    what += [how] if how else []
+    notes = (f"{table.path}, column {column}: {', '.join(what)}",) if what else ()
+    return days[codes], notes
 
 
-def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
+def _written_dates(
+    table: RawTable, column: str, distinct: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, str] | None:
+    """Dates that are not ISO 8601, if there are some; cells that are missing have none."""
+    there = np.array([cell not in MISSING_NUMBERS for cell in distinct], dtype=bool)
+    if not there.any() or any(ISO.fullmatch(cell) for cell in distinct[there][:3]):
+        return None
+    found = find_dates(distinct[there].tolist(), f"{table.path}, column {column}")
+    if found is None:
+        return None
+    utc = np.full(len(distinct), np.datetime64("NaT"), dtype="datetime64[ns]")
+    utc[there] = found.utc
+    if found.local is None:
+        return utc, None, found.form
+    local = utc.copy()
+    local[there] = found.local
+    return utc, local, found.form
+
+
+def _plain_numbers(cells: list[str], style: NumberStyle) -> np.ndarray | None:
     """Return the values of a column with only plain numbers, or None."""
     # float() also reads words, underscores and foreign digits, so the letters are looked at first.
     text = "".join(cells)
-    if decimal != ".":
+    if style.thousands:
+        return None
+    if style.decimal != ".":
         if "." in text:
             return None
-        text, cells = text.replace(decimal, "."), [cell.replace(decimal, ".") for cell in cells]
+        text, cells = text.replace(style.decimal, "."), [cell.replace(style.decimal, ".") for cell in cells]
     if not _PLAIN.issuperset(text):
         return None
     try:
@@ -172,26 +192,21 @@ def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
         return None
 
 
-def _number(cell: str, decimal: str) -> float:
-    """Return the value of one cell, NaN if it is not a plain number."""
-    if decimal != ".":
-        cell = "?" if "." in cell else cell.replace(decimal, ".")
-    return float(cell) if _NUMBER.fullmatch(cell) else float("nan")
+def _number(cell: str, style: NumberStyle) -> float:
+    """Return the value of one cell, NaN if it is not a number."""
+    return float(cell) if _INFINITE.fullmatch(cell) else style.value(cell)
 
 
-def _number_remedy(cell: str, decimal: str) -> str:
-    if decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", cell):
-        return "write plain numbers such as 1234.5, or, if the comma is the decimal mark, add --set 'data.decimal=,'"
-    if decimal == "," and re.fullmatch(r"[+-]?\d+\.\d+", cell):
-        return "data.decimal is ',': add --set data.decimal=. or write decimal commas"
-    return f"write plain numbers such as 1234{decimal}5 (see data.decimal), and leave missing cells empty"
+def _number_remedy(cell: str, style: NumberStyle) -> str:
+    example = f"1234{style.decimal}5" if not style.thousands else f"1{style.thousands}234{style.decimal}5"
+    return f"write numbers such as {example} ({style.in_words()}), and leave missing cells empty"
 
 
 def _iso_dates(
     table: RawTable, column: str, codes: np.ndarray, distinct: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Distinct cells as dates (NaT where they are none), and on the clock of their time zones if they have any."""
-    matches = [_ISO.fullmatch(cell) for cell in distinct]
+    matches = [ISO.fullmatch(cell) for cell in distinct]
     bad = np.array([match is None for match in matches], dtype=bool)
     _refuse_dates(table, column, codes, distinct, bad, "is not an ISO 8601 date")
     # Years beyond datetime64[ns] would look unparsable, so they are reported here.
@@ -252,7 +267,7 @@ def _refuse_dates(
     rows = bad[codes]
     first = int(rows.argmax())
     cell = distinct[codes[first]]
-    text = f"{_shown(cell)} {what}" if cell not in MISSING else "the date is missing"
+    text = f"{_shown(cell)} {what}" if cell not in MISSING_NUMBERS else "the date is missing"
     raise InputError(f"{text}{and_more(int(rows.sum()))}", table.place(first, column), remedy)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scripts.config.experiment import DataConfig
-from scripts.data.files.cells import MISSING, Numbers, checked_costs, checked_numbers, column_numbers, read_numbers
+from scripts.data.files.cells import Numbers, checked_costs, checked_numbers, column_numbers, read_numbers
 from scripts.data.files.raw_tables import RawTable
+from scripts.data.files.spelling import MISSING
 from scripts.errors import InputError
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)([.,]\d+)?", re.ASCII)
@@ -72,7 +73,7 @@ def groups(table: RawTable, name: str) -> pd.Series:
 def _refuse_merged_labels(table: RawTable, name: str) -> None:
     """Raise InputError for labels that differ as text, such as 01 and 1, and would be one class by their value."""
     codes, distinct = table.words(name)
-    values = read_numbers(list(distinct), table.decimal).values
+    values = read_numbers(list(distinct), table.style).values
     first: dict[float, str] = {}
     for cell, value in zip(distinct, values, strict=True):
         other = first.setdefault(float(value), cell)

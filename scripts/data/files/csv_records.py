@@ -1,98 +1,134 @@
-"""Records of a CSV file as columns of text, each with as many fields as the header."""
+"""Records of a text file as columns of text: as many fields in each as in the header."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-import re
-import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from scripts.config.experiment import DataConfig
 from scripts.data.files.column_names import MAX_COLUMNS, as_wanted, check_names, missing_column
-from scripts.data.files.raw_bytes import check_text, open_text
+from scripts.data.files.csv_layout import LEVEL, Layout, Text
 from scripts.errors import InputError
 
-DELIMITERS = ",;\t|"
-_DATA_CELL = re.compile(r"[+-]?\d[\d.,:/T-]*", re.ASCII)
+if TYPE_CHECKING:
+    import _csv
+
+MAX_FOOTER = 5  # lines after the last record
 
 
-def csv_records(
-    path: Path, config: DataConfig, required: Sequence[str], max_rows: int, blank: list[int]
-) -> Iterator[tuple[np.ndarray, dict[str, pa.ChunkedArray]]]:
-    """Yield the line at which each record starts, and columns of text, in parts of at most `max_rows` records.
+class CsvRecords:
+    """Records of a text file.
 
-    The lines of blank records are added to `blank`. Parameters and errors as `raw_tables.read_table`.
+    Attributes
+    ----------
+    layout : Layout
+    names : tuple of str
+        Of the columns that are read.
+    blank : list of int
+        Lines of blank records between others, once they have been passed.
+    notes : list of str
+        What was left out, once the end has been reached.
     """
-    if config.delimiter in '"\r\n':
-        raise InputError(f"{config.delimiter!r} cannot part fields", "data.delimiter", "use one such as ',' or ';'")
-    check_text(path)
-    with open_text(path) as file:
-        # Strict, because otherwise damaged quotes silently join fields or records.
-        reader = csv.reader(file, delimiter=config.delimiter, strict=True)
-        try:
-            # Blank lines before the header would be a header without fields.
-            header = next((record for record in reader if record), [])
-            names = _header(header, reader.line_num, path, config, required)
-            records = _records(reader, len(names), path, blank)
-            while chunk := list(itertools.islice(records, max_rows)):
-                lines, rows = zip(*chunk, strict=True)
-                cells = [pa.chunked_array([column], type=pa.large_string()) for column in zip(*rows, strict=True)]
-                yield np.array(lines, dtype=np.int64), dict(zip(names, cells, strict=True))
-        except csv.Error as error:
-            remedy = "correct the quotes or line ends of this record"
-            raise InputError(f"is not a valid CSV ({error})", f"{path}, line {reader.line_num}", remedy) from None
+
+    def __init__(self, text: Text, layout: Layout, required: Sequence[str]) -> None:
+        self.path, self.layout, self._text = text.path, layout, text
+        self.blank, self.notes = list[int](), list(layout.notes)
+        self._own = as_wanted(layout.names, required)
+        self._unnamed = [k for k, name in enumerate(self._own) if not name]
+        self.names = _checked(self._own, self._unnamed, self.path, layout, required)
+        self._read = [k for k in range(len(self._own)) if k not in self._unnamed]
+
+    def chunks(self, most: int) -> Iterator[tuple[np.ndarray, dict[str, pa.ChunkedArray]]]:
+        """Yield the line at which each record starts, and columns of text, in parts of at most `most` records.
+
+        Raises
+        ------
+        InputError
+            A record is not valid, has another number of fields, or has a value in a column without a name.
+        """
+        with self._text.open() as file:
+            for _ in range(self.layout.n_lines):
+                file.readline()
+            reader = self.layout.reader(file)
+            records = self._records(reader)
+            try:
+                while chunk := list(itertools.islice(records, most)):
+                    lines, rows = zip(*chunk, strict=True)
+                    columns = list(zip(*rows, strict=True))
+                    cells = [pa.chunked_array([columns[k]], type=pa.large_string()) for k in self._read]
+                    self._check_unnamed(columns, lines)
+                    yield np.array(lines, dtype=np.int64), dict(zip(self.names, cells, strict=True))
+            except csv.Error as error:
+                place = f"{self.path}, line {self.layout.n_lines + reader.line_num}"
+                remedy = "correct the quotes or line ends of this record"
+                raise InputError(f"is not a valid CSV ({error})", place, remedy) from None
+            except UnicodeDecodeError as error:
+                what = f"the text is not {self._text.encoding} ({error.reason})"
+                raise InputError(what, str(self.path), "save the file as UTF-8 text") from None
+
+    def _records(self, reader: _csv.Reader) -> Iterator[tuple[int, list[str]]]:
+        """Records with the line each starts at; other lines are allowed at the end of the file only."""
+        width, first = len(self._own), self.layout.n_lines
+        line, odd = first + reader.line_num + 1, list[tuple[int, list[str]]]()
+        for record in reader:
+            if len(record) > width and not any(record[width:]):
+                record = record[:width]
+            if not record:
+                self.blank.append(line)
+            elif len(record) != width:
+                odd.append((line, record))
+                # A sentence is a remark; anything else may be a record that was cut off.
+                words = [cell.strip() for cell in record if cell.strip()]
+                if len(odd) > MAX_FOOTER or len(words) != 1 or " " not in words[0]:
+                    raise self._uneven(*odd[0])
+            elif odd:
+                raise self._uneven(*odd[0])
+            else:
+                yield line, record
+            line = first + reader.line_num + 1
+        if odd:
+            shown = ascii(" ".join(odd[0][1])[:40])
+            self.notes.append(f"{self.path}: {len(odd)} lines after the last record left out, the first is {shown}")
+
+    def _uneven(self, line: int, record: list[str]) -> InputError:
+        what = f"has {len(record)} fields where the header has {len(self._own)}"
+        place = f"{self.path}, line {line}, {' '.join(record)[:40]!a}"
+        return InputError(what, place, "correct this line, or remove it if it is a comment")
+
+    def _check_unnamed(self, columns: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
+        """Raise InputError for a value in a column without a name, unless the column counts the rows."""
+        for k in self._unnamed:
+            values = columns[k]
+            if k == 0 and all(value.strip().isdecimal() for value in values):
+                continue
+            bad = next((line for line, value in zip(lines, values, strict=True) if value.strip()), None)
+            if bad is not None:
+                remedy = "name it, or write the file without its index"
+                raise InputError(f"column {k + 1} has no name", f"{self.path}, line {bad}", remedy)
 
 
-def _header(
-    header: Sequence[str], line: int, path: Path, config: DataConfig, required: Sequence[str]
+def _checked(
+    own: Sequence[str], unnamed: Sequence[int], path: Path, layout: Layout, required: Sequence[str]
 ) -> tuple[str, ...]:
-    """Checked names of the columns of a CSV."""
-    where = f"{path}, line {line}"
-    names = tuple(as_wanted([name.strip() for name in header], required))
-    if not any(names):
+    """Checked names of the columns that are read."""
+    where = f"{path}, line {layout.header_line}"
+    if len(own) > MAX_COLUMNS:
+        raise InputError(f"{len(own)} columns are more than {MAX_COLUMNS}", where, "give fewer columns")
+    names = [name for k, name in enumerate(own) if k not in unnamed]
+    if not names:
         raise InputError("no header found", where, f"start the file with the names {', '.join(required)}, ...")
-    if len(names) <= MAX_COLUMNS:
-        for name in required:
-            if name not in names:
-                raise missing_column(name, names, where, _header_hint(header, config.delimiter, required))
+    for name in required:
+        if name not in names:
+            raise missing_column(name, names, where)
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated and LEVEL in repeated[0]:
+        price, _, ticker = repeated[0].partition(LEVEL)
+        raise InputError(f"column {price} of {ticker} is there twice", where, "remove one of them")
     check_names(names, where)
-    return names
-
-
-def _header_hint(header: Sequence[str], delimiter: str, required: Sequence[str]) -> str:
-    """Return the fix for a header without the required names, if its form shows it."""
-    expected = f"expected columns {', '.join(required)}, ..."
-    line = delimiter.join(header)
-    if header[0] == "Price" and "Close" in header:
-        return "yfinance wrote three lines of names: download with multi_level_index=False and write it again"
-    if line.startswith("sep="):
-        return f"{expected}; remove the line {line.rstrip(delimiter)!r}, which is only for Excel"
-    other = max(DELIMITERS, key=line.count)
-    if other != delimiter and line.count(other) > line.count(delimiter):
-        mark = shlex.quote(f"data.delimiter={other}") if other != "\t" else "data.delimiter=$'\\t'"
-        return f"{expected}; the delimiter looks like {other!r}: add --set {mark}"
-    if any(_DATA_CELL.fullmatch(cell.strip()) for cell in header):
-        return f"{expected}; this line looks like data: put a line with the column names before it"
-    return ""
-
-
-def _records(reader: Iterator[list[str]], width: int, path: Path, blank: list[int]) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line each starts at; the lines of blank ones are added to `blank`."""
-    line = reader.line_num + 1  # type: ignore[attr-defined]
-    for record in reader:
-        if len(record) == width:
-            yield line, record
-        elif record:
-            what = f"has {len(record)} fields where the header has {width}"
-            shown = ascii(" ".join(record)[:40])
-            raise InputError(
-                what, f"{path}, line {line}, {shown}", "correct this line, or remove it if it is a comment"
-            )
-        else:
-            blank.append(line)
-        line = reader.line_num + 1  # type: ignore[attr-defined]
+    return tuple(names)

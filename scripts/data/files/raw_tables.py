@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
 
@@ -26,9 +27,12 @@ from scripts.data.files.arrow_cells import (
     zone,
 )
 from scripts.data.files.column_names import checked_names
-from scripts.data.files.csv_records import csv_records
-from scripts.data.files.raw_bytes import is_parquet
-from scripts.data.files.spelling import spelled
+from scripts.data.files.containers import read_container
+from scripts.data.files.csv_layout import LEVEL, Text, find_layout
+from scripts.data.files.csv_records import CsvRecords
+from scripts.data.files.number_style import PLAIN, NumberStyle, find_style
+from scripts.data.files.raw_bytes import container_of
+from scripts.data.files.spelling import MISSING_NUMBERS, spelled
 from scripts.errors import InputError
 from scripts.storage.parquet_bounds import check_footer, check_inflation
 
@@ -51,19 +55,35 @@ class RawTable:
         Line (CSV) or row (Parquet), from 1, at which each record starts.
     unit : str
         "line" or "row".
-    decimal : str
-        Decimal mark of numbers.
+    style : NumberStyle
+        Of numbers in text.
     temporal : frozenset of str
         Columns of date type, whose cells are ISO 8601 regardless of the configuration.
+    delimiter : str
+        Of the text, for decisions about numbers.
+    is_unicode : bool
+        False if letters other than those of English may be wrong.
+    notes : tuple of str
+    parts : tuple of RawTable
+        Files of a folder one after the other; then `lines` count their rows from 0, and there are no columns.
     """
 
     path: str
     columns: Mapping[str, pa.ChunkedArray]
     lines: np.ndarray
     unit: str = "line"
-    decimal: str = "."
+    style: NumberStyle = PLAIN
     temporal: frozenset[str] = frozenset()
+    delimiter: str = ","
+    is_unicode: bool = True
     notes: tuple[str, ...] = ()
+    parts: tuple[RawTable, ...] = ()
+
+    @classmethod
+    def joined(cls, path: str, parts: Sequence[RawTable]) -> RawTable:
+        """Return the rows of several files, of which only the places are kept."""
+        n_rows = sum(map(len, parts))
+        return cls(path, {}, np.arange(n_rows), parts=tuple(replace(part, columns={}) for part in parts))
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -117,19 +137,32 @@ class RawTable:
         missing = np.isnan(values)
         return np.where(missing, np.nan, values) if missing.any() else values  # one NaN, whichever the file has
 
+    def take(self, rows: np.ndarray) -> RawTable:
+        """Return these rows, by position or as a mask."""
+        positions = np.flatnonzero(rows) if rows.dtype == bool else rows
+        if len(positions) == len(self) and (np.diff(positions) == 1).all():
+            return self
+        columns = {name: self.columns[name].take(pa.array(positions)) for name in self.columns}
+        return replace(self, columns=columns, lines=self.lines[positions])
+
     def place(self, position: int, column: str | None = None) -> str:
         """Return the place of a record, for messages."""
+        if self.parts:
+            starts = np.cumsum([0, *map(len, self.parts)])
+            row = int(self.lines[position])
+            k = int(np.searchsorted(starts, row, side="right")) - 1
+            return self.parts[k].place(row - int(starts[k]), column)
         part = "" if column is None else f", column {column}"
         return f"{self.path}{part}, {self.unit} {self.lines[position]}"
 
 
 def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
-    """Read a CSV (plain or gzipped) or Parquet file.
+    """Read a file of any container that is known.
 
     Parameters
     ----------
     config : DataConfig
-        Gives the delimiter and the decimal mark of a CSV.
+        What is declared of the layout and the numbers of a text.
     required : sequence of str
         Columns that must be there, in this spelling or, if that is not ambiguous, in upper and lower case as may be.
 
@@ -138,7 +171,18 @@ def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTa
     InputError
         If the file is not such a table; the message has the line, the expectation and the fix.
     """
-    table = _read_parquet(path, required) if is_parquet(path) else _read_csv(path, config, required)
+    kind = container_of(path)
+    if kind == "parquet":
+        table = _read_parquet(path, required)
+    elif kind == "text":
+        table = _read_text(Text.of(path, config), config, required)
+    else:
+        content = read_container(path, kind, config.table)
+        if isinstance(content, str):
+            table = _read_text(Text(path, content), config, required)
+        else:
+            names = checked_names(content.schema.names, required, str(path))
+            table = with_style(_arrow_table(content.rename_columns(names), str(path)), config)
     if len(table) == 0:
         raise _no_row(path)
     return table
@@ -149,7 +193,13 @@ def table_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Ite
 
     Parameters and errors as `read_table`; an error of a record comes when its part is reached.
     """
-    parts = _parquet_chunks(path, required) if is_parquet(path) else _csv_chunks(path, config, required)
+    kind = container_of(path)
+    if kind == "parquet":
+        parts = _parquet_chunks(path, required)
+    elif kind == "text":
+        parts = _text_chunks(path, config, required)
+    else:
+        parts = iter([read_table(path, config, required)])
     n_records = 0
     for part in parts:
         n_records += len(part)
@@ -159,12 +209,20 @@ def table_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Ite
 
 
 def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame") -> RawTable:
-    """A data frame as a table, as if it had been read from a Parquet file; its index is left out.
+    """A data frame as a table, as if it had been read from a Parquet file.
 
+    Of its index only dates are read, as the column date if there is none; names of two levels are those of a market.
     Errors as `read_table`; `name` is the file in messages.
     """
+    levels = frame.index.names if isinstance(frame.index, pd.MultiIndex) else [frame.index.name]
+    own = {str(column).lower() for column in frame.columns}
+    kept = {level or "date": frame.index.get_level_values(k) for k, level in enumerate(levels)}
+    kept = {called: values for called, values in kept.items() if _is_key(values) and str(called).lower() not in own}
+    frame = frame.set_axis([_joined(column) for column in frame.columns], axis=1).reset_index(drop=True)
+    if any(isinstance(values, pd.DatetimeIndex) for values in kept.values()):
+        frame = pd.concat([pd.DataFrame({str(k): v for k, v in kept.items()}), frame], axis=1)
     try:
-        table = pa.Table.from_pandas(frame.rename(columns=str), preserve_index=False)
+        table = pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, ValueError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"has cells of mixed types ({first})", name, "give each column one type") from None
@@ -174,27 +232,83 @@ def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame
     return _arrow_table(table.rename_columns(names), name)
 
 
+def _is_key(values: pd.Index) -> bool:
+    """Return True for a level of an index with dates or tickers."""
+    return isinstance(values, pd.DatetimeIndex) or not pd.api.types.is_numeric_dtype(values)
+
+
+def _joined(column: object) -> str:
+    return LEVEL.join(str(part) for part in column if part != "") if isinstance(column, tuple) else str(column)
+
+
 def _no_row(where: Path | str) -> InputError:
     return InputError("has a header but no rows", str(where), "provide a file with data")
 
 
-def _read_csv(path: Path, config: DataConfig, required: Sequence[str]) -> RawTable:
-    blank: list[int] = []
-    parts = list(csv_records(path, config, required, CHUNK, blank))
+def _read_text(text: Text, config: DataConfig, required: Sequence[str]) -> RawTable:
+    layout = find_layout(text, config, required)
+    records = CsvRecords(text, layout, required)
+    parts = list(records.chunks(CHUNK))
     if not parts:
-        raise _no_row(path)
+        raise _no_row(text.path)
     lines = np.concatenate([lines for lines, _ in parts])
     names = list(parts[0][1])
     columns = {name: pa.chunked_array([chunk for _, part in parts for chunk in part[name].chunks]) for name in names}
     # Blank lines at the end of a file are usual, those between records may be lost ones.
-    between = [line for line in blank if line < lines[-1]]
-    notes = (f"{path}: {len(between)} blank lines skipped, the first is line {between[0]}",) if between else ()
-    return RawTable(str(path), columns, lines, decimal=config.decimal, notes=notes)
+    between = [line for line in records.blank if line < lines[-1]]
+    blank = [f"{text.path}: {len(between)} blank lines skipped, the first is line {between[0]}"] if between else []
+    notes = (*records.notes, *blank)
+    table = RawTable(
+        str(text.path), columns, lines, delimiter=layout.delimiter, is_unicode=text.is_unicode, notes=notes
+    )
+    return with_style(table, config)
 
 
-def _csv_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Iterator[RawTable]:
-    for lines, columns in csv_records(path, config, required, CHUNK, []):
-        yield RawTable(str(path), columns, lines, decimal=config.decimal)
+def _text_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Iterator[RawTable]:
+    text = Text.of(path, config)
+    layout = find_layout(text, config, required)
+    style = None
+    for lines, columns in CsvRecords(text, layout, required).chunks(CHUNK):
+        part = RawTable(str(path), columns, lines, delimiter=layout.delimiter, is_unicode=text.is_unicode)
+        style = style or with_style(part, config).style
+        yield replace(part, style=style)
+
+
+def with_style(
+    table: RawTable, config: DataConfig, names: Sequence[str] | None = None, series: Sequence[str] = ()
+) -> RawTable:
+    """Return a table with the style of its numbers in text.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Columns that decide; by default those of a table's features, and none of a market, whose columns are not known.
+    series : sequence of str
+        Columns of prices in order of time.
+
+    Raises
+    ------
+    InputError
+        The numbers have two readings.
+    """
+    if names is None and config.source != "table":
+        return table  # the columns of a market are known later
+    if names is None:
+        named = (config.time_column, config.group_column, *config.text_columns)
+        names = [name for name in table.columns if name not in named]
+    columns = {name: table.columns[name] for name in names}
+    text = {name: decoded(cells) for name, cells in columns.items() if is_text(plain_type(cells.type))}
+    style = find_style(
+        text,
+        table.path,
+        config.decimal,
+        config.thousands,
+        MISSING_NUMBERS,
+        table.delimiter,
+        [n for n in series if n in text],
+    )
+    note = () if style == PLAIN else (f"{table.path}: numbers read with {style.in_words()}",)
+    return replace(table, style=style, notes=(*table.notes, *note))
 
 
 def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
@@ -269,11 +383,30 @@ def _parquet_faults(path: Path) -> Iterator[None]:
 
 def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[str]) -> dict[str, str]:
     """Names of the columns of a Parquet file in this program by their own names, after checking the types."""
-    names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
-    called = checked_names(names, required, str(path))
+    names, shown = _with_dated_index(file.schema_arrow)
+    called = checked_names(shown, required, str(path))
     check_inflation(file.metadata, path)
     check_types(file.schema_arrow, names, str(path))
     return dict(zip(names, called, strict=True))
+
+
+def _with_dated_index(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """Names of the columns to read, and what they are called: pandas stores an index without a name, too.
+
+    An index of dates is the date; others only count the rows. Names of two levels are tuples as text.
+    """
+    index = [name for name in schema.names if name.startswith("__index_level_")]
+    dated = [name for name in index if is_dated(schema.field(name).type)]
+    names = [name for name in schema.names if name not in index or name in dated[:1]]
+    lower = {name.lower() for name in names}
+    shown = ["date" if name in index and "date" not in lower else name for name in names]
+    return names, [LEVEL.join(levels) if (levels := _levels(name)) else name for name in shown]
+
+
+def _levels(name: str) -> tuple[str, ...]:
+    """Return the levels of a name such as ('Close', 'AAPL'), none if it is not of that form."""
+    found = re.fullmatch(r"\('([^']*)', '([^']*)'\)", name)
+    return () if found is None else (found[1], found[2]) if found[2] else (found[1],)
 
 
 def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:

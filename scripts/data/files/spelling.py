@@ -31,6 +31,8 @@ READ_AS_MISSING = frozenset(
         "null",
     ]
 )
+MISSING = frozenset({"", "NA", "NaN", "nan", "null"})  # words that no text can have as a value
+MISSING_NUMBERS = READ_AS_MISSING | MISSING | {"-", "--", ".", "none", "#VALUE!", "#DIV/0!", "#REF!"}
 _BOOLEANS = {"true": "True", "false": "False"}
 _NUMBER_OF = {"False": "0", "True": "1"}
 _WHOLE = re.compile(r"(-?)(0|[1-9]\d*)\.0+", re.ASCII)

@@ -14,7 +14,7 @@ from scripts.data.files.column_names import missing_column
 from scripts.data.files.columns import named_columns, read_column
 from scripts.data.files.feature_columns import FeatureColumns, StoredColumns
 from scripts.data.files.mapped_rows import NO_BOUND, MemoryBound
-from scripts.data.files.raw_bytes import is_parquet
+from scripts.data.files.raw_bytes import container_of
 from scripts.data.files.raw_tables import read_table
 from scripts.data.table import Table, drop_copies, refuse_conflicts, sort_rows
 from scripts.errors import InputError
@@ -44,7 +44,7 @@ def read_features(path: Path, config: DataConfig, bound: MemoryBound = NO_BOUND)
     if other := [name for name in config.text_columns if name in named]:
         raise InputError(f"{other[0]!r} is not a feature", "data.text_columns", "remove it from the list")
     raw = read_table(path, config, [*named, *config.text_columns])
-    stored = is_parquet(path) and bound.exceeded_by(len(raw) * len(raw.columns))
+    stored = container_of(path) == "parquet" and bound.exceeded_by(len(raw) * len(raw.columns))
     notes = raw.notes
     frame, kept, text = dict[str, object](), dict[str, pd.Series](), dict[str, bool]()
     for name in raw.columns:
