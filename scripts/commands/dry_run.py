@@ -29,6 +29,7 @@ from scripts.config.class_positions import in_words
 from scripts.config.experiment import Experiment
 from scripts.config.search_space import Range, SearchSpace, Values
 from scripts.data.dataset import Dataset
+from scripts.data.summary import DataSummary, summarise_market
 from scripts.errors import InputError
 from scripts.storage.artifacts import recorded_plan
 from scripts.storage.printable import duration_in_words, printable
@@ -37,6 +38,7 @@ from scripts.tuning.stages import draw
 
 _DRAWN = 64  # random configurations, among which every family is found
 TABLE_WIDTH = 120
+MAX_SHOWN = 12  # tickers in the table of a plan
 
 
 def show_table(session: Session, table: Table) -> None:
@@ -171,7 +173,24 @@ def show_plan(
         "search space": _space_in_words(experiment),
         **training,
     }
+    if experiment.data.source == "market":
+        summary = summarise_market(experiment.data)
+        rows = {"data": rows["data"], **_as_read(summary), **rows}
+        session.answer.figures["data"] = summary.plain()
     show_plan_table(session, rows, files)
+
+
+def _as_read(summary: DataSummary) -> dict[str, str]:
+    """Return how a market file was read: tickers, columns and notes."""
+    tickers = [f"{name}: {ticker.in_words()}" for name, ticker in summary.tickers.items()]
+    more = [f"and {len(tickers) - MAX_SHOWN} more tickers"] if len(tickers) > MAX_SHOWN else []
+    columns = ", ".join(f"{own} as {role}" for role, own in summary.columns.items())
+    columns_row = {"columns": columns} if columns else {}
+    return {
+        "tickers": "\n".join([*tickers[:MAX_SHOWN], *more]),
+        **columns_row,
+        "notes": "\n".join(summary.notes) or "none",
+    }
 
 
 def _positions(dataset: Dataset) -> dict[str, str]:

@@ -56,11 +56,20 @@ def make_parser(description: str, example: str, add_flags: AddFlags) -> argparse
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(epochs_key="")
-    add_flags(parser.add_argument_group("this command"))
+    own = parser.add_argument_group("this command")
+    add_flags(own)
+    _add_data(own)
     _add_experiment(parser.add_argument_group("the experiment"))
     _add_running(parser.add_argument_group("execution"))
     _add_output(parser.add_argument_group("output"))
     return parser
+
+
+def _add_data(flags: argparse._ArgumentGroup) -> None:
+    """Add the flag of the run's data; in an evaluation, --data is another file."""
+    name = "--trained-on" if "--data" in flags._option_string_actions else "--data"
+    text = "prices or table of the run; fills the section data of the config (default: that of the config)"
+    flags.add_argument(name, type=Path, dest="data_path", metavar="FILE", help=text)
 
 
 def _add_experiment(flags: argparse._ArgumentGroup) -> None:
@@ -75,6 +84,8 @@ def _add_experiment(flags: argparse._ArgumentGroup) -> None:
     )
     set_help = "set one dotted key, such as data.horizon=5; docs/configuration.md lists all (default: none)"
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=set_help)
+    add("--label", metavar="NAME", help="label of a market, or the label column of a table (default: next_direction)")
+    add("--horizon", type=int, metavar="N", help="bars that the label looks ahead (default: 1)")
     add("--seed", type=int, metavar="N", help="random seed (default: 0)")
     add(
         "--epoch-budget",

@@ -139,7 +139,15 @@ class Session:
         for assignment in self.arguments.set:
             if (key := assignment.partition("=")[0]) in by_flag:
                 raise InputError("is given by a flag, too", f"--set {key}", "give it once")
-        return [*self.arguments.set, *(f"{key}={value}" for key, value in by_flag.items())]
+        return [*self._data_flags(), *self.arguments.set, *(f"{key}={value}" for key, value in by_flag.items())]
+
+    def _data_flags(self) -> Sequence[str]:
+        path = self.arguments.data_path
+        if path is None and self.arguments.label is None and self.arguments.horizon is None:
+            return []
+        from scripts.commands.data_flags import data_assignments  # loads the readers of files
+
+        return data_assignments(path, self.arguments.label, self.arguments.horizon)
 
     @property
     def search_time(self) -> float | None:
