@@ -134,3 +134,35 @@ def test_tickers_on_different_clocks_are_refused(tmp_path):
         rows += [f"{t:%Y-%m-%d %H:%M:%S},{ticker},{p:.2f}" for t, p in zip(times, wavy(60), strict=True)]
     message = refusal(market, write(tmp_path, "\n".join(["date,ticker,close", *rows]) + "\n"))
     assert "share hardly any date" in message
+
+
+@pytest.mark.parametrize(
+    ("volumes", "refused"), [(["390.496", "51.203", "945"], True), (["390.496", "51.2", "9"], False)]
+)
+def test_volumes_whose_marks_may_separate_thousands_are_refused(tmp_path, volumes, refused):
+    dates = ("2020-01-01", "2020-01-02", "2020-01-03")
+    lines = [f"{date},{10 + k / 4},{volume}" for k, (date, volume) in enumerate(zip(dates, volumes, strict=True))]
+    path = write(tmp_path, "\n".join(["date,close,volume", *lines]) + "\n")
+    if refused:
+        message = refusal(market, path)
+        assert "may separate thousands" in message and "data.decimal" in message
+    assert market(path, **({"decimal": "."} if refused else {})).frame.volume.iloc[0] == 390.496
+
+
+def test_folders_of_partitions_name_the_tickers(tmp_path):
+    frame = pd.DataFrame({"date": pd.bdate_range("2020-01-01", periods=30), "close": wavy(30)})
+    for ticker in ("AAA", "BBB"):
+        folder = tmp_path / f"symbol={ticker}"
+        folder.mkdir()
+        frame.to_parquet(folder / "part-0.parquet")
+    assert sorted(set(market(tmp_path).frame.ticker)) == ["AAA", "BBB"]
+
+
+def test_fixed_point_prices_of_databento_are_in_units_of_the_currency(tmp_path):
+    stamps = pd.bdate_range("2020-01-01", periods=30).to_numpy().astype("datetime64[ns]").astype("int64")
+    frame = pd.DataFrame({"ts_event": stamps, "rtype": 35})
+    close = np.round(wavy(30) * 1e9).astype(np.int64)
+    frame = frame.assign(publisher_id=2, instrument_id=1, open=close, high=close, low=close, close=close, symbol="AAA")
+    path = tmp_path / "bars.csv"
+    frame.to_csv(path, index=False)
+    assert market(path).frame.close.to_numpy() == pytest.approx(wavy(30), rel=1e-12)

@@ -55,10 +55,11 @@ def test_copies_are_dropped_with_time_and_kept_without(tmp_path):
     [
         ("x,y\n1,0\n2,0\n", {}, ["fewer than two classes", "0.0 2", "column y"]),
         ("x,y\n1,\n2,\n", {}, ["fewer than two classes", "none"]),
-        ("x,y\n" + "".join(f"1,{k}.5\n" for k in range(1001)), {}, ["1001 classes", "label_column"]),
+        ("x,y\n" + "".join(f"1,c{k}\n" for k in range(1001)), {}, ["1001 classes", "label_column"]),
         ("x,z\n1,0\n2,1\n", {}, ["'y' is missing", "line 1"]),
         ("x,lable\n1,0\n2,1\n", {"label_column": "label"}, ["'label' is missing", "'lable'"]),
         ("y\n0\n1\n", {}, ["no feature column"]),
+        ("x,y\n" + "".join(f"{k},{k / 7}\n" for k in range(40)), {}, ["40 different numbers", "are not classes"]),
         ("x,y\n1,0\n2,1\nx3,1\n4,0\n", {}, ["'x3'", "column x", "line 4"]),
         ("x,y\n1,0\n2,1\ninf,1\n4,0\n", {}, ["not finite", "column x", "line 4"]),
         ("x,y\n1,0\n2,1\n1e19,1\n4,0\n", {}, ["beyond 1e+18", "column x", "line 4"]),

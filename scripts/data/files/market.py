@@ -13,7 +13,7 @@ from scripts.data.files.bar_checks import check_calendars, series_notes
 from scripts.data.files.cells import checked_costs
 from scripts.data.files.column_names import as_wanted, missing_column, nearest_name
 from scripts.data.files.market_columns import MarketColumns, market_columns
-from scripts.data.files.market_names import PRICES
+from scripts.data.files.market_names import KNOWN, PRICES
 from scripts.data.files.market_repairs import MAX_SHARE, ROUNDING, repaired
 from scripts.data.files.raw_tables import RawTable, read_table
 from scripts.data.table import Table, drop_copies, refuse_conflicts, sort_rows
@@ -59,14 +59,16 @@ def read_market(path: Path, config: DataConfig) -> Table:
 
 
 def market_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that have a known ending, by name.
+    """Return the files of a folder and of its partitions that have a known ending, by name.
 
     Raises
     ------
     InputError
         There are none.
     """
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+    inner = [part for part in folder.rglob("*=*") if part.is_dir()]
+    found = (file for part in (folder, *inner) for file in part.iterdir())
+    files = sorted(file for file in found if file.suffix.lower() in _SUFFIXES and file.is_file())
     if not files:
         raise InputError("is a folder without files of prices", str(folder), "name a file, or a folder of CSV files")
     return files
@@ -88,7 +90,10 @@ def _notes_of_files(files: list[Path], parts: list[Table]) -> list[str]:
 
 
 def ticker_of(path: Path) -> str:
-    """Return the ticker that a file is named after: its name without the endings of containers."""
+    """Return the ticker that a file is named after: its name without the endings of containers, or its partition."""
+    partition = next((part for part in reversed(path.parts) if part.partition("=")[0].lower() in KNOWN["ticker"]), "")
+    if "=" in partition:  # a folder such as ticker=AAPL, as partitioned data sets have
+        return partition.partition("=")[2]
     name = path.name
     while (dot := name.rfind(".")) > 0 and name[dot:].lower() in _SUFFIXES:
         name = name[:dot]

@@ -22,7 +22,7 @@ from scripts.errors import InputError
 from scripts.storage.printable import listed
 
 VALUES = (*PRICES, "volume")
-LEAN_UNITS = 10_000.0
+LEAN_UNITS, DATABENTO_UNITS = 1e4, 1e9
 _LEAN_DATE = re.compile(r"\d{8} \d\d:\d\d", re.ASCII)
 MAX_FOOTER = 5  # rows at the end that are not bars, such as a total
 
@@ -101,12 +101,13 @@ def market_columns(table: RawTable, name: str, config: DataConfig) -> MarketColu
     table, dates, notes = _dated(table, roles, config)
     # Prices of several tickers may jump from one row to the next.
     one = "ticker" not in roles or len(table.categories(roles["ticker"])[1]) == 1
-    table = with_style(table, config, list(wanted.values()), series if one else ())
+    volumes = [own for role, own in wanted.items() if role.endswith("volume")]
+    table = with_style(table, config, list(wanted.values()), series if one else (), volumes)
     values = {role: _numbers(table, own) for role, own in wanted.items()}
     tickers, ticker_notes = _tickers(table, roles, name)
     values, vendor_notes = _by_crsp(values, roles, table.path)
-    values, lean_notes = _by_lean(values, table, roles["date"])
-    notes += (*vendor_notes, *lean_notes)
+    values, unit_notes = _in_units(values, table, roles["date"])
+    notes += (*vendor_notes, *unit_notes)
     renamed = [f"{own} as {role}" for role, own in roles.items() if _is_news(role, own)]
     notes += (f"{table.path}: columns read: {listed(renamed, 12)}",) if renamed else ()
     used = {*roles.values(), *([config.cost_bps_column] if config.cost_bps_column else [])}
@@ -136,17 +137,23 @@ def _by_crsp(
     return values | adjusted, (*notes, f"{path}: adjusted prices are those divided by {roles['price_divisor']}")
 
 
-def _by_lean(
+def _in_units(
     values: dict[str, np.ndarray], table: RawTable, date: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Prices of an archive of QuantConnect's Lean, which stores whole ten-thousandths without a header."""
+    """Prices of two vendors that store whole numbers: ten-thousandths by Lean, billionths by Databento."""
+    prices = {name: own for name, own in values.items() if name in PRICES}
+    if not all((own == np.rint(own)).all() and own.min() >= 1_000 for own in prices.values()):
+        return values, ()
     dates = table.categories(date)[1]
     is_lean = table.path.lower().endswith(".zip") and all(_LEAN_DATE.fullmatch(cell) for cell in dates)
-    prices = {name: own for name, own in values.items() if name in PRICES}
-    if not is_lean or not all((own == np.rint(own)).all() and own.min() >= 1_000 for own in prices.values()):
+    is_databento = {"rtype", "publisher_id", "instrument_id"} <= set(table.columns) and all(
+        own.min() >= 1_000_000 for own in prices.values()
+    )
+    if not is_lean and not is_databento:
         return values, ()
-    scaled = {name: own / LEAN_UNITS for name, own in prices.items()}
-    return values | scaled, (f"{table.path}: prices are ten-thousandths, as Lean stores them",)
+    unit = LEAN_UNITS if is_lean else DATABENTO_UNITS
+    what = "ten-thousandths, as in Lean" if is_lean else "billionths, as in Databento"
+    return values | {name: own / unit for name, own in prices.items()}, (f"{table.path}: prices are {what}",)
 
 
 def _is_news(role: str, own: str) -> bool:
@@ -295,7 +302,7 @@ def _stacked(
     table, dates, notes = _dated(table, roles, config)
     used = [own for roles_ in by_ticker.values() for own in roles_.values()]
     prices = [own for roles_ in by_ticker.values() for role, own in roles_.items() if not role.endswith("volume")]
-    table = with_style(table, config, used, prices)
+    table = with_style(table, config, used, prices, [own for own in used if own not in prices])
     n_rows, n_tickers = len(dates), len(by_ticker)
     names = {role for roles_ in by_ticker.values() for role in roles_}
     values = {}

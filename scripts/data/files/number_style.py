@@ -98,6 +98,7 @@ def find_style(
     missing: Iterable[str] = (),
     delimiter: str = ",",
     series: Sequence[str] = (),
+    counts: Sequence[str] = (),
 ) -> NumberStyle:
     """Find the one style in which the numbers of a file can be read.
 
@@ -115,6 +116,8 @@ def find_style(
         Of the file; dots group digits in files of commas nowhere.
     series : sequence of str
         Columns of prices in order of time: a reading in which neighbours differ by a factor of 300 is wrong.
+    counts : sequence of str
+        Columns of volumes, which are mostly whole numbers: none may have groups of three digits after its mark alone.
 
     Raises
     ------
@@ -124,6 +127,7 @@ def find_style(
     absent = pa.array(["", *missing], pa.large_string())
     cells = {name: _there(column, absent) for name, column in columns.items()}
     if decimal is None and thousands is None and _is_plainly_plain(list(cells.values())):
+        _refuse_grouped({name: found for name, found in cells.items() if name in counts}, PLAIN, where)
         return PLAIN
     cells = {name: found for name, found in cells.items() if _is_numeric(found)}
     styles = [style for style in _STYLES if decimal in (None, style.decimal) and thousands in (None, style.thousands)]
@@ -136,7 +140,27 @@ def find_style(
         readings = [PLAIN]
     if len(readings) > 1:
         raise _ambiguous(readings, cells, where)
-    return readings[0] if readings else NumberStyle(decimal or ".", thousands or "")
+    style = readings[0] if readings else NumberStyle(decimal or ".", thousands or "")
+    if decimal is None and thousands is None:
+        _refuse_grouped({name: found for name, found in cells.items() if name in counts}, style, where)
+    return style
+
+
+def _refuse_grouped(columns: Mapping[str, pa.Array], style: NumberStyle, where: str) -> None:
+    """Raise InputError for a column of which every decimal mark may separate thousands, unlike those of others."""
+    grouped = NumberStyle("," if style.decimal == "." else ".", style.decimal)
+    for name, cells in columns.items():
+        n_marks = _count(cells, re.escape(style.decimal))
+        plain = style.thousands == "" and not _has_long_numbers(cells)
+        if n_marks > 1 and plain and not _n_unlike(cells, grouped.pattern):
+            what = f"the marks of all numbers, such as {_first_with(cells, style.decimal)!a}, may separate thousands"
+            flag = _flag(NumberStyle(style.decimal))
+            remedy = f"write them without separators, or add {flag} if they are decimal marks"
+            raise InputError(what, f"{where}, column {name}", remedy)
+
+
+def _first_with(cells: pa.Array, mark: str) -> str:
+    return next(cell for cell in cells.to_pylist() if mark in cell)
 
 
 def _there(column: pa.ChunkedArray, absent: pa.Array) -> pa.Array:

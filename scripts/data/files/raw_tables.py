@@ -275,7 +275,11 @@ def _text_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Ite
 
 
 def with_style(
-    table: RawTable, config: DataConfig, names: Sequence[str] | None = None, series: Sequence[str] = ()
+    table: RawTable,
+    config: DataConfig,
+    names: Sequence[str] | None = None,
+    series: Sequence[str] = (),
+    counts: Sequence[str] = (),
 ) -> RawTable:
     """Return a table with the style of its numbers in text.
 
@@ -285,6 +289,8 @@ def with_style(
         Columns that decide; by default those of a table's features, and none of a market, whose columns are not known.
     series : sequence of str
         Columns of prices in order of time.
+    counts : sequence of str
+        Columns of volumes.
 
     Raises
     ------
@@ -298,15 +304,8 @@ def with_style(
         names = [name for name in table.columns if name not in named]
     columns = {name: table.columns[name] for name in names}
     text = {name: decoded(cells) for name, cells in columns.items() if is_text(plain_type(cells.type))}
-    style = find_style(
-        text,
-        table.path,
-        config.decimal,
-        config.thousands,
-        MISSING_NUMBERS,
-        table.delimiter,
-        [n for n in series if n in text],
-    )
+    marks, prices = (config.decimal, config.thousands), [name for name in series if name in text]
+    style = find_style(text, table.path, *marks, MISSING_NUMBERS, table.delimiter, prices, counts)
     note = () if style == PLAIN else (f"{table.path}: numbers read with {style.in_words()}",)
     return replace(table, style=style, notes=(*table.notes, *note))
 

@@ -20,6 +20,7 @@ from scripts.data.table import Table, drop_copies, refuse_conflicts, sort_rows
 from scripts.errors import InputError
 
 MAX_CLASSES = 1000
+MAX_FRACTIONS, MAX_FRACTION_SHARE = 10, 0.1  # labels beyond both are continuous values
 BUNDLED = ("breast_cancer", "digits")
 
 
@@ -134,6 +135,10 @@ def _check(table: Table, config: DataConfig, path: str) -> None:
 def _check_classes(labels: pd.Series, path: str, name: str) -> None:
     counts = Counter(labels.tolist())
     where = f"{path}, column {name}"
+    fractions = [value for value in counts if isinstance(value, float) and not value.is_integer()]
+    if len(fractions) > MAX_FRACTIONS and len(counts) > MAX_FRACTION_SHARE * len(labels):
+        what = f"{len(counts)} different numbers in {len(labels)} rows, such as {fractions[0]:.6g}, are not classes"
+        raise InputError(what, where, "name a column of classes, for example the sign of these values")
     if len(counts) < 2:
         shown = ", ".join(f"{value} {count}" for value, count in counts.items()) or "none"
         raise InputError(f"fewer than two classes: {shown} of {len(labels)} rows", where, "give rows of another class")
