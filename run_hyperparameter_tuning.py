@@ -41,6 +41,9 @@ def add_flags(flags: argparse._ArgumentGroup) -> None:
         "(default: none)",
     )
     flags.add_argument(
+        "--write-config", type=Path, metavar="FILE", help="write the given config and flags as YAML (default: none)"
+    )
+    flags.add_argument(
         "--check-leaks", action="store_true", help="check data, features and models for leaks, without training"
     )
     flags.add_argument("--strict", action="store_true", help="end with code 2 for any suspected leak")

@@ -7,6 +7,7 @@
 #   --horizon N             bars that the label looks ahead
 #   --config FILE           experiment in YAML (configs/default.yaml has every key)
 #   --run-dir DIR           results directory
+#   --write-config FILE     write these flags and configs as one YAML file
 #   --quick                 few trials of a few epochs: all phases in under a minute; other configs and flags override it
 #   --placebo N             repeat the whole pipeline N times on permuted labels, and report how often chance does as well
 #   --warm-start RUN_DIR    passed to phase 1 only
@@ -24,6 +25,7 @@ while [ $# -gt 0 ]; do
         --quick) arguments=(--config "$here/configs/quick.yaml" "${arguments[@]+"${arguments[@]}"}"); shift ;;
         --data | --label | --horizon) data+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
         --data=* | --label=* | --horizon=*) data+=("$1"); shift ;;
+        --write-config) search+=(--write-config "${2:?--write-config needs a file}"); shift 2 ;;
         --warm-start) search+=(--warm-start "${2:?--warm-start needs a run directory}"); shift 2 ;;
         --only-if-promising) evaluation+=("$1"); shift ;;
         --next) previous=${2:?--next needs a run directory}; shift 2 ;;

@@ -9,10 +9,12 @@ from scripts.commands.next_experiment import continued_from
 from scripts.commands.session import Session
 from scripts.config.experiment import DataConfig, Experiment
 from scripts.config.recorded import config_hash, differing_keys
-from scripts.config.search_space import Hyperparameters
+from scripts.config.search_space import Hyperparameters, PlainValues
 from scripts.config.unused_keys import keys_without_effect
 from scripts.config.yaml_files import given_values, load_experiment
+from scripts.config.yaml_text import dump_yaml
 from scripts.errors import InputError, nearest
+from scripts.storage.durable_files import write_bytes
 from scripts.storage.records import Planned
 from scripts.storage.run_dir import Command, RunDir
 from scripts.training.models.registry import check_families
@@ -50,8 +52,11 @@ def load_first(session: Session, plan: Planned | None = None) -> Experiment:
     elif plan is not None and not path:
         base = plan.experiment
     experiment = load_experiment(path, session.assignments, base=base)
-    for key, reason in keys_without_effect(experiment, given_values(path, session.assignments)[0]):
+    given = given_values(path, session.assignments)[0]
+    for key, reason in keys_without_effect(experiment, given):
         session.echo(f"note: {key} has no effect: {reason}")
+    if session.arguments.write_config is not None:
+        _write_config(session.arguments.write_config, given)
     check_families(experiment.search_space, experiment.models)
     known = list(Hyperparameters.model_fields)
     if not experiment.models and (unknown := [n for n in experiment.search_space if n not in known]):
@@ -123,6 +128,20 @@ def _comparable(experiment: Experiment, sections: Sequence[str]) -> Mapping[str,
     recorded = experiment.recorded()
     recorded["data"]["path"] = None
     return {name: recorded[name] for name in sections}
+
+
+def _write_config(path: Path, given: PlainValues) -> None:
+    """Write what files and flags have set as YAML that is read the same way.
+
+    Raises
+    ------
+    InputError
+        The file exists with another content.
+    """
+    content = dump_yaml(given).encode()
+    if path.exists() and path.read_bytes() != content:
+        raise InputError("exists with another content", str(path), "name a new file in --write-config")
+    write_bytes(path, content)
 
 
 def _yaml_files(session: Session) -> list[Path]:

@@ -63,7 +63,8 @@ def test_an_unknown_label_of_a_market_is_refused_with_the_known_ones(tmp_path):
 def test_a_plan_shows_how_the_file_was_read(tmp_path):
     frame = prices()
     frame.to_csv(tmp_path / "p.csv", index=False, sep=";", decimal=",", date_format="%d.%m.%Y")
-    done = run(SCRIPTS[0], tmp_path / "run", "--data", tmp_path / "p.csv", "--dry-run", "--json")
+    given = ["--data", tmp_path / "p.csv", "--horizon", 3, "--write-config", tmp_path / "own.yaml"]
+    done = run(SCRIPTS[0], tmp_path / "run", *given, "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert data["columns"]["close"] == "Last" and data["columns"]["ticker"] == "Symbol"
@@ -79,6 +80,7 @@ def test_a_plan_shows_how_the_file_was_read(tmp_path):
     }
     assert any("decimal mark ','" in note for note in data["notes"])
     assert "AAA: 260 rows from 2020-01-01" in done.stderr
+    assert load_experiment(tmp_path / "own.yaml", []) == experiment(tmp_path / "p.csv", horizon=3)
 
 
 def test_a_later_config_comes_first_and_drops_the_synthetic_market_of_an_earlier_one(tmp_path):
