@@ -103,7 +103,7 @@ def write_table(folder, table, decimals, style, names, form, container, newest_f
     st.sampled_from(CONTAINERS),
     st.booleans(),
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_a_written_table_comes_back_equal_or_is_refused(
     tmp_path_factory, made, decimal, thousands, delimiter, names, form, container, newest_first
 ):
@@ -130,7 +130,9 @@ def test_the_commonest_forms_are_not_refused(tmp_path):
     rng = np.random.default_rng(3)
     close = 980 * np.exp(np.cumsum(rng.normal(0, 0.01, 50)))
     frame = pd.DataFrame({"date": pd.bdate_range("2019-03-01", periods=50), "ticker": "AAA", "open": close})
-    frame = frame.assign(high=close * 1.01, low=close * 0.99, close=close, volume=1234567.0).round(2)
+    frame = frame.assign(high=close * 1.01, low=close * 0.99, close=close, volume=1234567.0).round(
+        dict.fromkeys(("open", "high", "low", "close"), 2)
+    )
     for decimal, thousands, delimiter in [(".", "", ","), (".", ",", "\t"), (",", ".", ";"), (",", "", ";")]:
         for form in ("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "epoch ms"):
             for container in ("plain", "gz", "zip", "parquet"):
