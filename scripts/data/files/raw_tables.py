@@ -152,7 +152,7 @@ class RawTable:
             row = int(self.lines[position])
             k = int(np.searchsorted(starts, row, side="right")) - 1
             return self.parts[k].place(row - int(starts[k]), column)
-        part = "" if column is None else f", column {column}"
+        part = "" if column is None else f", column {column.replace(LEVEL, ' of ')}"
         return f"{self.path}{part}, {self.unit} {self.lines[position]}"
 
 
@@ -165,6 +165,7 @@ def read_table(path: Path, config: DataConfig, required: Sequence[str]) -> RawTa
         What is declared of the layout and the numbers of a text.
     required : sequence of str
         Columns that must be there, in this spelling or, if that is not ambiguous, in upper and lower case as may be.
+        None for a market, whose columns have many names.
 
     Raises
     ------
@@ -211,16 +212,10 @@ def table_chunks(path: Path, config: DataConfig, required: Sequence[str]) -> Ite
 def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame") -> RawTable:
     """A data frame as a table, as if it had been read from a Parquet file.
 
-    Of its index only dates are read, as the column date if there is none; names of two levels are those of a market.
-    Errors as `read_table`; `name` is the file in messages.
+    A market, which requires no column by its name, also has the dates and tickers of the index, and names of two
+    levels. The index of a table is left out. Errors as `read_table`; `name` is the file in messages.
     """
-    levels = frame.index.names if isinstance(frame.index, pd.MultiIndex) else [frame.index.name]
-    own = {str(column).lower() for column in frame.columns}
-    kept = {level or "date": frame.index.get_level_values(k) for k, level in enumerate(levels)}
-    kept = {called: values for called, values in kept.items() if _is_key(values) and str(called).lower() not in own}
-    frame = frame.set_axis([_joined(column) for column in frame.columns], axis=1).reset_index(drop=True)
-    if any(isinstance(values, pd.DatetimeIndex) for values in kept.values()):
-        frame = pd.concat([pd.DataFrame({str(k): v for k, v in kept.items()}), frame], axis=1)
+    frame = frame.rename(columns=str) if required else _with_dates_of_index(frame)
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, ValueError, TypeError) as error:
@@ -230,6 +225,18 @@ def frame_table(frame: pd.DataFrame, required: Sequence[str], name: str = "frame
     if table.num_rows == 0:
         raise _no_row(name)
     return _arrow_table(table.rename_columns(names), name)
+
+
+def _with_dates_of_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose index has become columns if it has dates, and whose names of two levels are joined."""
+    levels = frame.index.names if isinstance(frame.index, pd.MultiIndex) else [frame.index.name]
+    own = {str(column).lower() for column in frame.columns}
+    kept = {level or "date": frame.index.get_level_values(k) for k, level in enumerate(levels)}
+    kept = {called: values for called, values in kept.items() if _is_key(values) and str(called).lower() not in own}
+    frame = frame.set_axis([_joined(column) for column in frame.columns], axis=1).reset_index(drop=True)
+    if not any(isinstance(values, pd.DatetimeIndex) for values in kept.values()):
+        return frame
+    return pd.concat([pd.DataFrame({str(k): v for k, v in kept.items()}), frame], axis=1)
 
 
 def _is_key(values: pd.Index) -> bool:
@@ -382,7 +389,8 @@ def _parquet_faults(path: Path) -> Iterator[None]:
 
 def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[str]) -> dict[str, str]:
     """Names of the columns of a Parquet file in this program by their own names, after checking the types."""
-    names, shown = _with_dated_index(file.schema_arrow)
+    own = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+    names, shown = (own, own) if required else _with_dated_index(file.schema_arrow)
     called = checked_names(shown, required, str(path))
     check_inflation(file.metadata, path)
     check_types(file.schema_arrow, names, str(path))
@@ -390,7 +398,7 @@ def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[
 
 
 def _with_dated_index(schema: pa.Schema) -> tuple[list[str], list[str]]:
-    """Names of the columns to read, and what they are called: pandas stores an index without a name, too.
+    """Names of the columns of a market to read, and what they are called: pandas stores an index without a name, too.
 
     An index of dates is the date; others only count the rows. Names of two levels are tuples as text.
     """
