@@ -166,3 +166,10 @@ def test_fixed_point_prices_of_databento_are_in_units_of_the_currency(tmp_path):
     path = tmp_path / "bars.csv"
     frame.to_csv(path, index=False)
     assert market(path).frame.close.to_numpy() == pytest.approx(wavy(30), rel=1e-12)
+
+
+def test_a_missing_first_volume_is_not_taken_from_a_later_bar(tmp_path):
+    lines = (HEADER + long_bars(wavy(200))).splitlines()
+    lines[1] = ",".join([*lines[1].split(",")[:6], ""])
+    data = market(write(tmp_path, "\n".join(lines) + "\n"))
+    assert data.frame.volume.iloc[0] == 0 and (data.frame.volume.iloc[1:] == 100).all()

@@ -157,11 +157,12 @@ def _with_volumes(bars: MarketColumns, config: DataConfig) -> MarketColumns:
         raise InputError(what, place(bars, first), "fill it in, or remove the column")
     order = np.lexsort((bars.dates, pd.factorize(bars.tickers)[0]))
     frame = pd.Series(bars.values["volume"][order]).groupby(bars.tickers[order], sort=False)
-    filled = frame.transform(lambda own: own.ffill().bfill()).to_numpy()
+    # Nothing from later bars: a volume before the first known one counts as no trade.
+    filled = frame.transform(lambda own: own.ffill()).fillna(0.0).to_numpy()
     volume = np.empty_like(filled)
     volume[order] = filled
-    note = f"{int(missing.sum())} missing volumes taken from the bar before; the first is {place(bars, first)}"
-    return replace(bars, values={**bars.values, "volume": volume}).noted(note)
+    what = f"{int(missing.sum())} missing volumes taken from the bar before (0 if there is none)"
+    return replace(bars, values={**bars.values, "volume": volume}).noted(f"{what}; the first is {place(bars, first)}")
 
 
 def place(bars: MarketColumns, row: int) -> str:
