@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from scripts.config.experiment import DataConfig, Label
+from scripts.data.files.column_names import first_names
 from scripts.data.files.market import market_files
 from scripts.data.files.market_columns import is_market
 from scripts.data.files.market_names import roles_of
@@ -63,11 +64,11 @@ def _of_file(path: Path, label: str | None) -> list[str]:
             raise InputError(f"{label!r} is not a label of a market", "--label", remedy)
         return ["data.source=market", place, *([] if label is None else [f"data.label={label}"])]
     if label not in first.columns:
-        shown = ", ".join(map(repr, list(first.columns)[:8])) + (", ..." if len(first.columns) > 8 else "")
         what = "has no dates with prices, so it is a table, " + (
             f"which has no column {label!r}" if label else "whose label column is not known"
         )
-        raise InputError(f"{what}; there are {shown}", str(path), "add --label NAME with the column to predict")
+        what += f"; there are {first_names(list(first.columns))}"
+        raise InputError(what, str(path), "add --label NAME with the column to predict")
     return [
         "data.source=table",
         place,

@@ -2,7 +2,7 @@
 
 Tables of every size take the same path:
 
-1. `files/raw_tables.py` reads a CSV or Parquet file as cells that know their lines (`RawTable`).
+1. `files/raw_tables.py` reads a file of any known container as cells that know their lines (`RawTable`).
 2. `files/table.py` checks every column, drops unlabelled rows and copies, and sorts dated rows. A `Table` has the
    columns that the config names and finds the features by name. Above a bound on memory they stay in the Parquet file.
 3. `seal.py` marks the sealed rows and leaves out features that the development rows do not allow (`Development`).

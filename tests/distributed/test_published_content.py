@@ -26,10 +26,10 @@ def test_what_was_removed_or_replaced_is_so_for_readers_too(place, hurried):
             (folder / name).write_text(name)
         mirror.publish_if_due(at_once=True)
         (folder / "gone").unlink()
-        (folder / "new").write_text("changed anew")
+        (folder / "new").write_text("changed again")
         os.replace(folder / "new", folder / "changed")
     assert place.read("gone") is None
-    assert place.read("changed") == b"changed anew"
+    assert place.read("changed") == b"changed again"
     assert set(place.manifest()["files"]) == {"changed", "checkpoints/a.pt"}
     objects = {name for name in place.names() if name.startswith(".hyper/objects/")}
     assert len(objects) == 2

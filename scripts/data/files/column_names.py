@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-
-import pyarrow as pa
+from collections.abc import Sequence
 
 from scripts.errors import InputError
 
@@ -17,8 +15,12 @@ def missing_column(name: str, names: Sequence[str], where: str, hint: str = "") 
     """The error for a column that is not there, with the nearest name."""
     nearest = nearest_name(name, names)
     remedy = hint or (f"did you mean {nearest!r}? rename it" if nearest else f"add a column named {name!r}")
-    shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-    return InputError(f"column {name!r} is missing; there are {shown}", where, remedy)
+    return InputError(f"column {name!r} is missing; there are {first_names(names)}", where, remedy)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first names for a message."""
+    return ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
@@ -34,29 +36,6 @@ def as_wanted(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     alike = Counter(name.lower() for name in names)
     spelling = {name.lower(): name for name in wanted if name not in names and alike[name.lower()] == 1}
     return [spelling.get(name.lower(), name) for name in names]
-
-
-class Renamed(Mapping[str, pa.ChunkedArray]):
-    """Columns under the names that `as_wanted` gives them; none is read before it is asked for.
-
-    Attributes
-    ----------
-    original : dict of str to str
-        What each is called in the file.
-    """
-
-    def __init__(self, columns: Mapping[str, pa.ChunkedArray], wanted: Sequence[str]) -> None:
-        self._columns = columns
-        self.original = dict(zip(as_wanted(list(columns), wanted), columns, strict=True))
-
-    def __getitem__(self, name: str) -> pa.ChunkedArray:
-        return self._columns[self.original[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.original)
-
-    def __len__(self) -> int:
-        return len(self.original)
 
 
 def check_names(names: Sequence[str], where: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from scripts.config.experiment import DataConfig
 from scripts.data.files.date_style import looks_like_date
-from scripts.data.files.market_names import KNOWN, PRICES, is_header, plain_name
+from scripts.data.files.market_names import KNOWN, LEVEL, is_header, is_price_name, plain_name
 from scripts.data.files.raw_bytes import OLD_ENCODINGS, open_text, text_encoding
 from scripts.errors import InputError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 DELIMITERS = (",", ";", "\t", "|")
 BLANKS = " "  # columns set by blanks, any number of them
-LEVEL = "\x1f"  # between the levels of a name, such as Close and AAPL
 _LOOKED_AT, _MAX_PREAMBLE = 200, 60  # lines
 _TIME = re.compile(r"([01]?\d|2[0-4]):[0-5]\d(:[0-5]\d)?|([01]\d|2[0-3])[0-5]\d[0-5]\d", re.ASCII)
 _NUMBER = re.compile(r"\s*[-+(]?[$€£¥]?\d[\d.,' ]*(?:[eE][-+]?\d+)?[%KMB]?\)?\s*", re.ASCII)
@@ -102,6 +101,7 @@ class Layout:
     def reader(self, file: TextIO) -> _csv.Reader:
         """Return a reader of records from where the file is."""
         lines = (" ".join(line.split()) + "\n" for line in file) if self.delimiter == BLANKS else file
+        # Strict, because otherwise damaged quotes silently join fields or records.
         return csv.reader(lines, delimiter=self.delimiter, strict=True)
 
 
@@ -118,7 +118,7 @@ def find_layout(text: Text, config: DataConfig, required: Sequence[str] = ()) ->
     Raises
     ------
     InputError
-        The delimiter cannot be one, or there is no line that can be a header.
+        The delimiter is not allowed, or no line can be the header.
     """
     with text.open() as file:
         head = list(itertools.islice(file, _LOOKED_AT))
@@ -215,10 +215,10 @@ def _follows_data(before: Sequence[tuple[int, list[str]]], header: Sequence[str]
 
 def _named(rows: Sequence[tuple[int, list[str]]], position: int, delimiter: str, notes: tuple[str, ...]) -> Layout:
     line, row = rows[position]
-    names = (
-        row[1:] if row and row[0] == "#" else [row[0].lstrip("#").strip(), *row[1:]] if row[0].startswith("#") else row
-    )
-    return Layout(delimiter, line, tuple(names), line, notes)
+    if row[0].startswith("#"):  # a remark sign before the names, with or without a blank
+        first = row[0].lstrip("#").strip()
+        row = row[1:] if row[0] == "#" else [first, *row[1:]]
+    return Layout(delimiter, line, tuple(row), line, notes)
 
 
 def _levels(rows: Sequence[tuple[int, list[str]]]) -> tuple[tuple[str, ...], int] | None:
@@ -228,7 +228,7 @@ def _levels(rows: Sequence[tuple[int, list[str]]]) -> tuple[tuple[str, ...], int
     top, below = rows[0][1], rows[1][1]
     if len(top) != len(below) or len(top) < 2 or plain_name(top[0]) in KNOWN["date"]:
         return None
-    kinds = [sum(plain_name(cell) in _PRICE_NAMES or _adjusted(cell) for cell in row[1:]) for row in (top, below)]
+    kinds = [sum(map(is_price_name, row[1:])) for row in (top, below)]
     width = len(top) - 1
     if kinds[0] == width and kinds[1] == 0:
         prices, tickers = top, below
@@ -243,17 +243,6 @@ def _levels(rows: Sequence[tuple[int, list[str]]]) -> tuple[tuple[str, ...], int
     names = [third[0] if named else "date"]
     names += [f"{price}{LEVEL}{ticker}" for price, ticker in zip(prices[1:], tickers[1:], strict=True)]
     return tuple(names), 3 if named else 2
-
-
-_PRICE_NAMES = {name for role in (*PRICES, "volume") for name in KNOWN[role]} | {
-    "dividends",
-    "stocksplits",
-    "capitalgains",
-}
-
-
-def _adjusted(cell: str) -> bool:
-    return plain_name(cell) in ("adjclose", "adjustedclose", "closeadj")
 
 
 def _without_header(rows: Sequence[tuple[int, list[str]]]) -> tuple[str, ...] | None:

@@ -44,8 +44,8 @@ class CsvRecords:
         self.names = _checked(self._own, self._unnamed, self.path, layout, required)
         self._read = [k for k in range(len(self._own)) if k not in self._unnamed]
 
-    def chunks(self, most: int) -> Iterator[tuple[np.ndarray, dict[str, pa.ChunkedArray]]]:
-        """Yield the line at which each record starts, and columns of text, in parts of at most `most` records.
+    def chunks(self, max_rows: int) -> Iterator[tuple[np.ndarray, dict[str, pa.ChunkedArray]]]:
+        """Yield the line at which each record starts, and columns of text, in parts of at most `max_rows` records.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class CsvRecords:
             reader = self.layout.reader(file)
             records = self._records(reader)
             try:
-                while chunk := list(itertools.islice(records, most)):
+                while chunk := list(itertools.islice(records, max_rows)):
                     lines, rows = zip(*chunk, strict=True)
                     columns = list(zip(*rows, strict=True))
                     cells = [pa.chunked_array([columns[k]], type=pa.large_string()) for k in self._read]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scripts.data.files.arrow_cells import zone
 from scripts.errors import InputError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2100
@@ -30,7 +31,6 @@ _WRITTEN = re.compile(
 )
 _MONTHS = r"[A-Za-z]{3,9}"
 _CLEAR = 4.0  # a reading is taken if its gaps are so many times more even than those of every other
-_REMEDY = "write ISO 8601 dates such as 2024-03-01, or name their form, such as --set 'data.date_format=%d/%m/%Y'"
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ def _in_range(dates: np.ndarray, first_year: int = FIRST_YEAR) -> bool:
     return bool(len(years) and first_year <= years.min() and years.max() <= LAST_YEAR)
 
 
-def _parsed(cells: Sequence[str], form: str, zoned: bool = False) -> np.ndarray:
-    dates = pd.to_datetime(pd.Series(cells, dtype="str"), format=form, errors="coerce", utc=zoned)
-    return (dates.dt.tz_localize(None) if zoned else dates).to_numpy().astype("datetime64[ns]")
+def _parsed(cells: Sequence[str], form: str) -> np.ndarray:
+    dates = pd.to_datetime(pd.Series(cells, dtype="str"), format=form, errors="coerce")
+    return dates.to_numpy().astype("datetime64[ns]")
 
 
 def _written(cells: Sequence[str], first: re.Match[str], where: str) -> Dates | None:
     text = pd.Series(cells, dtype="str")
     parts = text.str.extract(rf"^{_WRITTEN.pattern}$", flags=re.ASCII)
-    date, time, half, zone = (parts[name] for name in ("date", "time", "half", "zone"))
-    readings = _orders(date, first["date"])
+    date, time, half, zones = (parts[name] for name in ("date", "time", "half", "zone"))
+    readings = _orders(first["date"])
     days = [(form, own) for form in readings if (own := _days(date, form)) is not None]
     if not days:
         return None
@@ -135,10 +135,10 @@ def _written(cells: Sequence[str], first: re.Match[str], where: str) -> Dates | 
     if clock is None:
         return None
     moment = day + clock
-    return _in_zone(moment, zone, form + _time_form(first))
+    return _in_zone(moment, zones, form + _time_form(first), where)
 
 
-def _orders(date: pd.Series, first: str) -> list[str]:
+def _orders(first: str) -> list[str]:
     """Strptime formats that the first date can have."""
     if re.fullmatch(r"\d{8}", first):
         return ["%Y%m%d"]
@@ -165,7 +165,7 @@ def _month(name: str) -> str:
 
 
 def _days(date: pd.Series, form: str) -> np.ndarray | None:
-    """Days in a format, NaT where the cell has another form; None if a cell of this form is no date."""
+    """Days in a format, NaT where the cell has another form; None if a cell of this form is not a date."""
     parsed = pd.to_datetime(date, format=form, errors="coerce")
     if "%B" in form:  # May is the short and the long name
         parsed = parsed.fillna(pd.to_datetime(date, format=form.replace("%B", "%b"), errors="coerce"))
@@ -200,7 +200,7 @@ def _most_even(days: list[tuple[str, np.ndarray]], where: str, has_time: bool) -
 
 
 def _clocks(time: pd.Series, half: pd.Series) -> np.ndarray | None:
-    """Times of day as timedelta64[ns]; 24:00 is the end of the day; None if one is no time."""
+    """Times of day as timedelta64[ns]; 24:00 is the end of the day; None if one is not a time of day."""
     if time.isna().all():
         return np.zeros(len(time), dtype="timedelta64[ns]")
     text = time.fillna("0:00").str.replace(",", ".", regex=False)
@@ -218,26 +218,18 @@ def _clocks(time: pd.Series, half: pd.Series) -> np.ndarray | None:
     return (seconds * 1e9 + fraction).astype(np.int64).astype("timedelta64[ns]")
 
 
-def _in_zone(moment: np.ndarray, zone: pd.Series, form: str) -> Dates | None:
+def _in_zone(moment: np.ndarray, zones: pd.Series, form: str, where: str) -> Dates | None:
     """Dates with the time zones of their cells."""
-    if zone.isna().all():
+    if zones.isna().all():
         return Dates(moment, form=form)
-    if zone[~np.isnat(moment)].isna().any():
+    if zones[~np.isnat(moment)].isna().any():
         return None
     utc = moment.copy()
-    for name in zone.dropna().unique():
-        rows = (zone == name).to_numpy()
-        own = name.strip()
-        offset = re.fullmatch(r"(?:GMT|UTC)?([-+])(\d\d):?(\d\d)", own)
-        if offset is not None:
-            shift = np.timedelta64(60 * int(offset[2]) + int(offset[3]), "m")
-            utc[rows] = moment[rows] - (shift if offset[1] == "+" else -shift)
-        elif own not in ("Z", "UTC", "GMT"):
-            try:
-                local = pd.Series(moment[rows]).dt.tz_localize(own, ambiguous="NaT", nonexistent="NaT")
-            except Exception:
-                return None
-            utc[rows] = local.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    for name in zones.dropna().unique():
+        rows = (zones == name).to_numpy()
+        there = zone(re.sub(r"^(?:GMT|UTC)(?=[-+])", "", name.strip()), where)
+        local = pd.Series(moment[rows]).dt.tz_localize(there, ambiguous="NaT", nonexistent="NaT")
+        utc[rows] = local.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     return Dates(utc, moment, form)
 
 
@@ -295,10 +287,10 @@ def as_days(dates: np.ndarray, local: np.ndarray | None, in_utc: bool) -> tuple[
         return dates, converted
     if in_utc:
         stamped = pd.Series(dates).dt.tz_localize("UTC")
-        for zone in _ZONES:
-            there = stamped.dt.tz_convert(zone).dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
+        for name in _ZONES:
+            there = stamped.dt.tz_convert(name).dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
             if _all_midnight(there):
-                return there, f"midnights of {zone} taken as days"
+                return there, f"midnights of {name} taken as days"
     walls = dates if local is None else local
     if len(np.unique(walls - walls.astype("datetime64[D]"))) <= 2:
         return walls.astype("datetime64[D]").astype("datetime64[ns]"), "times of daily bars taken as days"

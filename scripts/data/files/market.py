@@ -13,14 +13,13 @@ from scripts.data.files.bar_checks import check_calendars, series_notes
 from scripts.data.files.cells import checked_costs
 from scripts.data.files.column_names import as_wanted, missing_column, nearest_name
 from scripts.data.files.market_columns import MarketColumns, market_columns
-from scripts.data.files.market_names import KNOWN, PRICES
+from scripts.data.files.market_names import KNOWN, PRICES, VALUES
 from scripts.data.files.market_repairs import MAX_SHARE, ROUNDING, repaired
 from scripts.data.files.raw_tables import RawTable, read_table
 from scripts.data.table import Table, drop_copies, refuse_conflicts, sort_rows
 from scripts.errors import InputError
 from scripts.storage.printable import and_more, listed
 
-COLUMNS = ("date", "ticker", *PRICES, "volume")
 KEY = ("ticker", "date")
 _SUFFIXES = {".csv", ".txt", ".tsv", ".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet", ".pq", ".feather", ".arrow"}
 _SUFFIXES |= {".orc", ".json", ".jsonl", ".ndjson", ".xlsx", ".xls", ".xlsb", ".ods", ".db", ".sqlite", ".duckdb"}
@@ -137,7 +136,7 @@ def _checked(bars: Table, config: DataConfig) -> Table:
 def _ignored_note(found: MarketColumns) -> list[str]:
     if not found.ignored:
         return []
-    absent = [name for name in COLUMNS if name not in found.values and name not in ("ticker", "date")]
+    absent = [name for name in VALUES if name not in found.values]
     near = [f"{nearest} may be meant as {name}" for name in absent if (nearest := nearest_name(name, found.ignored))]
     return [f"{found.source.path}: columns ignored: {listed(found.ignored)}" + "".join(f"; {hint}" for hint in near)]
 

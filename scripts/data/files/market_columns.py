@@ -13,15 +13,23 @@ from scripts.config.experiment import DataConfig
 from scripts.data.files.arrow_cells import is_text, plain_type
 from scripts.data.files.cells import checked_numbers, column_numbers, read_dates
 from scripts.data.files.column_names import missing_column, nearest_name
-from scripts.data.files.csv_layout import LEVEL
 from scripts.data.files.date_style import looks_like_date
-from scripts.data.files.market_names import KNOWN, PRICES, adjusted_role, plain_name, roles_of
+from scripts.data.files.market_names import (
+    KNOWN,
+    LEVEL,
+    PRICES,
+    VALUES,
+    adjusted_role,
+    is_price_name,
+    plain_name,
+    roles_of,
+    value_role,
+)
 from scripts.data.files.raw_tables import RawTable, with_style
 from scripts.data.files.spelling import MISSING_NUMBERS
 from scripts.errors import InputError
 from scripts.storage.printable import listed
 
-VALUES = (*PRICES, "volume")
 LEAN_UNITS, DATABENTO_UNITS = 1e4, 1e9
 _LEAN_DATE = re.compile(r"\d{8} \d\d:\d\d", re.ASCII)
 MAX_FOOTER = 5  # rows at the end that are not bars, such as a total
@@ -82,7 +90,7 @@ def market_columns(table: RawTable, name: str, config: DataConfig) -> MarketColu
     Raises
     ------
     InputError
-        There are no dates or no prices, or they have two readings.
+        Dates or prices are missing or have two readings.
     """
     if any(LEVEL in own for own in table.columns):
         return _of_levels(table, config)
@@ -93,18 +101,16 @@ def market_columns(table: RawTable, name: str, config: DataConfig) -> MarketColu
     if "date" not in roles:
         raise _missing("date", names, table.path)
     if "close" not in roles and "adjusted_close" not in roles:
-        return _of_closes(table, roles, name, config)
-    _refuse_unlikely_ticker(table, roles)
+        return _of_closes(table, roles, config)
     valued = (*VALUES, "price_divisor")
     wanted = {role: own for role, own in roles.items() if role.removeprefix("adjusted_") in valued}
     series = [own for role, own in wanted.items() if role.removeprefix("adjusted_") in PRICES]
     table, dates, notes = _dated(table, roles, config)
-    # Prices of several tickers may jump from one row to the next.
-    one = "ticker" not in roles or len(table.categories(roles["ticker"])[1]) == 1
+    tickers, n_tickers, ticker_notes = _tickers(table, roles, name)
     volumes = [own for role, own in wanted.items() if role.endswith("volume")]
-    table = with_style(table, config, list(wanted.values()), series if one else (), volumes)
+    # Prices of several tickers may jump from one row to the next.
+    table = with_style(table, config, list(wanted.values()), series if n_tickers == 1 else (), volumes)
     values = {role: _numbers(table, own) for role, own in wanted.items()}
-    tickers, ticker_notes = _tickers(table, roles, name)
     values, vendor_notes = _by_crsp(values, roles, table.path)
     values, unit_notes = _in_units(values, table, roles["date"])
     notes += (*vendor_notes, *unit_notes)
@@ -180,15 +186,6 @@ def _first_dated(table: RawTable, names: Sequence[str]) -> dict[str, str]:
     return {"date": first} if dated and plain_name(first) not in KNOWN["time"] else {}
 
 
-def _refuse_unlikely_ticker(table: RawTable, roles: dict[str, str]) -> None:
-    """Raise InputError if garbled letters would name the tickers."""
-    if "ticker" in roles and not table.is_unicode:
-        cells = table.categories(roles["ticker"])[1]
-        if not all(cell.isascii() for cell in cells):
-            what = "tickers have letters that are not English, in an unknown encoding"
-            raise InputError(what, table.path, "save the file as UTF-8 text")
-
-
 def _dated(table: RawTable, roles: dict[str, str], config: DataConfig) -> tuple[RawTable, np.ndarray, tuple[str, ...]]:
     """Dates, from one column or from one of days and one of times; rows at the end without a date are left out."""
     table, notes = _without_footer(table, roles["date"])
@@ -224,22 +221,26 @@ def _numbers(table: RawTable, column: str) -> np.ndarray:
     return checked_numbers(table, column, column_numbers(table, column))
 
 
-def _tickers(table: RawTable, roles: dict[str, str], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _tickers(table: RawTable, roles: dict[str, str], name: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """The ticker of each row, how many there are, and a note where the file names none."""
     if "ticker" not in roles:
         note = f"{table.path}: no column ticker, so all rows are one ticker, {name}"
-        return np.full(len(table), name, dtype=object), (note,)
+        return np.full(len(table), name, dtype=object), 1, (note,)
     codes, distinct = table.categories(roles["ticker"])
+    if not table.is_unicode and not all(map(str.isascii, distinct)):
+        what = "tickers have letters that are not English, in an unknown encoding"
+        raise InputError(what, table.path, "save the file as UTF-8 text")
     if len(gap := np.flatnonzero(distinct == "")):
         place = table.place(int((codes == gap[0]).argmax()), roles["ticker"])
         raise InputError("the ticker is missing", place, "fill it in")
-    return distinct[codes], ()
+    return distinct[codes], len(distinct), ()
 
 
 # -----------------------------------------------------------------------------
 # Files with a column for each ticker
 
 
-def _of_closes(table: RawTable, roles: dict[str, str], name: str, config: DataConfig) -> MarketColumns:
+def _of_closes(table: RawTable, roles: dict[str, str], config: DataConfig) -> MarketColumns:
     """Bars of a file whose columns are the closes of tickers."""
     others = [own for own in table.columns if own not in roles.values()]
     tickers = [own for own in others if _is_price_like(table, own)]
@@ -269,9 +270,9 @@ def _of_levels(table: RawTable, config: DataConfig) -> MarketColumns:
         if LEVEL not in own:
             continue
         price, ticker = own.split(LEVEL)
-        if not _is_price_name(price):
+        if not is_price_name(price):
             price, ticker = ticker, price
-        role = f"adjusted_{adjusted}" if (adjusted := adjusted_role(price)) else _role(price)
+        role = value_role(price)
         if role is None:
             ignored.add(price)
         else:
@@ -283,16 +284,6 @@ def _of_levels(table: RawTable, config: DataConfig) -> MarketColumns:
     note = f"{table.path}: two rows of names, so columns are taken as prices of {listed(list(by_ticker))}"
     found = _stacked(table, {"date": date}, by_ticker, config)
     return replace(found, ignored=tuple(sorted(ignored))).noted(note)
-
-
-def _is_price_name(name: str) -> bool:
-    return (
-        _role(name) is not None or adjusted_role(name) is not None or plain_name(name) in ("dividends", "stocksplits")
-    )
-
-
-def _role(name: str) -> str | None:
-    return next((role for role in VALUES if plain_name(name) in KNOWN[role]), None)
 
 
 def _stacked(

@@ -6,9 +6,12 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from scripts.data.files.column_names import missing_column
 from scripts.errors import InputError
 
 PRICES = ("open", "high", "low", "close")
+VALUES = (*PRICES, "volume")
+LEVEL = "\x1f"  # between the levels of a name, such as Close and AAPL
 # By column, the names in order of preference: lower case, without blanks and punctuation.
 _NAMES = {
     "date": """date datetime timestamp tradedate tradingdate tradingday pricedate quotedate businessdate asofdate
@@ -57,6 +60,18 @@ def adjusted_role(name: str) -> str | None:
     return None if found is None else found[1] or found[2]
 
 
+def value_role(name: str) -> str | None:
+    """Return the price or volume that a name is known for, adjusted_close and so on included."""
+    if (adjusted := adjusted_role(name)) is not None:
+        return f"adjusted_{adjusted}"
+    return next((role for role in VALUES if plain_name(name) in KNOWN[role]), None)
+
+
+def is_price_name(name: str) -> bool:
+    """Return True for a price, a volume, or what yfinance gives in addition to them."""
+    return value_role(name) is not None or plain_name(name) in ("dividends", "stocksplits", "capitalgains")
+
+
 def roles_of(names: Sequence[str], declared: Mapping[str, str], where: str) -> dict[str, str]:
     """Find the columns of a market by their names.
 
@@ -83,8 +98,7 @@ def roles_of(names: Sequence[str], declared: Mapping[str, str], where: str) -> d
     roles = {}
     for role, name in declared.items():
         if name not in names:
-            shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-            raise InputError(f"column {name!r} is missing; there are {shown}", where, f"correct data.columns.{role}")
+            raise missing_column(name, names, where, f"correct data.columns.{role}")
         roles[role] = name
     taken = set(roles.values())
     by_name: dict[str, list[str]] = {}

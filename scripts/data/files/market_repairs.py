@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,8 @@ import pandas as pd
 
 from scripts.config.experiment import DataConfig
 from scripts.data.files.market_columns import MarketColumns
-from scripts.data.files.market_names import PRICES
+from scripts.data.files.market_names import PRICES, VALUES
+from scripts.data.table import shown
 from scripts.errors import InputError
 from scripts.storage.printable import and_more
 
@@ -32,7 +32,7 @@ def repaired(bars: MarketColumns, config: DataConfig) -> MarketColumns:
         Prices are negative, or more than `MAX_SHARE` of a ticker's rows are unusable.
     """
     bars = _priced_rows(bars)
-    bars = _adjusted(bars, config) if config.prices == "adjusted" else _raw(bars)
+    bars = _adjusted(bars) if config.prices == "adjusted" else _raw(bars)
     bars = _without_unusable(bars, config)
     return _with_volumes(bars, config)
 
@@ -53,7 +53,7 @@ def _priced_rows(bars: MarketColumns) -> MarketColumns:
     return bars.take(there).noted(f"{int((~there).sum())} rows without prices left out; the first is {place}")
 
 
-def _adjusted(bars: MarketColumns, config: DataConfig) -> MarketColumns:
+def _adjusted(bars: MarketColumns) -> MarketColumns:
     """Take the adjusted close and scale the other prices by its ratio to the raw one."""
     values = bars.values
     if "adjusted_close" not in values:
@@ -91,14 +91,12 @@ def _raw(bars: MarketColumns) -> MarketColumns:
         return _of_adjusted_close(bars, bars.values["adjusted_close"])
     unused = [name for name in bars.values if name.startswith("adjusted_")]
     kept = _only({name: own for name, own in bars.values.items() if name not in unused}, bars)
-    return (
-        kept.noted(f"{bars.source.path}: data.prices is raw: adjusted prices of the file not used") if unused else kept
-    )
+    note = f"{bars.source.path}: data.prices is raw: adjusted prices of the file not used"
+    return kept.noted(note) if unused else kept
 
 
 def _only(values: dict[str, np.ndarray], bars: MarketColumns) -> MarketColumns:
-    order = (*PRICES, "volume")
-    known = {name: values[name] for name in order if name in values}
+    known = {name: values[name] for name in VALUES if name in values}
     return replace(bars, values=known)
 
 
@@ -113,7 +111,7 @@ def _without_unusable(bars: MarketColumns, config: DataConfig) -> MarketColumns:
             raise InputError(what, place(bars, row), remedy)
     lacking = np.logical_or.reduce([np.isnan(bars.values[name]) for name in _names(bars)])
     zero = np.logical_or.reduce([bars.values[name] == 0 for name in _names(bars)])
-    return _left_out(bars, lacking | zero, config, lambda row: _fault(bars, row))
+    return _left_out(bars, lacking | zero, config)
 
 
 def _fault(bars: MarketColumns, row: int) -> tuple[str, str]:
@@ -125,15 +123,13 @@ def _fault(bars: MarketColumns, row: int) -> tuple[str, str]:
     return f"{name} {bars.values[name][row]} is not positive", f"fix or remove the row, or the column {name}"
 
 
-def _left_out(
-    bars: MarketColumns, bad: np.ndarray, config: DataConfig, fault: Callable[[int], tuple[str, str]]
-) -> MarketColumns:
+def _left_out(bars: MarketColumns, bad: np.ndarray, config: DataConfig) -> MarketColumns:
     """Leave out bad rows, or raise InputError if they are too many for a ticker."""
     if not bad.any():
         return bars
     first = int(bad.argmax())
     too_many = config.repair == "strict" or bool((_shares(bars, bad) > MAX_SHARE).any())
-    what, remedy = fault(first)
+    what, remedy = _fault(bars, first)
     if too_many:
         raise InputError(what + and_more(int(bad.sum())), place(bars, first), remedy)
     note = f"{int(bad.sum())} rows left out; the first is {place(bars, first)} ({what})"
@@ -167,6 +163,4 @@ def _with_volumes(bars: MarketColumns, config: DataConfig) -> MarketColumns:
 
 def place(bars: MarketColumns, row: int) -> str:
     """Return line, ticker and date of a bar, for messages."""
-    date = pd.Timestamp(bars.dates[row])
-    day = str(date.date()) if date == date.normalize() else date.isoformat()
-    return f"{bars.source.place(row)}, ticker {bars.tickers[row]}, date {day}"
+    return f"{bars.source.place(row)}, ticker {bars.tickers[row]}, date {shown(pd.Timestamp(bars.dates[row]))}"

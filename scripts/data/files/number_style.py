@@ -16,7 +16,7 @@ import pyarrow.compute
 from scripts.errors import InputError
 
 SEPARATORS = (",", ".", " ", "'")  # of thousands; narrow and fixed blanks and curly apostrophes are read as these
-_UNITS = {"": 1.0, "%": 0.01, "K": 1e3, "M": 1e6, "MN": 1e6, "B": 1e9, "BN": 1e9, "T": 1e12}
+_POWERS = {"K": 3, "M": 6, "MN": 6, "B": 9, "BN": 9, "T": 12}  # of ten
 _CURRENCY = r"(?:[$€£¥₹]|USD|EUR|GBP|JPY|CHF)?"
 _BEFORE = rf"\s*(?P<open>\(?)\s*(?P<sign>[-+]?)\s*{_CURRENCY}\s*(?P<inner>[-+]?)"
 _AFTER = rf"(?P<power>(?:[eE][-+]?\d+)?)\s*(?P<unit>%|[kKmMbBtT]|[mMbB][nN]|)\s*{_CURRENCY}\s*(?P<close>\)?)\s*"
@@ -68,11 +68,11 @@ class NumberStyle:
         if bool(found["open"]) != bool(found["close"]) or (found["sign"] and found["inner"]):
             return float("nan")
         whole = found["whole"].replace(self.thousands, "") if self.thousands else found["whole"]
-        text = f"{whole or 0}.{found['rest'][1:] or 0}{found['power']}"
-        if found["unit"] not in ("", "%"):
-            # "1.23M" is the decimal number 1230000, not the product of two binary ones.
-            text = f"{whole or 0}.{found['rest'][1:] or 0}e{round(np.log10(_UNITS[found['unit'].upper()]))}"
-        number = float(text) * (0.01 if found["unit"] == "%" else 1.0)
+        # "1.23M" is the decimal number 1230000, not the product of two binary ones.
+        power = _POWERS.get(found["unit"].upper())
+        number = float(f"{whole or 0}.{found['rest'][1:] or 0}" + (found["power"] if power is None else f"e{power}"))
+        if found["unit"] == "%":
+            number *= 0.01
         return -number if found["open"] or "-" in (found["sign"], found["inner"]) else number
 
     def in_words(self) -> str:
@@ -82,10 +82,7 @@ class NumberStyle:
 
 
 PLAIN = NumberStyle()
-_STYLES = (
-    *(NumberStyle(".", mark) for mark in ("", ",", " ", "'")),
-    *(NumberStyle(",", mark) for mark in ("", ".", " ", "'")),
-)
+_STYLES = tuple(NumberStyle(decimal, mark) for decimal in ".," for mark in ("", *SEPARATORS) if mark != decimal)
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _SIGNED = r"^\s*[+-]?"
 

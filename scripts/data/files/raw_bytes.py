@@ -20,9 +20,8 @@ from scripts.storage.parquet_bounds import MAX_INFLATED, MAX_RATIO, PARQUET_MAGI
 
 BLOCK = 2**20
 MAX_LINE = 2**24  # bytes
-GZIP_MAGIC = b"\x1f\x8b"
 _COMPRESSED = {
-    GZIP_MAGIC: "gzip",
+    b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -50,6 +49,7 @@ _REFUSED = (
         for protocol in range(2, 6)
     ),
 )
+_IN_WORKBOOKS = {"xl/workbook.xml", "xl/workbook.bin", "mimetype"}  # members of Excel's and OpenDocument's
 _HTML = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
 _UTF_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -87,12 +87,8 @@ def container_of(path: Path) -> str:
         return container
     if head[8:12] == b"DUCK":
         return "duckdb"
-    if head.startswith(b"PK\x03\x04"):
-        return (
-            "excel"
-            if any(name in _members(path) for name in ("xl/workbook.xml", "xl/workbook.bin", "mimetype"))
-            else _text(path)
-        )
+    if head.startswith(b"PK\x03\x04") and _IN_WORKBOOKS & set(_members(path)):
+        return "excel"
     return _text(path)
 
 
@@ -134,6 +130,7 @@ def text_encoding(path: Path) -> str | None:
     InputError
         It is not text, or too large; with the byte offset in the unpacked text.
     """
+    # A pass of its own before parsing, because the errors of CSV readers name neither the byte nor the encoding.
     decoder = codecs.getincrementaldecoder("utf-8")()
     encoding: str | None = "utf-8-sig"
     seen = line = since_newline = 0

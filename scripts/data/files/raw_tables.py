@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
@@ -12,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet
 
 from scripts.config.experiment import DataConfig
 from scripts.data.files.arrow_cells import (
@@ -28,16 +25,16 @@ from scripts.data.files.arrow_cells import (
 )
 from scripts.data.files.column_names import checked_names
 from scripts.data.files.containers import read_container
-from scripts.data.files.csv_layout import LEVEL, Text, find_layout
+from scripts.data.files.csv_layout import Text, find_layout
 from scripts.data.files.csv_records import CsvRecords
+from scripts.data.files.market_names import LEVEL
 from scripts.data.files.number_style import PLAIN, NumberStyle, find_style
+from scripts.data.files.parquet_columns import ParquetColumns, names_of, opened_parquet, parquet_faults
 from scripts.data.files.raw_bytes import container_of
 from scripts.data.files.spelling import MISSING_NUMBERS, spelled
 from scripts.errors import InputError
-from scripts.storage.parquet_bounds import check_footer, check_inflation
 
 CHUNK = 8_192  # records turned into columns at a time, so that only the compact form of the text is kept
-_PAGE_BYTES = 2**16  # of a Parquet column that are read at a time
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class RawTable:
         False if letters other than those of English may be wrong.
     notes : tuple of str
     parts : tuple of RawTable
-        Files of a folder one after the other; then `lines` count their rows from 0, and there are no columns.
+        Tables of the files of a folder; then `lines` are positions in all their rows, and `columns` is empty.
     """
 
     path: str
@@ -318,102 +315,19 @@ def with_style(
 
 
 def _read_parquet(path: Path, required: Sequence[str]) -> RawTable:
-    columns = _ParquetColumns(path, required)
+    columns = ParquetColumns(path, required)
     return RawTable(str(path), columns, np.arange(1, columns.n_rows + 1), "row", temporal=columns.temporal)
-
-
-class _ParquetColumns(Mapping[str, pa.ChunkedArray]):
-    """Columns of a Parquet file, each read and validated when it is asked for; errors as `read_table`."""
-
-    def __init__(self, path: Path, required: Sequence[str]) -> None:
-        self._path = path
-        with _parquet_faults(path):
-            self._file = _opened(path)
-            self._original = {called: original for original, called in _names_of(self._file, path, required).items()}
-        self.n_rows = self._file.metadata.num_rows
-        schema = self._file.schema_arrow
-        self.temporal = frozenset(
-            name for name, original in self._original.items() if is_dated(schema.field(original).type)
-        )
-
-    def __getitem__(self, name: str) -> pa.ChunkedArray:
-        original = self._original[name]
-        with _parquet_faults(self._path):
-            column = self._file.read(columns=[original]).column(original)
-            # pyarrow trusts offsets and indices of a file; damaged ones would read outside of its buffers.
-            column.validate(full=True)
-        check_sizes(column, f"{self._path}, column {original}")
-        return column
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._original)
-
-    def __len__(self) -> int:
-        return len(self._original)
 
 
 def _parquet_chunks(path: Path, required: Sequence[str]) -> Iterator[RawTable]:
     first = 1
-    with _parquet_faults(path), _opened(path) as file:
-        names = _names_of(file, path, required)
+    with parquet_faults(path), opened_parquet(path) as file:
+        names = names_of(file, path, required)
         for batch in file.iter_batches(batch_size=CHUNK, columns=list(names)):
             batch.validate(full=True)
             part = pa.Table.from_batches([batch]).rename_columns(list(names.values()))
             yield _arrow_table(part, str(path), first)
             first += batch.num_rows
-
-
-def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
-    """A Parquet file whose pages are read as they are needed; by default all that was read stays in memory.
-
-    Columns of text come as dictionaries: a text that the file stores once takes the memory of one.
-    """
-    with path.open("rb") as raw:
-        check_footer(raw, str(path))
-    with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PAGE_BYTES) as file:
-        text = [field.name for field in file.schema_arrow if is_text(field.type)]
-    # With pre_buffer, `iter_batches` keeps every row group until the file is closed: 600 instead of 110 bytes a row of
-    # 50 columns (docs/log.md, 2026-11-27, "pyarrow's `iter_batches`").
-    return pyarrow.parquet.ParquetFile(path, read_dictionary=text, pre_buffer=False, buffer_size=_PAGE_BYTES)
-
-
-@contextmanager
-def _parquet_faults(path: Path) -> Iterator[None]:
-    """Damage that is found in a Parquet file is the user's matter."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"is not a valid Parquet file ({first})", str(path), "write or download it again") from None
-
-
-def _names_of(file: pyarrow.parquet.ParquetFile, path: Path, required: Sequence[str]) -> dict[str, str]:
-    """Names of the columns of a Parquet file in this program by their own names, after checking the types."""
-    own = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
-    names, shown = (own, own) if required else _with_dated_index(file.schema_arrow)
-    called = checked_names(shown, required, str(path))
-    check_inflation(file.metadata, path)
-    check_types(file.schema_arrow, names, str(path))
-    return dict(zip(names, called, strict=True))
-
-
-def _with_dated_index(schema: pa.Schema) -> tuple[list[str], list[str]]:
-    """Names of the columns of a market to read, and what they are called: pandas stores an index without a name, too.
-
-    An index of dates is the date; others only count the rows. Names of two levels are tuples as text.
-    """
-    index = [name for name in schema.names if name.startswith("__index_level_")]
-    dated = [name for name in index if is_dated(schema.field(name).type)]
-    names = [name for name in schema.names if name not in index or name in dated[:1]]
-    lower = {name.lower() for name in names}
-    shown = ["date" if name in index and "date" not in lower else name for name in names]
-    return names, [LEVEL.join(levels) if (levels := _levels(name)) else name for name in shown]
-
-
-def _levels(name: str) -> tuple[str, ...]:
-    """Return the levels of a name such as ('Close', 'AAPL'), none if it is not of that form."""
-    found = re.fullmatch(r"\('([^']*)', '([^']*)'\)", name)
-    return () if found is None else (found[1], found[2]) if found[2] else (found[1],)
 
 
 def _arrow_table(table: pa.Table, where: str, first: int = 1) -> RawTable:
