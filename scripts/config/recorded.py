@@ -9,7 +9,9 @@ from typing import Any
 
 from scripts.config.search_space import PlainValues
 
-_BEFORE = {"ties": "down", "prices": "raw", "repair": "strict"}  # of runs that were recorded without these keys
+# Behaviour of runs that were recorded without these keys.
+_BEFORE = {"ties": "down"}
+_BEFORE_OF_MARKETS = {"prices": "raw", "repair": "strict"}
 _MARKS = {"delimiter": ",", "decimal": "."}
 
 
@@ -20,10 +22,11 @@ def recorded_data(data: Mapping[str, object]) -> PlainValues:
     """
     if "columns" not in data:  # marks of text were stated, and are now found
         data = {**data, **{name: None for name, mark in _MARKS.items() if data.get(name) == mark}}
+    before = _BEFORE | (_BEFORE_OF_MARKETS if data.get("source") == "market" else {})
     if "holding" in data:
-        return {**_BEFORE, **data}
+        return {**before, **data}
     inferred = {"periods_per_year": None} if data.get("periods_per_year") == 252 else {}
-    return {**_BEFORE, "holding": "bar", **data, **inferred}
+    return {**before, "holding": "bar", **data, **inferred}
 
 
 def config_hash(values: Any) -> str:

@@ -135,6 +135,13 @@ def test_the_config_of_an_earlier_run_means_what_it_meant():
     del earlier["holding"], earlier["ties"]
     now = DataConfig.model_validate(recorded_data(earlier))
     assert (now.holding, now.periods_per_year, now.ties) == ("bar", None, "down")
+    market = {**DataConfig(source="market", path="a.csv").model_dump(mode="json"), "delimiter": ",", "decimal": "."}
+    for name in ("columns", "prices", "repair"):
+        del market[name]
+    now = DataConfig.model_validate(recorded_data(market))
+    assert (now.prices, now.repair, now.delimiter, now.decimal) == ("raw", "strict", None, None)
+    del earlier["prices"], earlier["repair"]  # keys that only markets read are as they are for new runs
+    assert DataConfig.model_validate(recorded_data(earlier)).prices == DataConfig().prices
     stated = DataConfig(periods_per_year=252).model_dump(mode="json")
     assert recorded_data(stated)["periods_per_year"] == 252
 
